@@ -1,0 +1,65 @@
+"""Lets vLLM start where torchvision, torchaudio and torchcodec are CUDA builds beside a CPU torch.
+
+That mix is what pip finds where PyTorch's CPU index is out of reach. Their C extensions cannot load then, and the
+packages fail at import: torchvision with "operator torchvision::nms does not exist", the others with a missing CUDA
+library. Qwen's image processor needs only torchvision's resizing and normalising, which are plain torch, so declaring
+its two operators is enough; audio and video decoding are never used, so those two are made to look absent.
+
+A vLLM plugin would come too late (vLLM's config already imports transformers' image code), hence this file: its
+folder stands on an engine's PYTHONPATH, so every process of the engine runs it first. Healthy packages are left alone.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_UNUSED = {"torchaudio": "lib/_torchaudio*.so", "torchcodec": "libtorchcodec_image.so"}
+
+
+class _BeforeTorchvision(MetaPathFinder):
+    """Acts once, before the first import of transformers or of one of the packages, and finds nothing itself."""
+
+    library: Any = None  # declared operators live as long as the object that declared them
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in ("transformers", "torchvision", *_UNUSED):
+            return None
+        sys.meta_path.remove(self)
+        if _is_broken("torchvision", "_C*.so"):
+            import torch
+
+            self.library = torch.library.Library("torchvision", "FRAGMENT")
+            for name in ("nms", "qnms"):
+                self.library.define(name + _NMS)
+        for package, extension in _UNUSED.items():
+            if _is_broken(package, extension):
+                sys.modules[package] = None  # type: ignore[assignment]  # absent to import and to find_spec alike
+        if fullname in sys.modules:
+            raise ModuleNotFoundError(f"{fullname} was built for another torch", name=fullname)
+        return None
+
+
+def _is_broken(package: str, extension: str) -> bool:
+    spec = PathFinder.find_spec(package)
+    if spec is None or spec.origin is None:
+        return False
+    library = next(pathlib.Path(spec.origin).parent.glob(extension), None)
+    if library is None:
+        return False
+    import torch
+
+    try:
+        torch.ops.load_library(str(library))
+    except OSError:
+        return True
+    return False
+
+
+sys.meta_path.insert(0, _finder := _BeforeTorchvision())

@@ -1,0 +1,328 @@
+"""The settings: frozen models, one YAML file, and what is read from the environment. The only reader of either.
+
+Unknown keys are refused with the nearest right name. The descriptions here are the text of docs/configuration.md.
+"""
+
+import difflib
+import hashlib
+import ipaddress
+import os
+import pathlib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from vlserve.errors import ConfigError
+
+AUTO = "auto"
+EngineName = Literal["text", "vision"]
+
+# What an engine may see of the gateway's environment. Everything else stays out: VLLM_* of another experiment would
+# change an engine silently, and the gateway's own secrets are not the engine's business.
+_ENGINE_ENVIRONMENT = {
+    *("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "MODELSCOPE_CACHE", "VLLM_CACHE_ROOT"),
+    *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
+}
+_ENGINE_ENVIRONMENT_PREFIXES = (
+    *("HF_", "XDG_", "LC_", "CUDA_", "NCCL_", "NVIDIA_", "NVSHMEM_", "TRITON_", "TORCHINDUCTOR_", "GLOO_", "OMP_"),
+)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Server(Settings):
+    host: str = "127.0.0.1"
+    """Address to listen on. A public one needs API keys, or `allow_unauthenticated`."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port; 0 takes a free one and prints it."""
+    api_keys_file: pathlib.Path | None = None
+    """File with one API key per line, or `name: key`; `#` starts a comment. Relative to this file."""
+    api_keys_env: str | None = None
+    """Name of an environment variable with comma-separated API keys, each `key` or `name: key`."""
+    allow_unauthenticated: bool = False
+    """Allow a public `host` without any API key."""
+    max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
+    """Largest request body; more is a 413."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longest time one request may take, from its first byte at an engine to its last."""
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
+    """After SIGTERM or Ctrl-C, the time that running answers get to finish."""
+
+
+class Image(Settings):
+    max_image_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**2)
+    """Largest picture, in bytes after base64 decoding."""
+    max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    """Largest picture, width × height, read from its header before anything decodes it."""
+
+
+class LimitMmPerPrompt(Settings):
+    image: Annotated[int, Field(ge=0)] = 4
+    """Pictures allowed in one request, older turns included. The gateway checks it first, vLLM again."""
+    video: Literal[0] = 0
+    """Videos allowed in one request. Video is not served yet, so 0 is the only value."""
+
+
+class EngineSettings(Settings):
+    model: str
+    """Hub name, or a folder (`/…`, `./…` or `../…`, relative to this file). With `url`: the name that server knows."""
+    served_model_name: str | None = None
+    """The name clients use and see. Default: `model`, or the folder's name."""
+    url: str | None = None
+    """Base URL of an OpenAI-style server that runs elsewhere (`http://host:port`, no `/v1`); nothing is started."""
+    url_api_key_env: str | None = None
+    """With `url`: name of the environment variable with that server's API key."""
+    command: list[str] | None = None
+    """Start line that replaces vLLM's; `{uds}` in it becomes the socket to listen on."""
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
+    gpus: list[int] | None = None
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES); as many as `tensor_parallel_size`. Default: all."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of weights and activations."""
+    max_model_len: Annotated[int, Field(gt=0)] | None = None
+    """Longest prompt plus answer, in tokens. Default: the model's own."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the whole GPU's memory (on the CPU: of RAM) that must be free at start and is used at most."""
+    kv_cache_memory_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    """KV cache size, e.g. `12GiB`. Two engines on one GPU both need it: vLLM cannot measure while another one loads."""
+    max_num_seqs: Annotated[int, Field(gt=0)] | None = None
+    """Requests computed in one batch at most."""
+    max_num_batched_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens computed in one step at most."""
+    enable_chunked_prefill: bool | None = None
+    """Split long prompts over several steps. Default: vLLM's choice."""
+    enforce_eager: bool = False
+    """Skip CUDA graphs and compilation: starts faster, answers slower."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models whose code you have read."""
+    limit_mm_per_prompt: LimitMmPerPrompt = LimitMmPerPrompt()
+    override_generation_config: dict[str, float | int] = {}
+    """Sampling defaults where a request says nothing, e.g. `{temperature: 0.2, max_new_tokens: 1024}`."""
+    tool_call_parser: str | None = "hermes"
+    """vLLM's parser for tool calls (`hermes` is Qwen2.5's); null turns automatic tool choice off."""
+    extra_args: list[str] = []
+    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag the installed vLLM does not know is refused."""
+    env: dict[str, str] = {}
+    """Environment variables for this engine, on top of the allowed ones."""
+    max_in_flight: Annotated[int, Field(gt=0)] = 1024
+    """Requests inside this engine at most (running and queued there); more is a 429."""
+    ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time from start to the first answered request; then the engine is restarted."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "EngineSettings":
+        if self.url and self.command:
+            raise ValueError("give either url (a server elsewhere) or command (a start line), not both")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must start with http:// or https://")
+        if self.url_api_key_env and not self.url:
+            raise ValueError("url_api_key_env belongs to url")
+        if self.gpus is not None and len(set(self.gpus)) != self.tensor_parallel_size:
+            raise ValueError(
+                f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size is {self.tensor_parallel_size}; "
+                "they must be equal"
+            )
+        if self.model == AUTO or self.served_model_name == AUTO:
+            raise ValueError(f"{AUTO!r} is the name for automatic routing; a model needs another one")
+        return self
+
+    @property
+    def is_folder(self) -> bool:
+        return self.model.startswith(("/", "./", "../"))
+
+    @property
+    def model_id(self) -> str:
+        """The name in ``/v1/models`` and in answers."""
+        if self.served_model_name:
+            return self.served_model_name
+        return pathlib.Path(self.model).name if self.is_folder else self.model
+
+
+class Engines(Settings):
+    text: EngineSettings | None = None
+    """The engine for text-only chat."""
+    vision: EngineSettings | None = None
+    """The engine for anything with a picture."""
+
+    @model_validator(mode="after")
+    def _any(self) -> "Engines":
+        if not self.text and not self.vision:
+            raise ValueError("at least one engine is needed: text, vision or both")
+        if self.text and self.vision and self.text.model_id == self.vision.model_id:
+            raise ValueError(f"both engines are called {self.text.model_id!r}; set served_model_name on one")
+        return self
+
+    def items(self) -> list[tuple[EngineName, EngineSettings]]:
+        named: list[tuple[EngineName, EngineSettings | None]] = [("text", self.text), ("vision", self.vision)]
+        return [(name, settings) for name, settings in named if settings]
+
+
+class Config(Settings):
+    server: Server = Server()
+    image: Image = Image()
+    auto_aliases: list[str] = []
+    """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
+    engines: Engines
+
+
+def load(path: pathlib.Path, **server_overrides: Any) -> Config:
+    """Read a YAML file; ``server_overrides`` (host, port …) win over its ``server`` section.
+
+    Raises ConfigError with the file, the setting and the nearest right name.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold settings (`engines:` at least).")
+    chosen = {key: value for key, value in server_overrides.items() if value is not None}
+    if chosen:
+        tree["server"] = {**(tree.get("server") or {}), **chosen}
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        raise ConfigError(f"{path} does not work:\n{lines}") from error
+    return _with_paths_resolved(config, path.resolve().parent)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "engines"
+    if detail["type"] != "extra_forbidden":
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{where}: {message}" + (
+            "" if detail["type"] in ("missing", "value_error") else f" (got {detail['input']!r})"
+        )
+    known = _fields_at(detail["loc"][:-1])
+    near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
+    return f"{where}: there is no such setting." + (
+        f" Did you mean {near[0]}?" if near else f" Settings here: {', '.join(sorted(known))}."
+    )
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[Settings] = Config
+    for part in location:
+        inner = settings_type(model.model_fields[str(part)].annotation)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def settings_type(annotation: Any) -> type[Settings] | None:
+    """The Settings class in a field's annotation (``X`` or ``X | None``), if there is one."""
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None
+
+
+def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
+    engines: dict[str, EngineSettings] = {}
+    for name, settings in config.engines.items():
+        if settings.is_folder and not settings.url:
+            model = (folder / settings.model).resolve()
+            engines[name] = settings.model_copy(update={"model": str(model)})
+    server = config.server
+    if server.api_keys_file:
+        server = server.model_copy(update={"api_keys_file": (folder / server.api_keys_file).resolve()})
+    return config.model_copy(update={"server": server, "engines": config.engines.model_copy(update=engines)})
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A client's key. Only its SHA-256 is kept."""
+
+    name: str
+    digest: bytes
+
+
+def read_api_keys(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKey, ...]:
+    """Keys from ``api_keys_file`` and ``api_keys_env``. Raises ConfigError where one is named but holds none."""
+    entries: list[str] = []
+    if server.api_keys_file:
+        try:
+            lines = server.api_keys_file.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise ConfigError(f"server.api_keys_file: cannot read {server.api_keys_file}: {error.strerror}.") from error
+        entries += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if not entries:
+            raise ConfigError(f"server.api_keys_file: {server.api_keys_file} holds no key.")
+    if server.api_keys_env:
+        found = [entry for entry in environ.get(server.api_keys_env, "").split(",") if entry.strip()]
+        if not found:
+            raise ConfigError(f"server.api_keys_env: the environment variable {server.api_keys_env} holds no key.")
+        entries += found
+    keys = []
+    for number, entry in enumerate(entries, start=1):
+        name, separator, key = entry.partition(":")
+        if not separator:
+            name, key = f"key{number}", entry
+        if not key.strip():
+            raise ConfigError(f"server.api_keys: entry {number} has a name but no key.")
+        keys.append(ApiKey(name.strip(), hashlib.sha256(key.strip().encode()).digest()))
+    return tuple(keys)
+
+
+def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
+    """Refuse to offer the models to a network without keys, unless told to. Raises ConfigError."""
+    if keys or server.allow_unauthenticated or _is_loopback(server.host):
+        return
+    raise ConfigError(
+        f"server.host {server.host} can be reached from other machines and no API key is set. "
+        "Set server.api_keys_file or server.api_keys_env, or pass --allow-unauthenticated."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_url_key(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The key for an engine that runs elsewhere. Raises ConfigError where the variable is named but empty."""
+    if not settings.url_api_key_env:
+        return None
+    key = environ.get(settings.url_api_key_env, "").strip()
+    if not key:
+        raise ConfigError(f"url_api_key_env: the environment variable {settings.url_api_key_env} is empty.")
+    return key
+
+
+def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What engines inherit: an allow-list of names and prefixes."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _ENGINE_ENVIRONMENT or name.startswith(_ENGINE_ENVIRONMENT_PREFIXES)
+    }
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Where vlserve keeps what it has asked vLLM once ($XDG_CACHE_HOME/vlserve)."""
+    return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
+
+
+def default_path() -> pathlib.Path:
+    """configs/default.yaml: inside an installed package, or beside it in a checkout."""
+    package = pathlib.Path(__file__).parent
+    installed = package / "configs" / "default.yaml"
+    return installed if installed.exists() else package.parent / "configs" / "default.yaml"

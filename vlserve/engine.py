@@ -1,0 +1,312 @@
+"""Engines: one child process each (or a server elsewhere), its states, and the fleet that starts and ends them.
+
+state     means                                             next
+────────  ────────────────────────────────────────────────  ─────────────────────────
+stopped   no process                                        starting
+starting  a process, but no request answered yet            ready, failed, stopping
+ready     it answered a real request                        failed, stopping
+failed    it ended, or never answered; waits to try again   starting, stopping
+stopping  asked to end                                      stopped
+
+``Engine._set`` is the one writer of the state, ``Engine._supervise`` the only caller.
+"""
+
+import asyncio
+import base64
+import contextlib
+import io
+import logging
+import os
+import pathlib
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+import aiohttp
+from PIL import Image
+
+from vlserve.config import EngineName, EngineSettings
+from vlserve.errors import from_engine
+from vlserve.metrics import Metrics
+from vlserve.plan import EnginePlan
+from vlserve.upstream import Address
+
+log = logging.getLogger("vlserve.engine")
+
+REAPER = pathlib.Path(__file__).parent / "reaper.py"
+_POLL_S = 0.5
+_PROGRESS_S = 10.0
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
+_STABLE_S = 60.0  # ready this long: the next death starts the backoff anew
+_STOP_S = 15.0  # for vLLM's own cleanup after SIGTERM
+_REMOTE_CHECK_S = 5.0
+_EXPECTED_START_S = 60.0  # until a start was seen
+_KEPT_LINES = 200
+_CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception|Interrupt): .+)")
+
+
+class EngineState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+
+class Engine:
+    """One supervised engine. Everything public is what the app needs to see of it."""
+
+    def __init__(
+        self,
+        name: EngineName,
+        settings: EngineSettings,
+        plan: EnginePlan | None,
+        metrics: Metrics,
+        url_key: str | None = None,
+    ) -> None:
+        """``plan`` starts a process; without one, ``settings.url`` is a server elsewhere and ``url_key`` its key."""
+        self.name = name
+        self.settings = settings
+        self.plan = plan
+        self.state = EngineState.STOPPED
+        self.state_since = time.monotonic()
+        self.last_failure: str | None = None
+        self.pid: int | None = None
+        if plan:
+            self.address = Address("http://engine", str(plan.socket))
+        else:
+            headers = {"authorization": f"Bearer {url_key}"} if url_key else {}
+            self.address = Address((settings.url or "").rstrip("/"), headers=headers)
+        self._metrics = metrics
+        self._expected_start_s = _EXPECTED_START_S
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._task: asyncio.Task[None] | None = None
+        metrics.is_ready.labels(name).set(0)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is EngineState.READY
+
+    def retry_after_s(self) -> float:
+        """When a client may expect this engine, from how long its last start took."""
+        elapsed = time.monotonic() - self.state_since
+        if self.state is EngineState.FAILED:
+            return max(1.0, self._backoff_s + self._expected_start_s - elapsed)
+        return max(1.0, self._expected_start_s - elapsed)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._supervise(), name=f"engine-{self.name}")
+
+    async def stop(self) -> None:
+        """End the process, wait until nothing of it is left."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
+
+    def _set(self, state: EngineState, why: str = "") -> None:
+        self.state, self.state_since = state, time.monotonic()
+        self._metrics.is_ready.labels(self.name).set(state is EngineState.READY)
+        log.log(
+            logging.ERROR if state is EngineState.FAILED else logging.INFO,
+            "%s engine: %s%s",
+            self.name,
+            state,
+            f" ({why})" if why else "",
+        )
+
+    async def _supervise(self) -> None:
+        try:
+            while True:
+                self._set(EngineState.STARTING, self.settings.model)
+                self.last_failure, ready_s = await self._live()
+                if ready_s > _STABLE_S:
+                    self._backoff_s = _FIRST_BACKOFF_S
+                self._set(EngineState.FAILED, f"{self.last_failure}; next try in {self._backoff_s:g} s")
+                await asyncio.sleep(self._backoff_s)
+                self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+                self._metrics.restarts.labels(self.name).inc()
+        finally:
+            self._set(EngineState.STOPPED)
+
+    async def _live(self) -> tuple[str, float]:
+        """One life, start to end: why it ended, and how many seconds it was ready."""
+        async with self._process() as ended, self.address.open_session() as session:
+            started = time.monotonic()
+            answers = asyncio.create_task(self._until_it_answers(session))
+            async with _cancelling(answers):
+                await asyncio.wait(
+                    (answers, ended), timeout=self.settings.ready_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+            if ended.done():
+                return f"it ended while loading: {ended.result()}", 0.0
+            if answers.cancelled():
+                return f"it did not answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
+            answers.result()
+            self._expected_start_s = time.monotonic() - started
+            self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
+            is_away = asyncio.create_task(self._until_remote_is_away(session))
+            async with _cancelling(is_away):
+                await asyncio.wait((is_away, ended), return_when=asyncio.FIRST_COMPLETED)
+            why = ended.result() if ended.done() else is_away.result()
+            return why, time.monotonic() - self.state_since
+
+    @contextlib.asynccontextmanager
+    async def _process(self) -> AsyncIterator[asyncio.Future[str]]:
+        """Start the process behind its reaper; yields what tells its end. On leaving, nothing of it is left."""
+        if not self.plan:
+            yield asyncio.get_running_loop().create_future()
+            return
+        self._lines.clear()
+        self.plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
+        self.plan.socket.unlink(missing_ok=True)  # a stale one gives EADDRINUSE
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(REAPER), str(self.plan.socket), *self.plan.argv),
+            env=self.plan.environment,
+            stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that the gateway is gone
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.pid = child.pid
+        ended = asyncio.create_task(self._until_exit(child, cast(asyncio.StreamReader, child.stdout)))
+        try:
+            yield ended
+        finally:
+            self.pid = None
+            if not ended.done():
+                self._set(EngineState.STOPPING)
+            await _end(child, ended)
+            self.plan.socket.unlink(missing_ok=True)
+
+    async def _until_exit(self, child: asyncio.subprocess.Process, output: asyncio.StreamReader) -> str:
+        """Pass the engine's log on, line by line with its name, until it exits; why it did, in plain words."""
+        rest = b""
+        while piece := await output.read(65536):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._print(line)
+        if rest:
+            self._print(rest)
+        code = await child.wait()
+        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
+        if code < 0 or code > 128:
+            number = -code if code < 0 else code - 128
+            ending = (
+                f"killed by {signal.Signals(number).name}" if number in set(signal.Signals) else f"exit code {code}"
+            )
+        else:
+            ending = f"exit code {code}"
+        return f"{ending}, {cause[:300]}" if cause else ending
+
+    def _print(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        self._lines.append(text)
+        sys.stderr.write(f"[{self.name}] {text}\n")
+
+    async def _until_it_answers(self, session: aiohttp.ClientSession) -> None:
+        """Ready means that a real request was answered; /health alone is 200 also while an engine hangs."""
+        started = told = time.monotonic()
+        while True:
+            problem = await self._ask(session)
+            if problem is None:
+                return
+            now = time.monotonic()
+            if now - told >= _PROGRESS_S:
+                log.info("%s engine: loading for %.0f s (%s)", self.name, now - started, problem)
+                told = now
+            await asyncio.sleep(_POLL_S)
+
+    async def _until_remote_is_away(self, session: aiohttp.ClientSession) -> str:
+        """A server elsewhere has no process to watch: ask for its models now and then; two misses count."""
+        if self.plan:
+            await asyncio.get_running_loop().create_future()
+        misses = 0
+        while misses < 2:
+            await asyncio.sleep(_REMOTE_CHECK_S)
+            try:
+                timeout = aiohttp.ClientTimeout(total=_REMOTE_CHECK_S)
+                async with session.get(f"{self.address.base_url}/v1/models", timeout=timeout) as answer:
+                    misses = misses + 1 if answer.status >= 500 else 0
+            except (aiohttp.ClientError, TimeoutError):
+                misses += 1
+        return f"{self.address.base_url} does not answer"
+
+    async def _ask(self, session: aiohttp.ClientSession) -> str | None:
+        """One real request for one token, with a picture where the engine takes them; what is wrong, or None."""
+        if self.plan and not self.plan.socket.exists():
+            return "starting"
+        try:
+            if self.plan:
+                async with session.get(f"{self.address.base_url}/health") as answer:
+                    if answer.status != 200:
+                        return "starting"
+            async with session.post(f"{self.address.base_url}/v1/chat/completions", json=self._question()) as answer:
+                if answer.status == 200:
+                    return None
+                error = from_engine(answer.status, await answer.read(), self.name)
+                return f"its first answer was {answer.status}: {error.message}"
+        except (aiohttp.ClientError, ConnectionError) as error:
+            return "starting" if self.plan else str(error)
+
+    def _question(self) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [{"type": "text", "text": "Hello"}]
+        if self.name == "vision" and self.settings.limit_mm_per_prompt.image:
+            png = io.BytesIO()
+            Image.new("RGB", (56, 56), "white").save(png, "PNG")
+            url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+            content.append({"type": "image_url", "image_url": {"url": url}})
+        model = self.settings.model if self.settings.url else self.settings.model_id
+        return {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": content}]}
+
+
+@contextlib.asynccontextmanager
+async def _cancelling(task: asyncio.Task[Any]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _end(child: asyncio.subprocess.Process, ended: asyncio.Task[str]) -> None:
+    """SIGTERM once (the reaper hands it on); after _STOP_S SIGKILL for the whole group."""
+    if not ended.done():
+        child.send_signal(signal.SIGTERM)
+        await asyncio.wait((ended,), timeout=_STOP_S)
+    if child.returncode is None or child.returncode < 0:
+        # It does not end, or its reaper was killed and could not clean up.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    await asyncio.wait((ended,))
+
+
+class Fleet:
+    """Every engine of the deployment: started together, ended together."""
+
+    def __init__(self, engines: Mapping[EngineName, Engine], run_folder: pathlib.Path) -> None:
+        self.engines = engines
+        self.run_folder = run_folder
+
+    def start(self) -> None:
+        for engine in self.engines.values():
+            engine.start()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
+        with contextlib.suppress(OSError):
+            self.run_folder.rmdir()
+
+
+def make_run_folder() -> pathlib.Path:
+    """A fresh folder for the engines' sockets that only this user can enter (mode 0700)."""
+    return pathlib.Path(tempfile.mkdtemp(prefix="vlserve-"))

@@ -1,0 +1,158 @@
+"""Every error a client or an operator can see, and its one mapping to OpenAI's envelope.
+
+VlserveError
+├── ConfigError            the operator's: printed by the CLI, exit code 2
+├── InvalidRequest   400   also every 4xx an engine gave, translated
+├── Unauthorized     401
+├── NotFound         404
+├── PayloadTooLarge  413
+├── TooManyRequests  429   with Retry-After
+├── EngineFailed     500   the engine answered with a fault of its own
+├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
+└── EngineTimeout    504
+
+``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes).
+"""
+
+import json
+import re
+from typing import Any
+
+
+class VlserveError(Exception):
+    """Base of the tree. ``param`` names the part of the request at fault, ``code`` is for programs."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+        self.retry_after_s = retry_after_s
+
+    def envelope(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def body(self) -> bytes:
+        return json.dumps(self.envelope()).encode()
+
+    def headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds, at least one (RFC 9110)."""
+        if self.retry_after_s is None:
+            return {}
+        return {"retry-after": str(max(1, round(self.retry_after_s)))}
+
+
+class ConfigError(VlserveError):
+    """A setting that cannot work. The message names the setting and what to write instead."""
+
+
+class InvalidRequest(VlserveError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(VlserveError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class NotFound(VlserveError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(VlserveError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class PayloadTooLarge(VlserveError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class TooManyRequests(VlserveError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class EngineFailed(VlserveError):
+    status = 500
+    code = "engine_failed"
+
+
+class EngineAway(VlserveError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "engine_unavailable"
+
+
+class EngineTimeout(VlserveError):
+    status = 504
+    type = "timeout_error"
+    code = "engine_timeout"
+
+
+# What vLLM says (read in 0.32), and the code OpenAI's clients know for it.
+_CODES = (
+    (
+        re.compile(r"maximum context length|longer than the maximum model length|max_model_len"),
+        "context_length_exceeded",
+    ),
+    (re.compile(r"At most \d+ image"), "too_many_images"),
+)
+# Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
+_INNER_WORDS = re.compile(r"\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}|0x[0-9a-fA-F]{6,}")
+_LONGEST_MESSAGE = 600
+
+
+def from_engine(status: int, body: bytes, engine: str) -> VlserveError:
+    """What an engine's non-2xx answer or error event means for the client, without the engine's inner words."""
+    message, param = _engine_message(body)
+    if status in (401, 403):
+        return EngineFailed(f"The {engine} engine refused the gateway's own credentials.")
+    if status == 429:
+        return TooManyRequests(f"The {engine} engine has more requests than it takes.", retry_after_s=1)
+    if status == 503:
+        return EngineAway(f"The {engine} engine cannot take requests now.", retry_after_s=5)
+    if 400 <= status < 500 and message:
+        code = next((code for pattern, code in _CODES if pattern.search(message)), None)
+        return InvalidRequest(_without_inner_words(message), param=param, code=code)
+    if 400 <= status < 500:
+        return InvalidRequest(f"The {engine} engine refused the request (status {status}).")
+    return EngineFailed(f"The {engine} engine failed on this request.")
+
+
+def _engine_message(body: bytes) -> tuple[str, str | None]:
+    """Message and param of vLLM's ``{"error": {...}}``, of its older flat form, or of FastAPI's ``detail``."""
+    try:
+        tree = json.loads(body)
+    except ValueError:
+        return "", None
+    if not isinstance(tree, dict):
+        return "", None
+    error = tree.get("error", tree)
+    if not isinstance(error, dict):
+        return "", None
+    message, param = error.get("message"), error.get("param")
+    return (message if isinstance(message, str) else "", param if isinstance(param, str) else None)
+
+
+def _without_inner_words(message: str) -> str:
+    line = _INNER_WORDS.sub("…", " ".join(message.split()))
+    return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"

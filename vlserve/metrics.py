@@ -1,0 +1,79 @@
+"""Every Prometheus name of the gateway, and one scrape for gateway and engines."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+# vLLM has a label `engine` of its own, which numbers its data-parallel cores.
+ENGINE = "vlserve_engine"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+# The engines' own process and Python figures would stand beside the gateway's under the same names.
+_COLLIDING = ("process_", "python_", "http_request", "http_response")
+
+
+class Metrics:
+    """The gateway's own figures, in their own registry, so that two apps in one process do not share them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "vlserve_requests", "Requests answered.", (ENGINE, "reason", "status"), registry=self.registry
+        )
+        self.images = Counter("vlserve_images", "Pictures sent to an engine.", (ENGINE,), registry=self.registry)
+        self.prompt_tokens = Counter("vlserve_prompt_tokens", "Prompt tokens.", (ENGINE,), registry=self.registry)
+        self.completion_tokens = Counter(
+            "vlserve_completion_tokens", "Tokens generated.", (ENGINE,), registry=self.registry
+        )
+        self.duration = Histogram(
+            "vlserve_request_duration_seconds",
+            "From the request's arrival to its last byte.",
+            (ENGINE,),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.first_byte = Histogram(
+            "vlserve_time_to_first_byte_seconds",
+            "From the request's arrival to the first byte of its answer (streams: its first event).",
+            (ENGINE,),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.in_flight = Gauge(
+            "vlserve_requests_in_flight", "Requests inside an engine.", (ENGINE,), registry=self.registry
+        )
+        self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine serves.", (ENGINE,), registry=self.registry)
+        self.restarts = Counter(
+            "vlserve_engine_restarts", "Times an engine was started again.", (ENGINE,), registry=self.registry
+        )
+
+    def render(self, scraped: Mapping[str, str]) -> bytes:
+        """One exposition: the gateway's figures, then the engines' (name → text), labelled ``vlserve_engine``."""
+        registry = CollectorRegistry()
+        registry.register(_Relabelled(scraped))
+        return generate_latest(self.registry) + generate_latest(registry)
+
+
+class _Relabelled(Collector):
+    def __init__(self, scraped: Mapping[str, str]) -> None:
+        self._scraped = scraped
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # names are known only when collected
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for engine, text in self._scraped.items():
+            for family in itertools.filterfalse(_collides, text_string_to_metric_families(text)):
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    merged.samples.append(sample._replace(labels={**sample.labels, ENGINE: engine}))
+        yield from families.values()
+
+
+def _collides(family: Metric) -> bool:
+    return family.name.startswith(_COLLIDING)

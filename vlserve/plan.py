@@ -1,0 +1,146 @@
+"""What will be started: (Config, Machine, environment) → argv and environment of each engine. Pure: no I/O."""
+
+import difflib
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vlserve.config import AUTO, Config, EngineName, EngineSettings
+from vlserve.errors import ConfigError
+from vlserve.machine import Machine, Vllm, compat_path
+
+# Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
+_OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
+# sun_path is 108 bytes on Linux, with its final zero.
+_LONGEST_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """One engine process to start: its socket, its start line and its whole environment."""
+
+    name: EngineName
+    socket: pathlib.Path
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def command_line(self) -> str:
+        """As a person would type it."""
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True)
+class Plan:
+    engines: tuple[EnginePlan, ...]
+
+
+def make(config: Config, machine: Machine, environment: Mapping[str, str], run_folder: pathlib.Path) -> Plan:
+    """Plan every engine that is ours to start (those with a ``url`` are not).
+
+    ``environment`` is what an engine may inherit (config.engine_environment). Raises ConfigError where the installed
+    vLLM or this machine cannot do what the config asks.
+    """
+    return Plan(
+        tuple(
+            _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock")
+            for name, settings in config.engines.items()
+            if not settings.url
+        )
+    )
+
+
+def _plan_engine(
+    name: EngineName,
+    settings: EngineSettings,
+    config: Config,
+    machine: Machine,
+    environment: Mapping[str, str],
+    socket: pathlib.Path,
+) -> EnginePlan:
+    if len(str(socket).encode()) > _LONGEST_SOCKET_PATH:
+        raise ConfigError(f"The socket path {socket} is too long for a Unix socket; set TMPDIR to a shorter folder.")
+    environment = {**environment, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if settings.command:
+        argv = tuple(part.replace("{uds}", str(socket)) for part in settings.command)
+        return EnginePlan(name, socket, argv, {**environment, **settings.env})
+    if machine.vllm is None:
+        raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
+    flags = _flags(name, settings, config.auto_aliases)
+    _check_flags(name, settings, machine.vllm, flags)
+    argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
+    for flag, values in flags.items():
+        argv += (flag, *values)
+    if machine.vllm.is_cpu:
+        environment["PYTHONPATH"] = compat_path(environment)
+        if settings.tensor_parallel_size > 1:
+            environment["VLLM_CPU_OMP_THREADS_BIND"] = _bind(name, machine.cpus, settings.tensor_parallel_size)
+    environment |= _vllm_environment(settings, config)
+    return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env})
+
+
+def _flags(name: EngineName, settings: EngineSettings, auto_aliases: list[str]) -> dict[str, list[str]]:
+    """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default holds."""
+    # An engine answers requests for `auto` under its own name, so those are forwarded as they came.
+    flags: dict[str, list[str]] = {"--served-model-name": [settings.model_id, AUTO, *auto_aliases]}
+    for field in (
+        *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+        *("max_num_seqs", "max_num_batched_tokens"),
+    ):
+        value = getattr(settings, field)
+        if value is not None and value != type(settings).model_fields[field].default:
+            flags[_flag(field)] = [str(int(value)) if isinstance(value, int) else str(value)]
+    for field in ("enable_chunked_prefill", "enforce_eager", "trust_remote_code"):
+        value = getattr(settings, field)
+        if value is not None and value != type(settings).model_fields[field].default:
+            flags[_flag(field) if value else _flag(f"no_{field}")] = []
+    if settings.tool_call_parser:
+        flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
+    if settings.override_generation_config:
+        flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
+    if name == "vision":
+        flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]
+    return flags
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: Mapping[str, list[str]]) -> None:
+    given = [argument.split("=")[0].split(".")[0] for argument in settings.extra_args if argument.startswith("--")]
+    given = [flag.replace("_", "-") for flag in given]
+    for flag in given:
+        if flag in _OWN_FLAGS:
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is the gateway's to set.")
+        if flag in flags:
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is set by {flag[2:].replace('-', '_')} already.")
+    for flag in (*flags, *given):
+        if flag not in vllm.flags:
+            near = difflib.get_close_matches(flag, vllm.flags, n=1)
+            raise ConfigError(
+                f"engines.{name}: vLLM {vllm.version} has no flag {flag}."
+                + (f" Did you mean {near[0]}?" if near else "")
+            )
+
+
+def _vllm_environment(settings: EngineSettings, config: Config) -> dict[str, str]:
+    environment = {
+        # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
+        "VLLM_MAX_IMAGE_PIXELS": str(config.image.max_image_pixels),
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    }
+    if settings.is_folder:
+        environment["HF_HUB_OFFLINE"] = "1"  # nothing to ask a hub for
+    if settings.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in settings.gpus)
+    return environment
+
+
+def _bind(name: EngineName, cpus: tuple[int, ...], ranks: int) -> str:
+    """Cores per rank, such as ``0,1|2,3``. vLLM binds by NUMA node on its own and refuses more ranks than nodes."""
+    if ranks > len(cpus):
+        raise ConfigError(f"engines.{name}.tensor_parallel_size is {ranks} but this machine has {len(cpus)} cores.")
+    size = len(cpus) // ranks
+    return "|".join(",".join(map(str, cpus[rank * size : (rank + 1) * size])) for rank in range(ranks))

@@ -1,0 +1,116 @@
+"""The process between the gateway and one engine: ends when the gateway does, and takes every descendant along.
+
+usage: python reaper.py SOCKET COMMAND [ARG ...]      (standard input: a pipe whose other end the gateway holds)
+
+It is the engine's init: as a child subreaper (prctl(2)) it inherits every process the engine leaves behind, also one
+that made its own session, so it can prove that none is left. vLLM needs that: after a SIGKILL of its API server,
+EngineCore lives on and keeps the GPU.
+
+  SIGTERM        → SIGTERM once to the engine; a second one would interrupt vLLM's own cleanup
+  pipe closed    → the gateway is gone, in whatever way: SIGTERM, and after GRACE_S SIGKILL to whatever is left
+  engine ended   → SIGKILL to what it left, unlink its socket, exit with its code (128 + n for signal n)
+
+Standard library only: it starts in a few milliseconds and must not fail.
+"""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import time
+
+GRACE_S = 5.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def main() -> int:
+    socket, *argv = sys.argv[1:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Signals wake the select below through this pipe, so nothing is done inside a handler.
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the gateway, which decides
+
+    engine = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        # SIGKILL from the kernel should this process be killed; single-threaded, so the fork is safe.
+        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+    )
+    code: int | None = None
+    is_ending = is_orphan = False
+    kill_at = float("inf")
+    watched = [woken, sys.stdin.fileno()]
+    while code is None:
+        timeout = min(max(0.0, kill_at - time.monotonic()), 3600.0)
+        readable, _, _ = select.select(watched, [], [], timeout)
+        asked = woken in readable and signal.SIGTERM in os.read(woken, 512)
+        if sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 512):
+            watched.remove(sys.stdin.fileno())
+            asked = is_orphan = True
+            kill_at = time.monotonic() + GRACE_S
+        code = _reap(engine.pid)
+        if code is None and asked and not is_ending:
+            os.kill(engine.pid, signal.SIGTERM)
+            is_ending = True
+        if code is None and time.monotonic() >= kill_at:
+            os.kill(engine.pid, signal.SIGKILL)
+            kill_at = float("inf")
+    _kill_descendants()
+    path = pathlib.Path(socket)
+    path.unlink(missing_ok=True)
+    if is_orphan:
+        with contextlib.suppress(OSError):  # another engine's socket is still in it
+            path.parent.rmdir()
+    return code
+
+
+def _reap(engine: int) -> int | None:
+    """Wait for whatever ended; the engine's exit code once it is among them."""
+    code = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == engine:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+
+
+def _kill_descendants() -> None:
+    """SIGKILL children until there are none: each one's own children become ours when it ends."""
+    while True:
+        for pid in _children():
+            os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    own = str(os.getpid())
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile
+        if fields[1] == own and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

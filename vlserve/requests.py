@@ -1,0 +1,222 @@
+"""A request's body: parsed once, held against closed sets of fields and part types, its pictures found by one walker.
+
+Whatever vLLM would take for a picture must be one here too, or a limit could be passed by: it also accepts
+``{"image_url": "data:…"}`` without a ``type``, a string instead of an object, and ``input_image``
+(vllm/renderers/chat_utils.py, 0.32).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vlserve.errors import InvalidRequest
+
+# Fields of a chat request that an engine gets. OpenAI's, and vLLM's sampling parameters.
+_CHAT_FIELDS = {
+    *("messages", "model", "stream", "stream_options", "n", "seed", "stop", "temperature", "top_p", "user"),
+    *("max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs"),
+    *("top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort"),
+    # vLLM's own
+    *("top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "stop_token_ids", "ignore_eos"),
+    *("include_stop_str_in_output", "bad_words", "allowed_token_ids", "skip_special_tokens", "structured_outputs"),
+    *("spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "include_reasoning"),
+    *("echo", "add_generation_prompt", "continue_final_message"),
+}
+_STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
+# Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
+_REFUSED_FIELDS: Mapping[str, str] = {
+    **dict.fromkeys(("chat_template", "chat_template_kwargs"), "the template is the server's"),
+    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), "picture processing is the server's"),
+    **dict.fromkeys(("mm_payload", "return_mm_kwargs", "prompt_embeds"), "inner tensors are not taken from clients"),
+    **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is for the server's own use"),
+    **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is for the server's own use"),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),
+    "logits_processors": "code is not taken from clients",
+    "use_beam_search": "vLLM's chat endpoint no longer has it",
+    "functions": "use tools",
+    "function_call": "use tool_choice",
+    "audio": "these models neither hear nor speak",
+}
+
+MediaKind = Literal["image", "video"]
+_TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_MEDIA_TYPES: Mapping[str, tuple[MediaKind, str]] = {
+    "image_url": ("image", "image_url"),
+    "input_image": ("image", "image_url"),
+    "video_url": ("video", "video_url"),
+}
+_MOST_NESTED = "The request is nested too deeply."
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture (or video) of a request: where it stands and its URL as sent."""
+
+    kind: MediaKind
+    url: str
+    message: int
+    part: int
+
+    @property
+    def param(self) -> str:
+        return f"messages[{self.message}].content[{self.part}]"
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A parsed chat request. ``raw`` is the body as it came; ``tree`` is what it says."""
+
+    raw: bytes
+    tree: Mapping[str, Any]
+    model: str | None
+    is_stream: bool
+    wants_usage: bool
+    media: tuple[Media, ...]
+    dropped: tuple[str, ...]
+
+    def body(self, model: str | None = None) -> tuple[bytes | memoryview, ...]:
+        """What to send to an engine, in pieces: as it came where nothing has to change.
+
+        A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
+        knows, where it differs.
+        """
+        additions: dict[str, Any] = {}
+        if self.is_stream and not self.wants_usage:
+            additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
+        if model is not None and self.model != model:
+            additions["model"] = model
+        if not self.dropped and not additions.keys() & self.tree.keys():
+            if not additions:
+                return (self.raw,)
+            # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
+            start = self.raw.index(b"{") + 1
+            return (b"{" + _dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
+        kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
+        return (_dump({**kept, **additions}),)
+
+
+def parse_chat(raw: bytes) -> ChatRequest:
+    """Parse the body of ``POST /v1/chat/completions``.
+
+    Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or messages or parts of an
+    unknown form. Values of sampling fields are left to vLLM, which checks them.
+    """
+    tree = parse_json(raw)
+    for name, reason in _REFUSED_FIELDS.items():
+        if tree.get(name) is not None:
+            raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
+    messages = tree.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
+    model = tree.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidRequest("'model' must be a string.", param="model")
+    is_stream = tree.get("stream") or False
+    if not isinstance(is_stream, bool):
+        raise InvalidRequest("'stream' must be true or false.", param="stream")
+    options = tree.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
+    return ChatRequest(
+        raw=raw,
+        tree=tree,
+        model=model or None,
+        is_stream=is_stream,
+        wants_usage=bool((options or {}).get("include_usage")),
+        media=tuple(_walk(messages)),
+        dropped=tuple(name for name in tree if name not in _CHAT_FIELDS),
+    )
+
+
+def parse_json(raw: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
+    try:
+        tree = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest(_MOST_NESTED, code="invalid_json") from None
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(tree, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    return tree
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InvalidRequest(f"The key {name[:100]!r} is given twice in one object.", code="invalid_json")
+    return tree
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _dump(tree: Mapping[str, Any]) -> bytes:
+    # In ASCII, so that a lone surrogate (valid in JSON, not in UTF-8) stays the escape it came as.
+    return json.dumps(tree, separators=(",", ":")).encode()
+
+
+def _walk(messages: list[Any]) -> Iterator[Media]:
+    """Every picture and video of every message, whatever its role; checks the form of messages and parts."""
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
+        content = message.get("content")
+        if content is None or isinstance(content, str):
+            continue
+        if not isinstance(content, list):
+            raise InvalidRequest(
+                f"{where}.content must be a string, a list of parts, or null.", param=f"{where}.content"
+            )
+        for index, part in enumerate(content):
+            media = None if isinstance(part, str) else _read_part(part, number, index)
+            if media:
+                yield media
+
+
+def _read_part(part: Any, message: int, index: int) -> Media | None:
+    where = f"messages[{message}].content[{index}]"
+    if not isinstance(part, dict):
+        raise InvalidRequest(f"{where} must be an object with a type.", param=where)
+    if part.get("uuid") is not None:
+        raise InvalidRequest(
+            f"{where}.uuid is not accepted: it would name a picture in a cache that all clients share.", param=where
+        )
+    kind = part.get("type")
+    if kind is None:
+        kind = _untyped(part, where)
+    if kind in _TEXT_TYPES:
+        if not isinstance(part.get(_TEXT_TYPES[kind]), str):
+            raise InvalidRequest(f"{where}.{_TEXT_TYPES[kind]} must be a string.", param=where)
+        return None
+    if not isinstance(kind, str) or kind not in _MEDIA_TYPES:
+        known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
+        raise InvalidRequest(
+            f"{where} has a type that is not accepted here ({str(kind)[:40]!r}). Accepted: {known}.",
+            param=where,
+            code="unsupported_content_part",
+        )
+    media, field = _MEDIA_TYPES[kind]
+    url = part.get(field)
+    if isinstance(url, dict):
+        if url.get("uuid") is not None:
+            raise InvalidRequest(f"{where}.{field}.uuid is not accepted.", param=where)
+        url = url.get("url")
+    if not isinstance(url, str) or not url:
+        raise InvalidRequest(f'{where}.{field} must hold a URL: {{"url": "data:…"}} or a string.', param=where)
+    return Media(media, url, message, index)
+
+
+def _untyped(part: Mapping[str, Any], where: str) -> str:
+    """The type of a part that names none: its one content field."""
+    found = [name for name in ("text", "refusal", "image_url", "video_url") if part.get(name) is not None]
+    if len(found) != 1:
+        raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
+    return found[0]

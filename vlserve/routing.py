@@ -1,0 +1,54 @@
+"""Which engine answers, and why. Pure: the request's model name and pictures against what the deployment serves.
+
+model absent, "auto" or an alias of it   any picture or video in any message → vision, else text
+a model by name                          that engine, ready or not
+the text model by name, with a picture   400 that says which message
+one engine only                          the same rules with fewer targets: vision takes text too
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from vlserve.config import AUTO, EngineName
+from vlserve.errors import InvalidRequest, NotFound
+from vlserve.requests import Media
+
+
+@dataclass(frozen=True)
+class Route:
+    engine: EngineName
+    reason: str
+    """named, has_image, text_only or only_engine; goes into the header and the log."""
+
+
+def choose(
+    model: str | None, media: Collection[Media], served: Mapping[EngineName, str], auto_aliases: Collection[str] = ()
+) -> Route:
+    """``served``: engine → model id. Raises NotFound for a model that is not served, InvalidRequest for a picture
+    that no served model, or not the named one, can see."""
+    first = next(iter(media), None)
+    if model is None or model == AUTO or model in auto_aliases:
+        if first:
+            if "vision" not in served:
+                raise InvalidRequest(
+                    "This deployment has no vision engine, so pictures cannot be sent.", param=first.param
+                )
+            return Route("vision", "has_image")
+        return Route("text", "text_only") if "text" in served else Route("vision", "only_engine")
+    for engine, name in served.items():
+        if name == model:
+            if engine == "text" and first:
+                raise InvalidRequest(
+                    f"The model {model!r} reads text only, but {first.param} is a picture. "
+                    f"Use {served.get('vision', 'a vision model')!r} or {AUTO!r}.",
+                    param=f"messages[{first.message}]",
+                )
+            return Route(engine, "named")
+    raise unknown_model(model, served)
+
+
+def unknown_model(model: str, served: Mapping[EngineName, str]) -> NotFound:
+    names = ", ".join(repr(name) for name in (*served.values(), AUTO))
+    return NotFound(
+        f"There is no model {model[:200]!r} here. Available: {names}.", param="model", code="model_not_found"
+    )

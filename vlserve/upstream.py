@@ -1,0 +1,253 @@
+"""One request on its way to an engine and its answer on the way back: bytes through, as they came.
+
+The client leaving closes the connection to the engine, which frees it at once; the permit is released in one
+``finally``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
+event and a close, never a ``[DONE]`` (vLLM itself sends one after its error event; that is dropped).
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, VlserveError, from_engine
+
+# aiohttp reads from the engine at most this far ahead of a client that reads slowly.
+_READ_AHEAD_BYTES = 256 * 1024
+_WRITE_PIECE_BYTES = 256 * 1024
+_LONGEST_EVENT_BYTES = 16 * 1024**2
+_END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
+_IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` carry that server's key."""
+
+    base_url: str
+    socket: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """A connection pool to this address. No limit on connections: admission limits requests."""
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(path=self.socket, limit=0) if self.socket else aiohttp.TCPConnector(limit=0)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=_READ_AHEAD_BYTES,
+            headers=self.headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+
+@dataclass
+class Outcome:
+    """What one request cost, for the log and the metrics; filled in as it goes. Times in seconds."""
+
+    started: float = field(default_factory=time.monotonic)
+    status: int = 0
+    error: str | None = None
+    first_byte_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def count(self, usage: Any) -> None:
+        """Note the token counts of an OpenAI ``usage`` object."""
+        if isinstance(usage, dict):
+            self.prompt_tokens = usage.get("prompt_tokens")
+            self.completion_tokens = usage.get("completion_tokens")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What to send to which engine."""
+
+    engine: str
+    session: aiohttp.ClientSession
+    url: str
+    body: tuple[bytes | memoryview, ...]
+    is_stream: bool
+    wants_usage: bool
+    """Whether the client asked for the usage event of a stream; the gateway always does."""
+    request_id: str
+    timeout_s: float
+    retry_after_s: Callable[[], float]
+
+
+class PassThrough:
+    """An ASGI response: sends the request on when called, and the engine's answer back.
+
+    Raises VlserveError before anything was sent; afterwards it reports a fault inside the stream.
+    """
+
+    def __init__(
+        self, upstream: Upstream, headers: Mapping[str, str], outcome: Outcome, done: Callable[[], None]
+    ) -> None:
+        self.upstream = upstream
+        self.headers = headers
+        self.outcome = outcome
+        self.done = done
+        self.is_started = False
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        relay = asyncio.create_task(self._relay(send))
+        leaving = asyncio.create_task(_until_disconnect(receive))
+        try:
+            await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if relay.done():
+                relay.result()
+            else:
+                self.outcome.status, self.outcome.error = 499, "client_left"
+        except VlserveError as error:
+            self.outcome.status, self.outcome.error = error.status, error.code
+            raise
+        finally:
+            for task in (relay, leaving):
+                task.cancel()
+            await asyncio.wait((relay, leaving))
+            self.done()
+
+    async def _relay(self, send: Send) -> None:
+        try:
+            async with (
+                asyncio.timeout(self.upstream.timeout_s),
+                self.upstream.session.post(
+                    self.upstream.url,
+                    data=_pieces(self.upstream.body),
+                    headers={
+                        "content-type": "application/json",
+                        "content-length": str(sum(map(len, self.upstream.body))),
+                        "x-request-id": self.upstream.request_id,
+                    },
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                if answer.status != 200:
+                    raise from_engine(answer.status, await answer.read(), self.upstream.engine)
+                if self.upstream.is_stream:
+                    await self._relay_events(answer.content.iter_any(), send)
+                else:
+                    await self._relay_whole(await answer.read(), send)
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
+            error = self._explain(fault)
+            if not self.is_started:
+                raise error from fault
+            self.outcome.error = error.code
+            await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
+
+    def _explain(self, fault: Exception) -> VlserveError:
+        if isinstance(fault, VlserveError):
+            return fault
+        if isinstance(fault, TimeoutError):
+            return EngineTimeout(f"The {self.upstream.engine} engine did not finish in {self.upstream.timeout_s:g} s.")
+        return EngineAway(
+            f"The {self.upstream.engine} engine went away while it worked on this request. Please send it again.",
+            retry_after_s=self.upstream.retry_after_s(),
+        )
+
+    async def _relay_whole(self, body: bytes, send: Send) -> None:
+        self.outcome.first_byte_s = time.monotonic() - self.outcome.started
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
+        self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
+        await self._start(send, "application/json", len(body))
+        await _send_body(send, body, is_last=True)
+
+    async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send) -> None:
+        """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
+        rest = b""
+        async for piece in pieces:
+            rest += piece
+            if len(rest) > _LONGEST_EVENT_BYTES:
+                raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
+            events: list[bytes] = []
+            start, is_done = 0, False
+            for end in _END_OF_EVENT.finditer(rest):
+                event, start = rest[start : end.end()], end.end()
+                if _IS_ERROR.match(event):
+                    # The status is inside: vLLM's HTTP status was 200 already.
+                    await self._send_events(send, events)
+                    raise _from_error_event(event, self.upstream.engine, self.upstream.retry_after_s())
+                if not self._is_usage_only(event):
+                    events.append(event)
+                if event.startswith((b"data: [DONE]", b"data:[DONE]")):
+                    is_done = True
+                    break
+            rest = rest[start:]
+            await self._send_events(send, events)
+            if is_done:
+                await _send_body(send, b"", is_last=True)
+                return
+        raise aiohttp.ServerDisconnectedError
+
+    def _is_usage_only(self, event: bytes) -> bool:
+        """Note the counts of the last event, and say whether it must be held back: the gateway asked for it."""
+        if b'"choices":[]' not in event and b'"choices": []' not in event:
+            return False
+        try:
+            tree = json.loads(event.removeprefix(b"data:"))
+        except ValueError:
+            return False
+        self.outcome.count(tree.get("usage"))
+        return not self.upstream.wants_usage and bool(tree.get("usage")) and not tree["choices"]
+
+    async def _send_events(self, send: Send, events: list[bytes]) -> None:
+        if not events:
+            return
+        if not self.is_started:
+            self.outcome.first_byte_s = time.monotonic() - self.outcome.started
+            await self._start(send, "text/event-stream; charset=utf-8", None)
+        await _send_body(send, b"".join(events), is_last=False)
+
+    async def _start(self, send: Send, content_type: str, length: int | None) -> None:
+        self.is_started = True
+        self.outcome.status = 200
+        headers = {"content-type": content_type, **self.headers}
+        if length is not None:
+            headers["content-length"] = str(length)
+        else:
+            headers["cache-control"] = "no-cache"
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _pieces(body: tuple[bytes | memoryview, ...]) -> AsyncIterator[memoryview]:
+    """The body in pieces, without copying it, so that a large picture does not hold the event loop."""
+    for part in body:
+        view = memoryview(part)
+        for start in range(0, len(view), _WRITE_PIECE_BYTES):
+            yield view[start : start + _WRITE_PIECE_BYTES]
+
+
+async def _send_body(send: Send, body: bytes, *, is_last: bool) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+
+def _from_error_event(event: bytes, engine: str, retry_after_s: float) -> VlserveError:
+    """An error inside a 200 stream. Its ``code`` is the status; vLLM says 500 also when its core process died."""
+    body = event.removeprefix(b"data:").strip()
+    if b"EngineCore" in body or b"EngineDead" in body:
+        return EngineAway(
+            f"The {engine} engine died while it answered. Please send the request again.", retry_after_s=retry_after_s
+        )
+    try:
+        tree = json.loads(body)
+        status = int(tree.get("error", tree).get("code"))
+    except (ValueError, TypeError, AttributeError):
+        status = 500
+    return from_engine(status, body, engine)
