@@ -111,7 +111,7 @@ async def chat(request: Request) -> PassThrough:
     images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
     if not engine.is_ready:
         raise EngineAway(
-            f"The {route.engine} engine is {engine.state}. Please try again later.",
+            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
             retry_after_s=engine.retry_after_s(),
         )
     await images.check(parsed.media, runtime.config.image)

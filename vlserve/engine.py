@@ -16,17 +16,12 @@ import base64
 import contextlib
 import io
 import logging
-import os
 import pathlib
-import re
-import signal
-import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Coroutine, Mapping
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 from PIL import Image
@@ -35,20 +30,18 @@ from vlserve.config import EngineName, EngineSettings
 from vlserve.errors import from_engine
 from vlserve.metrics import Metrics
 from vlserve.plan import EnginePlan
+from vlserve.process import Process
 from vlserve.upstream import Address
 
 log = logging.getLogger("vlserve.engine")
 
-REAPER = pathlib.Path(__file__).parent / "reaper.py"
 _POLL_S = 0.5
 _PROGRESS_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _STABLE_S = 60.0  # ready this long: the next death starts the backoff anew
 _STOP_S = 15.0  # for vLLM's own cleanup after SIGTERM
-_REMOTE_CHECK_S = 5.0
+_CHECK_S, _REMOTE_CHECK_S = 1.0, 5.0
 _EXPECTED_START_S = 60.0  # until a start was seen
-_KEPT_LINES = 200
-_CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception|Interrupt): .+)")
 
 
 class EngineState(StrEnum):
@@ -86,7 +79,6 @@ class Engine:
         self._metrics = metrics
         self._expected_start_s = _EXPECTED_START_S
         self._backoff_s = _FIRST_BACKOFF_S
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._task: asyncio.Task[None] | None = None
         metrics.is_ready.labels(name).set(0)
 
@@ -137,80 +129,45 @@ class Engine:
             self._set(EngineState.STOPPED)
 
     async def _live(self) -> tuple[str, float]:
-        """One life, start to end: why it ended, and how many seconds it was ready."""
-        async with self._process() as ended, self.address.open_session() as session:
-            started = time.monotonic()
-            answers = asyncio.create_task(self._until_it_answers(session))
-            async with _cancelling(answers):
-                await asyncio.wait(
-                    (answers, ended), timeout=self.settings.ready_timeout_s, return_when=asyncio.FIRST_COMPLETED
-                )
-            if ended.done():
-                return f"it ended while loading: {ended.result()}", 0.0
-            if answers.cancelled():
-                return f"it did not answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
-            answers.result()
-            self._expected_start_s = time.monotonic() - started
-            self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
-            is_away = asyncio.create_task(self._until_remote_is_away(session))
-            async with _cancelling(is_away):
-                await asyncio.wait((is_away, ended), return_when=asyncio.FIRST_COMPLETED)
-            why = ended.result() if ended.done() else is_away.result()
-            return why, time.monotonic() - self.state_since
-
-    @contextlib.asynccontextmanager
-    async def _process(self) -> AsyncIterator[asyncio.Future[str]]:
-        """Start the process behind its reaper; yields what tells its end. On leaving, nothing of it is left."""
-        if not self.plan:
-            yield asyncio.get_running_loop().create_future()
-            return
-        self._lines.clear()
-        self.plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
-        self.plan.socket.unlink(missing_ok=True)  # a stale one gives EADDRINUSE
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", str(REAPER), str(self.plan.socket), *self.plan.argv),
-            env=self.plan.environment,
-            stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that the gateway is gone
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.pid = child.pid
-        ended = asyncio.create_task(self._until_exit(child, cast(asyncio.StreamReader, child.stdout)))
+        """One life, start to end: why it ended, and for how many seconds it was ready."""
+        process = await Process.start(self.plan) if self.plan else None
+        self.pid = process.pid if process else None
+        ended = process.ended if process else asyncio.get_running_loop().create_future()
+        grace_s = _STOP_S
         try:
-            yield ended
+            async with self.address.open_session() as session:
+                started = time.monotonic()
+                if not await self._first(self._until_it_answers(session), ended, self.settings.ready_timeout_s):
+                    if ended.done():
+                        return f"it ended while loading: {ended.result()}", 0.0
+                    return f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
+                self._expected_start_s = time.monotonic() - started
+                self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
+                since = time.monotonic()
+                if await self._first(self._until_unhealthy(session), ended, None):
+                    grace_s = 0.0  # what is left of it cannot clean up either
+                    return "it says that it cannot serve any more", time.monotonic() - since
+                return ended.result(), time.monotonic() - since
         finally:
-            self.pid = None
-            if not ended.done():
-                self._set(EngineState.STOPPING)
-            await _end(child, ended)
-            self.plan.socket.unlink(missing_ok=True)
+            if process:
+                if not ended.done():
+                    self._set(EngineState.STOPPING)
+                await process.end(grace_s)
+                self.pid = None
 
-    async def _until_exit(self, child: asyncio.subprocess.Process, output: asyncio.StreamReader) -> str:
-        """Pass the engine's log on, line by line with its name, until it exits; why it did, in plain words."""
-        rest = b""
-        while piece := await output.read(65536):
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                self._print(line)
-        if rest:
-            self._print(rest)
-        code = await child.wait()
-        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
-        if code < 0 or code > 128:
-            number = -code if code < 0 else code - 128
-            ending = (
-                f"killed by {signal.Signals(number).name}" if number in set(signal.Signals) else f"exit code {code}"
-            )
-        else:
-            ending = f"exit code {code}"
-        return f"{ending}, {cause[:300]}" if cause else ending
-
-    def _print(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
-        self._lines.append(text)
-        sys.stderr.write(f"[{self.name}] {text}\n")
+    @staticmethod
+    async def _first(work: Coroutine[Any, Any, None], ended: asyncio.Future[str], timeout_s: float | None) -> bool:
+        """Whether ``work`` finished before the process ended or the time was over; it is cancelled otherwise."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait((task, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return False
+            task.result()
+            return True
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
 
     async def _until_it_answers(self, session: aiohttp.ClientSession) -> None:
         """Ready means that a real request was answered; /health alone is 200 also while an engine hangs."""
@@ -225,20 +182,22 @@ class Engine:
                 told = now
             await asyncio.sleep(_POLL_S)
 
-    async def _until_remote_is_away(self, session: aiohttp.ClientSession) -> str:
-        """A server elsewhere has no process to watch: ask for its models now and then; two misses count."""
-        if self.plan:
-            await asyncio.get_running_loop().create_future()
+    async def _until_unhealthy(self, session: aiohttp.ClientSession) -> None:
+        """vLLM's /health is 503 once its core process died, long before the server itself ends.
+
+        A server elsewhere is asked for its models, which every OpenAI-style server has. No answer is a failure
+        only there: the end of our own process is seen directly.
+        """
+        path = "/health" if self.plan else "/v1/models"
         misses = 0
         while misses < 2:
-            await asyncio.sleep(_REMOTE_CHECK_S)
+            await asyncio.sleep(_CHECK_S if self.plan else _REMOTE_CHECK_S)
             try:
                 timeout = aiohttp.ClientTimeout(total=_REMOTE_CHECK_S)
-                async with session.get(f"{self.address.base_url}/v1/models", timeout=timeout) as answer:
+                async with session.get(self.address.base_url + path, timeout=timeout) as answer:
                     misses = misses + 1 if answer.status >= 500 else 0
-            except (aiohttp.ClientError, TimeoutError):
-                misses += 1
-        return f"{self.address.base_url} does not answer"
+            except (aiohttp.ClientError, ConnectionError, TimeoutError):
+                misses = 0 if self.plan else misses + 1
 
     async def _ask(self, session: aiohttp.ClientSession) -> str | None:
         """One real request for one token, with a picture where the engine takes them; what is wrong, or None."""
@@ -266,28 +225,6 @@ class Engine:
             content.append({"type": "image_url", "image_url": {"url": url}})
         model = self.settings.model if self.settings.url else self.settings.model_id
         return {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": content}]}
-
-
-@contextlib.asynccontextmanager
-async def _cancelling(task: asyncio.Task[Any]) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
-
-
-async def _end(child: asyncio.subprocess.Process, ended: asyncio.Task[str]) -> None:
-    """SIGTERM once (the reaper hands it on); after _STOP_S SIGKILL for the whole group."""
-    if not ended.done():
-        child.send_signal(signal.SIGTERM)
-        await asyncio.wait((ended,), timeout=_STOP_S)
-    if child.returncode is None or child.returncode < 0:
-        # It does not end, or its reaper was killed and could not clean up.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-    await asyncio.wait((ended,))
 
 
 class Fleet:

@@ -115,10 +115,15 @@ _CODES = (
         "context_length_exceeded",
     ),
     (re.compile(r"At most \d+ image"), "too_many_images"),
+    (re.compile(r"Failed to load image"), "invalid_image"),
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
 _INNER_WORDS = re.compile(r"\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}|0x[0-9a-fA-F]{6,}")
 _LONGEST_MESSAGE = 600
+# "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
+_INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
+_PARAMETER = re.compile(r" *\(parameter=[^)]*\)$")
+_PARAMS = {"input_tokens": "messages"}
 
 
 def from_engine(status: int, body: bytes, engine: str) -> VlserveError:
@@ -132,7 +137,9 @@ def from_engine(status: int, body: bytes, engine: str) -> VlserveError:
         return EngineAway(f"The {engine} engine cannot take requests now.", retry_after_s=5)
     if 400 <= status < 500 and message:
         code = next((code for pattern, code in _CODES if pattern.search(message)), None)
-        return InvalidRequest(_without_inner_words(message), param=param, code=code)
+        if invalid := _INVALID_FIELD.search(message):
+            message, param = f"{invalid['field']}: {invalid['problem']}.", invalid["field"]
+        return InvalidRequest(_without_inner_words(message), param=_PARAMS.get(param or "", param), code=code)
     if 400 <= status < 500:
         return InvalidRequest(f"The {engine} engine refused the request (status {status}).")
     return EngineFailed(f"The {engine} engine failed on this request.")
@@ -154,5 +161,5 @@ def _engine_message(body: bytes) -> tuple[str, str | None]:
 
 
 def _without_inner_words(message: str) -> str:
-    line = _INNER_WORDS.sub("…", " ".join(message.split()))
+    line = _INNER_WORDS.sub("…", " ".join(_PARAMETER.sub("", message).split()))
     return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"

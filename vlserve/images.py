@@ -18,6 +18,8 @@ from vlserve.requests import Media
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _LONGEST_TYPE = 64
+# Qwen2.5-VL's own limit (MAX_RATIO in qwen-vl-utils' smart_resize).
+_LARGEST_RATIO = 200
 # Pillow's own bomb check warns on some sizes and raises on others; ours is one limit, read from the settings.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -78,6 +80,8 @@ def _check_one(media: Media, settings: ImageSettings) -> Picture:
             (width, height), kind = opened.size, opened.format or ""
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise refuse("this is not a JPEG, PNG, WebP or GIF picture, or it is damaged.") from None
+    if max(width, height) > _LARGEST_RATIO * min(width, height):
+        raise refuse(f"the picture is {width}×{height}; a side may be {_LARGEST_RATIO} times the other at most.")
     if width * height > settings.max_image_pixels:
         raise refuse(
             f"the picture is {width}×{height}. {_too_large('pixels', settings.max_image_pixels)}", "image_too_large"

@@ -67,7 +67,7 @@ def _plan_engine(
         return EnginePlan(name, socket, argv, {**environment, **settings.env})
     if machine.vllm is None:
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
-    flags = _flags(name, settings, config.auto_aliases)
+    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags)
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
     for flag, values in flags.items():
@@ -80,7 +80,9 @@ def _plan_engine(
     return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env})
 
 
-def _flags(name: EngineName, settings: EngineSettings, auto_aliases: list[str]) -> dict[str, list[str]]:
+def _flags(
+    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
+) -> dict[str, list[str]]:
     """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default holds."""
     # An engine answers requests for `auto` under its own name, so those are forwarded as they came.
     flags: dict[str, list[str]] = {"--served-model-name": [settings.model_id, AUTO, *auto_aliases]}
@@ -99,6 +101,8 @@ def _flags(name: EngineName, settings: EngineSettings, auto_aliases: list[str]) 
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
+    if "--disable-uvicorn-access-log" in known:  # the gateway's line per request says more
+        flags["--disable-uvicorn-access-log"] = []
     if name == "vision":
         flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]
     return flags

@@ -6,7 +6,8 @@ It is the engine's init: as a child subreaper (prctl(2)) it inherits every proce
 that made its own session, so it can prove that none is left. vLLM needs that: after a SIGKILL of its API server,
 EngineCore lives on and keeps the GPU.
 
-  SIGTERM        → SIGTERM once to the engine; a second one would interrupt vLLM's own cleanup
+  SIGTERM        → SIGTERM to the engine, once: a second one would interrupt vLLM's own cleanup
+  SIGTERM again  → SIGKILL to the engine
   pipe closed    → the gateway is gone, in whatever way: SIGTERM, and after GRACE_S SIGKILL to whatever is left
   engine ended   → SIGKILL to what it left, unlink its socket, exit with its code (128 + n for signal n)
 
@@ -58,12 +59,12 @@ def main() -> int:
             asked = is_orphan = True
             kill_at = time.monotonic() + GRACE_S
         code = _reap(engine.pid)
-        if code is None and asked and not is_ending:
-            os.kill(engine.pid, signal.SIGTERM)
-            is_ending = True
-        if code is None and time.monotonic() >= kill_at:
+        if code is None and (time.monotonic() >= kill_at or (asked and is_ending)):
             os.kill(engine.pid, signal.SIGKILL)
             kill_at = float("inf")
+        elif code is None and asked:
+            os.kill(engine.pid, signal.SIGTERM)
+            is_ending = True
     _kill_descendants()
     path = pathlib.Path(socket)
     path.unlink(missing_ok=True)

@@ -57,6 +57,8 @@ class Media:
     url: str
     message: int
     part: int
+    is_respelled: bool = False
+    """It came as ``input_image``, which vLLM takes here only with more fields; the tree has ``image_url`` now."""
 
     @property
     def param(self) -> str:
@@ -86,7 +88,8 @@ class ChatRequest:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
-        if not self.dropped and not additions.keys() & self.tree.keys():
+        is_respelled = any(media.is_respelled for media in self.media)
+        if not self.dropped and not is_respelled and not additions.keys() & self.tree.keys():
             if not additions:
                 return (self.raw,)
             # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
@@ -141,6 +144,8 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     if not isinstance(tree, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if b"\\ud" in raw or b"\\uD" in raw:
+        _refuse_lone_surrogates(tree)
     return tree
 
 
@@ -153,12 +158,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return tree
 
 
+def _refuse_lone_surrogates(tree: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("The body holds half of a surrogate pair (\\ud800 …).", code="invalid_json") from None
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
 def _dump(tree: Mapping[str, Any]) -> bytes:
-    # In ASCII, so that a lone surrogate (valid in JSON, not in UTF-8) stays the escape it came as.
     return json.dumps(tree, separators=(",", ":")).encode()
 
 
@@ -169,6 +180,8 @@ def _walk(messages: list[Any]) -> Iterator[Media]:
         if not isinstance(message, dict):
             raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
         content = message.get("content")
+        if content is None and message.get("role") != "assistant":
+            raise InvalidRequest(f"{where}.content may be null in assistant messages only.", param=f"{where}.content")
         if content is None or isinstance(content, str):
             continue
         if not isinstance(content, list):
@@ -211,7 +224,10 @@ def _read_part(part: Any, message: int, index: int) -> Media | None:
         url = url.get("url")
     if not isinstance(url, str) or not url:
         raise InvalidRequest(f'{where}.{field} must hold a URL: {{"url": "data:…"}} or a string.', param=where)
-    return Media(media, url, message, index)
+    if kind == "input_image":
+        part.clear()
+        part.update(type="image_url", image_url={"url": url})
+    return Media(media, url, message, index, is_respelled=kind == "input_image")
 
 
 def _untyped(part: Mapping[str, Any], where: str) -> str:

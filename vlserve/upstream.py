@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, VlserveError, from_engine
@@ -81,8 +82,8 @@ class Upstream:
     retry_after_s: Callable[[], float]
 
 
-class PassThrough:
-    """An ASGI response: sends the request on when called, and the engine's answer back.
+class PassThrough(Response):
+    """A response that makes itself: sends the request on when called, and the engine's answer back.
 
     Raises VlserveError before anything was sent; afterwards it reports a fault inside the stream.
     """
@@ -90,13 +91,14 @@ class PassThrough:
     def __init__(
         self, upstream: Upstream, headers: Mapping[str, str], outcome: Outcome, done: Callable[[], None]
     ) -> None:
+        super().__init__()
         self.upstream = upstream
-        self.headers = headers
+        self.extra_headers = headers
         self.outcome = outcome
         self.done = done
         self.is_started = False
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         relay = asyncio.create_task(self._relay(send))
         leaving = asyncio.create_task(_until_disconnect(receive))
         try:
@@ -212,7 +214,7 @@ class PassThrough:
     async def _start(self, send: Send, content_type: str, length: int | None) -> None:
         self.is_started = True
         self.outcome.status = 200
-        headers = {"content-type": content_type, **self.headers}
+        headers = {"content-type": content_type, **self.extra_headers}
         if length is not None:
             headers["content-length"] = str(length)
         else:

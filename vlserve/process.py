@@ -1,0 +1,91 @@
+"""One engine process behind its reaper: started, its log passed on line by line, ended with everything it left."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import sys
+from collections import deque
+from typing import cast
+
+from vlserve.plan import EnginePlan
+
+REAPER = pathlib.Path(__file__).parent / "reaper.py"
+_KEPT_LINES = 200
+_LONGEST_CAUSE = 300
+_KILL_S = 5.0
+_CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
+
+
+class Process:
+    """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left."""
+
+    def __init__(self, name: str, plan: EnginePlan, child: asyncio.subprocess.Process) -> None:
+        self._name = name
+        self._plan = plan
+        self._child = child
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.ended = asyncio.create_task(self._until_exit(cast(asyncio.StreamReader, child.stdout)))
+
+    @classmethod
+    async def start(cls, plan: EnginePlan) -> "Process":
+        """Start it in its own session, its socket's folder (0700) made and a stale socket removed."""
+        plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
+        plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(REAPER), str(plan.socket), *plan.argv),
+            env=plan.environment,
+            stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that the gateway is gone
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return cls(plan.name, plan, child)
+
+    @property
+    def pid(self) -> int:
+        """Of the reaper, which leads the session."""
+        return self._child.pid
+
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM, after ``grace_s`` SIGKILL; returns when nothing is left, at the latest some seconds later."""
+        for patience_s in (grace_s, _KILL_S):
+            if not self.ended.done():
+                # The reaper hands the first SIGTERM on and takes the second one as an order to kill.
+                self._child.send_signal(signal.SIGTERM)
+                await asyncio.wait((self.ended,), timeout=patience_s)
+        if self._child.returncode is None or self._child.returncode < 0:
+            # The reaper itself hangs or was killed, so it cleaned nothing up.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+        await asyncio.wait((self.ended,))
+        self._plan.socket.unlink(missing_ok=True)
+
+    async def _until_exit(self, output: asyncio.StreamReader) -> str:
+        rest = b""
+        while piece := await output.read(65536):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._print(line)
+        if rest:
+            self._print(rest)
+        ending = _describe_exit(await self._child.wait())
+        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
+        return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
+
+    def _print(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        self._lines.append(text)
+        sys.stderr.write(f"[{self._name}] {text}\n")
+
+
+def _describe_exit(code: int) -> str:
+    """asyncio says -9 for SIGKILL, a reaper that reports its engine's 128 + 9."""
+    number = -code if code < 0 else code - 128
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {code}"
