@@ -4,9 +4,9 @@ state     means                                             next
 ────────  ────────────────────────────────────────────────  ─────────────────────────
 stopped   no process                                        starting
 starting  a process, but no request answered yet            ready, failed, stopping
-ready     it answered a real request                        failed, stopping
+ready     it answered a real request                        stopping, failed
 failed    it ended, or never answered; waits to try again   starting, stopping
-stopping  asked to end                                      stopped
+stopping  asked to end                                      stopped, failed
 
 ``Engine._set`` is the one writer of the state, ``Engine._supervise`` the only caller.
 """
@@ -40,6 +40,7 @@ _PROGRESS_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _STABLE_S = 60.0  # ready this long: the next death starts the backoff anew
 _STOP_S = 15.0  # for vLLM's own cleanup after SIGTERM
+_HOPELESS_STOP_S = 1.0
 _CHECK_S, _REMOTE_CHECK_S = 1.0, 5.0
 _EXPECTED_START_S = 60.0  # until a start was seen
 
@@ -145,7 +146,7 @@ class Engine:
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 since = time.monotonic()
                 if await self._first(self._until_unhealthy(session), ended, None):
-                    grace_s = 0.0  # what is left of it cannot clean up either
+                    grace_s = _HOPELESS_STOP_S  # what is left of it cannot clean up either
                     return "it says that it cannot serve any more", time.monotonic() - since
                 return ended.result(), time.monotonic() - since
         finally:

@@ -74,8 +74,7 @@ def _plan_engine(
         argv += (flag, *values)
     if machine.vllm.is_cpu:
         environment["PYTHONPATH"] = compat_path(environment)
-        if settings.tensor_parallel_size > 1:
-            environment["VLLM_CPU_OMP_THREADS_BIND"] = _bind(name, machine.cpus, settings.tensor_parallel_size)
+        environment |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
     environment |= _vllm_environment(settings, config)
     return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env})
 
@@ -142,9 +141,12 @@ def _vllm_environment(settings: EngineSettings, config: Config) -> dict[str, str
     return environment
 
 
-def _bind(name: EngineName, cpus: tuple[int, ...], ranks: int) -> str:
-    """Cores per rank, such as ``0,1|2,3``. vLLM binds by NUMA node on its own and refuses more ranks than nodes."""
+def _thread_environment(name: EngineName, cpus: tuple[int, ...], ranks: int) -> dict[str, str]:
+    """Threads per rank on the CPU, free to move between cores.
+
+    vLLM would bind them: each engine to the same first cores, and it refuses more ranks than NUMA nodes. Two engines
+    that spin on one core can starve each other for minutes (seen on Linux 6.18, where sched_yield postpones a task).
+    """
     if ranks > len(cpus):
         raise ConfigError(f"engines.{name}.tensor_parallel_size is {ranks} but this machine has {len(cpus)} cores.")
-    size = len(cpus) // ranks
-    return "|".join(",".join(map(str, cpus[rank * size : (rank + 1) * size])) for rank in range(ranks))
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(len(cpus) // ranks)}
