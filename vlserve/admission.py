@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from vlserve.config import ApiKey
 from vlserve.errors import TooManyRequests, Unauthorized
@@ -35,14 +36,16 @@ class Admission:
             raise Unauthorized("This API key is not known here.")
         return found[0]
 
-    def admit(self, engine: str) -> None:
-        """Count a request in; ``release`` counts it out. Raises TooManyRequests when the engine is full."""
+    @contextmanager
+    def permit(self, engine: str) -> Iterator[None]:
+        """Counts a request inside an engine, however it ends. Raises TooManyRequests when the engine is full."""
         if self.in_flight[engine] >= self._max_in_flight[engine]:
             raise TooManyRequests(
                 f"The {engine} engine works on {self.in_flight[engine]} requests, as many as it takes; try again.",
                 retry_after_s=1,
             )
         self.in_flight[engine] += 1
-
-    def release(self, engine: str) -> None:
-        self.in_flight[engine] -= 1
+        try:
+            yield
+        finally:
+            self.in_flight[engine] -= 1

@@ -14,6 +14,7 @@ import aiohttp
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from vlserve import __version__, images, routing
 from vlserve.admission import Admission
@@ -42,8 +43,6 @@ class EngineView(Protocol):
     def state(self) -> str: ...
     @property
     def is_ready(self) -> bool: ...
-    @property
-    def last_failure(self) -> str | None: ...
     def retry_after_s(self) -> float: ...
 
 
@@ -94,6 +93,7 @@ def create_app(
     app.get("/metrics", response_model=None)(scrape)
     app.exception_handler(VlserveError)(_on_error)
     app.exception_handler(HTTPException)(_on_http_exception)
+    app.exception_handler(ClientDisconnect)(_on_client_left)
     app.exception_handler(Exception)(_on_bug)
     return app
 
@@ -102,7 +102,6 @@ async def chat(request: Request) -> PassThrough:
     """Chat completions: parse, route, admit, check the pictures, hand to the engine."""
     runtime: Runtime = request.app.state.runtime
     outcome = Outcome()
-    request_id = request.state.request_id = _request_id(request)
     key = runtime.admission.authenticate(request.headers)
     parsed = parse_chat(await _read_body(request, runtime.config.server.max_body_bytes))
     route = routing.choose(parsed.model, parsed.media, runtime.served, runtime.config.auto_aliases)
@@ -115,13 +114,11 @@ async def chat(request: Request) -> PassThrough:
             retry_after_s=engine.retry_after_s(),
         )
     await images.check(parsed.media, runtime.config.image)
-    runtime.admission.admit(route.engine)
-    runtime.metrics.in_flight.labels(route.engine).inc()
+    headers = _headers(request)
 
     def done() -> None:
-        runtime.admission.release(route.engine)
-        runtime.metrics.in_flight.labels(route.engine).dec()
-        _account(runtime.metrics, route, parsed, outcome, key, request_id)
+        request.state.is_accounted = True
+        _account(runtime.metrics, route, parsed, outcome, key, headers["x-request-id"])
 
     upstream = Upstream(
         engine=route.engine,
@@ -134,10 +131,9 @@ async def chat(request: Request) -> PassThrough:
         timeout_s=runtime.config.server.request_timeout_s,
         retry_after_s=engine.retry_after_s,
     )
-    headers = _headers(request)
     if parsed.dropped:
         headers["x-vlserve-dropped"] = _printable(parsed.dropped)
-    return PassThrough(upstream, headers, outcome, done)
+    return PassThrough(upstream, headers, outcome, runtime.admission.permit(route.engine), done)
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -160,7 +156,9 @@ def _request_id(request: Request) -> str:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    headers = {"x-request-id": getattr(request.state, "request_id", None) or _request_id(request)}
+    if not hasattr(request.state, "request_id"):
+        request.state.request_id = _request_id(request)
+    headers = {"x-request-id": request.state.request_id}
     route: Route | None = getattr(request.state, "route", None)
     if route:
         headers |= {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason}
@@ -197,6 +195,21 @@ def _account(metrics: Metrics, route: Route, parsed: ChatRequest, outcome: Outco
         outcome.completion_tokens if outcome.completion_tokens is not None else "-",
         f"{outcome.first_byte_s:.3f}" if outcome.first_byte_s is not None else "-",
         duration,
+    )
+
+
+def _account_refusal(request: Request, error: VlserveError) -> None:
+    """A request that never came to an engine."""
+    runtime: Runtime = request.app.state.runtime
+    runtime.metrics.refused.labels(str(error.status), error.code or error.type).inc()
+    log.info(
+        "%s %s %r status=%d error=%s param=%r",
+        _headers(request)["x-request-id"],
+        request.method,
+        request.url.path,
+        error.status,
+        error.code or error.type,
+        error.param,
     )
 
 
@@ -248,6 +261,8 @@ async def scrape(request: Request) -> Response:
     """Prometheus text: the gateway's figures and each serving engine's, labelled ``vlserve_engine``."""
     runtime: Runtime = request.app.state.runtime
     runtime.admission.authenticate(request.headers)
+    for name in runtime.engines:
+        runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight[name])
     ready = [name for name, view in runtime.engines.items() if view.is_ready]
     texts = await asyncio.gather(
         *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
@@ -267,6 +282,8 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
 
 
 async def _on_error(request: Request, error: VlserveError) -> Response:
+    if not getattr(request.state, "is_accounted", False):
+        _account_refusal(request, error)
     headers = {**_headers(request), **error.headers()}
     return Response(error.body(), error.status, headers, media_type="application/json")
 
@@ -277,6 +294,11 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     if error.status_code == 405:
         return await _on_error(request, MethodNotAllowed(f"{where}: this path has other methods."))
     return await _on_error(request, NotFound(f"{where}: there is no such path."))
+
+
+async def _on_client_left(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001
+    """It left while it sent its body; nobody reads this."""
+    return Response(status_code=499)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  (Starlette logs and raises it again)

@@ -65,6 +65,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         uvicorn.Config(
             app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=int(settings.server.shutdown_grace_s),

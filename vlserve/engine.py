@@ -70,7 +70,6 @@ class Engine:
         self.plan = plan
         self.state = EngineState.STOPPED
         self.state_since = time.monotonic()
-        self.last_failure: str | None = None
         self.pid: int | None = None
         if plan:
             self.address = Address("http://engine", str(plan.socket))
@@ -119,10 +118,10 @@ class Engine:
         try:
             while True:
                 self._set(EngineState.STARTING, self.settings.model)
-                self.last_failure, ready_s = await self._live()
+                failure, ready_s = await self._live()
                 if ready_s > _STABLE_S:
                     self._backoff_s = _FIRST_BACKOFF_S
-                self._set(EngineState.FAILED, f"{self.last_failure}; next try in {self._backoff_s:g} s")
+                self._set(EngineState.FAILED, f"{failure}; next try in {self._backoff_s:g} s")
                 await asyncio.sleep(self._backoff_s)
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
                 self._metrics.restarts.labels(self.name).inc()
@@ -131,7 +130,10 @@ class Engine:
 
     async def _live(self) -> tuple[str, float]:
         """One life, start to end: why it ended, and for how many seconds it was ready."""
-        process = await Process.start(self.plan) if self.plan else None
+        try:
+            process = await Process.start(self.plan) if self.plan else None
+        except OSError as error:  # no memory, no file descriptors
+            return f"its process could not be started: {error}", 0.0
         self.pid = process.pid if process else None
         ended = process.ended if process else asyncio.get_running_loop().create_future()
         grace_s = _STOP_S
@@ -204,12 +206,15 @@ class Engine:
         """One real request for one token, with a picture where the engine takes them; what is wrong, or None."""
         if self.plan and not self.plan.socket.exists():
             return "starting"
+        no_limit = aiohttp.ClientTimeout(total=None)  # a first request may be slow; ready_timeout_s is the limit
         try:
             if self.plan:
                 async with session.get(f"{self.address.base_url}/health") as answer:
                     if answer.status != 200:
                         return "starting"
-            async with session.post(f"{self.address.base_url}/v1/chat/completions", json=self._question()) as answer:
+            async with session.post(
+                f"{self.address.base_url}/v1/chat/completions", json=self._question(), timeout=no_limit
+            ) as answer:
                 if answer.status == 200:
                     return None
                 error = from_engine(answer.status, await answer.read(), self.name)

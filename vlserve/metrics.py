@@ -24,6 +24,12 @@ class Metrics:
         self.requests = Counter(
             "vlserve_requests", "Requests answered.", (ENGINE, "reason", "status"), registry=self.registry
         )
+        self.refused = Counter(
+            "vlserve_requests_refused",
+            "Requests that never came to an engine.",
+            ("status", "code"),
+            registry=self.registry,
+        )
         self.images = Counter("vlserve_images", "Pictures sent to an engine.", (ENGINE,), registry=self.registry)
         self.prompt_tokens = Counter("vlserve_prompt_tokens", "Prompt tokens.", (ENGINE,), registry=self.registry)
         self.completion_tokens = Counter(

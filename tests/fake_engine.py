@@ -1,0 +1,174 @@
+"""A stand-in for a vLLM server: served in-process by the app's tests, and a real child process for the fault tests.
+
+As a child: python fake_engine.py --uds PATH [--faults a,b,…]
+  slow-start      listens only after a second
+  crash           exits with code 3 and a traceback before it listens
+  die-on-request  kills itself with SIGKILL at the first streamed request
+  ignore-sigterm  takes no notice of SIGTERM
+  escape          starts a grandchild in a session of its own, which outlives its parents
+  unhealthy       /health becomes 503 after the first streamed request, as vLLM's does once its core died
+What a request does is chosen by its ``user`` field; see ``chat``.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from aiohttp import web
+
+SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen", list)
+"""Every chat request: its body as bytes, its headers, and whether its client was still there at the end."""
+FAULTS: web.AppKey[set[str]] = web.AppKey("faults", set)
+RUNNING: web.AppKey[list[int]] = web.AppKey("running", list)
+"""How many answers are being made now."""
+
+CORE_DIED = {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause."}}
+METRICS = """# HELP vllm:num_requests_running Requests running.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+# HELP vllm:prompt_tokens_total Prompt tokens.
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{engine="0"} 17.0
+# HELP process_resident_memory_bytes Memory.
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes 1.0
+"""
+
+
+def event(tree: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(tree, separators=(",", ":")).encode() + b"\n\n"
+
+
+def chunk(model: str, text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": model, "choices": [choice]})
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    raw = await request.read()
+    body = json.loads(raw)
+    seen = {
+        "raw": raw,
+        "body": body,
+        "headers": {name.lower(): value for name, value in request.headers.items()},
+        "is_finished": False,
+    }
+    request.app[SEEN].append(seen)
+    request.app[RUNNING][0] += 1
+    try:
+        response = await _answer(request, body)
+        seen["is_finished"] = True
+        return response
+    finally:
+        request.app[RUNNING][0] -= 1
+
+
+async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    model, wish = body.get("model") or "?", body.get("user", "")
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    if wish == "refuse":
+        error = {"message": "top_p must be in (0, 1], see VLLM_DEBUG and /usr/lib/x.py (parameter=top_p, value=7)"}
+        return web.json_response(
+            {"error": {**error, "type": "BadRequestError", "param": "top_p", "code": 400}}, status=400
+        )
+    if wish == "fail":
+        return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
+    if wish == "hang":
+        await asyncio.sleep(60)
+    if wish == "garbage":
+        return web.Response(body=b"<html>", content_type="text/html")
+    if not body.get("stream"):
+        message = {"role": "assistant", "content": "one two three"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return web.json_response(
+            {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
+        )
+    response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    if wish == "error-first":
+        await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
+        return response
+    await response.write(chunk(model, "one"))
+    if "die-on-request" in request.app[FAULTS]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "unhealthy" in request.app[FAULTS]:
+        request.app[FAULTS].add("is-unhealthy")
+    if wish == "core-dies":
+        await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
+        return response
+    if wish == "half-event":
+        await response.write(b'data: {"id":"chatcmpl-1","cho')
+        request.transport.abort()  # type: ignore[union-attr]
+        return response
+    if wish == "drip":
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            await response.write(chunk(model, "."))
+    for text in (" two", " three"):
+        await response.write(chunk(model, text))
+    if (body.get("stream_options") or {}).get("include_usage"):
+        await response.write(event({"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}))
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+async def health(request: web.Request) -> web.Response:
+    return web.Response(status=503 if "is-unhealthy" in request.app[FAULTS] else 200)
+
+
+async def models(request: web.Request) -> web.Response:
+    return web.json_response({"object": "list", "data": []})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    return web.Response(text=METRICS)
+
+
+def make_app(faults: set[str] | None = None) -> web.Application:
+    app = web.Application(client_max_size=1024**3)
+    app[SEEN], app[FAULTS], app[RUNNING] = [], faults or set(), [0]
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_get("/health", health)
+    app.router.add_get("/v1/models", models)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--uds", required=True)
+    parser.add_argument("--faults", default="")
+    parser.add_argument("--grandchild", help="file to write the grandchild's pid to")
+    arguments = parser.parse_args()
+    faults = set(filter(None, arguments.faults.split(",")))
+    if "crash" in faults:
+        print("Loading weights", flush=True)
+        raise MemoryError("not enough memory for the weights")
+    if "escape" in faults:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
+        pathlib.Path(arguments.grandchild).write_text(str(child.pid))
+    if "slow-start" in faults:
+        time.sleep(1)
+    asyncio.run(serve(arguments.uds, faults))
+
+
+async def serve(uds: str, faults: set[str]) -> None:
+    runner = web.AppRunner(make_app(faults), handler_cancellation=True)
+    await runner.setup()
+    await web.UnixSite(runner, uds).start()
+    stop = asyncio.Event()
+    ignored = "ignore-sigterm" in faults
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, (lambda: None) if ignored else stop.set)
+    await stop.wait()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    main()

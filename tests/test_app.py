@@ -1,0 +1,306 @@
+"""The service over fake engines: what a client sees, and what an engine is sent."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import pathlib
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
+from vlserve.config import ApiKey
+
+KEY = ApiKey("ci", hashlib.sha256(b"sk-secret").digest())
+
+
+def events(raw: str) -> list[Any]:
+    lines = [line.removeprefix("data: ") for line in raw.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def text_of(chunks: list[Any]) -> str:
+    return "".join(
+        chunk["choices"][0]["delta"]["content"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]
+    )
+
+
+async def until(condition: Any, timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  (a log line or a counter has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_text_goes_to_text_and_a_picture_to_vision(gateway: Gateway) -> None:
+    async with gateway.post({"model": "auto", "messages": user("hi")}) as answer:
+        assert answer.status == 200
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("text", "text_only")
+        assert (await answer.json())["choices"][0]["message"]["content"] == "one two three"
+    async with gateway.post({"messages": user({"type": "text", "text": "?"}, image_part())}) as answer:
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("vision", "has_image")
+    assert len(gateway.seen("text")) == len(gateway.seen("vision")) == 1
+
+
+async def test_engine_is_sent_the_bytes_as_they_came_and_no_client_header(gateway: Gateway) -> None:
+    raw = b'{ "messages": [{"role":"user","content":"h\\u00ef"}],  "temperature":0.70 }'
+    headers = {"authorization": "Bearer mine", "cookie": "a=b", "x-forwarded-for": "1.2.3.4", "x-request-id": "r-1"}
+    async with gateway.post(raw, headers=headers) as answer:
+        assert answer.headers["x-request-id"] == "r-1"
+    (seen,) = gateway.seen("text")
+    assert seen["raw"] == raw
+    assert set(seen["headers"]) <= {
+        *("host", "accept", "accept-encoding", "user-agent", "content-type", "content-length", "x-request-id")
+    }
+    assert seen["headers"]["x-request-id"] != "r-1"  # engines need unique ones
+
+
+async def test_large_picture_arrives_whole(gateway: Gateway) -> None:
+    url = data_url(picture(10, 10) + b"\0" * 6_000_000)
+    async with gateway.post({"messages": user(image_part(url)), "stream": True}) as answer:
+        assert answer.status == 200
+    assert gateway.seen("vision")[0]["body"]["messages"] == user(image_part(url))
+
+
+async def test_stream_comes_through_without_the_usage_nobody_asked_for(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("hi"), "stream": True}) as answer:
+        assert answer.content_type == "text/event-stream"
+        chunks = events(await answer.text())
+    assert text_of(chunks) == "one two three"
+    assert chunks[-1] == "[DONE]"
+    assert all("usage" not in chunk for chunk in chunks[:-1])
+    assert gateway.seen("text")[0]["body"]["stream_options"] == {"include_usage": True}
+
+
+async def test_stream_with_usage_asked_for_has_it(gateway: Gateway) -> None:
+    body = {"messages": user("hi"), "stream": True, "stream_options": {"include_usage": True}}
+    async with gateway.post(body) as answer:
+        chunks = events(await answer.text())
+    assert chunks[-2]["usage"]["total_tokens"] == 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_log_line_tells_what_a_request_cost(
+    gateway: Gateway, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post({"messages": user("my secret", image_part()), "stream": stream}) as answer:
+        await answer.read()
+    await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "vlserve.request"]
+    for part in (
+        "engine=vision",
+        "reason=has_image",
+        "images=1",
+        "status=200",
+        "prompt_tokens=7",
+        "completion_tokens=3",
+    ):
+        assert part in line
+    assert "secret" not in line
+    assert "base64" not in line
+
+
+async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
+    cases: list[tuple[Any, int, str | None]] = [
+        (b"not json", 400, "invalid_json"),
+        ({"messages": []}, 400, None),
+        ({"messages": user("x"), "model": "gpt-9"}, 404, "model_not_found"),
+        ({"messages": user(*[image_part()] * 5)}, 400, "too_many_images"),
+        ({"messages": user(image_part("https://example.com/x.png"))}, 400, "image_url_not_supported"),
+        ({"messages": user(image_part(data_url(b"junk")))}, 400, "invalid_image"),
+        ({"messages": user("x"), "chat_template": "{{ 1 }}"}, 400, "unsupported_field"),
+        ({"messages": user("x"), "user": "refuse"}, 400, None),
+        ({"messages": user("x"), "user": "fail"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "garbage"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "error-first", "stream": True}, 503, "engine_unavailable"),
+    ]
+    for body, status, code in cases:
+        async with gateway.post(body) as answer:
+            tree = await answer.json()
+            assert (answer.status, tree["error"]["code"]) == (status, code), body
+            assert set(tree) == {"error"}
+            assert set(tree["error"]) == {"message", "type", "param", "code"}
+            assert tree["error"]["message"]
+            assert answer.headers["x-request-id"]
+
+
+async def test_engine_errors_keep_their_sense_and_lose_inner_words(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x"), "user": "refuse"}) as answer:
+        error = (await answer.json())["error"]
+    assert error["message"].startswith("top_p must be in (0, 1]")
+    assert error["param"] == "top_p"
+    assert not any(word in error["message"] for word in ("VLLM", "/usr", "parameter="))
+    async with gateway.post({"messages": user("x"), "user": "fail"}) as answer:
+        assert "secret" not in await answer.text()
+
+
+async def test_unknown_paths_and_methods_have_the_envelope_too(gateway: Gateway) -> None:
+    async with gateway.get("/v1/nothing") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "not_found")
+    async with gateway.get("/v1/chat/completions") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_too_large_a_body_is_a_413_with_and_without_content_length(open_gateway: OpenGateway) -> None:
+    async with open_gateway(server={"max_body_bytes": 1000}) as gateway:
+        body = json.dumps({"messages": user("x" * 2000)}).encode()
+
+        async def chunked() -> Any:
+            yield body
+
+        for data in (body, chunked()):
+            async with gateway.session.post(f"{gateway.url}/v1/chat/completions", data=data) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (413, "request_too_large")
+        async with gateway.post({"messages": user("small")}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/models/auto", "/metrics"])
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Bearer ", "Basic sk-secret", "sk-secret", "Bearer sk-secret2"]
+)
+async def test_routes_need_the_key(open_gateway: OpenGateway, path: str, header: str | None) -> None:
+    async with open_gateway(keys=(KEY,)) as gateway:
+        headers = {"authorization": header} if header else {}
+        method = "POST" if path.endswith("completions") else "GET"
+        async with gateway.session.request(method, gateway.url + path, headers=headers, data=b"{}") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_the_right_key_comes_in_and_probes_need_none(open_gateway: OpenGateway) -> None:
+    async with open_gateway(keys=(KEY,)) as gateway:
+        headers = {"authorization": "Bearer sk-secret"}
+        async with gateway.post({"messages": user("x")}, headers=headers) as answer:
+            assert answer.status == 200
+        assert "authorization" not in gateway.seen("text")[0]["headers"]
+        for path in ("/health", "/ready"):
+            async with gateway.get(path) as answer:
+                assert answer.status == 200
+
+
+async def test_engine_that_is_loading_is_a_503_with_retry_after(gateway: Gateway) -> None:
+    gateway.views["text"].is_ready, gateway.views["text"].state = False, "starting"
+    async with gateway.post({"messages": user("x")}) as answer:
+        assert (answer.status, answer.headers["retry-after"]) == (503, "42")
+        assert (await answer.json())["error"]["code"] == "engine_unavailable"
+    async with gateway.post({"messages": user(image_part())}) as answer:
+        assert answer.status == 200
+
+
+async def test_full_engine_is_a_429_with_retry_after(open_gateway: OpenGateway) -> None:
+    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+        drip = await gateway.post({"messages": user("x"), "user": "drip", "stream": True})
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        drip.close()
+        await until(lambda: gateway.running("text") == 0)
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(("wish", "stream"), [("hang", False), ("hang", True), ("drip", True)])
+async def test_client_that_leaves_frees_the_engine(gateway: Gateway, wish: str, stream: bool) -> None:
+    with pytest.raises(TimeoutError):
+        async with gateway.post(
+            {"messages": user("x"), "user": wish, "stream": stream}, timeout=aiohttp.ClientTimeout(total=0.3)
+        ) as answer:
+            await answer.read()
+    await until(lambda: gateway.running("text") == 0, timeout_s=1)
+    assert not gateway.seen("text")[0]["is_finished"]
+
+
+@pytest.mark.parametrize("wish", ["core-dies", "half-event"])
+async def test_engine_that_dies_mid_stream_ends_in_one_error_event_and_no_done(gateway: Gateway, wish: str) -> None:
+    async with gateway.post({"messages": user("x"), "user": wish, "stream": True}) as answer:
+        assert answer.status == 200
+        chunks = events(await answer.text())
+    assert text_of(chunks[:1]) == "one"
+    assert chunks[1:] == [{"error": chunks[1]["error"]}]
+    assert chunks[1]["error"]["code"] == "engine_unavailable"
+    assert "EngineCore" not in chunks[1]["error"]["message"]
+
+
+async def test_request_that_takes_too_long_is_a_504(open_gateway: OpenGateway) -> None:
+    async with open_gateway(server={"request_timeout_s": 0.2}) as gateway:
+        async with gateway.post({"messages": user("x"), "user": "hang"}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (504, "engine_timeout")
+        async with gateway.post({"messages": user("x"), "user": "drip", "stream": True}) as answer:
+            assert events(await answer.text())[-1]["error"]["code"] == "engine_timeout"
+
+
+async def test_engine_that_cannot_be_reached_is_a_503(gateway: Gateway, short_folder: pathlib.Path) -> None:
+    (short_folder / "text.sock").unlink()
+    async with gateway.post({"messages": user("x")}) as answer:
+        assert (answer.status, answer.headers["retry-after"]) == (503, "42")
+
+
+async def test_unknown_fields_are_named_in_a_header(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x"), "store": True, "ünknown\n": 1}) as answer:
+        assert answer.headers["x-vlserve-dropped"] == "store, ?nknown?"
+    assert gateway.seen("text")[0]["body"] == {"messages": user("x")}
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 200, "ü"])
+async def test_odd_request_ids_are_replaced(gateway: Gateway, sent: str) -> None:
+    async with gateway.get("/v1/models/nothing", headers={"x-request-id": sent}) as answer:
+        assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_models(gateway: Gateway) -> None:
+    async with gateway.get("/v1/models") as answer:
+        models = (await answer.json())["data"]
+    assert [model["id"] for model in models] == ["org/text-7b", "org/vision-7b", "auto"]
+    async with gateway.get("/v1/models/org/vision-7b") as answer:
+        assert (await answer.json()) == models[1]
+    async with gateway.get("/v1/models/org/other") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_ready_tells_every_engine(gateway: Gateway) -> None:
+    view = gateway.views["text"]
+    view.is_ready, view.state = False, "failed"
+    expected = {"": 200, "?engine=vision": 200, "?engine=text": 503, "?engine=all": 503, "?engine=other": 400}
+    for query, status in expected.items():
+        async with gateway.get("/ready" + query) as answer:
+            assert answer.status == status, query
+            if status == 503:
+                assert answer.headers["retry-after"] == "42"
+            if status != 400:
+                engines = (await answer.json())["engines"]
+                assert engines["text"] == {"state": "failed", "model": "org/text-7b", "retry_after_s": 42}
+                assert engines["vision"] == {"state": "ready", "model": "org/vision-7b"}
+    gateway.views["vision"].is_ready = False
+    async with gateway.get("/ready") as answer:
+        assert answer.status == 503
+    async with gateway.get("/health") as answer:
+        assert answer.status == 200
+
+
+async def test_one_scrape_has_gateway_and_engines(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x")}) as answer:
+        await answer.read()
+    async with gateway.get("/metrics") as answer:
+        raw = await answer.text()
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(raw)
+        for sample in family.samples
+    }
+    assert samples["vlserve_prompt_tokens_total", ("vlserve_engine", "text")] == 7
+    for engine in ("text", "vision"):
+        assert samples["vllm:prompt_tokens_total", ("engine", "0"), ("vlserve_engine", engine)] == 17
+    assert "process_resident" not in raw
+    headers = [line for line in raw.splitlines() if line.startswith("# TYPE")]
+    assert len(headers) == len(set(headers))
+
+
+async def test_url_engine_gets_the_name_it_knows(open_gateway: OpenGateway) -> None:
+    async with open_gateway(
+        engines={"text": {"model": "theirs", "served_model_name": "ours", "url": "http://x"}}
+    ) as gateway:
+        async with gateway.post({"model": "ours", "messages": user("x")}) as answer:
+            assert answer.status == 200
+        assert gateway.seen("text")[0]["body"]["model"] == "theirs"

@@ -1,0 +1,182 @@
+"""Settings: every mistake gets a line that helps, every setting is documented, every shipped config works."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from vlserve import config
+from vlserve.config import ApiKey, Config, Server
+from vlserve.errors import ConfigError
+
+DOCUMENT = REPOSITORY / "docs" / "configuration.md"
+
+
+def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return config.load(path, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("engines: {text: {modle: x}}", "engines.text.modle: there is no such setting. Did you mean model?"),
+        ("engines: {text: {model: x, max_num_seq: 3}}", "Did you mean max_num_seqs?"),
+        ("engines: {text: {model: x, limit_mm_per_prompt: {images: 3}}}", "Did you mean image?"),
+        ("engines: {txt: {model: x}}", "engines.txt: there is no such setting. Did you mean text?"),
+        ("engine: {text: {model: x}}", "Did you mean engines?"),
+        ("server: {zzz: 1}\nengines: {text: {model: x}}", "Settings here: allow_unauthenticated, api_keys_env"),
+        ("engines: {}", "at least one engine is needed"),
+        ("engines: {text: {}}", "engines.text.model: Field required"),
+        ("engines: {text: {model: x, tensor_parallel_size: 0}}", "greater than or equal to 1"),
+        (
+            "engines: {text: {model: x, tensor_parallel_size: 2, gpus: [0]}}",
+            "gpus names 1 GPUs but tensor_parallel_size is 2",
+        ),
+        ("engines: {text: {model: x, limit_mm_per_prompt: {video: 1}}}", "engines.text.limit_mm_per_prompt.video"),
+        ("engines: {text: {model: x}, vision: {model: x}}", "both engines are called 'x'"),
+        ("engines: {text: {model: auto}}", "is the name for automatic routing"),
+        ("engines: {text: {model: x, url: host:80}}", "url must start with http"),
+        ("engines: {text: {model: x, url: http://h, command: [a]}}", "not both"),
+        ("engines: {text: {model: x, url_api_key_env: K}}", "belongs to url"),
+        ("- a", "must hold settings"),
+        ("a: b: c", "is not YAML"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text)
+    assert expected in error.value.message
+
+
+def test_missing_file(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_folders_are_relative_to_the_file_and_named_by_their_last_part(tmp_path: pathlib.Path) -> None:
+    settings = load(tmp_path, "engines: {text: {model: ./a/my-model}, vision: {model: org/b}}")
+    assert settings.engines.text
+    assert settings.engines.vision
+    assert settings.engines.text.model == str(tmp_path / "a" / "my-model")
+    assert (settings.engines.text.model_id, settings.engines.vision.model_id) == ("my-model", "org/b")
+
+
+def test_command_line_wins_over_the_file(tmp_path: pathlib.Path) -> None:
+    text = "server: {port: 1, host: 0.0.0.0}\nengines: {text: {model: x}}"
+    assert load(tmp_path, text, port=2, host=None).server.port == 2
+    assert load(tmp_path, text, port=2, host=None).server.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_works(path: pathlib.Path) -> None:
+    assert config.load(path).engines.items()
+
+
+def test_default_config_serves_the_two_models_and_its_shares_fit_one_gpu() -> None:
+    engines = config.load(config.default_path()).engines
+    assert engines.text
+    assert engines.vision
+    assert engines.text.model_id == "Qwen/Qwen2.5-7B-Instruct"
+    assert engines.vision.model_id == "Qwen/Qwen2.5-VL-7B-Instruct"
+    # vLLM checks free ≥ share × total when each starts; both must pass whichever is first.
+    assert (engines.text.gpu_memory_utilization or 1) + (engines.vision.gpu_memory_utilization or 1) <= 1
+    assert engines.text.kv_cache_memory_bytes
+    assert engines.vision.kv_cache_memory_bytes
+
+
+def test_keys_come_from_file_and_environment(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# people\nana: sk-1\n\n  sk-2  \n")
+    server = Server(api_keys_file=file, api_keys_env="KEYS")
+    keys = config.read_api_keys(server, {"KEYS": "ci:sk-3,sk-4"})
+    assert keys == tuple(
+        ApiKey(name, hashlib.sha256(key).digest())
+        for name, key in (("ana", b"sk-1"), ("key2", b"sk-2"), ("ci", b"sk-3"), ("key4", b"sk-4"))
+    )
+    assert "sk-1" not in repr(keys)
+
+
+def test_keys_that_are_announced_but_missing_are_an_error(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "empty").write_text("# nothing\n")
+    for server in (
+        Server(api_keys_file=tmp_path / "none"),
+        Server(api_keys_file=tmp_path / "empty"),
+        Server(api_keys_env="KEYS"),
+    ):
+        with pytest.raises(ConfigError):
+            config.read_api_keys(server, {})
+    with pytest.raises(ConfigError, match="no key"):
+        config.read_api_keys(Server(api_keys_env="KEYS"), {"KEYS": "ana:"})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_public_address_needs_keys_or_consent(host: str) -> None:
+    with pytest.raises(ConfigError, match="allow-unauthenticated"):
+        config.check_exposure(Server(host=host), ())
+    config.check_exposure(Server(host=host, allow_unauthenticated=True), ())
+    config.check_exposure(Server(host=host), (ApiKey("a", b""),))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])
+def test_loopback_needs_no_key(host: str) -> None:
+    config.check_exposure(Server(host=host), ())
+
+
+def test_engines_inherit_an_allow_list_only() -> None:
+    environ = {
+        **{
+            "PATH": "/bin",
+            "HF_TOKEN": "t",
+            "HTTPS_PROXY": "p",
+            "CUDA_HOME": "c",
+            "NCCL_DEBUG": "1",
+            "LD_LIBRARY_PATH": "l",
+        },
+        **{
+            "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_USE_V1": "0",
+            "AWS_SECRET": "s",
+            "VLSERVE_KEYS": "k",
+            "PYTHONSTARTUP": "x",
+        },
+    }
+    assert set(config.engine_environment(environ)) == {
+        *("PATH", "HF_TOKEN", "HTTPS_PROXY", "CUDA_HOME", "NCCL_DEBUG", "LD_LIBRARY_PATH")
+    }
+
+
+def settings_rows(model: type[config.Settings], prefix: str = "") -> Iterator[str]:
+    """A Markdown table row for each setting."""
+    for name, field in model.model_fields.items():
+        inner = config.settings_type(field.annotation)
+        if inner is config.Engines:
+            yield from settings_rows(config.EngineSettings, "engines.*.")
+        elif inner and inner is not config.EngineSettings:
+            yield from settings_rows(inner, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+            yield f"| `{prefix}{name}` | {default} | {field.description} |"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value >= 1024**2 and value % 1024**2 == 0:
+        return f"{value // 1024**2}MiB"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """Run with UPDATE_DOCS=1 to write the table anew from the descriptions in config.py."""
+    begin, end = "<!-- settings -->\n", "<!-- /settings -->\n"
+    table = "| setting | default | meaning |\n|---|---|---|\n" + "\n".join(settings_rows(Config)) + "\n"
+    before, _, rest = DOCUMENT.read_text().partition(begin)
+    written, _, after = rest.partition(end)
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(before + begin + table + end + after)
+    else:
+        assert written == table

@@ -1,0 +1,175 @@
+"""Start lines: pure, so tested as data."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from vlserve import config, plan
+from vlserve.config import Config
+from vlserve.errors import ConfigError
+from vlserve.machine import COMPAT, Machine, Vllm, parse_flags
+from vlserve.plan import EnginePlan
+
+FLAGS = frozenset(
+    "--" + name
+    for name in (
+        "model uds served-model-name tensor-parallel-size dtype max-model-len gpu-memory-utilization seed hf-overrides"
+        " kv-cache-memory-bytes max-num-seqs max-num-batched-tokens enable-chunked-prefill no-enable-chunked-prefill"
+        " enforce-eager trust-remote-code override-generation-config limit-mm-per-prompt enable-auto-tool-choice"
+        " tool-call-parser"
+    ).split()
+)
+GPU = Machine((0, 1, 2, 3), Vllm("0.32.0", False, ("python", "-m", "vllm.entrypoints.cli.main", "serve"), FLAGS))
+CPU = Machine((0, 1), Vllm("0.32.0", True, ("python", "-m", "vllm.entrypoints.openai.api_server"), FLAGS))
+RUN = pathlib.Path("/run/v")
+
+
+def make(settings: dict[str, Any], machine: Machine = GPU, engine: str = "text", **environment: str) -> EnginePlan:
+    parsed = Config.model_validate({"engines": {engine: {"model": "org/m", **settings}}})
+    (planned,) = plan.make(parsed, machine, environment, RUN).engines
+    return planned
+
+
+def value(planned: EnginePlan, flag: str) -> str:
+    return planned.argv[planned.argv.index(flag) + 1]
+
+
+def test_settings_that_are_not_given_are_not_passed() -> None:
+    planned = make({"tool_call_parser": None})
+    assert planned.argv == (
+        *("python", "-m", "vllm.entrypoints.cli.main", "serve", "--model", "org/m", "--uds", "/run/v/text.sock"),
+        *("--served-model-name", "org/m", "auto"),
+    )
+
+
+def test_every_setting_becomes_its_flag() -> None:
+    planned = make(
+        {
+            **{
+                "tensor_parallel_size": 2,
+                "gpus": [2, 3],
+                "dtype": "bfloat16",
+                "max_model_len": 8192,
+                "max_num_seqs": 9,
+            },
+            **{"gpu_memory_utilization": 0.45, "kv_cache_memory_bytes": "2GiB", "max_num_batched_tokens": 4096},
+            **{"enable_chunked_prefill": False, "enforce_eager": True, "trust_remote_code": True},
+            **{"override_generation_config": {"temperature": 0.2}, "limit_mm_per_prompt": {"image": 3}},
+            **{"extra_args": ["--seed", "7"], "env": {"A": "b"}},
+        },
+        engine="vision",
+    )
+    for flag, expected in {
+        **{"--tensor-parallel-size": "2", "--dtype": "bfloat16", "--max-model-len": "8192", "--max-num-seqs": "9"},
+        **{"--gpu-memory-utilization": "0.45", "--kv-cache-memory-bytes": str(2 * 1024**3), "--seed": "7"},
+        **{"--max-num-batched-tokens": "4096", "--tool-call-parser": "hermes"},
+    }.items():
+        assert value(planned, flag) == expected
+    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 3, "video": 0}
+    assert json.loads(value(planned, "--override-generation-config")) == {"temperature": 0.2}
+    assert {"--enforce-eager", "--trust-remote-code", "--no-enable-chunked-prefill"} <= set(planned.argv)
+    assert planned.environment["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert planned.environment["A"] == "b"
+
+
+def test_remote_code_is_off_unless_asked_for() -> None:
+    assert "--trust-remote-code" not in make({}).argv
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sede", "7"], "vLLM 0.32.0 has no flag --sede. Did you mean --seed?"),
+        (["--sede=7"], "has no flag --sede"),
+        (["--uds", "/x"], "--uds is the gateway's to set"),
+        (["--api_key=x"], "--api-key is the gateway's to set"),
+        (["--max-model-len", "5"], "--max-model-len is set by max_model_len already"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        make({"extra_args": arguments, "max_model_len": 9})
+    assert message in error.value.message
+
+
+def test_dotted_and_joined_flags_are_known_by_their_name() -> None:
+    assert make({"extra_args": ["--hf-overrides.a.b", "1", "--seed=7", "-O1"]}).argv[-4:-2] == (
+        "--hf-overrides.a.b",
+        "1",
+    )
+
+
+def test_flag_this_vllm_does_not_know_is_refused() -> None:
+    assert GPU.vllm
+    old = Machine(GPU.cpus, Vllm("0.20.0", False, ("x",), FLAGS - {"--kv-cache-memory-bytes"}))
+    with pytest.raises(ConfigError, match=r"engines\.text: vLLM 0\.20\.0 has no flag --kv-cache-memory-bytes"):
+        make({"kv_cache_memory_bytes": "1GiB"}, old)
+
+
+def test_optional_flag_is_passed_where_it_is_known() -> None:
+    flag = "--disable-uvicorn-access-log"
+    assert flag not in make({}).argv
+    assert flag in make({}, Machine((0,), Vllm("0.33.0", False, ("x",), FLAGS | {flag}))).argv
+
+
+def test_cpu_engines_share_all_cores_unbound_and_get_the_compat_folder() -> None:
+    planned = make({"tensor_parallel_size": 2}, CPU, PYTHONPATH="/mine")
+    assert planned.environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert planned.environment["OMP_NUM_THREADS"] == "1"
+    assert planned.environment["PYTHONPATH"] == f"{COMPAT}:/mine"
+    assert make({}, CPU).environment["OMP_NUM_THREADS"] == "2"
+    with pytest.raises(ConfigError, match=r"tensor_parallel_size is 3 but this machine has 2 cores"):
+        make({"tensor_parallel_size": 3}, CPU)
+
+
+def test_gpu_engines_get_no_cpu_settings() -> None:
+    assert not {"PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & set(make({}).environment)
+
+
+def test_command_replaces_vllms_start_line_and_needs_no_vllm() -> None:
+    planned = make({"command": ["serve-it", "--socket={uds}"]}, Machine((0,), None))
+    assert planned.argv == ("serve-it", "--socket=/run/v/text.sock")
+    with pytest.raises(ConfigError, match="vLLM is needed"):
+        make({}, Machine((0,), None))
+
+
+def test_url_engines_are_not_planned() -> None:
+    parsed = Config.model_validate({"engines": {"text": {"model": "m", "url": "http://h"}, "vision": {"model": "v"}}})
+    assert [planned.name for planned in plan.make(parsed, GPU, {}, RUN).engines] == ["vision"]
+
+
+def test_too_long_a_socket_path_is_told() -> None:
+    parsed = Config.model_validate({"engines": {"text": {"model": "m"}}})
+    with pytest.raises(ConfigError, match="too long for a Unix socket"):
+        plan.make(parsed, GPU, {}, pathlib.Path("/" + "x" * 120))
+
+
+def test_auto_and_its_aliases_are_names_an_engine_answers_to() -> None:
+    parsed = Config.model_validate({"engines": {"text": {"model": "m"}}, "auto_aliases": ["gpt-4o"]})
+    (planned,) = plan.make(parsed, GPU, {}, RUN).engines
+    start = planned.argv.index("--served-model-name")
+    assert planned.argv[start + 1 : start + 4] == ("m", "auto", "gpt-4o")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_can_be_planned(path: pathlib.Path) -> None:
+    assert plan.make(config.load(path), GPU, {}, RUN).engines
+
+
+def test_flags_are_read_from_vllms_help() -> None:
+    text = """usage: api_server.py [-h] [--not-from-usage]
+
+  -h, --help            show this help message and exit
+  --model MODEL         The model. See --not-from-prose.
+                        --nor-from-here
+  --enforce-eager, --no-enforce-eager
+  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE
+  -asc API_SERVER_COUNT, --api-server-count API_SERVER_COUNT
+"""
+    assert parse_flags(text) >= {
+        *("--help", "--model", "--enforce-eager", "--no-enforce-eager", "--tensor-parallel-size", "--api-server-count")
+    }
+    assert not {"--not-from-usage", "--nor-from-here"} & parse_flags(text)

@@ -1,0 +1,179 @@
+"""Parsing: closed sets, and every way in which vLLM would take a picture."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import data_url, image_part, user
+from vlserve.errors import InvalidRequest
+from vlserve.requests import ChatRequest, parse_chat
+
+TEXT = {"type": "text", "text": "hi"}
+
+
+def parse(**fields: Any) -> ChatRequest:
+    return parse_chat(json.dumps({"messages": user("hi"), **fields}).encode())
+
+
+def sent(request: ChatRequest, model: str | None = None) -> Any:
+    return json.loads(b"".join(bytes(part) for part in request.body(model)))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        image_part(),
+        {"type": "image_url", "image_url": data_url()},
+        {"image_url": data_url()},
+        {"image_url": {"url": data_url()}},
+        {"type": None, "image_url": {"url": data_url()}},
+        {"type": "input_image", "image_url": data_url()},
+        {"type": "input_image", "image_url": {"url": data_url()}},
+    ],
+)
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_walker_finds_every_spelling_of_a_picture_in_every_role(part: dict[str, Any], role: str) -> None:
+    messages = [*user("first"), {"role": role, "content": [TEXT, part]}, *user("later")]
+    (media,) = parse(messages=messages).media
+    assert (media.kind, media.url, media.param) == ("image", data_url(), "messages[1].content[1]")
+
+
+def test_walker_finds_pictures_in_order_and_videos() -> None:
+    messages = [
+        *user(image_part(), "text as a bare string"),
+        *user({"type": "video_url", "video_url": {"url": "data:x"}}),
+    ]
+    assert [(media.kind, media.message) for media in parse(messages=messages).media] == [("image", 0), ("video", 1)]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        user("plain"),
+        user(TEXT, {"type": "input_text", "text": "x"}),
+        [{"role": "assistant", "content": None, "tool_calls": []}, *user("x")],
+        [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+        user({"text": "no type"}),
+        # An image key beside type text is text for vLLM too.
+        user({"type": "text", "text": "x", "image_url": data_url()}),
+    ],
+)
+def test_text_in_every_form_has_no_picture(messages: list[Any]) -> None:
+    assert parse(messages=messages).media == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_json"),
+        (b'"x"', "invalid_json"),
+        (b'{"model":"a","model":"b"}', "invalid_json"),
+        (b'{"messages":[{"role":"user","content":"x","role":"system"}]}', "invalid_json"),
+        (b'{"temperature":NaN}', "invalid_json"),
+        (b'{"temperature":-Infinity}', "invalid_json"),
+        ('{"messages":[]}'.encode("utf-16"), "invalid_json"),
+        (b"\xef\xbb\xbf{}", "invalid_json"),
+        (b'{"a":' * 10_000, "invalid_json"),
+        (b"[" * 10_000, "invalid_json"),
+        (b'{"messages":[{"role":"user","content":"\\ud800"}]}', "invalid_json"),
+        (b'{"n":' + b"9" * 5000 + b"}", "invalid_json"),
+    ],
+)
+def test_bodies_that_are_not_plain_json_are_refused(body: bytes, code: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        parse_chat(body)
+    assert error.value.code == code
+
+
+def test_escaped_surrogate_pairs_are_text() -> None:
+    assert parse_chat(b'{"messages":[{"role":"user","content":"\\ud83d\\ude00"}]}').media == ()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        None,
+        [],
+        "hi",
+        ["hi"],
+        [{"role": "user", "content": 7}],
+        [{"role": "user", "content": None}],
+        user(7),
+        user({"type": "text"}),
+        user({"type": "text", "text": 7}),
+        user({"type": "image_url"}),
+        user({"type": "image_url", "image_url": None}),
+        user({"type": "image_url", "image_url": {"url": ""}}),
+        user({"type": "input_audio", "input_audio": {}}),
+        user({"type": "image_embeds", "image_embeds": "x"}),
+        user({"type": ["image_url"], "image_url": data_url()}),
+        user({"image_url": data_url(), "text": "which?"}),
+        user({"image_pil": "x"}),
+        user({}),
+        user({**image_part(), "uuid": "cached"}),
+        user({"type": "image_url", "image_url": {"url": data_url(), "uuid": "cached"}}),
+    ],
+)
+def test_messages_of_an_unknown_form_are_refused_with_their_place(messages: Any) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        parse(messages=messages)
+    assert (error.value.param or "").startswith("messages")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chat_template", "chat_template_kwargs", "mm_processor_kwargs", "media_io_kwargs", "prompt_embeds"),
+        *("cache_salt", "kv_transfer_params", "vllm_xargs", "guided_json", "guided_choice", "functions"),
+        *("priority", "request_id"),
+    ],
+)
+def test_dangerous_fields_are_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        parse(**{name: {"a": 1}})
+    assert error.value.param == name
+    assert name in error.value.message
+
+
+def test_null_in_a_refused_field_means_absent() -> None:
+    assert sent(parse(chat_template=None)) == {"messages": user("hi")}
+
+
+def test_unknown_fields_are_dropped_and_named() -> None:
+    request = parse(store=True, metadata={"a": "b"}, temperature=0)
+    assert request.dropped == ("store", "metadata")
+    assert sent(request) == {"messages": user("hi"), "temperature": 0}
+
+
+def test_unchanged_request_is_forwarded_as_it_came() -> None:
+    raw = b' { "messages" : [ {"role":"user", "content":"\\u00e9 \xc3\xa9"} ] , "temperature":1.50 } '
+    (part,) = parse_chat(raw).body()
+    assert part is raw
+
+
+def test_stream_asks_for_usage_without_rewriting_the_body() -> None:
+    raw = b' {"stream": true, "messages":[{"role":"user","content":"x"}]}'
+    request = parse_chat(raw)
+    first, rest = request.body()
+    assert sent(request) == {**json.loads(raw), "stream_options": {"include_usage": True}}
+    assert bytes(rest) == raw[2:]
+    assert b"".join((first, rest)).count(b"stream_options") == 1
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": False, "other": 1}])
+def test_stream_options_of_the_client_are_kept_and_completed(options: Any) -> None:
+    request = parse(stream=True, stream_options=options)
+    assert not request.wants_usage
+    assert sent(request)["stream_options"] == {**(options or {}), "include_usage": True}
+
+
+def test_model_is_rewritten_for_a_server_with_another_name() -> None:
+    assert sent(parse(model="auto"), "their-name")["model"] == "their-name"
+    assert sent(parse(), "their-name")["model"] == "their-name"
+
+
+def test_input_image_reaches_the_engine_as_image_url() -> None:
+    request = parse(messages=user({"type": "input_image", "image_url": data_url(), "detail": "auto"}))
+    assert sent(request)["messages"] == user(image_part())

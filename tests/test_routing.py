@@ -1,0 +1,52 @@
+"""The routing rules of the design, one by one."""
+
+import pytest
+
+from vlserve.config import EngineName
+from vlserve.errors import InvalidRequest, NotFound
+from vlserve.requests import Media
+from vlserve.routing import choose
+
+BOTH: dict[EngineName, str] = {"text": "t", "vision": "v"}
+IMAGE = Media("image", "data:", 2, 1)
+VIDEO = Media("video", "data:", 0, 0)
+
+
+@pytest.mark.parametrize("model", [None, "auto", "gpt-4o"])
+@pytest.mark.parametrize(
+    ("media", "engine", "reason"),
+    [((), "text", "text_only"), ((IMAGE,), "vision", "has_image"), ((VIDEO,), "vision", "has_image")],
+)
+def test_auto_follows_the_pictures(model: str | None, media: tuple[Media, ...], engine: str, reason: str) -> None:
+    route = choose(model, media, BOTH, ["gpt-4o"])
+    assert (route.engine, route.reason) == (engine, reason)
+
+
+def test_named_model_is_obeyed() -> None:
+    assert choose("t", (), BOTH).engine == "text"
+    assert choose("v", (), BOTH).engine == "vision"
+    assert choose("v", (IMAGE,), BOTH).reason == "named"
+
+
+def test_named_text_model_with_picture_says_which_message() -> None:
+    with pytest.raises(InvalidRequest, match="reads text only") as error:
+        choose("t", (IMAGE,), BOTH)
+    assert error.value.param == "messages[2]"
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "T", "text", ""])
+def test_unknown_model_lists_what_there_is(model: str) -> None:
+    with pytest.raises(NotFound) as error:
+        choose(model, (), BOTH)
+    assert error.value.code == "model_not_found"
+    assert "'t', 'v', 'auto'" in error.value.message
+
+
+def test_one_engine_only() -> None:
+    vision: dict[EngineName, str] = {"vision": "v"}
+    assert choose(None, (), vision).reason == "only_engine"
+    assert choose(None, (IMAGE,), vision).engine == "vision"
+    with pytest.raises(InvalidRequest, match="no vision engine"):
+        choose(None, (IMAGE,), {"text": "t"})
+    with pytest.raises(NotFound):
+        choose("t", (), vision)
