@@ -130,21 +130,17 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 def test_engines_inherit_an_allow_list_only() -> None:
     environ = {
-        **{
-            "PATH": "/bin",
-            "HF_TOKEN": "t",
-            "HTTPS_PROXY": "p",
-            "CUDA_HOME": "c",
-            "NCCL_DEBUG": "1",
-            "LD_LIBRARY_PATH": "l",
-        },
-        **{
-            "VLLM_SERVER_DEV_MODE": "1",
-            "VLLM_USE_V1": "0",
-            "AWS_SECRET": "s",
-            "VLSERVE_KEYS": "k",
-            "PYTHONSTARTUP": "x",
-        },
+        "PATH": "/bin",
+        "HF_TOKEN": "t",
+        "HTTPS_PROXY": "p",
+        "CUDA_HOME": "c",
+        "NCCL_DEBUG": "1",
+        "LD_LIBRARY_PATH": "l",
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_USE_V1": "0",
+        "AWS_SECRET": "s",
+        "VLSERVE_KEYS": "k",
+        "PYTHONSTARTUP": "x",
     }
     assert set(config.engine_environment(environ)) == {
         *("PATH", "HF_TOKEN", "HTTPS_PROXY", "CUDA_HOME", "NCCL_DEBUG", "LD_LIBRARY_PATH")

@@ -48,24 +48,34 @@ def test_settings_that_are_not_given_are_not_passed() -> None:
 def test_every_setting_becomes_its_flag() -> None:
     planned = make(
         {
-            **{
-                "tensor_parallel_size": 2,
-                "gpus": [2, 3],
-                "dtype": "bfloat16",
-                "max_model_len": 8192,
-                "max_num_seqs": 9,
-            },
-            **{"gpu_memory_utilization": 0.45, "kv_cache_memory_bytes": "2GiB", "max_num_batched_tokens": 4096},
-            **{"enable_chunked_prefill": False, "enforce_eager": True, "trust_remote_code": True},
-            **{"override_generation_config": {"temperature": 0.2}, "limit_mm_per_prompt": {"image": 3}},
-            **{"extra_args": ["--seed", "7"], "env": {"A": "b"}},
+            "tensor_parallel_size": 2,
+            "gpus": [2, 3],
+            "dtype": "bfloat16",
+            "max_model_len": 8192,
+            "max_num_seqs": 9,
+            "gpu_memory_utilization": 0.45,
+            "kv_cache_memory_bytes": "2GiB",
+            "max_num_batched_tokens": 4096,
+            "enable_chunked_prefill": False,
+            "enforce_eager": True,
+            "trust_remote_code": True,
+            "override_generation_config": {"temperature": 0.2},
+            "limit_mm_per_prompt": {"image": 3},
+            "extra_args": ["--seed", "7"],
+            "env": {"A": "b"},
         },
         engine="vision",
     )
     for flag, expected in {
-        **{"--tensor-parallel-size": "2", "--dtype": "bfloat16", "--max-model-len": "8192", "--max-num-seqs": "9"},
-        **{"--gpu-memory-utilization": "0.45", "--kv-cache-memory-bytes": str(2 * 1024**3), "--seed": "7"},
-        **{"--max-num-batched-tokens": "4096", "--tool-call-parser": "hermes"},
+        "--tensor-parallel-size": "2",
+        "--dtype": "bfloat16",
+        "--max-model-len": "8192",
+        "--max-num-seqs": "9",
+        "--gpu-memory-utilization": "0.45",
+        "--kv-cache-memory-bytes": str(2 * 1024**3),
+        "--seed": "7",
+        "--max-num-batched-tokens": "4096",
+        "--tool-call-parser": "hermes",
     }.items():
         assert value(planned, flag) == expected
     assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 3, "video": 0}

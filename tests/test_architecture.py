@@ -1,0 +1,71 @@
+"""The dependency rule of docs/architecture.md: imports go down or sideways, never up, never in a circle."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+ROWS = [
+    {"errors", "config", "metrics"},
+    {"machine", "plan"},
+    {"process", "engine", "admission", "requests", "routing", "images", "upstream"},
+    {"app"},
+    {"cli"},
+]
+APART = {"__init__", "reaper"}  # the version, and a program of its own that imports nothing of ours
+PACKAGE = REPOSITORY / "vlserve"
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Names of the vlserve modules and of the other top-level modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "vlserve":
+            found |= {f"vlserve.{alias.name}" for alias in node.names if alias.name != "__version__"}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def own(path: pathlib.Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("vlserve.")}
+
+
+MODULES = {path.stem: own(path) for path in PACKAGE.glob("*.py")}
+
+
+def test_every_module_has_a_row() -> None:
+    assert set(MODULES) == set().union(*ROWS) | APART
+
+
+@pytest.mark.parametrize("module", sorted(set().union(*ROWS)))
+def test_imports_never_go_up(module: str) -> None:
+    row = next(number for number, names in enumerate(ROWS) if module in names)
+    assert MODULES[module] <= set().union(*ROWS[: row + 1])
+
+
+def test_no_circles() -> None:
+    graphlib.TopologicalSorter(MODULES).prepare()
+
+
+@pytest.mark.parametrize("module", ["routing", "plan"])
+def test_pure_modules_do_no_io(module: str) -> None:
+    allowed = {"collections.abc", "dataclasses", "difflib", "json", "pathlib", "shlex"}
+    assert {name for name in imports(PACKAGE / f"{module}.py") if not name.startswith("vlserve")} <= allowed
+    text = (PACKAGE / f"{module}.py").read_text()
+    assert not any(word in text for word in ("open(", ".read_", ".write_", ".exists(", "os.environ"))
+
+
+def test_reaper_needs_the_standard_library_only() -> None:
+    assert MODULES["reaper"] == set()
+    assert not {"asyncio", "logging"} & imports(PACKAGE / "reaper.py")
+
+
+def test_gateway_imports_no_model_code() -> None:
+    for path in PACKAGE.glob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "vllm", "transformers", "qwen_vl_utils"}

@@ -1,0 +1,252 @@
+"""Supervision, with a fake engine that is a real child process behind the real reaper."""
+
+import asyncio
+import os
+import pathlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests import fake_engine
+from tests.conftest import REPOSITORY, user
+from vlserve import engine as engines
+from vlserve import plan, process
+from vlserve.config import Config, EngineSettings
+from vlserve.engine import Engine, EngineState, Fleet
+from vlserve.machine import Machine
+from vlserve.metrics import Metrics
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended but was not waited for does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def session_of(leader: int) -> list[int]:
+    """Every running process of a session."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(entry.name)) == leader and is_alive(int(entry.name)):
+                found.append(int(entry.name))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  (the state of another process)
+            await asyncio.sleep(0.02)
+
+
+def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:
+    command = [sys.executable, "-m", "tests.fake_engine", "--uds", "{uds}", "--faults", ",".join(faults)]
+    return [*command, "--grandchild", str(grandchild)] if grandchild else command
+
+
+@asynccontextmanager
+async def fleet_of(folder: pathlib.Path, **commands: list[str]) -> AsyncIterator[Fleet]:
+    """A running fleet; ended, and nothing left, when the block is over."""
+    settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
+    config = Config.model_validate({"engines": settings})
+    run = folder / "run"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    planned = {one.name: one for one in plan.make(config, Machine((0,), None), environment, run).engines}
+    metrics = Metrics()
+    fleet = Fleet({name: Engine(name, one, planned[name], metrics) for name, one in config.engines.items()}, run)
+    fleet.start()
+    sessions: list[int] = []
+    try:
+        await until(lambda: all(engine.pid for engine in fleet.engines.values()))
+        sessions = [engine.pid or 0 for engine in fleet.engines.values()]
+        yield fleet
+    finally:
+        await fleet.stop()
+        assert [pid for leader in sessions for pid in session_of(leader)] == []
+        assert not run.exists()
+        assert all(engine.state is EngineState.STOPPED for engine in fleet.engines.values())
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_FIRST_BACKOFF_S", 0.2)
+    monkeypatch.setattr(engines, "_POLL_S", 0.05)
+    monkeypatch.setattr(engines, "_CHECK_S", 0.1)
+    monkeypatch.setattr(engines, "_REMOTE_CHECK_S", 0.2)
+    monkeypatch.setattr(engines, "_STOP_S", 1.0)
+    monkeypatch.setattr(process, "_KILL_S", 1.0)
+
+
+async def test_engines_become_ready_and_end_with_their_sockets(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("slow-start"), vision=fake()) as fleet:
+        text, vision = fleet.engines["text"], fleet.engines["vision"]
+        assert text.state is EngineState.STARTING
+        await until(lambda: vision.is_ready)
+        assert not text.is_ready
+        await until(lambda: text.is_ready)
+        assert (short_folder / "run").stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in (short_folder / "run").iterdir()} == {"text.sock", "vision.sock"}
+
+
+async def test_stale_socket_is_no_obstacle(short_folder: pathlib.Path) -> None:
+    (short_folder / "run").mkdir(mode=0o700)
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(short_folder / "run" / "text.sock"))
+    stale.close()
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+
+
+async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(short_folder, text=fake("die-on-request"), vision=fake()) as fleet:
+        text, vision = fleet.engines["text"], fleet.engines["vision"]
+        await until(lambda: text.is_ready and vision.is_ready)
+        pids = (text.pid, vision.pid)
+        async with text.address.open_session() as session:
+            with pytest.raises(aiohttp.ClientError):
+                async with session.post(
+                    "http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}
+                ) as answer:
+                    await answer.read()
+        await until(lambda: not text.is_ready)
+        assert text.retry_after_s() >= 1
+        await until(lambda: text.is_ready)
+        assert text.pid != pids[0]
+        assert (vision.pid, vision.state) == (pids[1], EngineState.READY)
+        assert "text engine: failed (killed by SIGKILL" in caplog.text
+
+
+async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_more_slowly(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with fleet_of(short_folder, text=fake("crash")):
+        await until(lambda: "next try in 0.8 s" in caplog.text)
+    assert (
+        "text engine: failed (it ended while loading: exit code 1, MemoryError: not enough memory for the weights; "
+        "next try in 0.2 s)" in caplog.text
+    )
+    assert "[text] Loading weights\n" in capfd.readouterr().err
+
+
+async def test_start_line_that_does_not_exist_is_told(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(short_folder, text=["/no/such/program"]):
+        await until(lambda: "FileNotFoundError" in caplog.text)
+
+
+async def test_engine_that_says_it_cannot_serve_is_replaced(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        first = text.pid
+        async with (
+            text.address.open_session() as session,
+            session.post("http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}) as answer,
+        ):
+            await answer.read()
+        await until(lambda: text.is_ready and text.pid != first)
+
+
+async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = EngineSettings(
+        model="m", command=[sys.executable, "-c", "import time; time.sleep(60)"], ready_timeout_s=0.3
+    )
+    config = Config.model_validate({"engines": {"text": settings.model_dump()}})
+    (planned,) = plan.make(config, Machine((0,), None), {}, short_folder / "run").engines
+    engine = Engine("text", settings, planned, Metrics())
+    engine.start()
+    await until(lambda: "no answer within ready_timeout_s (0.3 s)" in caplog.text)
+    await engine.stop()
+
+
+async def test_sigterm_is_not_enough_for_some(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("ignore-sigterm")) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+
+
+async def test_grandchild_in_a_session_of_its_own_does_not_outlive_the_engine(short_folder: pathlib.Path) -> None:
+    file = short_folder / "grandchild"
+    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+        grandchild = int(file.read_text())
+        assert is_alive(grandchild)
+    assert not is_alive(grandchild)
+
+
+async def test_killed_reaper_takes_its_engine_along(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader = text.pid or 0
+        os.kill(leader, signal.SIGKILL)
+        await until(lambda: text.pid not in (None, leader) and text.is_ready)
+        assert session_of(leader) == []
+
+
+@pytest.mark.parametrize("faults", [(), ("ignore-sigterm",), ("escape",)])
+async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.Path, faults: tuple[str, ...]) -> None:
+    grandchild = short_folder / "grandchild"
+    config = short_folder / "c.yaml"
+    command = [sys.executable, "-m", "tests.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
+    command += ["--grandchild", str(grandchild)]
+    config.write_text(f"engines: {{text: {{model: a, command: {command}, env: {{PYTHONPATH: '{REPOSITORY}'}}}}}}")
+    gateway = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", "serve", "--config", str(config), "--port", "0"),
+        env={**os.environ, "TMPDIR": str(short_folder)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert gateway.stderr
+    async with asyncio.timeout(20):
+        while b"text engine: ready" not in await gateway.stderr.readline():
+            pass
+    (run,) = short_folder.glob("vlserve-*")
+    (reaper,) = [
+        int(pid) for pid in pathlib.Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    ]
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: not session_of(reaper) and not run.exists(), timeout_s=10)
+    if "escape" in faults:
+        assert not is_alive(int(grandchild.read_text()))
+
+
+async def test_server_elsewhere_is_ready_when_it_answers_and_away_when_it_does_not() -> None:
+    runner = web.AppRunner(fake_engine.make_app())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    settings = EngineSettings(model="theirs", served_model_name="ours", url=f"http://127.0.0.1:{port}/")
+    engine = Engine("vision", settings, None, Metrics(), url_key="sk-theirs")
+    engine.start()
+    try:
+        await until(lambda: engine.is_ready)
+        (probe,) = runner.app[fake_engine.SEEN] if runner.app else [{}]
+        assert probe["headers"]["authorization"] == "Bearer sk-theirs"
+        assert probe["body"]["model"] == "theirs"
+        assert probe["body"]["messages"][0]["content"][1]["type"] == "image_url"
+        await runner.cleanup()
+        await until(lambda: not engine.is_ready)
+        again: Any = web.AppRunner(fake_engine.make_app())
+        await again.setup()
+        await web.TCPSite(again, "127.0.0.1", port, reuse_address=True).start()
+        await until(lambda: engine.is_ready)
+        await again.cleanup()
+    finally:
+        await engine.stop()

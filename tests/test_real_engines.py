@@ -1,0 +1,387 @@
+"""The service as a user starts it, over real vLLM on the CPU with both demo models."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, data_url, image_part, picture, user
+from tests.test_engine import is_alive, session_of
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+READY_TIMEOUT_S = 400
+LOGIN = REPOSITORY / "samples" / "screenshots" / "login.png"
+SAMPLES = REPOSITORY / "samples"
+
+
+@dataclass
+class Service:
+    process: subprocess.Popen[str]
+    lines: list[str]
+    url: str = ""
+
+    @property
+    def openai(self) -> Any:
+        """A client; Any, because its overloads take no plain dicts."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+    def ready(self, engine: str) -> bool:
+        return httpx.get(f"{self.url}/ready", params={"engine": engine}).status_code == 200
+
+    def reapers(self) -> dict[str, int]:
+        """Engine → pid of its reaper, which leads the engine's session."""
+        pids = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        lines = {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
+        return {name: pid for pid, line in lines.items() for name in ("text", "vision") if f"/{name}.sock" in line}
+
+    def log(self) -> str:
+        return "".join(self.lines)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, service: Service | None = None) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        tail = service.log()[-4000:] if service else ""
+        assert not service or service.process.poll() is None, f"the service ended:\n{tail}"
+        assert time.monotonic() < end, f"not within {timeout_s} s:\n{tail}"
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
+    """`vlserve serve` on a free port with the demo config, both engines ready; afterwards nothing is left."""
+    tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
+    for name, settings in tree["engines"].items():
+        settings |= {**engine_settings, "model": str(SAMPLES / "demo-models" / name)}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+    service = Service(process, [])
+    reader = threading.Thread(target=lambda: service.lines.extend(process.stderr or ()))
+    reader.start()
+    sessions: list[int] = []
+    try:
+        wait_until(lambda: "listens on" in service.log(), 120, service)
+        service.url = re.findall(r"listens on (http://\S+)", service.log())[0]
+        wait_until(lambda: service.ready("all"), READY_TIMEOUT_S, service)
+        sessions = list(service.reapers().values())
+        yield service
+    finally:
+        if process.poll() is None:
+            sessions = list(service.reapers().values())
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGKILL)
+        reader.join(30)
+        wait_until(lambda: not any(session_of(leader) for leader in sessions), 10)
+        assert not list(folder.glob("vlserve-*"))
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.getbasetemp()
+    with serve(folder) as running:
+        yield running
+
+
+def login_url() -> str:
+    return data_url(LOGIN.read_bytes())
+
+
+def ask(service: Service, *content: object, **options: object) -> str:
+    options = {"model": "auto", "temperature": 0, "max_tokens": 24, **options}
+    answer = service.openai.chat.completions.create(messages=user(*content), **options)
+    return str(answer.choices[0].message.content)
+
+
+def test_text_and_picture_go_to_their_models(service: Service) -> None:
+    for content, model, engine, reason in (
+        ("Hello", "demo-text", "text", "text_only"),
+        ([{"type": "text", "text": "What is this?"}, image_part(login_url())], "demo-vision", "vision", "has_image"),
+    ):
+        raw = service.openai.chat.completions.with_raw_response.create(
+            model="auto",
+            messages=[{"role": "user", "content": content}],
+        )
+        answer = raw.parse()
+        assert answer.model == model
+        assert (raw.headers["x-vlserve-engine"], raw.headers["x-vlserve-reason"]) == (engine, reason)
+        assert answer.choices[0].message.content
+        assert answer.usage
+        assert 0 < answer.usage.completion_tokens <= 64
+
+
+def test_stream_says_the_same_as_the_whole_answer(service: Service) -> None:
+    for content in ("Hello", [{"type": "text", "text": "What is this?"}, image_part(login_url())]):
+        parts = content if isinstance(content, list) else [content]
+        chunks = list(
+            service.openai.chat.completions.create(
+                model="auto",
+                messages=user(*parts),
+                temperature=0,
+                max_tokens=24,
+                stream=True,
+            )
+        )
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ask(service, *parts)
+        assert {chunk.model for chunk in chunks} == {"demo-vision" if len(parts) == 2 else "demo-text"}
+        assert len(chunks) > 5
+
+
+def test_different_pictures_give_different_answers(service: Service) -> None:
+    urls = [data_url(picture(280, 280, color)) for color in ("red", "green", "blue", "white", "black", "gray")]
+    answers = {ask(service, {"type": "text", "text": "What is this?"}, image_part(url)) for url in urls}
+    assert len(answers) == len(urls)
+
+
+def test_picture_in_an_older_turn_still_matters(service: Service) -> None:
+    def about(url: str) -> str | None:
+        history = [*user(image_part(url)), {"role": "assistant", "content": "I see."}, *user("What colour was it?")]
+        answer = service.openai.chat.completions.create(model="auto", messages=history, temperature=0, max_tokens=16)
+        assert answer.model == "demo-vision"
+        return answer.choices[0].message.content
+
+    assert about(data_url(picture(280, 280, "red"))) != about(data_url(picture(280, 280, "blue")))
+
+
+@pytest.mark.parametrize("role", ["system", "tool", "assistant"])
+def test_pictures_in_every_role_are_taken(service: Service, role: str) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    turn = {"role": role, "content": [image_part(), {"type": "text", "text": "see"}], "tool_call_id": "c1"}
+    before = [{"role": "assistant", "content": None, "tool_calls": [call]}] if role == "tool" else []
+    answer = service.openai.chat.completions.create(
+        model="auto",
+        messages=[*before, turn, *user("And?")],
+        max_tokens=2,
+    )
+    assert answer.model == "demo-vision"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_every_format_and_spelling_of_a_picture_is_understood(service: Service, kind: str) -> None:
+    url = data_url(picture(280, 280, "teal", kind), kind.lower())
+    spellings = [image_part(url), {"image_url": url}, {"type": "image_url", "image_url": url}]
+    spellings.append({"type": "input_image", "image_url": url})
+    assert len({ask(service, spelling, max_tokens=8) for spelling in spellings}) == 1
+
+
+def test_image_tokens_are_those_of_qwens_own_resize(service: Service) -> None:
+    script = "import sys, qwen_vl_utils as q; print(*q.smart_resize(480, 640, 28, 3136, 1003520))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "vlserve" / "compat")}
+    resized = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    height, width = map(int, resized.stdout.split())
+
+    def prompt_tokens(*content: object) -> int:
+        answer = service.openai.chat.completions.create(
+            model="demo-vision",
+            messages=user(*content),
+            max_tokens=1,
+        )
+        assert answer.usage
+        return answer.usage.prompt_tokens
+
+    text = {"type": "text", "text": "x"}
+    around = 2  # <|vision_start|> and <|vision_end|>
+    assert prompt_tokens(text, image_part(login_url())) - prompt_tokens(text) == height * width // 28**2 + around
+
+
+def test_the_limit_holds_at_the_gateway_and_in_vllm(service: Service) -> None:
+    assert ask(service, *[image_part()] * 4, max_tokens=2)
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(service, *[image_part()] * 5)
+    assert error.value.code == "too_many_images"
+    assert "5 images" in error.value.message
+    assert "engines.vision.limit_mm_per_prompt.image" in error.value.message
+    socket = next(pathlib.Path(service.log().split("--uds ")[1].split()[0]).parent.glob("vision.sock"))
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as direct:
+        body = {"model": "demo-vision", "messages": user(*[image_part()] * 5)}
+        refused = direct.post("http://engine/v1/chat/completions", json=body)
+    assert (refused.status_code, "At most 4 image" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        ({"temperature": -1}, None, "temperature"),
+        ({"top_p": "high"}, None, "top_p"),
+        ({"max_tokens": 100_000}, "context_length_exceeded", "4096"),
+        ({"model": "gpt-9"}, "model_not_found", "demo-text"),
+        ({"extra_body": {"chat_template": "x"}}, "unsupported_field", "chat_template"),
+        ({"extra_body": {"structured_outputs": {"regex": "((("}}}, None, "regex"),
+    ],
+)
+def test_bad_requests_are_clear_and_leave_the_engine_alive(
+    service: Service, options: dict[str, object], code: str | None, word: str
+) -> None:
+    with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as error:
+        ask(service, "x", **options)
+    assert error.value.code == code
+    assert word in error.value.message
+    assert not any(inner in error.value.message for inner in ("VLLM", "Traceback", "/site-packages", "pydantic"))
+    assert ask(service, "still there?", max_tokens=2)
+
+
+def test_pictures_that_only_break_while_decoding_are_a_400(service: Service) -> None:
+    for raw in (picture(400, 400)[:300], picture(600, 600, "blue", "JPEG")[:3000]):
+        with pytest.raises(openai.BadRequestError) as error:
+            ask(service, image_part(data_url(raw)))
+        assert error.value.code == "invalid_image"
+    assert ask(service, image_part(), max_tokens=2)
+
+
+def test_placeholder_tokens_in_plain_text_are_text(service: Service) -> None:
+    for model in ("demo-text", "demo-vision"):
+        assert ask(service, "<|vision_start|><|image_pad|><|vision_end|> <|image_pad|>", model=model, max_tokens=4)
+
+
+def test_history_tools_and_structured_output_reach_the_engines(service: Service) -> None:
+    for model in ("demo-text", "demo-vision"):
+        choice = ask(service, "yes?", model=model, extra_body={"structured_outputs": {"choice": ["ja", "nein"]}})
+        assert choice in ("ja", "nein")
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+        forced = {"type": "function", "function": {"name": "f"}}
+        answer = service.openai.chat.completions.create(
+            model=model,
+            messages=user("x"),
+            tools=[tool],
+            tool_choice=forced,
+            temperature=0,
+        )
+        assert answer.choices[0].message.tool_calls
+        assert answer.choices[0].message.tool_calls[0].function.name == "f"
+
+
+def test_one_scrape_has_both_engines(service: Service) -> None:
+    text = httpx.get(f"{service.url}/metrics").text
+    for engine in ("text", "vision"):
+        assert re.search(rf'vllm:prompt_tokens_total{{.*vlserve_engine="{engine}".*}} [1-9]', text)
+        assert f'vlserve_engine_ready{{vlserve_engine="{engine}"}} 1.0' in text
+
+
+def test_client_that_leaves_stops_the_computation(service: Service) -> None:
+    body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True}
+
+    def running() -> float:
+        text = httpx.get(f"{service.url}/metrics").text
+        return float(re.findall(r'vllm:num_requests_running{.*vlserve_engine="text".*} (\S+)', text)[0])
+
+    for stream in (False, True):
+        with contextlib.suppress(httpx.ReadTimeout):
+            httpx.post(f"{service.url}/v1/chat/completions", json={**body, "stream": stream}, timeout=0.7).read()
+        wait_until(lambda: running() == 0, 5, service)
+
+
+def run_sample(service: Service, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "VLSERVE_URL": f"{service.url}/v1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_sample_chat_sh(service: Service) -> None:
+    out = run_sample(service, "bash", str(SAMPLES / "chat.sh")).stdout
+    for expected in (
+        "x-vlserve-engine: text",
+        "x-vlserve-engine: vision",
+        "chat.completion",
+        "demo-text",
+        "demo-vision",
+    ):
+        assert expected in out
+
+
+def test_sample_chat_stream_history(service: Service) -> None:
+    assert len(run_sample(service, sys.executable, str(SAMPLES / "chat_stream_history.py")).stdout.splitlines()) >= 3
+
+
+def test_sample_analyze_screenshot(service: Service) -> None:
+    out = run_sample(service, sys.executable, str(SAMPLES / "analyze_screenshot.py"), str(LOGIN)).stdout
+    assert "demo-vision" in out
+
+
+@pytest.mark.parametrize("target", ["playwright", "selenium"])
+def test_sample_ui_to_test(service: Service, tmp_path: pathlib.Path, target: str) -> None:
+    made = tmp_path / "test_login.py"
+    arguments = [str(LOGIN), "--scenario", "log in", "--target", target, "-o", str(made)]
+    run_sample(service, sys.executable, str(SAMPLES / "ui_to_test.py"), *arguments)
+    assert "unverified" in made.read_text().lower()
+
+
+def test_engine_core_killed_mid_stream(service: Service) -> None:
+    """The stream ends in an error, the other engine does not notice, and the engine comes back."""
+    core = next(pid for pid in session_of(service.reapers()["text"]) if _title(pid).startswith("VLLM::EngineCor"))
+    vision_errors: list[Exception] = []
+    is_over = threading.Event()
+
+    def use_vision() -> None:
+        while not is_over.wait(0.3):
+            try:
+                ask(service, image_part(), max_tokens=2)
+            except openai.OpenAIError as error:
+                vision_errors.append(error)
+
+    other = threading.Thread(target=use_vision)
+    other.start()
+    try:
+        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
+        events = []
+        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, timeout=60) as stream:
+            for line in filter(None, stream.iter_lines()):
+                events.append(line)
+                if len(events) == 5:
+                    os.kill(core, signal.SIGKILL)
+                    killed = time.monotonic()
+        assert time.monotonic() - killed < 5
+        assert "data: [DONE]" not in events
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        wait_until(lambda: not service.ready("text"), 15, service)
+        with pytest.raises(openai.InternalServerError) as away:
+            ask(service, "x")
+        assert (away.value.status_code, int(away.value.response.headers["retry-after"]) > 0) == (503, True)
+        assert httpx.get(f"{service.url}/ready").status_code == 200
+        wait_until(lambda: service.ready("text"), READY_TIMEOUT_S, service)
+    finally:
+        is_over.set()
+        other.join()
+    assert vision_errors == []
+    assert ask(service, "back?")
+    assert not is_alive(core)
+
+
+def _title(pid: int) -> str:
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
+    service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs last: two ranks per model answer as one does, and nothing outlives a killed gateway."""
+    picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
+    expected = [ask(service, "Hello"), ask(service, *picture_parts)]
+    folder = tmp_path_factory.mktemp("t")
+    with serve(folder, tensor_parallel_size=2) as parallel:
+        assert [ask(parallel, "Hello"), ask(parallel, *picture_parts)] == expected
+        for leader in parallel.reapers().values():
+            assert sum(_title(pid).startswith("VLLM::Worker") for pid in session_of(leader)) == 2
+        killed = time.monotonic()
+        parallel.process.kill()
+        parallel.process.wait()
+        wait_until(lambda: not list(folder.glob("vlserve-*")), 10)
+        print(f"\nnothing left {time.monotonic() - killed:.1f} s after kill -9 of the gateway")
