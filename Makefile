@@ -15,6 +15,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (ONCE=1: then end; PORT=8000)
+	@echo "starting the demo"
 	@$(BIN)/python samples/demo.py --port $(PORT) $(if $(filter-out 0,$(ONCE)),--once)
 
 .PHONY: test
@@ -52,6 +53,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "make: no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing vlserve, vLLM for the CPU, PyTorch and the tools: some minutes, about 4 GB on disk"
+	@echo "(pip is silent for a minute or two after 'Installing collected packages', while it unpacks)"
 	@$(BIN)/python -m pip install --no-input -e '$(EXTRAS)' || { \
 	  echo "that failed (see above); trying again with PyTorch's index of CPU builds, $(TORCH_INDEX)"; \
 	  $(BIN)/python -m pip install --no-input -e '$(EXTRAS)' --extra-index-url $(TORCH_INDEX); }

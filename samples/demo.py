@@ -54,12 +54,13 @@ class Service:
 
     def wait_until_ready(self) -> None:
         """Returns when both engines answer; prints each change, and that it goes on at least every 10 s."""
-        started = told = time.monotonic()
+        started = time.monotonic()
+        told = started - TELL_EVERY_S
         before: dict[str, str] = {}
         while True:
             states, seconds = self._states(), time.monotonic() - started
             if states != before or time.monotonic() - told >= TELL_EVERY_S:
-                text = ", ".join(f"{name} engine {state}" for name, state in states.items()) or "service starting"
+                text = ", ".join(f"{name} engine {state}" for name, state in states.items()) or self._last_word()
                 print(f"  {seconds:4.0f} s  {text}", flush=True)
                 before, told = states, time.monotonic()
             if states and set(states.values()) == {"ready"}:
@@ -91,6 +92,11 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def _last_word(self) -> str:
+        """The service's last line in the log, without its time: what it does before it can be asked."""
+        words = [line.partition(" INFO ")[2] for line in self.log.read_text(errors="replace").splitlines()]
+        return next((word for word in reversed(words) if word), "service starting")
 
     def _states(self) -> dict[str, str]:
         """Engine → state; empty while the service itself does not answer."""
@@ -185,7 +191,7 @@ def main() -> None:
         handle(signal.SIG_IGN)
         print("\nending the service and its engines (some seconds)", flush=True)
         service.stop()
-        print("ended; no process is left", flush=True)
+        print("ended", flush=True)
 
 
 def handle(handler: Any) -> None:

@@ -150,11 +150,11 @@ def test_different_pictures_give_different_answers(service: Service) -> None:
 
 
 def test_picture_in_an_older_turn_still_matters(service: Service) -> None:
-    def about(url: str) -> str | None:
+    def about(url: str) -> str:
         history = [*user(image_part(url)), {"role": "assistant", "content": "I see."}, *user("What colour was it?")]
         answer = service.openai.chat.completions.create(model="auto", messages=history, temperature=0, max_tokens=16)
         assert answer.model == "demo-vision"
-        return answer.choices[0].message.content
+        return str(answer.choices[0].message.content)
 
     assert about(data_url(picture(280, 280, "red"))) != about(data_url(picture(280, 280, "blue")))
 
@@ -195,7 +195,7 @@ def test_image_tokens_are_those_of_qwens_own_resize(service: Service) -> None:
             max_tokens=1,
         )
         assert answer.usage
-        return answer.usage.prompt_tokens
+        return int(answer.usage.prompt_tokens)
 
     text = {"type": "text", "text": "x"}
     around = 2  # <|vision_start|> and <|vision_end|>

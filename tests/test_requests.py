@@ -174,6 +174,13 @@ def test_model_is_rewritten_for_a_server_with_another_name() -> None:
     assert sent(parse(), "their-name")["model"] == "their-name"
 
 
-def test_input_image_reaches_the_engine_as_image_url() -> None:
-    request = parse(messages=user({"type": "input_image", "image_url": data_url(), "detail": "auto"}))
-    assert sent(request)["messages"] == user(image_part())
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_image", "image_url": data_url(), "detail": "auto"},
+        {"type": "image_url", "image_url": data_url()},
+        {"image_url": {"url": data_url()}},
+    ],
+)
+def test_other_spellings_reach_the_engine_as_openais(part: dict[str, Any]) -> None:
+    assert sent(parse(messages=user(part)))["messages"] == user(image_part())

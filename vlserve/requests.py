@@ -58,7 +58,7 @@ class Media:
     message: int
     part: int
     is_respelled: bool = False
-    """It came as ``input_image``, which vLLM takes here only with more fields; the tree has ``image_url`` now."""
+    """It came in another spelling than OpenAI's, of which vLLM takes only some; the tree has OpenAI's now."""
 
     @property
     def param(self) -> str:
@@ -225,10 +225,11 @@ def _read_part(part: Any, message: int, index: int) -> Media | None:
         url = url.get("url")
     if not isinstance(url, str) or not url:
         raise InvalidRequest(f'{where}.{field} must hold a URL: {{"url": "data:…"}} or a string.', param=where)
-    if kind == "input_image":
+    is_respelled = part.get("type") != field or not isinstance(part[field], dict)
+    if is_respelled:
         part.clear()
-        part.update(type="image_url", image_url={"url": url})
-    return Media(media, url, message, index, is_respelled=kind == "input_image")
+        part.update({"type": field, field: {"url": url}})
+    return Media(media, url, message, index, is_respelled)
 
 
 def _untyped(part: Mapping[str, Any], where: str) -> str:
