@@ -85,10 +85,8 @@ class Service:
     def stop(self) -> None:
         """SIGTERM, and wait: the service ends its engines. Whatever is left after that is killed."""
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            print(f"demo: it did not end within {STOP_TIMEOUT_S} s and is killed", flush=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -189,7 +187,8 @@ def main() -> None:
         raise SystemExit(service.failure(f"no answer: {error.message}")) from None
     finally:
         handle(signal.SIG_IGN)
-        print("\nending the service and its engines (some seconds)", flush=True)
+        with contextlib.suppress(OSError):  # a closed terminal or pipe must not keep the service alive
+            print("\nending the service and its engines (some seconds)", flush=True)
         service.stop()
         print("ended", flush=True)
 

@@ -107,6 +107,8 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         await response.write(b'data: {"id":"chatcmpl-1","cho')
         request.transport.abort()  # type: ignore[union-attr]
         return response
+    if wish == "slow":
+        await asyncio.sleep(1)
     if wish == "drip":
         for _ in range(600):
             await asyncio.sleep(0.05)

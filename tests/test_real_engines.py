@@ -1,6 +1,7 @@
 """The service as a user starts it, over real vLLM on the CPU with both demo models."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -35,7 +36,7 @@ class Service:
     lines: list[str]
     url: str = ""
 
-    @property
+    @functools.cached_property
     def openai(self) -> Any:
         """A client; Any, because its overloads take no plain dicts."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
@@ -83,11 +84,14 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
         sessions = list(service.reapers().values())
         yield service
     finally:
+        service.openai.close()
         if process.poll() is None:
             sessions = list(service.reapers().values())
             process.send_signal(signal.SIGTERM)
         assert process.wait(60) in (0, -signal.SIGKILL)
         reader.join(30)
+        if process.stderr:
+            process.stderr.close()
         wait_until(lambda: not any(session_of(leader) for leader in sessions), 10)
         assert not list(folder.glob("vlserve-*"))
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -44,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except asyncio.CancelledError:  # Ctrl-C or SIGTERM before there was anything to end
+        return 0
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
@@ -57,9 +58,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
     )
     keys = config.read_api_keys(settings.server)
     config.check_exposure(settings.server, keys)
-    listening = _listen(settings.server.host, settings.server.port)  # before engines load for minutes in vain
+    _listen(settings.server).close()  # a busy port is told at once, not when everything else is done
+    own_task = cast(asyncio.Task[int], asyncio.current_task())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, own_task.cancel)
     metrics = Metrics()
-    fleet = _fleet(settings, metrics)
+    fleet = await _fleet(settings, metrics)
     app = create_app(settings, fleet.engines, keys, metrics)
     server = _Server(
         uvicorn.Config(
@@ -72,11 +77,12 @@ async def _serve(arguments: argparse.Namespace) -> int:
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-    host, port = listening.getsockname()[:2]
-    log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, host, port)
+        loop.add_signal_handler(number, server.handle_exit, number, None)
     fleet.start()
     try:
+        listening = _listen(settings.server)
+        host, port = listening.getsockname()[:2]
+        log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, host, port)
         await server.serve(sockets=[listening])
     finally:
         log.info("ending the engines")
@@ -84,9 +90,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
+async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
-    here = machine.observe(
+    here = await machine.observe(
         needs_vllm=any(not engine.url and not engine.command for _, engine in settings.engines.items()),
         cache=config.cache_folder(),
         environment=environment,
@@ -107,7 +113,8 @@ def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     return Fleet(engines, folder)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(server: config.Server) -> socket.socket:
+    host, port = server.host, server.port
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048, reuse_port=False

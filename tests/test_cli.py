@@ -1,0 +1,129 @@
+"""`vlserve serve` as a process: what it refuses, and how it ends."""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import aiohttp
+import pytest
+
+from tests.conftest import REPOSITORY, user
+from tests.test_engine import fake, session_of, until
+
+FAKE = {"model": "a", "command": fake(), "env": {"PYTHONPATH": str(REPOSITORY)}}
+
+
+def write(folder: pathlib.Path, **settings: object) -> str:
+    path = folder / "c.yaml"
+    path.write_text(json.dumps({"engines": {"text": FAKE}, **settings}))  # JSON is YAML
+    return str(path)
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "vlserve.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_busy_port_is_told_at_once(tmp_path: pathlib.Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        message = refused("serve", "--config", write(tmp_path), "--port", str(port))
+    assert f"Cannot listen on 127.0.0.1:{port}" in message
+    assert "--port" in message
+
+
+def test_public_address_without_keys_is_refused(tmp_path: pathlib.Path) -> None:
+    assert "--allow-unauthenticated" in refused("serve", "--config", write(tmp_path), "--host", "0.0.0.0")
+
+
+def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
+    assert "Did you mean server?" in refused("serve", "--config", write(tmp_path, sever={}))
+    assert "Cannot read the config file" in refused("serve", "--config", str(tmp_path / "none.yaml"))
+
+
+async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", "serve", "--config", config, "--port", "0"),
+        env={**os.environ, "TMPDIR": str(folder), **environment},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def read_until(process: asyncio.subprocess.Process, words: str) -> str:
+    assert process.stderr
+    seen = ""
+    async with asyncio.timeout(30):
+        while words not in seen:
+            line = await process.stderr.readline()
+            assert line, seen
+            seen += line.decode()
+    return seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_running_answers_finish_before_the_service_ends(
+    short_folder: pathlib.Path, number: signal.Signals
+) -> None:
+    process = await start(write(short_folder), short_folder)
+    seen = await read_until(process, "text engine: ready")
+    url = seen.split("listens on ")[1].split()[0]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{url}/v1/chat/completions", json={"messages": user("x"), "user": "slow", "stream": True}
+        ) as answer,
+    ):
+        await answer.content.readany()
+        process.send_signal(number)
+        text = await answer.text()
+    assert "three" in text
+    assert text.endswith("data: [DONE]\n\n")
+    rest = await process.communicate()
+    assert process.returncode == 0
+    assert b"text engine: stopped" in rest[1]
+    assert not list(short_folder.glob("vlserve-*"))
+
+
+async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:
+    """A vLLM whose --help takes for ever, found on PYTHONPATH."""
+    package = short_folder / "site" / "vllm" / "entrypoints"
+    for module in ("openai", "cli"):
+        (package / module).mkdir(parents=True)
+        (package / module / "__init__.py").touch()
+    for parent in (package, package.parent):
+        (parent / "__init__.py").touch()
+    pid_file = short_folder / "pid"
+    slow = f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    (package / "openai" / "api_server.py").write_text(slow)
+    (package / "cli" / "main.py").write_text(slow)
+    config = write(short_folder, engines={"text": {"model": "org/m"}})
+    process = await start(
+        config, short_folder, PYTHONPATH=str(short_folder / "site"), XDG_CACHE_HOME=str(short_folder / "cache")
+    )
+    await read_until(process, "which flags it knows")
+    await until(pid_file.exists)
+    await until(lambda: bool(pid_file.read_text()))
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
+    assert not pathlib.Path(f"/proc/{pid_file.read_text()}").exists()
+
+
+async def test_sockets_are_for_this_user_only(short_folder: pathlib.Path) -> None:
+    process = await start(write(short_folder), short_folder)
+    await read_until(process, "text engine: ready")
+    (run,) = short_folder.glob("vlserve-*")
+    assert stat.S_IMODE(run.stat().st_mode) == 0o700
+    process.terminate()
+    await process.communicate()
+    assert session_of(process.pid) == []
