@@ -5,7 +5,8 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   crash           exits with code 3 and a traceback before it listens
   die-on-request  kills itself with SIGKILL at the first streamed request
   ignore-sigterm  takes no notice of SIGTERM
-  escape          starts a grandchild in a session of its own, which outlives its parents
+  escape          starts a grandchild in a session of its own, which outlives its parents and holds their output open
+  mute            accepts connections but never answers /health
   unhealthy       /health becomes 503 after the first streamed request, as vLLM's does once its core died
 What a request does is chosen by its ``user`` field; see ``chat``.
 """
@@ -59,6 +60,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         "body": body,
         "headers": {name.lower(): value for name, value in request.headers.items()},
         "is_finished": False,
+        "connection": id(request.transport),
     }
     request.app[SEEN].append(seen)
     request.app[RUNNING][0] += 1
@@ -80,6 +82,8 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         )
     if wish == "fail":
         return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
+    if wish == "core-died":
+        return web.json_response({"error": {**CORE_DIED["error"], "code": 500}}, status=500)
     if wish == "hang":
         await asyncio.sleep(60)
     if wish == "garbage":
@@ -87,9 +91,11 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     if not body.get("stream"):
         message = {"role": "assistant", "content": "one two three"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response(
-            {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
-        )
+        whole = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
+        answer = web.json_response(whole)
+        if "close-idle" in request.app[FAULTS] and request.transport:
+            asyncio.get_running_loop().call_later(0.5, request.transport.close)
+        return answer
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     if wish == "error-first":
@@ -109,6 +115,9 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         return response
     if wish == "slow":
         await asyncio.sleep(1)
+    if wish == "flood":
+        for _ in range(10_000):
+            await response.write(chunk(model, "." * 10_000))
     if wish == "drip":
         for _ in range(600):
             await asyncio.sleep(0.05)
@@ -122,6 +131,8 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
 
 
 async def health(request: web.Request) -> web.Response:
+    if "mute" in request.app[FAULTS]:
+        await asyncio.sleep(60)
     return web.Response(status=503 if "is-unhealthy" in request.app[FAULTS] else 200)
 
 
@@ -130,6 +141,8 @@ async def models(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
+    if "html-metrics" in request.app[FAULTS]:
+        return web.Response(text="<html>{ 3 }", content_type="text/html")
     return web.Response(text=METRICS)
 
 

@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import fake_engine
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
+from vlserve import upstream
 from vlserve.config import ApiKey
 
 KEY = ApiKey("ci", hashlib.sha256(b"sk-secret").digest())
@@ -115,6 +117,7 @@ async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
         ({"messages": user("x"), "user": "refuse"}, 400, None),
         ({"messages": user("x"), "user": "fail"}, 500, "engine_failed"),
         ({"messages": user("x"), "user": "garbage"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "core-died"}, 503, "engine_unavailable"),
         ({"messages": user("x"), "user": "error-first", "stream": True}, 503, "engine_unavailable"),
     ]
     for body, status, code in cases:
@@ -249,6 +252,11 @@ async def test_odd_request_ids_are_replaced(gateway: Gateway, sent: str) -> None
         assert len(answer.headers["x-request-id"]) == 32
 
 
+async def test_paths_are_not_redirected_by_the_hosts_name(gateway: Gateway) -> None:
+    async with gateway.get("/health/", allow_redirects=False) as answer:
+        assert answer.status == 404
+
+
 async def test_models(gateway: Gateway) -> None:
     async with gateway.get("/v1/models") as answer:
         models = (await answer.json())["data"]
@@ -295,6 +303,64 @@ async def test_one_scrape_has_gateway_and_engines(gateway: Gateway) -> None:
     assert "process_resident" not in raw
     headers = [line for line in raw.splitlines() if line.startswith("# TYPE")]
     assert len(headers) == len(set(headers))
+
+
+async def test_an_engine_without_proper_metrics_does_not_spoil_the_scrape(gateway: Gateway) -> None:
+    gateway.engines["text"][fake_engine.FAULTS].add("html-metrics")
+    async with gateway.get("/metrics") as answer:
+        text = await answer.text()
+    assert answer.status == 200
+    assert 'vllm:prompt_tokens_total{engine="0",vlserve_engine="vision"} 17.0' in text
+    assert "html" not in text
+
+
+async def test_fallback_serves_text_while_its_engine_is_away_and_says_so(open_gateway: OpenGateway) -> None:
+    async with open_gateway(fallback="vision") as gateway:
+        gateway.views["text"].is_ready = False
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+            assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("vision", "fallback")
+        async with gateway.post({"messages": user("x"), "model": "org/text-7b"}) as answer:
+            assert answer.status == 503
+
+
+async def test_connection_that_the_engine_closes_when_idle_is_not_used_again(gateway: Gateway) -> None:
+    """As vLLM does after 5 s; here as soon as the answer is out, which is the worst case."""
+    gateway.engines["text"][fake_engine.FAULTS].add("close-idle")
+    for _ in range(3):
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+        await asyncio.sleep(1)
+
+
+async def test_streams_use_their_connection_again(gateway: Gateway) -> None:
+    for _ in range(3):
+        async with gateway.post({"messages": user("x"), "stream": True}) as answer:
+            await answer.read()
+        await asyncio.sleep(0.05)
+    assert len({seen["connection"] for seen in gateway.seen("text")}) == 1
+
+
+async def test_client_that_stops_reading_does_not_keep_its_permit(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_LAST_EVENT_S", 0.2)
+    engines = {"text": {"model": "t", "max_in_flight": 1}}
+    async with open_gateway(engines=engines, server={"request_timeout_s": 1}) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        body = json.dumps({"messages": user("x"), "user": "flood", "stream": True}).encode()
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await reader.readexactly(1)  # and no more
+        await until(lambda: gateway.running("text") == 0, timeout_s=5)
+        statuses = []
+        async with asyncio.timeout(5):
+            while 200 not in statuses:
+                async with gateway.post({"messages": user("x")}) as answer:
+                    statuses.append(answer.status)
+                await asyncio.sleep(0.1)
+        writer.transport.abort()
 
 
 async def test_url_engine_gets_the_name_it_knows(open_gateway: OpenGateway) -> None:

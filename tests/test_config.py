@@ -44,13 +44,17 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("engines: {text: {model: x, url: host:80}}", "url must start with http"),
         ("engines: {text: {model: x, url: http://h, command: [a]}}", "not both"),
         ("engines: {text: {model: x, url_api_key_env: K}}", "belongs to url"),
+        ("engines: {text: {model: x, url: http://h/v1}}", "without /v1"),
+        ("engines: {text: {model: x}}\nauto_aliases: [x]", "'x' is the name of a model"),
+        ("engines: {text: {model: x}}\nfallback: vision", "fallback needs both engines"),
+        ("engines: {text: {model: x}}\nserver: foo", "server: Input should be"),
         ("- a", "must hold settings"),
         ("a: b: c", "is not YAML"),
     ],
 )
 def test_mistakes_are_told_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
-        load(tmp_path, text)
+        load(tmp_path, text, port=1)
     assert expected in error.value.message
 
 
@@ -111,6 +115,9 @@ def test_keys_that_are_announced_but_missing_are_an_error(tmp_path: pathlib.Path
     ):
         with pytest.raises(ConfigError):
             config.read_api_keys(server, {})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.read_api_keys(Server(api_keys_file=tmp_path / "binary"), {})
     with pytest.raises(ConfigError, match="no key"):
         config.read_api_keys(Server(api_keys_env="KEYS"), {"KEYS": "ana:"})
 

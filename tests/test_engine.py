@@ -1,4 +1,4 @@
-"""Supervision, with a fake engine that is a real child process behind the real reaper."""
+"""Supervision: children start, die, hang and refuse to end, behind the reaper that production uses."""
 
 import asyncio
 import os
@@ -187,6 +187,78 @@ async def test_grandchild_in_a_session_of_its_own_does_not_outlive_the_engine(sh
         grandchild = int(file.read_text())
         assert is_alive(grandchild)
     assert not is_alive(grandchild)
+
+
+async def test_reaper_killed_while_a_descendant_holds_the_output_is_noticed_too(short_folder: pathlib.Path) -> None:
+    file = short_folder / "grandchild"
+    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader, grandchild = text.pid or 0, int(file.read_text())
+        os.kill(leader, signal.SIGKILL)
+        await until(lambda: text.pid not in (None, leader) and text.is_ready)
+        os.kill(grandchild, signal.SIGKILL)  # a killed reaper cannot: its session was the grandchild's choice
+
+
+async def test_engine_that_accepts_but_never_answers_stays_supervised(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("mute")) as fleet:
+        await asyncio.sleep(1)
+        assert fleet.engines["text"].state is EngineState.STARTING
+
+
+async def test_closed_terminal_does_not_end_engines(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    command = [sys.executable, "-u", "-c", "import time; print('words'); time.sleep(60)"]
+    async with fleet_of(short_folder, text=command) as fleet:
+        await asyncio.sleep(0.5)
+        assert fleet.engines["text"].state is EngineState.STARTING
+
+
+async def test_stop_while_an_engine_is_being_replaced_leaves_nothing(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader = text.pid or 0
+        async with (
+            text.address.open_session() as session,
+            session.post("http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}) as answer,
+        ):
+            await answer.read()
+        await until(lambda: text.state is EngineState.STOPPING)
+        await text.stop()
+        assert session_of(leader) == []
+
+
+async def test_bug_in_supervision_does_not_lose_the_engine(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: Engine, session: object) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Engine, "_until_it_answers", broken)
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready, timeout_s=20)
+    assert "failed (RuntimeError: a bug; next try" in caplog.text
+
+
+async def test_progress_bars_are_passed_on_as_they_move(
+    short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(60)"
+    printed = ""
+    async with fleet_of(short_folder, text=[sys.executable, "-c", script]):
+        async with asyncio.timeout(5):
+            while "[text] 20%\n" not in printed:
+                printed += capfd.readouterr().err
+                await asyncio.sleep(0.05)
+    assert "[text] 10%\n" in printed
 
 
 async def test_killed_reaper_takes_its_engine_along(short_folder: pathlib.Path) -> None:

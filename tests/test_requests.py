@@ -55,8 +55,6 @@ def test_walker_finds_pictures_in_order_and_videos() -> None:
         [{"role": "assistant", "content": None, "tool_calls": []}, *user("x")],
         [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
         user({"text": "no type"}),
-        # An image key beside type text is text for vLLM too.
-        user({"type": "text", "text": "x", "image_url": data_url()}),
     ],
 )
 def test_text_in_every_form_has_no_picture(messages: list[Any]) -> None:
@@ -87,6 +85,18 @@ def test_bodies_that_are_not_plain_json_are_refused(body: bytes, code: str) -> N
     assert error.value.code == code
 
 
+@pytest.mark.parametrize("piece", ["{},", "[],", "1,"])
+def test_millions_of_values_are_refused_without_being_read(piece: str) -> None:
+    body = '{"messages":[' + piece * 1_100_000 + "1]}"
+    with pytest.raises(InvalidRequest, match="too many"):
+        parse_chat(body.encode())
+
+
+def test_a_backslash_before_ud_is_text() -> None:
+    body = json.dumps({"messages": user("the escape \\ud800 in a program")}).encode()
+    assert parse_chat(body).media == ()
+
+
 def test_escaped_surrogate_pairs_are_text() -> None:
     assert parse_chat(b'{"messages":[{"role":"user","content":"\\ud83d\\ude00"}]}').media == ()
 
@@ -110,6 +120,16 @@ def test_escaped_surrogate_pairs_are_text() -> None:
         user({"type": "image_embeds", "image_embeds": "x"}),
         user({"type": ["image_url"], "image_url": data_url()}),
         user({"image_url": data_url(), "text": "which?"}),
+        # vLLM, or a chat template, would see media in each of these.
+        user({"type": "text", "text": "x", "image_url": data_url()}),
+        user({"type": "text", "text": "x", "image": "z"}),
+        user({"text": "x", "audio_url": "http://127.0.0.1/a.wav"}),
+        user({"text": "x", "image_embeds": "AAAA"}),
+        user({"text": "x", "video_embeds": "AAAA"}),
+        user({"text": "x", "prompt_embeds": "AAAA", "data": "AAAA"}),
+        user({"text": "x", "input_audio": {}}),
+        user({"text": "x", "image_url": None}),
+        user({"type": "image_url", "image_url": {"url": data_url()}, "min_pixels": 4}),
         user({"image_pil": "x"}),
         user({}),
         user({**image_part(), "uuid": "cached"}),

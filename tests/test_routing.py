@@ -18,7 +18,7 @@ VIDEO = Media("video", "data:", 0, 0)
     [((), "text", "text_only"), ((IMAGE,), "vision", "has_image"), ((VIDEO,), "vision", "has_image")],
 )
 def test_auto_follows_the_pictures(model: str | None, media: tuple[Media, ...], engine: str, reason: str) -> None:
-    route = choose(model, media, BOTH, ["gpt-4o"])
+    route = choose(model, media, BOTH, auto_aliases=["gpt-4o"])
     assert (route.engine, route.reason) == (engine, reason)
 
 
@@ -40,6 +40,27 @@ def test_unknown_model_lists_what_there_is(model: str) -> None:
         choose(model, (), BOTH)
     assert error.value.code == "model_not_found"
     assert "'t', 'v', 'auto'" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("model", "media", "away", "engine", "reason"),
+    [
+        (None, (), ["text"], "vision", "fallback"),
+        (None, (), [], "text", "text_only"),
+        (None, (), ["text", "vision"], "text", "text_only"),
+        ("t", (), ["text"], "text", "named"),
+        (None, (IMAGE,), ["vision"], "vision", "has_image"),
+    ],
+)
+def test_fallback_is_for_automatic_text_only_and_never_the_other_way(
+    model: str | None, media: tuple[Media, ...], away: list[EngineName], engine: str, reason: str
+) -> None:
+    route = choose(model, media, BOTH, away=away, fallback="vision")
+    assert (route.engine, route.reason) == (engine, reason)
+
+
+def test_without_fallback_text_waits_for_its_engine() -> None:
+    assert choose(None, (), BOTH, away=["text"]).engine == "text"
 
 
 def test_one_engine_only() -> None:

@@ -84,7 +84,7 @@ def create_app(
             )
             yield
 
-    app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.post("/v1/chat/completions", response_model=None)(chat)
     app.get("/v1/models")(list_models)
     app.get("/v1/models/{model:path}")(get_model)
@@ -104,7 +104,14 @@ async def chat(request: Request) -> PassThrough:
     outcome = Outcome()
     key = runtime.admission.authenticate(request.headers)
     parsed = parse_chat(await _read_body(request, runtime.config.server.max_body_bytes))
-    route = routing.choose(parsed.model, parsed.media, runtime.served, runtime.config.auto_aliases)
+    route = routing.choose(
+        parsed.model,
+        parsed.media,
+        runtime.served,
+        auto_aliases=runtime.config.auto_aliases,
+        away=[name for name, view in runtime.engines.items() if not view.is_ready],
+        fallback=runtime.config.fallback,
+    )
     request.state.route = route
     engine = runtime.engines[route.engine]
     images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
@@ -124,7 +131,7 @@ async def chat(request: Request) -> PassThrough:
         engine=route.engine,
         session=runtime.sessions[route.engine],
         url=f"{engine.address.base_url}/v1/chat/completions",
-        body=parsed.body(engine.settings.model if engine.settings.url else None),
+        body=parsed.body(engine.settings.forwarded_model),
         is_stream=parsed.is_stream,
         wants_usage=parsed.wants_usage,
         request_id=uuid.uuid4().hex,  # vLLM's own id is made of it and must be unique, a client's need not be
@@ -277,7 +284,7 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
         timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
         async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
             return await answer.text() if answer.status == 200 else ""
-    except (aiohttp.ClientError, ConnectionError, TimeoutError):
+    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError):
         return ""
 
 

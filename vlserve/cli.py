@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import pathlib
 import signal
 import socket
@@ -73,7 +74,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=int(settings.server.shutdown_grace_s),
+            timeout_graceful_shutdown=math.ceil(settings.server.shutdown_grace_s),
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +83,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
     try:
         listening = _listen(settings.server)
         host, port = listening.getsockname()[:2]
-        log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, host, port)
+        shown = f"[{host}]" if ":" in host else host
+        log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, shown, port)
         await server.serve(sockets=[listening])
     finally:
         log.info("ending the engines")

@@ -45,7 +45,7 @@ class Server(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one and prints it."""
     api_keys_file: pathlib.Path | None = None
-    """File with one API key per line, or `name: key`; `#` starts a comment. Relative to this file."""
+    """File with one API key per line, or `name: key`; lines that begin with `#` are comments. Relative to this file."""
     api_keys_env: str | None = None
     """Name of an environment variable with comma-separated API keys, each `key` or `name: key`."""
     allow_unauthenticated: bool = False
@@ -76,7 +76,7 @@ class EngineSettings(Settings):
     model: str
     """Hub name, or a folder (`/…`, `./…` or `../…`, relative to this file). With `url`: the name that server knows."""
     served_model_name: str | None = None
-    """The name clients use and see. Default: `model`, or the folder's name."""
+    """The name clients use. Default: `model`, or the folder's name. Answers of a `url` engine carry its own name."""
     url: str | None = None
     """Base URL of an OpenAI-style server that runs elsewhere (`http://host:port`, no `/v1`); nothing is started."""
     url_api_key_env: str | None = None
@@ -125,6 +125,8 @@ class EngineSettings(Settings):
             raise ValueError("give either url (a server elsewhere) or command (a start line), not both")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
+        if self.url and self.url.rstrip("/").endswith("/v1"):
+            raise ValueError("url is the server's base, without /v1")
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env belongs to url")
         if self.gpus is not None and len(set(self.gpus)) != self.tensor_parallel_size:
@@ -146,6 +148,13 @@ class EngineSettings(Settings):
         if self.served_model_name:
             return self.served_model_name
         return pathlib.Path(self.model).name if self.is_folder else self.model
+
+    @property
+    def forwarded_model(self) -> str | None:
+        """The model name to put into requests; None where the engine answers to every name that a client may use."""
+        if self.url:
+            return self.model
+        return self.model_id if self.command else None
 
 
 class Engines(Settings):
@@ -172,7 +181,18 @@ class Config(Settings):
     image: Image = Image()
     auto_aliases: list[str] = []
     """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
+    fallback: Literal["vision"] | None = None
+    """`vision`: text with model `auto` goes to the vision engine while the text engine is away."""
     engines: Engines
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "Config":
+        served = {settings.model_id for _, settings in self.engines.items()}
+        if taken := served.intersection(self.auto_aliases):
+            raise ValueError(f"auto_aliases: {sorted(taken)[0]!r} is the name of a model; an alias must be another one")
+        if self.fallback and not (self.engines.text and self.engines.vision):
+            raise ValueError("fallback needs both engines")
+        return self
 
 
 def load(path: pathlib.Path, **server_overrides: Any) -> Config:
@@ -189,8 +209,9 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold settings (`engines:` at least).")
     chosen = {key: value for key, value in server_overrides.items() if value is not None}
-    if chosen:
-        tree["server"] = {**(tree.get("server") or {}), **chosen}
+    section = tree.get("server") or {}
+    if chosen and isinstance(section, dict):
+        tree["server"] = {**section, **chosen}
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -257,8 +278,9 @@ def read_api_keys(server: Server, environ: Mapping[str, str] = os.environ) -> tu
     if server.api_keys_file:
         try:
             lines = server.api_keys_file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise ConfigError(f"server.api_keys_file: cannot read {server.api_keys_file}: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"server.api_keys_file: cannot read {server.api_keys_file}: {reason}.") from error
         entries += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not entries:
             raise ConfigError(f"server.api_keys_file: {server.api_keys_file} holds no key.")

@@ -8,7 +8,7 @@ ready     it answered a real request                        stopping, failed
 failed    it ended, or never answered; waits to try again   starting, stopping
 stopping  asked to end                                      stopped, failed
 
-``Engine._set`` is the one writer of the state, ``Engine._supervise`` the only caller.
+``Engine._set`` is the one writer of the state; only the supervising task calls it.
 """
 
 import asyncio
@@ -90,6 +90,8 @@ class Engine:
     def retry_after_s(self) -> float:
         """When a client may expect this engine, from how long its last start took."""
         elapsed = time.monotonic() - self.state_since
+        if self.state in (EngineState.READY, EngineState.STOPPING):  # asked because it has just died
+            return self._backoff_s + self._expected_start_s
         if self.state is EngineState.FAILED:
             return max(1.0, self._backoff_s + self._expected_start_s - elapsed)
         return max(1.0, self._expected_start_s - elapsed)
@@ -119,7 +121,11 @@ class Engine:
         try:
             while True:
                 self._set(EngineState.STARTING, self.settings.model)
-                failure, ready_s = await self._live()
+                try:
+                    failure, ready_s = await self._live()
+                except Exception as error:  # whatever it is, the engine must come back
+                    log.exception("%s engine: its supervision failed", self.name)
+                    failure, ready_s = f"{type(error).__name__}: {error}", 0.0
                 if ready_s > _STABLE_S:
                     self._backoff_s = _FIRST_BACKOFF_S
                 self._set(EngineState.FAILED, f"{failure}; next try in {self._backoff_s:g} s")
@@ -157,7 +163,7 @@ class Engine:
             if process:
                 if not ended.done():
                     self._set(EngineState.STOPPING)
-                await process.end(grace_s)
+                await _finish(process.end(grace_s))
                 self.pid = None
 
     @staticmethod
@@ -211,7 +217,8 @@ class Engine:
         no_limit = aiohttp.ClientTimeout(total=None)  # a first request may be slow; ready_timeout_s is the limit
         try:
             if self.plan:
-                async with session.get(f"{self.address.base_url}/health") as answer:
+                limit = aiohttp.ClientTimeout(total=_REMOTE_CHECK_S)
+                async with session.get(f"{self.address.base_url}/health", timeout=limit) as answer:
                     if answer.status != 200:
                         return "starting"
             async with session.post(
@@ -221,7 +228,7 @@ class Engine:
                     return None
                 error = from_engine(answer.status, await answer.read(), self.name)
                 return f"its first answer was {answer.status}: {error.message}"
-        except (aiohttp.ClientError, ConnectionError) as error:
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             return "starting" if self.plan else str(error)
 
     def _question(self) -> dict[str, Any]:
@@ -231,8 +238,21 @@ class Engine:
             Image.new("RGB", (56, 56), "white").save(png, "PNG")
             url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
             content.append({"type": "image_url", "image_url": {"url": url}})
-        model = self.settings.model if self.settings.url else self.settings.model_id
-        return {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": content}]}
+        return {
+            "model": self.settings.forwarded_model or self.settings.model_id,
+            "max_tokens": 1,
+            "messages": [{"role": "user", "content": content}],
+        }
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end, also when this task is cancelled meanwhile (Ctrl-C while an engine is replaced)."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 class Fleet:

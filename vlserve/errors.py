@@ -5,6 +5,7 @@ VlserveError
 ├── InvalidRequest   400   also every 4xx an engine gave, translated
 ├── Unauthorized     401
 ├── NotFound         404
+├── MethodNotAllowed 405
 ├── PayloadTooLarge  413
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
@@ -119,22 +120,32 @@ _CODES = (
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
 _INNER_WORDS = re.compile(r"\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}|0x[0-9a-fA-F]{6,}")
-_LONGEST_MESSAGE = 600
+_LONGEST_MESSAGE, _LONGEST_READ = 600, 4000
+# vLLM's front end outlives its core process for some seconds and says this with status 500.
+_DIED = re.compile(r"EngineCore|EngineDead")
 # "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
 _INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
-_PARAMETER = re.compile(r" *\(parameter=[^)]*\)$")
+_PARAMETER = re.compile(r" ?\(parameter=[^)]*\)$")
 _PARAMS = {"input_tokens": "messages"}
 
 
-def from_engine(status: int, body: bytes, engine: str) -> VlserveError:
-    """What an engine's non-2xx answer or error event means for the client, without the engine's inner words."""
+def from_engine(status: int, body: bytes, engine: str, retry_after_s: float = 5.0) -> VlserveError:
+    """What an engine's non-2xx answer or error event means for the client, without the engine's inner words.
+
+    ``retry_after_s``: when the engine may be back, should it have died.
+    """
     message, param = _engine_message(body)
+    if status >= 500 and _DIED.search(message):
+        return EngineAway(
+            f"The {engine} engine died while it worked on this request. Please send it again.",
+            retry_after_s=retry_after_s,
+        )
     if status in (401, 403):
         return EngineFailed(f"The {engine} engine refused the gateway's own credentials.")
     if status == 429:
         return TooManyRequests(f"The {engine} engine has more requests than it takes.", retry_after_s=1)
     if status == 503:
-        return EngineAway(f"The {engine} engine cannot take requests now.", retry_after_s=5)
+        return EngineAway(f"The {engine} engine cannot take requests now.", retry_after_s=retry_after_s)
     if 400 <= status < 500 and message:
         code = next((code for pattern, code in _CODES if pattern.search(message)), None)
         if invalid := _INVALID_FIELD.search(message):
@@ -146,7 +157,7 @@ def from_engine(status: int, body: bytes, engine: str) -> VlserveError:
 
 
 def _engine_message(body: bytes) -> tuple[str, str | None]:
-    """Message and param of vLLM's ``{"error": {...}}``, of its older flat form, or of FastAPI's ``detail``."""
+    """Message and param of vLLM's ``{"error": {...}}`` or of its older flat form."""
     try:
         tree = json.loads(body)
     except ValueError:
@@ -157,9 +168,10 @@ def _engine_message(body: bytes) -> tuple[str, str | None]:
     if not isinstance(error, dict):
         return "", None
     message, param = error.get("message"), error.get("param")
-    return (message if isinstance(message, str) else "", param if isinstance(param, str) else None)
+    message = " ".join(message[:_LONGEST_READ].split()) if isinstance(message, str) else ""
+    return message, param if isinstance(param, str) else None
 
 
 def _without_inner_words(message: str) -> str:
-    line = _INNER_WORDS.sub("…", " ".join(_PARAMETER.sub("", message).split()))
+    line = _INNER_WORDS.sub("…", _PARAMETER.sub("", message))
     return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"

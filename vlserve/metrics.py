@@ -1,6 +1,7 @@
 """Every Prometheus name of the gateway, and one scrape for gateway and engines."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -8,12 +9,14 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+log = logging.getLogger("vlserve.metrics")
+
 # vLLM has a label `engine` of its own, which numbers its data-parallel cores.
 ENGINE = "vlserve_engine"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 # The engines' own process and Python figures would stand beside the gateway's under the same names.
-_COLLIDING = ("process_", "python_", "http_request", "http_response")
+_COLLIDING = ("process_", "python_", "http_request", "http_response", "vlserve_")
 
 
 class Metrics:
@@ -74,7 +77,12 @@ class _Relabelled(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         for engine, text in self._scraped.items():
-            for family in itertools.filterfalse(_collides, text_string_to_metric_families(text)):
+            try:
+                parsed = list(text_string_to_metric_families(text))
+            except ValueError:
+                log.warning("%s engine: its /metrics is not in Prometheus' format and is left out", engine)
+                continue
+            for family in itertools.filterfalse(_collides, parsed):
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, ENGINE: engine}))

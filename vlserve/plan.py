@@ -13,6 +13,7 @@ from vlserve.machine import Machine, Vllm, compat_path
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
+_MOST_CHOICES = 128  # `n` of one request; vLLM's own limit is 16,384
 # sun_path is 108 bytes on Linux, with its final zero.
 _LONGEST_SOCKET_PATH = 107
 
@@ -131,6 +132,7 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
 def _vllm_environment(settings: EngineSettings, config: Config) -> dict[str, str]:
     environment = {
         # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
+        "VLLM_MAX_N_SEQUENCES": str(_MOST_CHOICES),
         "VLLM_MAX_IMAGE_PIXELS": str(config.image.max_image_pixels),
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }

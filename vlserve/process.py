@@ -13,9 +13,11 @@ from typing import cast
 from vlserve.plan import EnginePlan
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
-_KEPT_LINES = 200
+_KEPT_LINES = 30
 _LONGEST_CAUSE = 300
-_KILL_S = 5.0
+_LONGEST_LINE = 64 * 1024
+_KILL_S, _DRAIN_S, _POLL_S = 5.0, 2.0, 0.1
+_END_OF_LINE = re.compile(rb"\r?\n|\r")
 _CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
 
 
@@ -55,31 +57,50 @@ class Process:
         for patience_s in (grace_s, _KILL_S):
             if not self.ended.done():
                 # The reaper hands the first SIGTERM on and takes the second one as an order to kill.
-                self._child.send_signal(signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):
+                    self._child.send_signal(signal.SIGTERM)
                 await asyncio.wait((self.ended,), timeout=patience_s)
-        if self._child.returncode is None or self._child.returncode < 0:
-            # The reaper itself hangs or was killed, so it cleaned nothing up.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-        await asyncio.wait((self.ended,))
+        if not self.ended.done():
+            self._kill_session()
+            await asyncio.wait((self.ended,), timeout=_KILL_S)
         self._plan.socket.unlink(missing_ok=True)
 
+    def _kill_session(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+
     async def _until_exit(self, output: asyncio.StreamReader) -> str:
+        reading = asyncio.create_task(self._print_lines(output))
+        while self._child.returncode is None:  # noqa: ASYNC110  (wait() also waits for pipes, which others may hold open)
+            await asyncio.sleep(_POLL_S)
+        if self._child.returncode < 0:
+            self._kill_session()  # the reaper itself was killed, so it cleaned nothing up
+        await asyncio.wait((reading,), timeout=_DRAIN_S)
+        reading.cancel()
+        await asyncio.wait((reading,))
+        code = self._child.returncode
+        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
+        # Who was killed did not say why.
+        return f"{_describe_exit(code)}, {cause[:_LONGEST_CAUSE]}" if cause and 0 < code < 128 else _describe_exit(code)
+
+    async def _print_lines(self, output: asyncio.StreamReader) -> None:
+        """Progress bars end their lines with a carriage return."""
         rest = b""
         while piece := await output.read(65536):
-            *lines, rest = (rest + piece).split(b"\n")
+            *lines, rest = _END_OF_LINE.split(rest + piece)
             for line in lines:
                 self._print(line)
+            if len(rest) > _LONGEST_LINE:
+                self._print(rest)
+                rest = b""
         if rest:
             self._print(rest)
-        ending = _describe_exit(await self._child.wait())
-        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
-        return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
 
     def _print(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         self._lines.append(text)
-        sys.stderr.write(f"[{self._name}] {text}\n")
+        with contextlib.suppress(OSError):  # a closed terminal is no reason to end an engine
+            sys.stderr.write(f"[{self._name}] {text}\n")
 
 
 def _describe_exit(code: int) -> str:

@@ -46,7 +46,9 @@ _MEDIA_TYPES: Mapping[str, tuple[MediaKind, str]] = {
     "input_image": ("image", "image_url"),
     "video_url": ("video", "video_url"),
 }
-_MOST_NESTED = "The request is nested too deeply."
+# A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
+# a model's context comes near these.
+_MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,20 @@ def parse_chat(raw: bytes) -> ChatRequest:
 
 def parse_json(raw: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
+    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
+        raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
     try:
         tree = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        if b"\\ud" in raw or b"\\uD" in raw:
+            _refuse_lone_surrogates(tree)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
     except RecursionError:
-        raise InvalidRequest(_MOST_NESTED, code="invalid_json") from None
+        raise InvalidRequest("The request is nested too deeply.", code="invalid_json") from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     if not isinstance(tree, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if b"\\ud" in raw or b"\\uD" in raw:
-        _refuse_lone_surrogates(tree)
     return tree
 
 
@@ -158,11 +162,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return tree
 
 
-def _refuse_lone_surrogates(tree: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(tree, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("The body holds half of a surrogate pair (\\ud800 …).", code="invalid_json") from None
+def _refuse_lone_surrogates(tree: Any) -> None:
+    """Half of a pair cannot be written as UTF-8, and no tokenizer takes it."""
+    if isinstance(tree, str):
+        if not tree.isascii():
+            try:
+                tree.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            _refuse_lone_surrogates(name)
+            _refuse_lone_surrogates(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            _refuse_lone_surrogates(value)
 
 
 def _refuse_constant(name: str) -> None:
@@ -198,43 +212,52 @@ def _read_part(part: Any, message: int, index: int) -> Media | None:
     where = f"messages[{message}].content[{index}]"
     if not isinstance(part, dict):
         raise InvalidRequest(f"{where} must be an object with a type.", param=where)
-    if part.get("uuid") is not None:
-        raise InvalidRequest(
-            f"{where}.uuid is not accepted: it would name a picture in a cache that all clients share.", param=where
-        )
-    kind = part.get("type")
-    if kind is None:
-        kind = _untyped(part, where)
-    kind = kind if isinstance(kind, str) else repr(kind)
+    kind = _kind(part, where)
+    field = _TEXT_TYPES[kind] if kind in _TEXT_TYPES else _MEDIA_TYPES[kind][1]
+    _refuse_other_keys(part, {"type", field, "detail", "cache_control"}, where)
+    value = part.get(field)
     if kind in _TEXT_TYPES:
-        if not isinstance(part.get(_TEXT_TYPES[kind]), str):
-            raise InvalidRequest(f"{where}.{_TEXT_TYPES[kind]} must be a string.", param=where)
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{where}.{field} must be a string.", param=where)
         return None
-    if kind not in _MEDIA_TYPES:
-        known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
-        raise InvalidRequest(
-            f"{where} has a type that is not accepted here ({kind[:40]!r}). Accepted: {known}.",
-            param=where,
-            code="unsupported_content_part",
-        )
-    media, field = _MEDIA_TYPES[kind]
-    url = part.get(field)
-    if isinstance(url, dict):
-        if url.get("uuid") is not None:
-            raise InvalidRequest(f"{where}.{field}.uuid is not accepted.", param=where)
-        url = url.get("url")
+    url = value
+    if isinstance(value, dict):
+        _refuse_other_keys(value, {"url", "detail"}, f"{where}.{field}")
+        url = value.get("url")
     if not isinstance(url, str) or not url:
         raise InvalidRequest(f'{where}.{field} must hold a URL: {{"url": "data:…"}} or a string.', param=where)
-    is_respelled = part.get("type") != field or not isinstance(part[field], dict)
+    is_respelled = part.get("type") != field or not isinstance(value, dict)
     if is_respelled:
         part.clear()
         part.update({"type": field, field: {"url": url}})
-    return Media(media, url, message, index, is_respelled)
+    return Media(_MEDIA_TYPES[kind][0], url, message, index, is_respelled)
 
 
-def _untyped(part: Mapping[str, Any], where: str) -> str:
-    """The type of a part that names none: its one content field."""
-    found = [name for name in ("text", "refusal", "image_url", "video_url") if part.get(name) is not None]
-    if len(found) != 1:
-        raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
-    return found[0]
+def _kind(part: Mapping[str, Any], where: str) -> str:
+    """A part's type; of one that names none, its one content field."""
+    kind = part.get("type")
+    if kind is None:
+        named = [name for name in ("text", "refusal", "image_url", "video_url") if name in part]
+        if len(named) != 1:
+            raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
+        return named[0]
+    if not isinstance(kind, str) or kind not in (*_TEXT_TYPES, *_MEDIA_TYPES):
+        known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
+        raise InvalidRequest(
+            f"{where} has a type that is not accepted here ({str(kind)[:40]!r}). Accepted: {known}.",
+            param=where,
+            code="unsupported_content_part",
+        )
+    return kind
+
+
+def _refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Engines look at more keys than OpenAI names, some of which would be pictures that nobody checked, or (``uuid``)
+    name a picture in a cache that all clients share."""
+    other = next((name for name in tree if name not in known), None)
+    if other is not None:
+        raise InvalidRequest(
+            f"{where} has a field that is not accepted here ({other[:40]!r}).",
+            param=where,
+            code="unsupported_content_part",
+        )

@@ -4,6 +4,7 @@ model absent, "auto" or an alias of it   any picture or video in any message →
 a model by name                          that engine, ready or not
 the text model by name, with a picture   400 that says which message
 one engine only                          the same rules with fewer targets: vision takes text too
+fallback: vision                         text without a named model goes to vision while text is away
 """
 
 from collections.abc import Collection, Mapping
@@ -18,13 +19,21 @@ from vlserve.requests import Media
 class Route:
     engine: EngineName
     reason: str
-    """named, has_image, text_only or only_engine; goes into the header and the log."""
+    """named, has_image, text_only, only_engine or fallback; goes into the header and the log."""
 
 
 def choose(
-    model: str | None, media: Collection[Media], served: Mapping[EngineName, str], auto_aliases: Collection[str] = ()
+    model: str | None,
+    media: Collection[Media],
+    served: Mapping[EngineName, str],
+    *,
+    auto_aliases: Collection[str] = (),
+    away: Collection[EngineName] = (),
+    fallback: EngineName | None = None,
 ) -> Route:
-    """``served``: engine → model id. Raises NotFound for a model that is not served, InvalidRequest for a picture
+    """``served``: engine → model id; ``away``: engines that cannot answer now, which only matters with ``fallback``.
+
+    Raises NotFound for a model that is not served, InvalidRequest for a picture
     that no served model, or not the named one, can see."""
     first = next(iter(media), None)
     if model is None or model == AUTO or model in auto_aliases:
@@ -34,7 +43,11 @@ def choose(
                     "This deployment has no vision engine, so pictures cannot be sent.", param=first.param
                 )
             return Route("vision", "has_image")
-        return Route("text", "text_only") if "text" in served else Route("vision", "only_engine")
+        if "text" not in served:
+            return Route("vision", "only_engine")
+        if fallback and "text" in away and fallback not in away:
+            return Route(fallback, "fallback")
+        return Route("text", "text_only")
     for engine, name in served.items():
         if name == model:
             if engine == "text" and first:

@@ -6,11 +6,11 @@ event and a close, never a ``[DONE]`` (vLLM itself sends one after its error eve
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, VlserveError
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
 _READ_AHEAD_BYTES = 256 * 1024
 _WRITE_PIECE_BYTES = 256 * 1024
+# vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
+_KEEP_ALIVE_S = 2.0
+_LAST_EVENT_S = 5.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
 _IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
@@ -39,7 +42,9 @@ class Address:
     def open_session(self) -> aiohttp.ClientSession:
         """A connection pool to this address. No limit on connections: admission limits requests."""
         connector: aiohttp.BaseConnector = (
-            aiohttp.UnixConnector(path=self.socket, limit=0) if self.socket else aiohttp.TCPConnector(limit=0)
+            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            if self.socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -62,9 +67,10 @@ class Outcome:
 
     def count(self, usage: Any) -> None:
         """Note the token counts of an OpenAI ``usage`` object."""
-        if isinstance(usage, dict):
-            self.prompt_tokens = usage.get("prompt_tokens")
-            self.completion_tokens = usage.get("completion_tokens")
+        counts = usage if isinstance(usage, dict) else {}
+        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        self.prompt_tokens = prompt if isinstance(prompt, int) else self.prompt_tokens
+        self.completion_tokens = completion if isinstance(completion, int) else self.completion_tokens
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class PassThrough(Response):
         upstream: Upstream,
         headers: Mapping[str, str],
         outcome: Outcome,
-        permit: AbstractContextManager[None],
+        permit: contextlib.AbstractContextManager[None],
         done: Callable[[], None],
     ) -> None:
         """``permit`` is held while the engine works, ``done`` is called once when ``outcome`` is complete."""
@@ -148,7 +154,7 @@ class PassThrough(Response):
                 ) as answer,
             ):
                 if answer.status != 200:
-                    raise from_engine(answer.status, await answer.read(), self.upstream.engine)
+                    raise self._translate(answer.status, await answer.read())
                 if self.upstream.is_stream:
                     await self._relay_events(answer.content.iter_any(), send)
                 else:
@@ -158,7 +164,9 @@ class PassThrough(Response):
             if not self.is_started:
                 raise error from fault
             self.outcome.error = error.code
-            await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_EVENT_S):
+                    await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
 
     def _explain(self, fault: Exception) -> VlserveError:
         if isinstance(fault, VlserveError):
@@ -169,6 +177,9 @@ class PassThrough(Response):
             f"The {self.upstream.engine} engine went away while it worked on this request. Please send it again.",
             retry_after_s=self.upstream.retry_after_s(),
         )
+
+    def _translate(self, status: int, body: bytes) -> VlserveError:
+        return from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
 
     async def _relay_whole(self, body: bytes, send: Send) -> None:
         self.outcome.first_byte_s = time.monotonic() - self.outcome.started
@@ -194,7 +205,8 @@ class PassThrough(Response):
                 if _IS_ERROR.match(event):
                     # The status is inside: vLLM's HTTP status was 200 already.
                     await self._send_events(send, events)
-                    raise _from_error_event(event, self.upstream.engine, self.upstream.retry_after_s())
+                    body = event.removeprefix(b"data:")
+                    raise self._translate(_status_inside(body), body)
                 if not self._is_usage_only(event):
                     events.append(event)
                 if event.startswith((b"data: [DONE]", b"data:[DONE]")):
@@ -204,6 +216,8 @@ class PassThrough(Response):
             await self._send_events(send, events)
             if is_done:
                 await _send_body(send, b"", is_last=True)
+                async for _ in pieces:  # to the end, so that the connection can be used again
+                    pass
                 return
         raise aiohttp.ServerDisconnectedError
 
@@ -215,8 +229,10 @@ class PassThrough(Response):
             tree = json.loads(event.removeprefix(b"data:"))
         except ValueError:
             return False
-        self.outcome.count(tree.get("usage"))
-        return not self.upstream.wants_usage and bool(tree.get("usage")) and not tree["choices"]
+        if not isinstance(tree, dict) or tree.get("choices") or not tree.get("usage"):
+            return False
+        self.outcome.count(tree["usage"])
+        return not self.upstream.wants_usage
 
     async def _send_events(self, send: Send, events: list[bytes]) -> None:
         if not events:
@@ -227,7 +243,6 @@ class PassThrough(Response):
         await _send_body(send, b"".join(events), is_last=False)
 
     async def _start(self, send: Send, content_type: str, length: int | None) -> None:
-        self.is_started = True
         self.outcome.status = 200
         headers = {"content-type": content_type, **self.extra_headers}
         if length is not None:
@@ -236,6 +251,7 @@ class PassThrough(Response):
             headers["cache-control"] = "no-cache"
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
+        self.is_started = True
 
 
 async def _until_disconnect(receive: Receive) -> None:
@@ -255,16 +271,10 @@ async def _send_body(send: Send, body: bytes, *, is_last: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
-def _from_error_event(event: bytes, engine: str, retry_after_s: float) -> VlserveError:
-    """An error inside a 200 stream. Its ``code`` is the status; vLLM says 500 also when its core process died."""
-    body = event.removeprefix(b"data:").strip()
-    if b"EngineCore" in body or b"EngineDead" in body:
-        return EngineAway(
-            f"The {engine} engine died while it answered. Please send the request again.", retry_after_s=retry_after_s
-        )
+def _status_inside(error_event: bytes) -> int:
+    """The status that vLLM puts into an error event as ``code``."""
     try:
-        tree = json.loads(body)
-        status = int(tree.get("error", tree).get("code"))
+        tree = json.loads(error_event)
+        return int(tree.get("error", tree).get("code"))
     except (ValueError, TypeError, AttributeError):
-        status = 500
-    return from_engine(status, body, engine)
+        return 500
