@@ -58,9 +58,8 @@ def main() -> None:
 
     fenced = re.search(r"```\w*\n(.*?)(?:```|\Z)", answer, re.DOTALL)
     code = (fenced[1] if fenced else answer).strip()
-    draft = (
-        f"# Unverified draft by {model} from {arguments.image.name}: read it and run it before you trust it.\n{code}\n"
-    )
+    source = f"{arguments.target} draft by {model} from {arguments.image.name}"
+    draft = f"# Unverified {source}: read it and run it before you trust it.\n{code}\n"
     if arguments.output:
         arguments.output.write_text(draft, encoding="utf-8")
         print(f"Wrote {arguments.output}, an unverified draft.", file=sys.stderr)
