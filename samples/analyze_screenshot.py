@@ -52,6 +52,10 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+    except openai.APIStatusError as error:
+        sys.exit(
+            f"{URL} refused: {error.message} (VLSERVE_URL ends in /v1; VLSERVE_API_KEY is the key, if there is one)"
+        )
     except openai.APIError as error:
         sys.exit(f"No answer from {URL}: {error.message}")
     except OSError as error:

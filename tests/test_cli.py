@@ -51,6 +51,12 @@ def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
     assert "Cannot read the config file" in refused("serve", "--config", str(tmp_path / "none.yaml"))
 
 
+def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> None:
+    message = refused("serve", "--config", write(tmp_path, engines={"text": {"model": "./txt"}}))
+    assert f"engines.text.model: there is no model in {tmp_path / 'txt'}" in message
+    assert "make.py" in message
+
+
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vlserve.cli", "serve", "--config", config, "--port", "0"),
@@ -92,6 +98,29 @@ async def test_running_answers_finish_before_the_service_ends(
     assert process.returncode == 0
     assert b"text engine: stopped" in rest[1]
     assert not list(short_folder.glob("vlserve-*"))
+
+
+async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_folder: pathlib.Path) -> None:
+    process = await start(write(short_folder), short_folder)
+    seen = await read_until(process, "text engine: ready")
+    url = seen.split("listens on ")[1].split()[0]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{url}/v1/chat/completions", json={"messages": user("x"), "user": "drip", "stream": True}
+        ) as answer,
+    ):
+        await answer.content.readany()
+        process.send_signal(signal.SIGINT)
+        await read_until(process, "ending: up to 30 s for 1 running answers")
+        process.send_signal(signal.SIGINT)
+        text = await answer.text()
+    assert "engine_unavailable" in text.split("\n\n")[-2]
+    assert "[DONE]" not in text
+    async with asyncio.timeout(10):
+        rest = (await process.communicate())[1]
+    assert process.returncode == 0
+    assert b"Traceback" not in rest
 
 
 async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:

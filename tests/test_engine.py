@@ -96,7 +96,12 @@ async def test_engines_become_ready_and_end_with_their_sockets(short_folder: pat
         assert not text.is_ready
         await until(lambda: text.is_ready)
         assert (short_folder / "run").stat().st_mode & 0o777 == 0o700
-        assert {path.name for path in (short_folder / "run").iterdir()} == {"text.sock", "vision.sock"}
+        assert {path.name for path in (short_folder / "run").iterdir()} == {
+            "text.sock",
+            "vision.sock",
+            "text",
+            "vision",
+        }
 
 
 async def test_stale_socket_is_no_obstacle(short_folder: pathlib.Path) -> None:

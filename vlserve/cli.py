@@ -78,7 +78,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, server.end)
     fleet.start()
     try:
         listening = _listen(settings.server)
@@ -94,12 +94,15 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
+    machine.check_folders(settings)
     here = await machine.observe(
         needs_vllm=any(not engine.url and not engine.command for _, engine in settings.engines.items()),
         cache=config.cache_folder(),
         environment=environment,
         progress=log.info,
     )
+    if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
+        log.warning("this vLLM computes on the CPU, where models of billions of parameters are very slow")
     folder = make_run_folder()
     try:
         plans = {engine.name: engine for engine in plan.make(settings, here, environment, folder).engines}
@@ -131,6 +134,18 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def end(self) -> None:
+        """Stop listening and let running answers finish; the second time, end them now."""
+        running = self.server_state.tasks
+        if self.should_exit:
+            log.info("ending %d running answers now", len(running))
+            for task in running:
+                task.cancel()
+        elif running:
+            grace_s = self.config.timeout_graceful_shutdown
+            log.info("ending: up to %s s for %d running answers; again to end them now", grace_s, len(running))
+        self.should_exit = True
 
 
 if __name__ == "__main__":

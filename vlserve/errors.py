@@ -126,7 +126,7 @@ _DIED = re.compile(r"EngineCore|EngineDead")
 # "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
 _INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
 _PARAMETER = re.compile(r" ?\(parameter=[^)]*\)$")
-_PARAMS = {"input_tokens": "messages"}
+_PARAMS = {"input_tokens": "messages", "input_text": "messages"}
 
 
 def from_engine(status: int, body: bytes, engine: str, retry_after_s: float = 5.0) -> VlserveError:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vlserve.config import Config
 from vlserve.errors import ConfigError
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
@@ -32,6 +33,17 @@ class Machine:
     cpus: tuple[int, ...]
     """Numbers of the cores this process may use."""
     vllm: Vllm | None
+
+
+def check_folders(config: Config) -> None:
+    """Refuse a model folder that is not one before vLLM asks a hub for it. Raises ConfigError."""
+    for name, settings in config.engines.items():
+        folder = pathlib.Path(settings.model)
+        if settings.is_folder and not settings.url and not settings.command and not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"engines.{name}.model: there is no model in {folder} (no config.json). "
+                "The demo models are made by: python samples/demo-models/make.py"
+            )
 
 
 async def observe(

@@ -14,8 +14,8 @@ from vlserve.machine import Machine, Vllm, compat_path
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
 _MOST_CHOICES = 128  # `n` of one request; vLLM's own limit is 16,384
-# sun_path is 108 bytes on Linux, with its final zero.
-_LONGEST_SOCKET_PATH = 107
+# sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
+_LONGEST_SOCKET_PATH = 107 - 36
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     )
 
 
+def scratch(socket: pathlib.Path) -> pathlib.Path:
+    """The folder beside an engine's socket for what it keeps while it runs."""
+    return socket.with_suffix("")
+
+
 def _plan_engine(
     name: EngineName,
     settings: EngineSettings,
@@ -76,6 +81,8 @@ def _plan_engine(
     if machine.vllm.is_cpu:
         environment["PYTHONPATH"] = compat_path(environment)
         environment |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
+    # vLLM's own sockets between its processes, which it leaves behind when it is killed.
+    environment["VLLM_RPC_BASE_PATH"] = str(scratch(socket))
     environment |= _vllm_environment(settings, config)
     return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env})
 

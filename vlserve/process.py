@@ -5,12 +5,13 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
 from collections import deque
 from typing import cast
 
-from vlserve.plan import EnginePlan
+from vlserve.plan import EnginePlan, scratch
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
 _KEPT_LINES = 30
@@ -35,6 +36,7 @@ class Process:
     async def start(cls, plan: EnginePlan) -> "Process":
         """Start it in its own session, its socket's folder (0700) made and a stale socket removed."""
         plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
+        scratch(plan.socket).mkdir(mode=0o700, exist_ok=True)
         plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -64,6 +66,7 @@ class Process:
             self._kill_session()
             await asyncio.wait((self.ended,), timeout=_KILL_S)
         self._plan.socket.unlink(missing_ok=True)
+        shutil.rmtree(scratch(self._plan.socket), ignore_errors=True)
 
     def _kill_session(self) -> None:
         with contextlib.suppress(ProcessLookupError):

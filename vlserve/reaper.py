@@ -9,7 +9,7 @@ EngineCore lives on and keeps the GPU.
   SIGTERM        → SIGTERM to the engine, once: a second one would interrupt vLLM's own cleanup
   SIGTERM again  → SIGKILL to the engine
   pipe closed    → the gateway is gone, in whatever way: SIGTERM, and after GRACE_S SIGKILL to whatever is left
-  engine ended   → SIGKILL to what it left, unlink its socket, exit with its code (128 + n for signal n)
+  engine ended   → SIGKILL to what it left, remove its socket, exit with its code (128 + n for signal n)
 
 Standard library only: it starts in a few milliseconds and must not fail.
 """
@@ -19,12 +19,14 @@ import ctypes
 import os
 import pathlib
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 GRACE_S = 5.0
+PATIENCE_S = 1.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -65,9 +67,10 @@ def main() -> int:
         elif code is None and asked:
             os.kill(engine.pid, signal.SIGTERM)
             is_ending = True
-    _kill_descendants()
+    _end_descendants()
     path = pathlib.Path(socket)
     path.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     if is_orphan:
         with contextlib.suppress(OSError):  # another engine's socket is still in it
             path.parent.rmdir()
@@ -89,27 +92,36 @@ def _reap(engine: int) -> int | None:
             code = ended if ended >= 0 else 128 - ended
 
 
-def _kill_descendants() -> None:
-    """SIGKILL children until there are none: each one's own children become ours when it ends."""
+def _end_descendants() -> None:
+    """Until there are none: each one's own children become ours when it ends.
+
+    What still runs gets a moment to end by itself, then SIGKILL. Python's resource tracker gets a moment more: it
+    ends when those that it tracks have ended, and removes the shared memory they left.
+    """
+    killed_at = time.monotonic() + PATIENCE_S
     while True:
-        for pid in _children():
-            os.kill(pid, signal.SIGKILL)
+        late_s = time.monotonic() - killed_at
+        for pid, command in _children():
+            if late_s > PATIENCE_S or (late_s > 0 and b"resource_tracker" not in command):
+                os.kill(pid, signal.SIGKILL)
         try:
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.02)
         except ChildProcessError:
             return
 
 
-def _children() -> list[int]:
+def _children() -> list[tuple[int, bytes]]:
+    """Pid and command line of each child that has not ended."""
     own = str(os.getpid())
     found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if fields[1] == own and fields[0] != "Z":
+                found.append((int(folder.name), (folder / "cmdline").read_bytes()))
         except OSError:
             continue  # ended meanwhile
-        if fields[1] == own and fields[0] != "Z":
-            found.append(int(stat.parent.name))
     return found
 
 

@@ -40,7 +40,9 @@ def choose(
         if first:
             if "vision" not in served:
                 raise InvalidRequest(
-                    "This deployment has no vision engine, so pictures cannot be sent.", param=first.param
+                    "This deployment has no vision engine, so pictures cannot be sent.",
+                    param=first.param,
+                    code="model_without_vision",
                 )
             return Route("vision", "has_image")
         if "text" not in served:
@@ -55,6 +57,7 @@ def choose(
                     f"The model {model!r} reads text only, but {first.param} is a picture. "
                     f"Use {served.get('vision', 'a vision model')!r} or {AUTO!r}.",
                     param=f"messages[{first.message}]",
+                    code="model_without_vision",
                 )
             return Route(engine, "named")
     raise unknown_model(model, served)

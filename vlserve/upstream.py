@@ -132,6 +132,13 @@ class PassThrough(Response):
                 relay.result()
             else:
                 self.outcome.status, self.outcome.error = 499, "client_left"
+        except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
+            relay.cancel()
+            await asyncio.wait((relay,))
+            ending = EngineAway("The service is ending. Please send the request again.", retry_after_s=1)
+            if not self.is_started:
+                raise ending from None
+            await self._report(ending, send)
         finally:
             relay.cancel()
             leaving.cancel()
@@ -163,10 +170,14 @@ class PassThrough(Response):
             error = self._explain(fault)
             if not self.is_started:
                 raise error from fault
-            self.outcome.error = error.code
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_EVENT_S):
-                    await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
+            await self._report(error, send)
+
+    async def _report(self, error: VlserveError, send: Send) -> None:
+        """Inside a stream: one error event and its end."""
+        self.outcome.error = error.code
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_EVENT_S):
+                await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
 
     def _explain(self, fault: Exception) -> VlserveError:
         if isinstance(fault, VlserveError):
