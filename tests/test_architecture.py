@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "metrics"},
-    {"machine", "plan"},
+    {"errors", "config", "metrics", "model"},
+    {"machine", "memory", "plan"},
     {"process", "engine", "admission", "requests", "routing", "images", "upstream"},
     {"app"},
     {"cli"},
@@ -53,9 +53,9 @@ def test_no_circles() -> None:
     graphlib.TopologicalSorter(MODULES).prepare()
 
 
-@pytest.mark.parametrize("module", ["routing", "plan"])
+@pytest.mark.parametrize("module", ["routing", "plan", "memory", "model"])
 def test_pure_modules_do_no_io(module: str) -> None:
-    allowed = {"collections.abc", "dataclasses", "difflib", "json", "pathlib", "shlex"}
+    allowed = {"collections.abc", "dataclasses", "difflib", "json", "math", "pathlib", "shlex", "typing"}
     assert {name for name in imports(PACKAGE / f"{module}.py") if not name.startswith("vlserve")} <= allowed
     text = (PACKAGE / f"{module}.py").read_text()
     assert not any(word in text for word in ("open(", ".read_", ".write_", ".exists(", "os.environ"))

@@ -57,6 +57,16 @@ def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> No
     assert "make.py" in message
 
 
+def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", "1xH100-80G"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    for engine in ("text: GPU 0, tensor_parallel_size 1", "vision: GPU 0, tensor_parallel_size 1"):
+        assert engine in done.stdout
+    assert "weights 14.2 + reserve" in done.stdout
+    assert done.stdout.count("CUDA_VISIBLE_DEVICES=0 vllm serve --model Qwen/Qwen2.5-") == 2
+    assert "24 GiB" in refused("plan", "--machine", "1x24G")
+
+
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vlserve.cli", "serve", "--config", config, "--port", "0"),

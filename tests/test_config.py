@@ -82,16 +82,12 @@ def test_every_shipped_config_works(path: pathlib.Path) -> None:
     assert config.load(path).engines.items()
 
 
-def test_default_config_serves_the_two_models_and_its_shares_fit_one_gpu() -> None:
+def test_default_config_serves_the_two_models() -> None:
     engines = config.load(config.default_path()).engines
     assert engines.text
     assert engines.vision
     assert engines.text.model_id == "Qwen/Qwen2.5-7B-Instruct"
     assert engines.vision.model_id == "Qwen/Qwen2.5-VL-7B-Instruct"
-    # vLLM checks free ≥ share × total when each starts; both must pass whichever is first.
-    assert (engines.text.gpu_memory_utilization or 1) + (engines.vision.gpu_memory_utilization or 1) <= 1
-    assert engines.text.kv_cache_memory_bytes
-    assert engines.vision.kv_cache_memory_bytes
 
 
 def test_keys_come_from_file_and_environment(tmp_path: pathlib.Path) -> None:

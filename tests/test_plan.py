@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from vlserve import config, plan
+from vlserve import plan
 from vlserve.config import Config
 from vlserve.errors import ConfigError
 from vlserve.machine import COMPAT, Machine, Vllm, parse_flags
+from vlserve.memory import GIB
 from vlserve.plan import EnginePlan
 
 FLAGS = frozenset(
@@ -22,7 +22,11 @@ FLAGS = frozenset(
         " tool-call-parser"
     ).split()
 )
-GPU = Machine((0, 1, 2, 3), Vllm("0.32.0", False, ("python", "-m", "vllm.entrypoints.cli.main", "serve"), FLAGS))
+CPUS = (0, 1, 2, 3)
+CARDS = ("0", "1", "2", "3")
+GPU = Machine(
+    CPUS, Vllm("0.32.0", False, ("python", "-m", "vllm.entrypoints.cli.main", "serve"), FLAGS), CARDS, 80 * GIB
+)
 CPU = Machine((0, 1), Vllm("0.32.0", True, ("python", "-m", "vllm.entrypoints.openai.api_server"), FLAGS))
 RUN = pathlib.Path("/run/v")
 
@@ -113,8 +117,7 @@ def test_dotted_and_joined_flags_are_known_by_their_name() -> None:
 
 
 def test_flag_this_vllm_does_not_know_is_refused() -> None:
-    assert GPU.vllm
-    old = Machine(GPU.cpus, Vllm("0.20.0", False, ("x",), FLAGS - {"--kv-cache-memory-bytes"}))
+    old = Machine(CPUS, Vllm("0.20.0", False, ("x",), FLAGS - {"--kv-cache-memory-bytes"}), CARDS, 80 * GIB)
     with pytest.raises(ConfigError, match=r"engines\.text: vLLM 0\.20\.0 has no flag --kv-cache-memory-bytes"):
         make({"kv_cache_memory_bytes": "1GiB"}, old)
 
@@ -122,7 +125,7 @@ def test_flag_this_vllm_does_not_know_is_refused() -> None:
 def test_optional_flag_is_passed_where_it_is_known() -> None:
     flag = "--disable-uvicorn-access-log"
     assert flag not in make({}).argv
-    assert flag in make({}, Machine((0,), Vllm("0.33.0", False, ("x",), FLAGS | {flag}))).argv
+    assert flag in make({}, Machine(CPUS, Vllm("0.33.0", False, ("x",), FLAGS | {flag}), CARDS, 80 * GIB)).argv
 
 
 def test_cpu_engines_share_all_cores_unbound_and_get_the_compat_folder() -> None:
@@ -164,9 +167,26 @@ def test_auto_and_its_aliases_are_names_an_engine_answers_to() -> None:
     assert planned.argv[start + 1 : start + 4] == ("m", "auto", "gpt-4o")
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_can_be_planned(path: pathlib.Path) -> None:
-    assert plan.make(config.load(path), GPU, {}, RUN).engines
+def test_gpus_are_those_that_the_environment_shows() -> None:
+    machine = Machine(CPUS, GPU.vllm, ("GPU-a", "GPU-b"), 80 * GIB)
+    assert make({"gpus": [1]}, machine).environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+
+
+def test_no_gpu_is_told_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match="No NVIDIA GPU is seen here"):
+        make({}, Machine(CPUS, GPU.vllm))
+
+
+def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
+    numbers = {"gpu_memory_utilization": 0.4, "kv_cache_memory_bytes": "2GiB"}
+    for settings, works in (({}, False), ({"gpus": [0]}, True), (numbers, True)):
+        engines = {name: {"model": f"org/{name}", **settings} for name in ("text", "vision")}
+        parsed = Config.model_validate({"engines": engines})
+        if works:
+            assert len(plan.make(parsed, GPU, {}, RUN).engines) == 2
+        else:
+            with pytest.raises(ConfigError, match=r"size of org/text is not known"):
+                plan.make(parsed, GPU, {}, RUN)
 
 
 def test_flags_are_read_from_vllms_help() -> None:

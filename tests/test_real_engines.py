@@ -292,7 +292,8 @@ def test_client_that_leaves_stops_the_computation(service: Service) -> None:
 
     before = generated()
     with httpx.stream("POST", f"{service.url}/v1/chat/completions", json={**body, "stream": True}) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()  # kept: the stream closes when its iterator is forgotten
+        next(lines)
         wait_until(lambda: running() == 1, 5, service)
     wait_until(lambda: running() == 0, 5, service)
     with pytest.raises(httpx.ReadTimeout):

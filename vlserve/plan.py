@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vlserve.config import AUTO, Config, EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.machine import Machine, Vllm, compat_path
+from vlserve.memory import Budget, plan_memory
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
@@ -26,6 +27,8 @@ class EnginePlan:
     socket: pathlib.Path
     argv: tuple[str, ...]
     environment: Mapping[str, str]
+    budget: Budget | None = None
+    """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
 
     def command_line(self) -> str:
         """As a person would type it."""
@@ -43,13 +46,36 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     ``environment`` is what an engine may inherit (config.engine_environment). Raises ConfigError where the installed
     vLLM or this machine cannot do what the config asks.
     """
+    budgets = _budgets(config, machine)
     return Plan(
         tuple(
-            _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock")
+            _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name))
             for name, settings in config.engines.items()
             if not settings.url
         )
     )
+
+
+def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
+    engines = {name: one for name, one in config.engines.items() if not one.url and not one.command}
+    if not engines or machine.vllm is None or machine.vllm.is_cpu:
+        return {}
+    if not machine.gpus:
+        raise ConfigError(
+            "No NVIDIA GPU is seen here, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
+            "`make demo` serves two small models that way."
+        )
+    if unknown := [name for name in engines if name not in machine.models]:
+        by_hand = all(
+            one.gpus or (one.gpu_memory_utilization and one.kv_cache_memory_bytes) for one in engines.values()
+        )
+        if len(engines) > 1 and not by_hand:
+            raise ConfigError(
+                f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is not known here, so its memory "
+                "cannot be planned. Set gpus, or gpu_memory_utilization and kv_cache_memory_bytes, for each engine."
+            )
+        return {}
+    return plan_memory(engines, machine.models, machine.gpu_bytes, len(machine.gpus))
 
 
 def scratch(socket: pathlib.Path) -> pathlib.Path:
@@ -64,6 +90,7 @@ def _plan_engine(
     machine: Machine,
     environment: Mapping[str, str],
     socket: pathlib.Path,
+    budget: Budget | None,
 ) -> EnginePlan:
     if len(str(socket).encode()) > _LONGEST_SOCKET_PATH:
         raise ConfigError(f"The socket path {socket} is too long for a Unix socket; set TMPDIR to a shorter folder.")
@@ -73,7 +100,9 @@ def _plan_engine(
         return EnginePlan(name, socket, argv, {**environment, **settings.env})
     if machine.vllm is None:
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
-    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags)
+    if budget:
+        settings = _with_budget(settings, budget)
+    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
     for flag, values in flags.items():
@@ -83,8 +112,17 @@ def _plan_engine(
         environment |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
     # vLLM's own sockets between its processes, which it leaves behind when it is killed.
     environment["VLLM_RPC_BASE_PATH"] = str(scratch(socket))
-    environment |= _vllm_environment(settings, config)
-    return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env})
+    environment |= _vllm_environment(settings, config, machine.gpus)
+    return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env}, budget)
+
+
+def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
+    """The planned GPUs, and where they are shared the planned memory, unless the config says otherwise."""
+    planned: dict[str, object] = {"gpus": list(budget.gpus)}
+    if budget.is_shared:
+        planned["kv_cache_memory_bytes"] = budget.kv_cache
+        planned["gpu_memory_utilization"] = settings.gpu_memory_utilization or budget.share
+    return settings.model_copy(update=planned)
 
 
 def _flags(
@@ -128,7 +166,7 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
         if flag in flags:
             raise ConfigError(f"engines.{name}.extra_args: {flag} is set by {flag[2:].replace('-', '_')} already.")
     for flag in (*flags, *given):
-        if flag not in vllm.flags:
+        if vllm.flags is not None and flag not in vllm.flags:
             near = difflib.get_close_matches(flag, vllm.flags, n=1)
             raise ConfigError(
                 f"engines.{name}: vLLM {vllm.version} has no flag {flag}."
@@ -136,7 +174,7 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
             )
 
 
-def _vllm_environment(settings: EngineSettings, config: Config) -> dict[str, str]:
+def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str, ...]) -> dict[str, str]:
     environment = {
         # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
         "VLLM_MAX_N_SEQUENCES": str(_MOST_CHOICES),
@@ -146,7 +184,7 @@ def _vllm_environment(settings: EngineSettings, config: Config) -> dict[str, str
     if settings.is_folder:
         environment["HF_HUB_OFFLINE"] = "1"  # nothing to ask a hub for
     if settings.gpus is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in settings.gpus)
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[gpu] if gpus else str(gpu) for gpu in settings.gpus)
     return environment
 
 

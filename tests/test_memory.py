@@ -1,0 +1,162 @@
+"""The memory model: known sizes, what fits, and what is refused with the number to change."""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from vlserve import config, machine, plan
+from vlserve.config import Config
+from vlserve.errors import ConfigError
+from vlserve.memory import GIB
+from vlserve.model import known_models
+from vlserve.plan import EnginePlan
+
+RUN = pathlib.Path("/run/v")
+TEXT, VISION = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def planned(spec: str, **engines: dict[str, Any]) -> dict[str, EnginePlan]:
+    settings = Config.model_validate({"engines": engines})
+    return {one.name: one for one in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines}
+
+
+def both(spec: str, **settings: Any) -> dict[str, EnginePlan]:
+    length = {"max_model_len": 32_768}
+    return planned(spec, text={"model": TEXT, **length, **settings}, vision={"model": VISION, **length, **settings})
+
+
+def flag(engine: EnginePlan, name: str) -> float:
+    return float(engine.argv[engine.argv.index(name) + 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    # Sizes of the files on the hub.
+    [
+        (TEXT, 15.23),
+        (VISION, 16.58),
+        (TEXT + "-AWQ", 5.57),
+        (VISION + "-AWQ", 6.92),
+        ("Qwen/Qwen2.5-72B-Instruct", 145.4),
+    ],
+)
+def test_weights_of_known_models(name: str, gigabytes: float) -> None:
+    assert known_models()[name].weight_bytes / 1e9 == pytest.approx(gigabytes, rel=0.005)
+
+
+def test_kv_cache_tokens_are_vllms_own() -> None:
+    """vLLM 0.26 on an H100 said 224,688 and 187,232 tokens for 12 and 10 GiB; it rounds down to blocks of 16."""
+    assert 12 * GIB // known_models()[TEXT].kv_bytes_per_token() // 16 * 16 == 224_688
+    assert 10 * GIB // known_models()[VISION].kv_bytes_per_token() // 16 * 16 == 187_232
+
+
+def test_memory_of_both_on_one_h100_is_what_was_measured() -> None:
+    """60.9 GiB after a load, with 12 and 10 GiB of KV cache (docs/benchmarks.md)."""
+    engines = planned(
+        "1xH100-80G",
+        text={"model": TEXT, "max_model_len": 32_768, "kv_cache_memory_bytes": "12GiB"},
+        vision={"model": VISION, "max_model_len": 32_768, "kv_cache_memory_bytes": "10GiB"},
+    )
+    total = sum(one.budget.total for one in engines.values() if one.budget)
+    assert total / GIB == pytest.approx(60.9, rel=0.05)
+
+
+def test_two_engines_on_one_gpu_get_both_flags_and_fit_together() -> None:
+    engines = both("1xH100-80G")
+    assert {one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()} == {"0"}
+    shares = [flag(one, "--gpu-memory-utilization") for one in engines.values()]
+    assert 0.9 < sum(shares) <= 1
+    assert all(flag(one, "--kv-cache-memory-bytes") > 10 * GIB for one in engines.values())
+
+
+def test_engines_on_gpus_of_their_own_leave_measuring_to_vllm() -> None:
+    engines = both("2xH100-80G")
+    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()] == ["0", "1"]
+    for one in engines.values():
+        assert not {"--kv-cache-memory-bytes", "--gpu-memory-utilization"} & set(one.argv)
+
+
+def test_gpus_by_hand_are_kept_and_the_planner_takes_the_others() -> None:
+    engines = planned(
+        "3x80G",
+        text={"model": TEXT, "max_model_len": 8192, "gpus": [0]},
+        vision={"model": VISION, "tensor_parallel_size": 2, "max_model_len": 8192},
+    )
+    assert engines["vision"].environment["CUDA_VISIBLE_DEVICES"] == "1,2"
+
+
+def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
+    engines = planned(
+        "1x80G",
+        text={"model": TEXT, "max_model_len": 8192, "kv_cache_memory_bytes": "4GiB"},
+        vision={"model": VISION, "max_model_len": 8192},
+    )
+    assert flag(engines["text"], "--kv-cache-memory-bytes") == 4 * GIB
+    assert flag(engines["vision"], "--kv-cache-memory-bytes") > 25 * GIB
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("1x24G", {}, r"text and vision need [\d.]+ GiB more than a GPU of 24 GiB has"),
+        ("1x40G", {}, r"engines\.text: .* Set max_model_len to [\d,]+ or less|need [\d.]+ GiB more"),
+        ("8x80G", {"tensor_parallel_size": 8}, r"does not divide the 28 attention heads .* these do: 1, 2, 4"),
+        ("4x80G", {"tensor_parallel_size": 3}, r"does not divide"),
+        ("1x80G", {"tensor_parallel_size": 2}, r"tensor_parallel_size needs 2 GPUs, but there are 1"),
+        ("2x80G", {"gpus": [5]}, r"engines\.text\.gpus needs 6 GPUs, but there are 2"),
+        (
+            "1x80G",
+            {"kv_cache_memory_bytes": "1GiB"},
+            r"hold 18,724 tokens, less than one request .* 32,768\. Set max_model_len to 18,724",
+        ),
+        ("1x80G", {"kv_cache_memory_bytes": "30GiB"}, r"text and vision need .* a smaller kv_cache_memory_bytes"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_number_to_change(
+    spec: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        both(spec, **settings)
+
+
+@pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])
+def test_machines_that_are_none(spec: str) -> None:
+    with pytest.raises(ConfigError, match="1xH100-80G"):
+        machine.imagine(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
+
+
+def test_local_folders_are_read_with_or_without_weights(tmp_path: pathlib.Path) -> None:
+    shape = {"num_hidden_layers": 28, "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28}
+    tree = {**shape, "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 32768}
+    (tmp_path / "config.json").write_text(json.dumps({**tree, "torch_dtype": "bfloat16", "model_type": "qwen2"}))
+    settings = Config.model_validate({"engines": {"text": {"model": str(tmp_path)}}})
+    assert machine.read_models(settings)["text"].weight_bytes == known_models()[TEXT].weight_bytes
+    (tmp_path / "model-1.safetensors").write_bytes(b"x" * 1000)
+    (tmp_path / "model-2.safetensors").write_bytes(b"x" * 500)
+    assert machine.read_models(settings)["text"].weight_bytes == 1500
+    (tmp_path / "config.json").write_text("{}")
+    assert machine.read_models(settings) == {}
+
+
+PRESETS = {
+    path.name: found[1]
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml"))
+    if (found := re.search(r"^# machine: (\S+)$", path.read_text(), re.MULTILINE))
+}
+
+
+@pytest.mark.parametrize(("name", "spec"), PRESETS.items())
+def test_presets_fit_the_machine_they_name(name: str, spec: str) -> None:
+    settings = config.load(REPOSITORY / "configs" / name)
+    for engine in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines:
+        assert engine.budget
+        assert engine.budget.full_length_requests >= 1
+
+
+def test_every_config_but_the_demo_names_its_machine() -> None:
+    assert {path.name for path in (REPOSITORY / "configs").glob("*.yaml")} - set(PRESETS) == {"demo-cpu.yaml"}
+    assert len(PRESETS) == 11

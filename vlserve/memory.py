@@ -1,0 +1,161 @@
+"""One memory model for ``plan`` and ``serve``: which engine goes on which GPUs, and what it takes there. Pure.
+
+Per GPU an engine holds its part of the weights, a reserve (CUDA context, CUDA graphs, activations of the largest step,
+logits of the largest batch) and the KV cache. The reserve's terms were fitted to a run of both 7B shapes on one H100
+(docs/benchmarks.md).
+
+Two engines on one GPU start together, and vLLM cannot measure free memory while another one loads. So each gets
+``--kv-cache-memory-bytes``, and a ``--gpu-memory-utilization`` that covers just what it takes, because vLLM still
+checks free ≥ share × total when it starts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vlserve.config import EngineName, EngineSettings
+from vlserve.errors import ConfigError
+from vlserve.model import Model
+
+GIB = 1024**3
+_USABLE = 0.95
+"""Share of a GPU that engines may take together; the rest is the driver's and fragmentation's."""
+_ALONE = 0.90
+"""Share of an engine that has its GPUs for itself; vLLM measures the KV cache then."""
+_CONTEXT_BYTES = int(0.6 * GIB)
+_GRAPH_BYTES = int(0.9 * GIB)
+_BATCHED_TOKENS, _SEQS = 8192, 1024  # vLLM's defaults for its server on a GPU of 80 GB
+_LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
+_TOWER_BYTES = int(0.5 * GIB)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one engine takes on each of its GPUs, in bytes."""
+
+    gpus: tuple[int, ...]
+    gpu_bytes: int
+    weights: int
+    reserve: int
+    kv_cache: int
+    tokens: int
+    """Tokens that the KV cache holds."""
+    max_model_len: int
+    is_shared: bool
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.reserve + self.kv_cache
+
+    @property
+    def share(self) -> float:
+        """``--gpu-memory-utilization``, rounded up to a hundredth."""
+        return math.ceil(100 * self.total / self.gpu_bytes) / 100 if self.is_shared else _ALONE
+
+    @property
+    def full_length_requests(self) -> float:
+        """How many requests of ``max_model_len`` tokens fit at once."""
+        return self.tokens / self.max_model_len
+
+
+def place(engines: Mapping[EngineName, EngineSettings], gpu_count: int) -> dict[EngineName, tuple[int, ...]]:
+    """GPUs of each engine: as configured, else each on its own if there are enough, else all from the first one on.
+
+    Raises ConfigError where there are fewer GPUs than an engine needs.
+    """
+    for name, settings in engines.items():
+        needed = max([settings.tensor_parallel_size, *(gpu + 1 for gpu in settings.gpus or [])])
+        if needed > gpu_count:
+            what = "gpus" if settings.gpus else "tensor_parallel_size"
+            raise ConfigError(f"engines.{name}.{what} needs {needed} GPUs, but there are {gpu_count}.")
+    placed = {name: tuple(settings.gpus) for name, settings in engines.items() if settings.gpus}
+    taken = {gpu for gpus in placed.values() for gpu in gpus}
+    free = [gpu for gpu in range(gpu_count) if gpu not in taken]
+    waiting = {name: settings for name, settings in engines.items() if name not in placed}
+    if sum(settings.tensor_parallel_size for settings in waiting.values()) > len(free):
+        return placed | {name: tuple(range(one.tensor_parallel_size)) for name, one in waiting.items()}
+    for name, settings in waiting.items():
+        placed[name] = tuple(free[: settings.tensor_parallel_size])
+        free = free[settings.tensor_parallel_size :]
+    return placed
+
+
+def plan_memory(
+    engines: Mapping[EngineName, EngineSettings],
+    models: Mapping[EngineName, Model],
+    gpu_bytes: int,
+    gpu_count: int,
+) -> dict[EngineName, Budget]:
+    """A budget for each engine. Raises ConfigError, with the number to change, where something cannot fit."""
+    placed = place(engines, gpu_count)
+    for name, settings in engines.items():
+        _check_heads(name, settings, models[name], gpu_count)
+    budgets = {}
+    for name, settings in engines.items():
+        sharing = [other for other in engines if set(placed[other]) & set(placed[name])]
+        room = int(gpu_bytes * (_USABLE if len(sharing) > 1 else _ALONE))
+        for other in sharing:
+            room -= sum(_fixed(engines[other], models[other])) + int(engines[other].kv_cache_memory_bytes or 0)
+        undecided = [other for other in sharing if engines[other].kv_cache_memory_bytes is None]
+        kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
+        budgets[name] = _budget(name, settings, models[name], placed[name], gpu_bytes, kv_cache, room, sharing)
+    return budgets
+
+
+def _budget(
+    name: EngineName,
+    settings: EngineSettings,
+    model: Model,
+    gpus: tuple[int, ...],
+    gpu_bytes: int,
+    kv_cache: int,
+    room: int,
+    sharing: list[EngineName],
+) -> Budget:
+    weights, reserve = _fixed(settings, model)
+    per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
+    length = settings.max_model_len or model.max_position_embeddings
+    tokens = kv_cache // per_token
+    who = " and ".join(sharing) + (" need" if len(sharing) > 1 else " needs")
+    if room < 0:
+        raise ConfigError(
+            f"engines.{name}: {who} {-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has. "
+            + _ways_out(settings, model)
+        )
+    if tokens < length:
+        raise ConfigError(
+            f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {tokens:,} tokens, "
+            f"less than one request of max_model_len {length:,}. Set max_model_len to {tokens:,} or less, or: "
+            + _ways_out(settings, model)
+        )
+    return Budget(gpus, gpu_bytes, weights, reserve, kv_cache, tokens, length, is_shared=len(sharing) > 1)
+
+
+def _fixed(settings: EngineSettings, model: Model) -> tuple[int, int]:
+    """Weights and reserve on each GPU."""
+    ranks = settings.tensor_parallel_size
+    tokens = settings.max_num_batched_tokens or _BATCHED_TOKENS
+    values = 3 * model.intermediate // ranks + 4 * model.hidden
+    logits = _LOGIT_COPIES * 4 * (settings.max_num_seqs or _SEQS) * model.vocabulary
+    reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
+    return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
+
+
+def _check_heads(name: EngineName, settings: EngineSettings, model: Model, gpu_count: int) -> None:
+    ranks = settings.tensor_parallel_size
+    if model.heads % ranks or (model.kv_heads % ranks and ranks % model.kv_heads):
+        works = [
+            str(number)
+            for number in range(1, gpu_count + 1)
+            if model.heads % number == 0 and (model.kv_heads % number == 0 or number % model.kv_heads == 0)
+        ]
+        raise ConfigError(
+            f"engines.{name}.tensor_parallel_size is {ranks}, which does not divide the {model.heads} attention heads "
+            f"and {model.kv_heads} KV heads of {settings.model}. With {gpu_count} GPUs these do: {', '.join(works)}."
+        )
+
+
+def _ways_out(settings: EngineSettings, model: Model) -> str:
+    ways = ["a smaller kv_cache_memory_bytes"] if settings.kv_cache_memory_bytes else []
+    ways += [] if model.is_awq else ["an AWQ model"]
+    return f"Ways out: {', '.join([*ways, f'tensor_parallel_size {2 * settings.tensor_parallel_size}'])}, or more GPUs."

@@ -1,0 +1,124 @@
+"""What a model is made of, from its config.json or from a table of known names: layers, heads, bytes of weights.
+
+The arithmetic is that of transformers' Qwen2 and Qwen2.5-VL modules; models of other families need their files, whose
+sizes are taken as they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The vision part of Qwen2.5-VL."""
+
+    depth: int
+    hidden: int
+    intermediate: int
+    heads: int = 16
+    patch: int = 14
+    merge: int = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's shape. ``weight_bytes`` is the size of its files where they are known."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    head_size: int
+    is_tied: bool
+    max_position_embeddings: int
+    tower: Tower | None = None
+    is_awq: bool = False
+    bytes_per_value: int = 2
+    file_bytes: int | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        if self.file_bytes is not None:
+            return self.file_bytes
+        linear = self.layers * self._linear_parameters()
+        embeddings = self.vocabulary * self.hidden * (1 if self.is_tied else 2)
+        small = self.layers * (2 * self.hidden + (self.heads + 2 * self.kv_heads) * self.head_size) + self.hidden
+        # AWQ: 4 bits a value, and for each group of 128 a scale (16 bits) and a zero (4 bits).
+        bytes_per_linear = (4 + 20 / 128) / 8 if self.is_awq else self.bytes_per_value
+        return int(linear * bytes_per_linear) + (embeddings + small + self._tower_parameters()) * self.bytes_per_value
+
+    def kv_bytes_per_token(self, tensor_parallel_size: int = 1) -> int:
+        """KV cache that one token takes on each GPU; heads are split, never below one."""
+        heads = max(1, self.kv_heads // tensor_parallel_size)
+        return 2 * self.layers * heads * self.head_size * self.bytes_per_value
+
+    def _linear_parameters(self) -> int:
+        attention = self.hidden * self.head_size * 2 * (self.heads + self.kv_heads)
+        return attention + 3 * self.hidden * self.intermediate
+
+    def _tower_parameters(self) -> int:
+        if self.tower is None:
+            return 0
+        size, inner = self.tower.hidden, self.tower.intermediate
+        patches = 3 * 2 * self.tower.patch**2 * size
+        block = 4 * size * size + 4 * size + 3 * size * inner + 2 * inner + size + 2 * size
+        merged = size * self.tower.merge**2
+        merger = size + merged * merged + merged + merged * self.hidden + self.hidden
+        return patches + self.tower.depth * block + merger
+
+
+def from_config(config: Mapping[str, Any], file_bytes: int | None = None) -> Model:
+    """Read a model's config.json. Raises KeyError where it lacks what every transformer language model has."""
+    text = {**config, **config.get("text_config", {})}
+    vision = config.get("vision_config")
+    heads = text["num_attention_heads"]
+    tower = None
+    if vision and config.get("model_type") == "qwen2_5_vl":
+        tower = Tower(vision["depth"], vision["hidden_size"], vision["intermediate_size"], vision["num_heads"])
+    return Model(
+        layers=text["num_hidden_layers"],
+        hidden=text["hidden_size"],
+        intermediate=text["intermediate_size"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads", heads),
+        vocabulary=text["vocab_size"],
+        head_size=text.get("head_dim") or text["hidden_size"] // heads,
+        is_tied=bool(text.get("tie_word_embeddings", False)),
+        max_position_embeddings=text["max_position_embeddings"],
+        tower=tower,
+        is_awq=(config.get("quantization_config") or {}).get("quant_method") == "awq",
+        bytes_per_value=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2),
+        file_bytes=file_bytes,
+    )
+
+
+def _qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocabulary: int, tied: bool) -> Model:
+    return Model(layers, hidden, intermediate, heads, kv_heads, vocabulary, hidden // heads, tied, 32_768)
+
+
+_TEXT = {
+    "0.5B": _qwen(24, 896, 4864, 14, 2, 151_936, True),
+    "1.5B": _qwen(28, 1536, 8960, 12, 2, 151_936, True),
+    "3B": _qwen(36, 2048, 11_008, 16, 2, 151_936, True),
+    "7B": _qwen(28, 3584, 18_944, 28, 4, 152_064, False),
+    "14B": _qwen(48, 5120, 13_824, 40, 8, 152_064, False),
+    "32B": _qwen(64, 5120, 27_648, 40, 8, 152_064, False),
+    "72B": _qwen(80, 8192, 29_568, 64, 8, 152_064, False),
+}
+_TOWERS = {size: Tower(32, 1280, 3456 if size == "32B" else 3420) for size in ("3B", "7B", "32B", "72B")}
+
+
+def known_models() -> dict[str, Model]:
+    """The models of the Qwen2.5 family by their hub names."""
+    models = {}
+    for size, text in _TEXT.items():
+        models[f"Qwen/Qwen2.5-{size}-Instruct"] = text
+    for size, tower in _TOWERS.items():
+        models[f"Qwen/Qwen2.5-VL-{size}-Instruct"] = replace(_TEXT[size], tower=tower, max_position_embeddings=128_000)
+    return models | {f"{name}-AWQ": replace(model, is_awq=True) for name, model in models.items()}
