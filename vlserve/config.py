@@ -86,7 +86,7 @@ class EngineSettings(Settings):
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
     gpus: list[int] | None = None
-    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES); as many as `tensor_parallel_size`. Default: all."""
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES); as many as `tensor_parallel_size`. Default: planned."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
