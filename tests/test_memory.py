@@ -77,7 +77,19 @@ def test_engines_on_gpus_of_their_own_leave_measuring_to_vllm() -> None:
     engines = both("2xH100-80G")
     assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()] == ["0", "1"]
     for one in engines.values():
-        assert not {"--kv-cache-memory-bytes", "--gpu-memory-utilization"} & set(one.argv)
+        assert "--kv-cache-memory-bytes" not in one.argv
+        assert flag(one, "--gpu-memory-utilization") == 0.9
+
+
+def test_a_share_by_hand_is_what_is_planned_with() -> None:
+    caches = []
+    for share in (0.5, 0.9):
+        settings = {"model": TEXT, "max_model_len": 8192, "gpu_memory_utilization": share}
+        (one,) = planned("1x80G", text=settings).values()
+        assert flag(one, "--gpu-memory-utilization") == share
+        assert one.budget
+        caches.append(one.budget.kv_cache)
+    assert caches[1] - caches[0] == pytest.approx(0.4 * 79.2 * GIB, rel=0.01)
 
 
 def test_gpus_by_hand_are_kept_and_the_planner_takes_the_others() -> None:

@@ -179,8 +179,13 @@ def test_no_gpu_is_told_before_anything_starts() -> None:
 
 def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
     numbers = {"gpu_memory_utilization": 0.4, "kv_cache_memory_bytes": "2GiB"}
-    for settings, works in (({}, False), ({"gpus": [0]}, True), (numbers, True)):
-        engines = {name: {"model": f"org/{name}", **settings} for name in ("text", "vision")}
+    for text, vision, works in (
+        ({}, {}, False),
+        ({"gpus": [0]}, {"gpus": [0]}, False),
+        ({"gpus": [0]}, {"gpus": [1]}, True),
+        (numbers, numbers, True),
+    ):
+        engines = {"text": {"model": "org/text", **text}, "vision": {"model": "org/vision", **vision}}
         parsed = Config.model_validate({"engines": engines})
         if works:
             assert len(plan.make(parsed, GPU, {}, RUN).engines) == 2

@@ -175,6 +175,10 @@ class Engines(Settings):
         named: list[tuple[EngineName, EngineSettings | None]] = [("text", self.text), ("vision", self.vision)]
         return [(name, settings) for name, settings in named if settings]
 
+    def on_vllm(self) -> dict[EngineName, EngineSettings]:
+        """Those that are to be started here with the installed vLLM: no ``url``, no ``command``."""
+        return {name: settings for name, settings in self.items() if not settings.url and not settings.command}
+
 
 class Config(Settings):
     server: Server = Server()

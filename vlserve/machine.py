@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pynvml
 
-from vlserve.config import Config, EngineName, EngineSettings
+from vlserve.config import Config, EngineName
 from vlserve.errors import ConfigError
 from vlserve.model import Model, from_config, known_models
 
@@ -58,10 +58,9 @@ async def observe(
 
     Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
     """
-    engines = _started(config)
     models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    if not engines:
+    if not config.engines.on_vllm():
         return Machine(cpus, None)
     vllm = await _vllm(cache, environment, progress)
     if vllm.is_cpu:
@@ -82,16 +81,11 @@ def imagine(spec: str, config: Config) -> Machine:
     return Machine((), assumed, gpus, gpu_bytes, read_models(config))
 
 
-def _started(config: Config) -> dict[EngineName, EngineSettings]:
-    """The engines that are vLLM's to run here."""
-    return {name: one for name, one in config.engines.items() if not one.url and not one.command}
-
-
 def read_models(config: Config) -> dict[EngineName, Model]:
     """Shapes from the folders' own files, and of the Qwen2.5 family by name. Raises ConfigError for a folder that
     holds no model."""
     models, known = {}, known_models()
-    for name, settings in _started(config).items():
+    for name, settings in config.engines.on_vllm().items():
         if settings.is_folder:
             with contextlib.suppress(KeyError):  # not a transformer of the usual form: vLLM will know
                 models[name] = _read_folder(name, pathlib.Path(settings.model))

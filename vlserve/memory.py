@@ -21,7 +21,7 @@ GIB = 1024**3
 _USABLE = 0.95
 """Share of a GPU that engines may take together; the rest is the driver's and fragmentation's."""
 _ALONE = 0.90
-"""Share of an engine that has its GPUs for itself; vLLM measures the KV cache then."""
+"""Share of an engine that has its GPUs for itself, where none is set; vLLM measures the KV cache within it."""
 _CONTEXT_BYTES = int(0.6 * GIB)
 _GRAPH_BYTES = int(0.9 * GIB)
 _BATCHED_TOKENS, _SEQS = 8192, 1024  # vLLM's defaults for its server on a GPU of 80 GB
@@ -93,7 +93,7 @@ def plan_memory(
     budgets = {}
     for name, settings in engines.items():
         sharing = [other for other in engines if set(placed[other]) & set(placed[name])]
-        room = int(gpu_bytes * (_USABLE if len(sharing) > 1 else _ALONE))
+        room = int(gpu_bytes * (_USABLE if len(sharing) > 1 else settings.gpu_memory_utilization or _ALONE))
         for other in sharing:
             room -= sum(_fixed(engines[other], models[other])) + int(engines[other].kv_cache_memory_bytes or 0)
         undecided = [other for other in sharing if engines[other].kv_cache_memory_bytes is None]

@@ -57,7 +57,7 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
 
 
 def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
-    engines = {name: one for name, one in config.engines.items() if not one.url and not one.command}
+    engines = config.engines.on_vllm()
     if not engines or machine.vllm is None or machine.vllm.is_cpu:
         return {}
     if not machine.gpus:
@@ -66,13 +66,14 @@ def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
             "`make demo` serves two small models that way."
         )
     if unknown := [name for name in engines if name not in machine.models]:
-        by_hand = all(
-            one.gpus or (one.gpu_memory_utilization and one.kv_cache_memory_bytes) for one in engines.values()
-        )
-        if len(engines) > 1 and not by_hand:
+        gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
+        are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
+        are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
+        if len(engines) > 1 and not are_apart and not are_sized:
             raise ConfigError(
                 f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is not known here, so its memory "
-                "cannot be planned. Set gpus, or gpu_memory_utilization and kv_cache_memory_bytes, for each engine."
+                "cannot be planned. Set different gpus for the engines, "
+                "or gpu_memory_utilization and kv_cache_memory_bytes for each."
             )
         return {}
     return plan_memory(engines, machine.models, machine.gpu_bytes, len(machine.gpus))
@@ -117,11 +118,11 @@ def _plan_engine(
 
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
-    """The planned GPUs, and where they are shared the planned memory, unless the config says otherwise."""
-    planned: dict[str, object] = {"gpus": list(budget.gpus)}
+    """The planned GPUs and share, and where GPUs are shared the KV cache, unless the config says otherwise."""
+    share = settings.gpu_memory_utilization or budget.share
+    planned: dict[str, object] = {"gpus": list(budget.gpus), "gpu_memory_utilization": share}
     if budget.is_shared:
         planned["kv_cache_memory_bytes"] = budget.kv_cache
-        planned["gpu_memory_utilization"] = settings.gpu_memory_utilization or budget.share
     return settings.model_copy(update=planned)
 
 
