@@ -65,6 +65,18 @@ def test_memory_of_both_on_one_h100_is_what_was_measured() -> None:
     assert total / GIB == pytest.approx(60.9, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("spec", "ranks", "used_gib"),
+    # One H100; two H200s with an engine on each; two H200s with one engine over both (docs/benchmarks.md).
+    [("1x80G", 1, 74.8), ("1x141G", 1, 129.5), ("2x141G", 2, 129.7)],
+)
+def test_memory_of_vision_alone_is_what_was_measured(spec: str, ranks: int, used_gib: float) -> None:
+    engine = {"model": VISION, "max_model_len": 32_768, "tensor_parallel_size": ranks}
+    (one,) = planned(spec, vision=engine).values()
+    assert one.budget
+    assert one.budget.total / GIB == pytest.approx(used_gib, rel=0.02)
+
+
 def test_two_engines_on_one_gpu_get_both_flags_and_fit_together() -> None:
     engines = both("1xH100-80G")
     assert {one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()} == {"0"}
@@ -125,6 +137,7 @@ def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
             {"kv_cache_memory_bytes": "1GiB"},
             r"hold 18,724 tokens, less than one request .* 32,768\. Set max_model_len to 18,724",
         ),
+        ("1x80G", {"gpu_memory_utilization": 0.6}, r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU are more"),
         ("1x80G", {"kv_cache_memory_bytes": "30GiB"}, r"text and vision need .* a smaller kv_cache_memory_bytes"),
     ],
 )
@@ -167,6 +180,7 @@ def test_presets_fit_the_machine_they_name(name: str, spec: str) -> None:
     for engine in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines:
         assert engine.budget
         assert engine.budget.full_length_requests >= 1
+        assert engine.budget.total <= engine.budget.gpu_bytes
 
 
 def test_every_config_but_the_demo_names_its_machine() -> None:

@@ -24,7 +24,11 @@ _ALONE = 0.90
 """Share of an engine that has its GPUs for itself, where none is set; vLLM measures the KV cache within it."""
 _CONTEXT_BYTES = int(0.6 * GIB)
 _GRAPH_BYTES = int(0.9 * GIB)
-_BATCHED_TOKENS, _SEQS = 8192, 1024  # vLLM's defaults for its server on a GPU of 80 GB
+_PROFILED_BYTES = int(1.3 * GIB)
+"""What vLLM's own measuring sees of the reserve. An engine alone fills its share, and the rest of the reserve comes on
+top (measured on one H100 and on H200s: docs/benchmarks.md)."""
+# vLLM's defaults for its server: max_num_batched_tokens and max_num_seqs (vllm/engine/arg_utils.py, 0.32).
+_LARGE_GPU_BYTES, _LARGE_DEFAULTS, _SMALL_DEFAULTS = 70 * GIB, (8192, 1024), (2048, 256)
 _LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
 _TOWER_BYTES = int(0.5 * GIB)
 
@@ -93,13 +97,30 @@ def plan_memory(
     budgets = {}
     for name, settings in engines.items():
         sharing = [other for other in engines if set(placed[other]) & set(placed[name])]
-        room = int(gpu_bytes * (_USABLE if len(sharing) > 1 else settings.gpu_memory_utilization or _ALONE))
+        if len(sharing) > 1:
+            room = int(gpu_bytes * _USABLE)
+        else:
+            unseen = _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES
+            room = int(gpu_bytes * (settings.gpu_memory_utilization or _ALONE)) + max(0, unseen)
         for other in sharing:
-            room -= sum(_fixed(engines[other], models[other])) + int(engines[other].kv_cache_memory_bytes or 0)
+            room -= sum(_fixed(engines[other], models[other], gpu_bytes))
+            room -= int(engines[other].kv_cache_memory_bytes or 0)
         undecided = [other for other in sharing if engines[other].kv_cache_memory_bytes is None]
         kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
         budgets[name] = _budget(name, settings, models[name], placed[name], gpu_bytes, kv_cache, room, sharing)
+        shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
+        if sum(shares.values()) > 1:
+            given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
+            raise ConfigError(
+                f"engines.{name}.gpu_memory_utilization: {given} of one GPU are more than the whole of it. "
+                "vLLM wants its share free at start; lower one, or leave both out."
+            )
     return budgets
+
+
+def share(settings: EngineSettings, budget: Budget) -> float:
+    """The ``--gpu-memory-utilization`` to start with: as set by hand, else as planned."""
+    return settings.gpu_memory_utilization or budget.share
 
 
 def _budget(
@@ -112,7 +133,7 @@ def _budget(
     room: int,
     sharing: list[EngineName],
 ) -> Budget:
-    weights, reserve = _fixed(settings, model)
+    weights, reserve = _fixed(settings, model, gpu_bytes)
     per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
     length = settings.max_model_len or model.max_position_embeddings
     tokens = kv_cache // per_token
@@ -131,12 +152,13 @@ def _budget(
     return Budget(gpus, gpu_bytes, weights, reserve, kv_cache, tokens, length, is_shared=len(sharing) > 1)
 
 
-def _fixed(settings: EngineSettings, model: Model) -> tuple[int, int]:
+def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int, int]:
     """Weights and reserve on each GPU."""
     ranks = settings.tensor_parallel_size
-    tokens = settings.max_num_batched_tokens or _BATCHED_TOKENS
+    tokens, seqs = _LARGE_DEFAULTS if gpu_bytes >= _LARGE_GPU_BYTES else _SMALL_DEFAULTS
+    tokens, seqs = settings.max_num_batched_tokens or tokens, settings.max_num_seqs or seqs
     values = 3 * model.intermediate // ranks + 4 * model.hidden
-    logits = _LOGIT_COPIES * 4 * (settings.max_num_seqs or _SEQS) * model.vocabulary
+    logits = _LOGIT_COPIES * 4 * seqs * model.vocabulary
     reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
     return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vlserve.config import AUTO, Config, EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.machine import Machine, Vllm, compat_path
-from vlserve.memory import Budget, plan_memory
+from vlserve.memory import Budget, plan_memory, share
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
@@ -119,8 +119,10 @@ def _plan_engine(
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
     """The planned GPUs and share, and where GPUs are shared the KV cache, unless the config says otherwise."""
-    share = settings.gpu_memory_utilization or budget.share
-    planned: dict[str, object] = {"gpus": list(budget.gpus), "gpu_memory_utilization": share}
+    planned: dict[str, object] = {
+        "gpus": list(budget.gpus),
+        "gpu_memory_utilization": share(settings, budget),
+    }
     if budget.is_shared:
         planned["kv_cache_memory_bytes"] = budget.kv_cache
     return settings.model_copy(update=planned)

@@ -1,0 +1,204 @@
+"""Text chat while pictures stream in: time to first token and throughput of each kind, for one config on this machine.
+
+python -m tests.benchmarks.mixed --config FILE [--config FILE …] --out FOLDER [--rates 8:2,16:4] [--clients 64:24]
+
+For each config: starts the service, warms it up, sends texts and pictures at once at given rates per second (arrivals
+at random times, the same ones for every config), then as fast as the given numbers of clients get answers. No prompt
+and no picture comes twice. Appends to FOLDER/mixed.json. Name the configs in the order A B B A.
+"""
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import aiohttp
+from PIL import Image, ImageDraw
+
+from tests.benchmarks.gpu import SERVICE, Memory, start, stop
+
+WORDS = (pathlib.Path(__file__).parents[2] / "samples" / "demo-models" / "words.txt").read_text().split()
+KINDS = ("text", "vision")
+Body = dict[str, Any]
+
+
+def draw(seed: int, width: int = 1280, height: int = 720) -> str:
+    """A page-like picture that no other seed gives, as a data URL."""
+    chance = random.Random(seed)
+    page = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(page)
+    for _ in range(60):
+        x, y = chance.randrange(width), chance.randrange(height)
+        box = (x, y, x + chance.randrange(20, 300), y + chance.randrange(10, 60))
+        pen.rectangle(box, tuple(chance.randrange(256) for _ in range(3)))
+        pen.text((x, y), " ".join(chance.choices(WORDS, k=6)), "black")
+    file = io.BytesIO()
+    page.save(file, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+class Requests:
+    """Bodies of both kinds, none twice. Pictures are drawn before, in processes of their own."""
+
+    def __init__(self, seed: int, pictures: int, words: int) -> None:
+        self._chance = random.Random(seed)
+        self._words = words
+        with ProcessPoolExecutor() as pool:
+            self._pictures = list(pool.map(draw, range(seed, seed + pictures), chunksize=8))
+
+    def make(self, kind: str) -> Body:
+        options: Body = {"model": "auto", "stream": True, "ignore_eos": True, "temperature": 0.7}
+        count = self._words if kind == "text" else self._words // 4
+        text = " ".join(self._chance.choices(WORDS, k=count))
+        if kind == "text":
+            return {**options, "max_tokens": 128, "messages": [{"role": "user", "content": text}]}
+        picture = {"type": "image_url", "image_url": {"url": self._pictures.pop()}}
+        content = [{"type": "text", "text": text}, picture]
+        return {**options, "max_tokens": 64, "messages": [{"role": "user", "content": content}]}
+
+
+class Figures:
+    """What one load gave for one kind."""
+
+    def __init__(self) -> None:
+        self.first_s: list[float] = []
+        self.whole_s: list[float] = []
+        self.tokens = 0
+        self.failed = 0
+
+    def summary(self, seconds: float) -> dict[str, float]:
+        ordered = sorted(self.first_s)
+        if not ordered:
+            return {"requests": 0, "failed": self.failed}
+        return {
+            "requests": len(ordered),
+            "failed": self.failed,
+            "ttft_p50_ms": round(1000 * statistics.median(ordered), 1),
+            "ttft_p99_ms": round(1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))], 1),
+            "whole_p50_ms": round(1000 * statistics.median(self.whole_s), 1),
+            "requests_per_s": round(len(ordered) / seconds, 2),
+            "tokens_per_s": round(self.tokens / seconds, 1),
+        }
+
+
+async def send(session: aiohttp.ClientSession, body: Body, figures: Figures) -> None:
+    begun = time.monotonic()
+    first: float | None = None
+    try:
+        async with session.post(f"{SERVICE}/v1/chat/completions", json=body) as answer:
+            async for line in answer.content:
+                if first is None and b'"content":"' in line and b'"content":""' not in line:
+                    first = time.monotonic() - begun
+                figures.tokens += line.startswith(b"data: {")
+    except (aiohttp.ClientError, TimeoutError):
+        first = None
+    if first is None:
+        figures.failed += 1
+        return
+    figures.first_s.append(first)
+    figures.whole_s.append(time.monotonic() - begun)
+
+
+def arrivals(seed: int, rate: float, seconds: float) -> Iterator[float]:
+    chance, now = random.Random(seed), 0.0
+    while rate and (now := now + chance.expovariate(rate)) < seconds:
+        yield now
+
+
+async def at_rates(requests: Requests, rates: dict[str, float], seconds: float, seed: int) -> dict[str, Any]:
+    """Open loop: nobody waits for anybody."""
+
+    async def one(kind: str, session: aiohttp.ClientSession, figures: Figures) -> None:
+        begun = time.monotonic()
+        async with asyncio.TaskGroup() as running:
+            for moment in arrivals(seed + KINDS.index(kind), rates[kind], seconds):
+                body = requests.make(kind)
+                await asyncio.sleep(max(0.0, begun + moment - time.monotonic()))
+                running.create_task(send(session, body, figures))
+
+    return await _both(one)
+
+
+async def with_clients(requests: Requests, clients: dict[str, int], seconds: float) -> dict[str, Any]:
+    """Closed loop: each client sends its next request when it has its answer."""
+    end = time.monotonic() + seconds
+
+    async def one(kind: str, session: aiohttp.ClientSession, figures: Figures) -> None:
+        async def client() -> None:
+            while time.monotonic() < end:
+                await send(session, requests.make(kind), figures)
+
+        await asyncio.gather(*(client() for _ in range(clients[kind])))
+
+    return await _both(one)
+
+
+async def _both(
+    one: Callable[[str, aiohttp.ClientSession, Figures], Awaitable[None]],
+) -> dict[str, dict[str, float]]:
+    figures = {kind: Figures() for kind in KINDS}
+    begun = time.monotonic()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as session:
+        await asyncio.gather(*(one(kind, session, figures[kind]) for kind in KINDS))
+    seconds = time.monotonic() - begun
+    return {kind: found.summary(seconds) for kind, found in figures.items()}
+
+
+def pairs(text: str) -> list[dict[str, float]]:
+    return [dict(zip(KINDS, map(float, pair.split(":")), strict=True)) for pair in filter(None, text.split(","))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--rates", default="8:2,16:4")
+    parser.add_argument("--clients", default="64:24")
+    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--words", type=int, default=400, help="words in a text; a picture's prompt has a quarter")
+    arguments = parser.parse_args()
+    path = arguments.out / "mixed.json"
+    report = json.loads(path.read_text()) if path.exists() else []
+    for config in arguments.config:
+        service, ready_s = start(config, arguments.out / f"mixed-{len(report)}.log")
+        seed = int(time.time())
+        entry: dict[str, Any] = {"config": config, "ready_s": ready_s, "loads": []}
+        report.append(entry)
+        try:
+            requests = Requests(seed, 1200 if arguments.clients else 400, arguments.words)
+            warm_up = pairs(arguments.clients or arguments.rates)[0]
+            if arguments.seconds:
+                counts = {kind: int(count) for kind, count in warm_up.items()}
+                asyncio.run(with_clients(requests, counts, arguments.seconds / 2))
+            for rates in pairs(arguments.rates) if arguments.seconds else ():
+                entry["loads"].append({"rates": rates, **asyncio.run(at_rates(requests, rates, arguments.seconds, 7))})
+            for clients in pairs(arguments.clients) if arguments.seconds else ():
+                counts = {kind: int(count) for kind, count in clients.items()}
+                found = asyncio.run(with_clients(requests, counts, arguments.seconds))
+                entry["loads"].append({"clients": counts, **found})
+            memory = Memory()
+            memory.poll()
+            entry["memory_mib"] = memory.total
+        except FileNotFoundError:
+            pass  # no nvidia-smi: not a GPU machine
+        finally:
+            try:
+                entry["free_after_s"] = stop(service)
+            except (FileNotFoundError, subprocess.TimeoutExpired):
+                service.kill()
+        print(json.dumps(entry), flush=True)
+        path.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
