@@ -3,6 +3,7 @@
 As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   slow-start      listens only after a second
   crash           exits with code 3 and a traceback before it listens
+  out-of-memory   the same, in vLLM's way: the cause inside, and at the end that something inside failed
   die-on-request  kills itself with SIGKILL at the first streamed request
   ignore-sigterm  takes no notice of SIGTERM
   escape          starts a grandchild in a session of its own, which outlives its parents and holds their output open
@@ -166,6 +167,10 @@ def main() -> None:
     if "crash" in faults:
         print("Loading weights", flush=True)
         raise MemoryError("not enough memory for the weights")
+    if "out-of-memory" in faults:
+        print("INFO worker.py: Graph capturing finished; OSError: [Errno 28] is only mentioned", flush=True)
+        print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB.", flush=True)
+        raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
     if "escape" in faults:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
         pathlib.Path(arguments.grandchild).write_text(str(child.pid))

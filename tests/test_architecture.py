@@ -10,12 +10,17 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "metrics", "model"},
-    {"machine", "memory", "plan"},
+    {"machine", "memory", "plan", "diagnosis"},
     {"process", "engine", "admission", "requests", "routing", "images", "upstream"},
-    {"app"},
+    {"app", "compare"},
     {"cli"},
 ]
-APART = {"__init__", "reaper"}  # the version, and a program of its own that imports nothing of ours
+APART = {
+    "__init__",
+    "reaper",
+    "reference",
+    "weights",
+}  # the version, and programs of their own that import nothing of ours
 PACKAGE = REPOSITORY / "vlserve"
 
 
@@ -53,19 +58,22 @@ def test_no_circles() -> None:
     graphlib.TopologicalSorter(MODULES).prepare()
 
 
-@pytest.mark.parametrize("module", ["routing", "plan", "memory", "model"])
+@pytest.mark.parametrize("module", ["routing", "plan", "memory", "model", "diagnosis"])
 def test_pure_modules_do_no_io(module: str) -> None:
-    allowed = {"collections.abc", "dataclasses", "difflib", "json", "math", "pathlib", "shlex", "typing"}
+    allowed = {"collections.abc", "dataclasses", "difflib", "json", "math", "pathlib", "re", "shlex", "typing"}
     assert {name for name in imports(PACKAGE / f"{module}.py") if not name.startswith("vlserve")} <= allowed
     text = (PACKAGE / f"{module}.py").read_text()
     assert not any(word in text for word in ("open(", ".read_", ".write_", ".exists(", "os.environ"))
 
 
+def test_programs_of_their_own_import_nothing_of_ours() -> None:
+    assert MODULES["reaper"] == MODULES["reference"] == MODULES["weights"] == set()
+
+
 def test_reaper_needs_the_standard_library_only() -> None:
-    assert MODULES["reaper"] == set()
     assert not {"asyncio", "logging"} & imports(PACKAGE / "reaper.py")
 
 
 def test_gateway_imports_no_model_code() -> None:
-    for path in PACKAGE.glob("*.py"):
+    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "reference.py"}:
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "vllm", "transformers", "qwen_vl_utils"}

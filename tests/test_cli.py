@@ -58,13 +58,21 @@ def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> No
 
 
 def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pathlib.Path) -> None:
-    command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", "1xH100-80G"]
+    command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", "1xH100-80G", "--config", "one-gpu-80g.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     for engine in ("text: GPU 0, tensor_parallel_size 1", "vision: GPU 0, tensor_parallel_size 1"):
         assert engine in done.stdout
     assert "weights 14.2 + reserve" in done.stdout
     assert done.stdout.count("CUDA_VISIBLE_DEVICES=0 vllm serve --model Qwen/Qwen2.5-") == 2
-    assert "24 GiB" in refused("plan", "--machine", "1x24G")
+    assert "24 GiB" in refused("plan", "--machine", "1x24G", "--config", "default.yaml")
+
+
+@pytest.mark.parametrize(("spec", "engines"), [("1x80G", ["vision"]), ("2x80G", ["text", "vision"])])
+def test_default_is_what_measured_best_for_so_many_gpus(spec: str, engines: list[str]) -> None:
+    command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", spec]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if ": GPU" in line] == engines
+    assert ("--config one-gpu-80g.yaml" in done.stderr) == (len(engines) == 1)
 
 
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:

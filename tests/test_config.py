@@ -83,7 +83,7 @@ def test_every_shipped_config_works(path: pathlib.Path) -> None:
 
 
 def test_default_config_serves_the_two_models() -> None:
-    engines = config.load(config.default_path()).engines
+    engines = config.load(config.shipped("default.yaml")).engines
     assert engines.text
     assert engines.vision
     assert engines.text.model_id == "Qwen/Qwen2.5-7B-Instruct"

@@ -1,6 +1,7 @@
 """Supervision: children start, die, hang and refuse to end, behind the reaper that production uses."""
 
 import asyncio
+import dataclasses
 import os
 import pathlib
 import signal
@@ -21,6 +22,7 @@ from vlserve import plan, process
 from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine, EngineState, Fleet
 from vlserve.machine import Machine
+from vlserve.memory import GIB, Budget
 from vlserve.metrics import Metrics
 
 
@@ -301,6 +303,45 @@ async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.
     await until(lambda: not session_of(reaper) and not run.exists(), timeout_s=10)
     if "escape" in faults:
         assert not is_alive(int(grandchild.read_text()))
+
+
+async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two engines die together; NVML is a stand-in that says when the memory is back."""
+    free = [0]
+    monkeypatch.setattr(engines, "free_gpu_bytes", lambda gpus: free[0])
+    monkeypatch.setattr(engines, "_MEMORY_POLL_S", 0.05)
+    settings = {name: {"model": f"org/{name}", "command": fake("slow-start")} for name in ("text", "vision")}
+    config = Config.model_validate({"engines": settings})
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "0"}
+    budget = Budget((0,), 80 * GIB, 15 * GIB, 4 * GIB, 18 * GIB, 1000, 100, is_shared=True)
+    made = plan.make(config, Machine((0,), None), environment, short_folder / "run").engines
+    plans = {one.name: dataclasses.replace(one, budget=budget) for one in made}
+    locks = engines.lock_gpus(plans.values())
+    fleet = Fleet(
+        {name: Engine(name, one, plans[name], Metrics(), None, locks[name]) for name, one in config.engines.items()},
+        short_folder / "run",
+    )
+    text, vision = fleet.engines["text"], fleet.engines["vision"]
+    fleet.start()
+    try:
+        await until(lambda: text.state is vision.state is EngineState.STARTING)  # the first time together
+        await until(lambda: text.is_ready and vision.is_ready)
+        for engine in fleet.engines.values():
+            os.killpg(engine.pid or 0, signal.SIGKILL)
+        await until(lambda: text.state is vision.state is EngineState.FAILED)
+        await asyncio.sleep(0.5)
+        assert text.state is vision.state is EngineState.FAILED  # no memory yet
+        free[0] = 80 * GIB
+        await until(lambda: EngineState.STARTING in (text.state, vision.state))
+        first, second = sorted((text, vision), key=lambda engine: engine.state is EngineState.FAILED)
+        while not first.is_ready:
+            assert second.state is EngineState.FAILED
+            await asyncio.sleep(0.02)
+        await until(lambda: second.is_ready)
+    finally:
+        await fleet.stop()
 
 
 async def test_server_elsewhere_is_ready_when_it_answers_and_away_when_it_does_not() -> None:

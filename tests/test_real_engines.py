@@ -69,6 +69,8 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
     for name, settings in tree["engines"].items():
         settings |= {**engine_settings, "model": str(SAMPLES / "demo-models" / name)}
+    # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
+    tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(folder)}
@@ -385,6 +387,18 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
     assert vision_errors == []
     assert ask(service, "back?")
     assert not is_alive(core)
+
+
+def test_answers_are_those_of_transformers_token_for_token(service: Service) -> None:
+    command = [sys.executable, "-m", "vlserve.cli", "compare", "--reference", "transformers", "--url", service.url]
+    command += ["--config", str(REPOSITORY / "configs" / "demo-cpu.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert "verdict: equal to the reference" in done.stdout, done.stdout + done.stderr[-3000:]
+    assert done.returncode == 0
+    assert "  9 of 9 equal token for token; log-probabilities" in done.stdout
+    assert "  27 of 27 equal token for token; log-probabilities" in done.stdout
+    assert done.stdout.count("(allowed: 0.001)") == 2
+    assert "  6 different answers to 6 different pictures of one size" in done.stdout
 
 
 def _title(pid: int) -> str:

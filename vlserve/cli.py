@@ -17,7 +17,8 @@ import uvloop
 
 from vlserve import __version__, config, machine, plan
 from vlserve.app import create_app
-from vlserve.engine import Engine, Fleet, make_run_folder
+from vlserve.compare import compare
+from vlserve.engine import Engine, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
@@ -30,25 +31,38 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vlserve", description="One OpenAI-style endpoint, two vLLM engines.")
     parser.add_argument("--version", action="version", version=f"vlserve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="start the engines and the endpoint")
-    serve.add_argument(
-        "--config", type=pathlib.Path, default=config.default_path(), help="YAML file (default: %(default)s)"
+    configured = argparse.ArgumentParser(add_help=False)
+    configured.add_argument(
+        "--config",
+        type=pathlib.Path,
+        help="YAML file, or the name of one in configs/ (default: default.yaml; on a single GPU vision-only.yaml)",
     )
+    serve = commands.add_parser("serve", parents=[configured], help="start the engines and the endpoint")
     serve.add_argument("--host", help="address to listen on (default: the config's, 127.0.0.1)")
+    serve.add_argument("--api-keys-env", metavar="NAME", help="environment variable with comma-separated API keys")
     serve.add_argument("--port", type=int, help="TCP port (default: the config's, 8000)")
     serve.add_argument(
         "--allow-unauthenticated", action="store_true", default=None, help="serve a public address without API keys"
     )
-    planned = commands.add_parser("plan", help="print what serve would start and what it takes, and start nothing")
-    planned.add_argument(
-        "--config", type=pathlib.Path, default=config.default_path(), help="YAML file (default: %(default)s)"
+    planned = commands.add_parser(
+        "plan", parents=[configured], help="print what serve would start and what it takes, and start nothing"
     )
     planned.add_argument("--machine", help="plan for another machine, like 1xH100-80G, 2x24G or 8xA100-80G")
+    compared = commands.add_parser(
+        "compare",
+        parents=[configured],
+        help="check a running service against a reference, token by token",
+        description="Exit code 0: equal, 1: not equal. An API key is read from VLSERVE_API_KEY.",
+    )
+    compared.add_argument("--reference", choices=["transformers"], default="transformers")
+    compared.add_argument("--url", help="the running service (default: http:// host and port of the config)")
+    compared.add_argument("--device", default="cpu", help="where the reference computes: cpu, cuda:1 … (default: cpu)")
+    compared.add_argument("--tolerance", type=float, help="of log-probabilities (default: 0.001; 16 bits: 0.3)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_plan(arguments) if arguments.command == "plan" else _serve(arguments))
+            return runner.run(_COMMANDS[arguments.command](arguments))
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2
@@ -56,9 +70,23 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
+def _config_path(arguments: argparse.Namespace, gpu_count: int) -> pathlib.Path:
+    """What to serve where no file is named follows from measurements (docs/benchmarks.md, "Why two engines")."""
+    if arguments.config:
+        return config.find(arguments.config)
+    if gpu_count == 1:
+        log.info(
+            "one GPU: the vision model serves text and pictures, which is faster there than two engines; "
+            "for both models: --config one-gpu-80g.yaml"
+        )
+        return config.shipped("vision-only.yaml")
+    return config.shipped("default.yaml")
+
+
 async def _plan(arguments: argparse.Namespace) -> int:
-    settings = config.load(arguments.config)
     environment = config.engine_environment()
+    gpu_count = machine.read_spec(arguments.machine)[0] if arguments.machine else machine.count_gpus(environment)
+    settings = config.load(_config_path(arguments, gpu_count))
     if arguments.machine:
         there = machine.imagine(arguments.machine, settings)
     else:
@@ -93,9 +121,10 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
 
 async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(
-        arguments.config,
+        _config_path(arguments, machine.count_gpus(config.engine_environment())),
         host=arguments.host,
         port=arguments.port,
+        api_keys_env=arguments.api_keys_env,
         allow_unauthenticated=arguments.allow_unauthenticated,
     )
     keys = config.read_api_keys(settings.server)
@@ -133,6 +162,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def _compare(arguments: argparse.Namespace) -> int:
+    settings = config.load(_config_path(arguments, machine.count_gpus(config.engine_environment())))
+    url = arguments.url or f"http://{settings.server.host}:{settings.server.port}"
+    is_equal = await compare(settings, url, config.read_client_key(), arguments.device, arguments.tolerance)
+    return 0 if is_equal else 1
+
+
 async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
     here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
@@ -142,8 +178,9 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     try:
         made = plan.make(settings, here, environment, folder)
         plans = {engine.name: engine for engine in made.engines}
+        locks = lock_gpus(made.engines)
         engines = {
-            name: Engine(name, engine, plans.get(name), metrics, config.read_url_key(engine))
+            name: Engine(name, engine, plans.get(name), metrics, config.read_url_key(engine), locks.get(name, ()))
             for name, engine in settings.engines.items()
         }
     except ConfigError:
@@ -162,6 +199,9 @@ def _listen(server: config.Server) -> socket.socket:
         )
     except OSError as error:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
+
+
+_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare}
 
 
 class _Server(uvicorn.Server):

@@ -347,8 +347,19 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
     return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
 
 
-def default_path() -> pathlib.Path:
-    """configs/default.yaml: inside an installed package, or beside it in a checkout."""
+def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The key that our own commands send to a running service (VLSERVE_API_KEY)."""
+    return environ.get("VLSERVE_API_KEY", "").strip() or None
+
+
+def shipped(name: str) -> pathlib.Path:
+    """A file of configs/: inside an installed package, or beside it in a checkout."""
     package = pathlib.Path(__file__).parent
-    installed = package / "configs" / "default.yaml"
-    return installed if installed.exists() else package.parent / "configs" / "default.yaml"
+    installed = package / "configs"
+    return (installed if installed.exists() else package.parent / "configs") / name
+
+
+def find(path: pathlib.Path) -> pathlib.Path:
+    """``path``, or the shipped file of that name where there is no such file."""
+    is_name = path.name == str(path) and not path.exists()
+    return shipped(path.name) if is_name and shipped(path.name).exists() else path

@@ -19,7 +19,8 @@ import logging
 import pathlib
 import tempfile
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Any
 
@@ -28,9 +29,10 @@ from PIL import Image
 
 from vlserve.config import EngineName, EngineSettings
 from vlserve.errors import from_engine
+from vlserve.machine import free_gpu_bytes
 from vlserve.metrics import Metrics
 from vlserve.plan import EnginePlan
-from vlserve.process import Process
+from vlserve.process import COMPLETED, Process
 from vlserve.upstream import Address
 
 log = logging.getLogger("vlserve.engine")
@@ -44,6 +46,7 @@ _LOADING_STOP_S = 3.0  # while it loads there is little to clean up, and vLLM ma
 _HOPELESS_STOP_S = 1.0
 _CHECK_S, _REMOTE_CHECK_S = 1.0, 5.0
 _EXPECTED_START_S = 60.0  # until a start was seen
+_MEMORY_WAIT_S, _MEMORY_POLL_S = 60.0, 0.5
 
 
 class EngineState(StrEnum):
@@ -64,8 +67,12 @@ class Engine:
         plan: EnginePlan | None,
         metrics: Metrics,
         url_key: str | None = None,
+        gpu_locks: Sequence[asyncio.Lock] = (),
     ) -> None:
-        """``plan`` starts a process; without one, ``settings.url`` is a server elsewhere and ``url_key`` its key."""
+        """``plan`` starts a process; without one, ``settings.url`` is a server elsewhere and ``url_key`` its key.
+
+        ``gpu_locks``: one for each of its GPUs, which it holds while it restarts; see ``lock_gpus``.
+        """
         self.name = name
         self.settings = settings
         self.plan = plan
@@ -78,6 +85,8 @@ class Engine:
             headers = {"authorization": f"Bearer {url_key}"} if url_key else {}
             self.address = Address((settings.url or "").rstrip("/"), headers=headers)
         self._metrics = metrics
+        self._gpu_locks = gpu_locks
+        self._is_fetched = False
         self._expected_start_s = _EXPECTED_START_S
         self._backoff_s = _FIRST_BACKOFF_S
         self._task: asyncio.Task[None] | None = None
@@ -119,13 +128,22 @@ class Engine:
 
     async def _supervise(self) -> None:
         try:
+            is_restart = False
             while True:
-                self._set(EngineState.STARTING, self.settings.model)
-                try:
-                    failure, ready_s = await self._live()
-                except Exception as error:  # whatever it is, the engine must come back
-                    log.exception("%s engine: its supervision failed", self.name)
-                    failure, ready_s = f"{type(error).__name__}: {error}", 0.0
+                # At first all engines start together, each with memory of its own. Later one that restarts on a GPU
+                # waits for another one that does, and until the memory of its last life is free again.
+                async with AsyncExitStack() as turn:
+                    for lock in self._gpu_locks if is_restart else ():
+                        await turn.enter_async_context(lock)
+                    if is_restart:
+                        await self._until_memory_is_free()
+                    self._set(EngineState.STARTING, self.settings.model)
+                    try:
+                        failure, ready_s = await self._live(turn)
+                    except Exception as error:  # whatever it is, the engine must come back
+                        log.exception("%s engine: its supervision failed", self.name)
+                        failure, ready_s = f"{type(error).__name__}: {error}", 0.0
+                is_restart = True
                 if ready_s > _STABLE_S:
                     self._backoff_s = _FIRST_BACKOFF_S
                 self._set(EngineState.FAILED, f"{failure}; next try in {self._backoff_s:g} s")
@@ -135,9 +153,48 @@ class Engine:
         finally:
             self._set(EngineState.STOPPED)
 
-    async def _live(self) -> tuple[str, float]:
-        """One life, start to end: why it ended, and for how many seconds it was ready."""
+    async def _until_memory_is_free(self) -> None:
+        """vLLM wants its share of each GPU free when it starts, and a killed process gives it back a little later."""
+        budget = self.plan.budget if self.plan else None
+        if not self.plan or not budget:
+            return
+        gpus = self.plan.environment["CUDA_VISIBLE_DEVICES"].split(",")
+        end = time.monotonic() + _MEMORY_WAIT_S
+        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) < budget.share * budget.gpu_bytes:
+            if time.monotonic() > end:
+                log.warning(
+                    "%s engine: %.1f GiB of GPU %s are free, it takes %.1f; trying nevertheless",
+                    *(self.name, free / 2**30, ", ".join(gpus), budget.share * budget.gpu_bytes / 2**30),
+                )
+                return
+            await asyncio.sleep(_MEMORY_POLL_S)
+
+    async def _fetch(self) -> str | None:
+        """Bring the model into the cache before the engine starts; what went wrong, or None."""
+        if self._is_fetched or not self.plan or not self.plan.fetch:
+            return None
+        fetching = await Process.start(self.plan, self.plan.fetch)
+        self.pid = fetching.pid
         try:
+            ending = await asyncio.shield(fetching.ended)
+        finally:
+            await _finish(fetching.end(_LOADING_STOP_S))
+            self.pid = None
+        self._is_fetched = ending == COMPLETED
+        if not self._is_fetched:
+            self._advise(fetching)
+        return None if self._is_fetched else f"its model could not be fetched: {ending}"
+
+    def _advise(self, process: Process) -> None:
+        """Say what is known about the cause, with the setting to change."""
+        if process.diagnosis:
+            log.error("%s engine: %s", self.name, process.diagnosis)
+
+    async def _live(self, turn: AsyncExitStack) -> tuple[str, float]:
+        """One life, start to end: why it ended, and for how many seconds it was ready. ``turn`` ends with the start."""
+        try:
+            if problem := await self._fetch():
+                return problem, 0.0
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # no memory, no file descriptors
             return f"its process could not be started: {error}", 0.0
@@ -148,16 +205,20 @@ class Engine:
             async with self.address.open_session() as session:
                 started = time.monotonic()
                 if not await self._first(self._until_it_answers(session), ended, self.settings.ready_timeout_s):
-                    if ended.done():
+                    if process and ended.done():
+                        self._advise(process)
                         return f"it ended while loading: {ended.result()}", 0.0
                     return f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
                 grace_s = _STOP_S
                 self._expected_start_s = time.monotonic() - started
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
+                await turn.aclose()
                 since = time.monotonic()
                 if await self._first(self._until_unhealthy(session), ended, None):
                     grace_s = _HOPELESS_STOP_S  # what is left of it cannot clean up either
                     return "it says that it cannot serve any more", time.monotonic() - since
+                if process:
+                    self._advise(process)
                 return ended.result(), time.monotonic() - since
         finally:
             if process:
@@ -270,6 +331,15 @@ class Fleet:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         with contextlib.suppress(OSError):
             self.run_folder.rmdir()
+
+
+def lock_gpus(plans: Iterable[EnginePlan]) -> dict[EngineName, list[asyncio.Lock]]:
+    """One lock per GPU, given to every engine on it, in an order that cannot deadlock."""
+    locks: dict[int, asyncio.Lock] = {}
+    return {
+        plan.name: [locks.setdefault(gpu, asyncio.Lock()) for gpu in sorted(plan.budget.gpus if plan.budget else ())]
+        for plan in plans
+    }
 
 
 def make_run_folder() -> pathlib.Path:

