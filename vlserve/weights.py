@@ -43,7 +43,9 @@ def fetch(model: str, revision: str | None, cache: str | None) -> pathlib.Path:
         raise
     except Exception as error:  # noqa: BLE001  (not reached; each version of huggingface_hub has another HTTP client)
         try:
-            path = snapshot_download(model, revision=revision, cache_dir=cache, local_files_only=True)
+            path = snapshot_download(
+                model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True
+            )
         except LocalEntryNotFoundError:
             raise LocalEntryNotFoundError(f"{model} is not in {folder}, and the hub cannot be reached.") from error
         print(f"{model}: the hub cannot be reached; its copy in {folder} is used", flush=True)
