@@ -30,6 +30,7 @@ from PIL import Image
 from vlserve.config import EngineName, EngineSettings
 from vlserve.errors import from_engine
 from vlserve.machine import free_gpu_bytes
+from vlserve.memory import GIB, share
 from vlserve.metrics import Metrics
 from vlserve.plan import EnginePlan
 from vlserve.process import COMPLETED, Process
@@ -135,10 +136,10 @@ class Engine:
                 async with AsyncExitStack() as turn:
                     for lock in self._gpu_locks if is_restart else ():
                         await turn.enter_async_context(lock)
-                    if is_restart:
-                        await self._until_memory_is_free()
-                    self._set(EngineState.STARTING, self.settings.model)
                     try:
+                        if is_restart:
+                            await self._until_memory_is_free()
+                        self._set(EngineState.STARTING, self.settings.model)
                         failure, ready_s = await self._live(turn)
                     except Exception as error:  # whatever it is, the engine must come back
                         log.exception("%s engine: its supervision failed", self.name)
@@ -159,12 +160,13 @@ class Engine:
         if not self.plan or not budget:
             return
         gpus = self.plan.environment["CUDA_VISIBLE_DEVICES"].split(",")
+        needed = share(self.settings, budget) * budget.gpu_bytes
         end = time.monotonic() + _MEMORY_WAIT_S
-        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) < budget.share * budget.gpu_bytes:
+        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) < needed:
             if time.monotonic() > end:
                 log.warning(
                     "%s engine: %.1f GiB of GPU %s are free, it takes %.1f; trying nevertheless",
-                    *(self.name, free / 2**30, ", ".join(gpus), budget.share * budget.gpu_bytes / 2**30),
+                    *(self.name, free / GIB, ", ".join(gpus), needed / GIB),
                 )
                 return
             await asyncio.sleep(_MEMORY_POLL_S)
