@@ -3,6 +3,8 @@
 #   docker build -t vlserve .
 #   docker run --gpus all --shm-size 8g -p 8000:8000 -v vlserve-cache:/cache -e VLSERVE_KEYS=my-key vlserve
 #
+# Add --stop-timeout 60: running answers get 30 s to finish. A bind mount on /cache must belong to uid 10001.
+#
 # /cache keeps the weights and what vLLM compiled, so only the first start is slow. Weights of your own: -v /models:/models:ro
 # and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml` and the flags below.
 FROM vllm/vllm-openai:v0.32.0
@@ -17,6 +19,7 @@ COPY vlserve ./vlserve
 COPY configs ./configs
 RUN python3 -m pip install --no-cache-dir . "qwen-vl-utils>=0.0.14"
 
+WORKDIR /home/vlserve
 ENV HF_HOME=/cache/huggingface \
     XDG_CACHE_HOME=/cache \
     VLLM_CACHE_ROOT=/cache/vllm \

@@ -170,6 +170,7 @@ def main() -> None:
     if "out-of-memory" in faults:
         print("INFO worker.py: Graph capturing finished; OSError: [Errno 28] is only mentioned", flush=True)
         print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB.", flush=True)
+        print("(EngineCore pid=7) ERROR core.py: see NCCL_DEBUG=INFO for details", flush=True)
         raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
     if "escape" in faults:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)

@@ -17,7 +17,7 @@ async def hub_with(model: str, files: Mapping[str, bytes]) -> AsyncIterator[tupl
     async def info(request: web.Request) -> web.Response:
         if request.match_info["model"] != model:
             missing = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
-            return web.json_response({"error": "Repository not found"}, status=404, headers=missing)
+            return web.json_response({"error": "Repository not found"}, status=401, headers=missing)  # as the real one
         siblings = [{"rfilename": name, "size": len(raw)} for name, raw in files.items()]
         return web.json_response({"id": model, "sha": COMMIT, "siblings": siblings})
 

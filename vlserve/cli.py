@@ -70,10 +70,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _config_path(arguments: argparse.Namespace, gpu_count: int) -> pathlib.Path:
+def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
     """What to serve where no file is named follows from measurements (docs/benchmarks.md, "Why two engines")."""
-    if arguments.config:
-        return config.find(arguments.config)
+    if given:
+        return config.find(given)
+    gpu_count = machine.read_spec(spec)[0] if spec else machine.count_gpus(config.engine_environment())
     if gpu_count == 1:
         log.info(
             "one GPU: the vision model serves text and pictures, which is faster there than two engines; "
@@ -85,8 +86,7 @@ def _config_path(arguments: argparse.Namespace, gpu_count: int) -> pathlib.Path:
 
 async def _plan(arguments: argparse.Namespace) -> int:
     environment = config.engine_environment()
-    gpu_count = machine.read_spec(arguments.machine)[0] if arguments.machine else machine.count_gpus(environment)
-    settings = config.load(_config_path(arguments, gpu_count))
+    settings = config.load(_config_path(arguments.config, arguments.machine))
     if arguments.machine:
         there = machine.imagine(arguments.machine, settings)
     else:
@@ -121,7 +121,7 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
 
 async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(
-        _config_path(arguments, machine.count_gpus(config.engine_environment())),
+        _config_path(arguments.config),
         host=arguments.host,
         port=arguments.port,
         api_keys_env=arguments.api_keys_env,
@@ -163,8 +163,11 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _compare(arguments: argparse.Namespace) -> int:
-    settings = config.load(_config_path(arguments, machine.count_gpus(config.engine_environment())))
-    url = arguments.url or f"http://{settings.server.host}:{settings.server.port}"
+    settings = config.load(_config_path(arguments.config))
+    host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+    url = arguments.url or f"http://{host}:{settings.server.port}"
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--url {url!r} must start with http:// or https://.")
     is_equal = await compare(settings, url, config.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
 

@@ -1,4 +1,4 @@
-"""What an engine's last words mean: the cause in plain words, the setting to change, and whether a new try can help.
+"""What an engine's last words mean: the cause in plain words, and the setting to change.
 
 One table, used in the log when an engine dies and in docs/troubleshooting.md. Patterns are of messages that vLLM 0.26
 to 0.32, transformers, PyTorch and the kernel print. The first entry that matches wins, so narrow ones come first.
@@ -17,8 +17,6 @@ class Diagnosis:
     cause: str
     remedy: str
     """What to change, settings by their names."""
-    is_lasting: bool = True
-    """The same start would fail the same way again."""
 
     def __str__(self) -> str:
         return f"{self.cause} {self.remedy}"
@@ -31,14 +29,12 @@ DIAGNOSES = (
         "Something else holds memory of this GPU.",
         "End it (nvidia-smi lists it), lower gpu_memory_utilization, or choose other gpus; "
         "an engine beside another one needs kv_cache_memory_bytes too.",
-        is_lasting=False,
     ),
     Diagnosis(
         "`Available memory on node … is less than desired CPU memory utilization`",
         r"Available memory on node .* is less than desired",
         "On the CPU, gpu_memory_utilization is a share of RAM, and less than that is free.",
         "Lower gpu_memory_utilization (0.1 is enough for the demo models) and set kv_cache_memory_bytes.",
-        is_lasting=False,
     ),
     Diagnosis(
         "`No available memory for the cache blocks`, `larger than the available KV cache memory`",
@@ -80,23 +76,23 @@ DIAGNOSES = (
         "Delete that file and fetch it again.",
     ),
     Diagnosis(
+        "`is not a valid model identifier`, `RepositoryNotFoundError`, `Invalid repository ID`",
+        r"is not a local folder and is not a valid model identifier|RepositoryNotFoundError|Invalid repository ID",
+        "There is no model of this name, neither a folder nor on the hub, or it is private.",
+        "Check `model`: a hub name like Qwen/Qwen2.5-7B-Instruct, or a folder that begins with / or ./. "
+        "Private ones need HF_TOKEN.",
+    ),
+    Diagnosis(
         "`GatedRepoError`, `401 Client Error`",
         r"GatedRepoError|401 Client Error|403 Client Error",
         "The hub does not let this account read the model.",
         "Accept the model's terms on its page and set HF_TOKEN.",
     ),
     Diagnosis(
-        "`is not a valid model identifier`, `RepositoryNotFoundError`, `Invalid repository ID`",
-        r"is not a local folder and is not a valid model identifier|RepositoryNotFoundError|Invalid repository ID",
-        "There is no model of this name, neither a folder nor on the hub.",
-        "Check `model`: a hub name like Qwen/Qwen2.5-7B-Instruct, or a folder that begins with / or ./.",
-    ),
-    Diagnosis(
         "`We couldn't connect to …`, `LocalEntryNotFoundError`, `OfflineModeIsEnabled`",
         r"We couldn't connect to|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
         "The model is not in the cache, and the hub cannot be reached.",
         "Let this machine reach the hub (HF_ENDPOINT, proxies), unset HF_HUB_OFFLINE, or bring the model as a folder.",
-        is_lasting=False,
     ),
     Diagnosis(
         "`User-specified max_model_len … is greater than the derived max_model_len`",
@@ -116,14 +112,12 @@ DIAGNOSES = (
         "The GPUs of one engine cannot talk to each other.",
         "Set env: {NCCL_DEBUG: INFO} to see why. In a container give it shared memory (--shm-size 8g or --ipc host); "
         "where GPUs have no peer access, env: {NCCL_P2P_DISABLE: '1'}.",
-        is_lasting=False,
     ),
     Diagnosis(
         "`Insufficient space in /dev/shm`, `Bus error`, `No space left on device`",
-        r"Insufficient space in /dev/shm|Bus error|\[Errno 28\]|No space left on device",
+        r"Insufficient space in /dev/shm|Bus error|killed by SIGBUS|\[Errno 28\]|No space left on device",
         "/dev/shm or the disk is full; vLLM's processes share memory through /dev/shm.",
         "In a container: --shm-size 8g or --ipc host. Otherwise free space in /dev/shm and in the cache folder.",
-        is_lasting=False,
     ),
     Diagnosis(
         "an error while CUDA graphs are captured",
@@ -166,7 +160,6 @@ DIAGNOSES = (
         r"killed by SIGKILL",
         "Someone or something killed it, most often the kernel because RAM ran out (dmesg tells).",
         "Give it more RAM: loading takes the size of the weights; swap makes it slow, not possible.",
-        is_lasting=False,
     ),
 )
 _PATTERNS = tuple((re.compile(diagnosis.pattern), diagnosis) for diagnosis in DIAGNOSES)

@@ -88,6 +88,7 @@ class Engine:
         self._metrics = metrics
         self._gpu_locks = gpu_locks
         self._is_fetched = False
+        self._has_started = False
         self._expected_start_s = _EXPECTED_START_S
         self._backoff_s = _FIRST_BACKOFF_S
         self._task: asyncio.Task[None] | None = None
@@ -129,22 +130,12 @@ class Engine:
 
     async def _supervise(self) -> None:
         try:
-            is_restart = False
             while True:
-                # At first all engines start together, each with memory of its own. Later one that restarts on a GPU
-                # waits for another one that does, and until the memory of its last life is free again.
-                async with AsyncExitStack() as turn:
-                    for lock in self._gpu_locks if is_restart else ():
-                        await turn.enter_async_context(lock)
-                    try:
-                        if is_restart:
-                            await self._until_memory_is_free()
-                        self._set(EngineState.STARTING, self.settings.model)
-                        failure, ready_s = await self._live(turn)
-                    except Exception as error:  # whatever it is, the engine must come back
-                        log.exception("%s engine: its supervision failed", self.name)
-                        failure, ready_s = f"{type(error).__name__}: {error}", 0.0
-                is_restart = True
+                try:
+                    failure, ready_s = await self._fetch_and_live()
+                except Exception as error:  # whatever it is, the engine must come back
+                    log.exception("%s engine: its supervision failed", self.name)
+                    failure, ready_s = f"{type(error).__name__}: {error}", 0.0
                 if ready_s > _STABLE_S:
                     self._backoff_s = _FIRST_BACKOFF_S
                 self._set(EngineState.FAILED, f"{failure}; next try in {self._backoff_s:g} s")
@@ -154,6 +145,20 @@ class Engine:
         finally:
             self._set(EngineState.STOPPED)
 
+    async def _fetch_and_live(self) -> tuple[str, float]:
+        """At first all engines start together, each with memory of its own. Later one that restarts on a GPU waits for
+        another one that does, and until the memory of its last life is free again."""
+        if problem := await self._fetch():
+            return problem, 0.0
+        async with AsyncExitStack() as turn:
+            if self._has_started:
+                for lock in self._gpu_locks:
+                    await turn.enter_async_context(lock)
+                await self._until_memory_is_free()
+            self._set(EngineState.STARTING, self.settings.model)
+            self._has_started = True
+            return await self._live(turn)
+
     async def _until_memory_is_free(self) -> None:
         """vLLM wants its share of each GPU free when it starts, and a killed process gives it back a little later."""
         budget = self.plan.budget if self.plan else None
@@ -162,7 +167,7 @@ class Engine:
         gpus = self.plan.environment["CUDA_VISIBLE_DEVICES"].split(",")
         needed = share(self.settings, budget) * budget.gpu_bytes
         end = time.monotonic() + _MEMORY_WAIT_S
-        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) < needed:
+        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) is not None and free < needed:
             if time.monotonic() > end:
                 log.warning(
                     "%s engine: %.1f GiB of GPU %s are free, it takes %.1f; trying nevertheless",
@@ -175,7 +180,11 @@ class Engine:
         """Bring the model into the cache before the engine starts; what went wrong, or None."""
         if self._is_fetched or not self.plan or not self.plan.fetch:
             return None
-        fetching = await Process.start(self.plan, self.plan.fetch)
+        self._set(EngineState.STARTING, f"fetching {self.settings.model}")
+        try:
+            fetching = await Process.start(self.plan, self.plan.fetch)
+        except OSError as error:
+            return f"its model could not be fetched: {error}"
         self.pid = fetching.pid
         try:
             ending = await asyncio.shield(fetching.ended)
@@ -189,14 +198,12 @@ class Engine:
 
     def _advise(self, process: Process) -> None:
         """Say what is known about the cause, with the setting to change."""
-        if process.diagnosis:
-            log.error("%s engine: %s", self.name, process.diagnosis)
+        if diagnosis := process.diagnosis or process.diagnose_so_far():
+            log.error("%s engine: %s", self.name, diagnosis)
 
     async def _live(self, turn: AsyncExitStack) -> tuple[str, float]:
         """One life, start to end: why it ended, and for how many seconds it was ready. ``turn`` ends with the start."""
         try:
-            if problem := await self._fetch():
-                return problem, 0.0
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # no memory, no file descriptors
             return f"its process could not be started: {error}", 0.0
@@ -207,8 +214,9 @@ class Engine:
             async with self.address.open_session() as session:
                 started = time.monotonic()
                 if not await self._first(self._until_it_answers(session), ended, self.settings.ready_timeout_s):
-                    if process and ended.done():
+                    if process:
                         self._advise(process)
+                    if ended.done():
                         return f"it ended while loading: {ended.result()}", 0.0
                     return f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
                 grace_s = _STOP_S
@@ -218,6 +226,8 @@ class Engine:
                 since = time.monotonic()
                 if await self._first(self._until_unhealthy(session), ended, None):
                     grace_s = _HOPELESS_STOP_S  # what is left of it cannot clean up either
+                    if process:
+                        self._advise(process)
                     return "it says that it cannot serve any more", time.monotonic() - since
                 if process:
                     self._advise(process)

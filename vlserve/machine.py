@@ -106,8 +106,10 @@ def read_models(config: Config) -> dict[EngineName, Model]:
 
 def _cached(model: str) -> pathlib.Path | None:
     """A hub model's folder in the cache, if it was fetched before."""
-    from huggingface_hub import try_to_load_from_cache  # slow to import, and seldom needed
-
+    try:
+        from huggingface_hub import try_to_load_from_cache  # comes with vLLM; slow to import, and seldom needed
+    except ImportError:
+        return None
     try:
         path = try_to_load_from_cache(model, "config.json")
     except ValueError:  # not the name of a model on the hub
@@ -136,15 +138,20 @@ def count_gpus(environment: Mapping[str, str]) -> int:
     return len(_gpus(environment.get("CUDA_VISIBLE_DEVICES"))[0])
 
 
-def free_gpu_bytes(gpus: Sequence[str]) -> int:
-    """Free memory of the fullest of these GPUs, each named as in CUDA_VISIBLE_DEVICES."""
-    pynvml.nvmlInit()
+def free_gpu_bytes(gpus: Sequence[str]) -> int | None:
+    """Free memory of the fullest of these GPUs, named as in CUDA_VISIBLE_DEVICES; None where NVML does not tell."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
     try:
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(int(gpu)) if gpu.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(gpu)
             for gpu in gpus
         ]
         return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles)
+    except pynvml.NVMLError:  # a name that only CUDA knows, an abbreviated UUID for one
+        return None
     finally:
         pynvml.nvmlShutdown()
 
@@ -161,7 +168,9 @@ def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
         }
         if visible is not None:
             # Names that are not numbers (UUIDs, MIG) cannot be matched here, but all GPUs of a machine are alike.
-            any_handle = next(iter(handles.values()))
+            any_handle = next(iter(handles.values()), None)
+            if any_handle is None:
+                return (), 0
             handles = {
                 name.strip(): handles.get(name.strip(), any_handle) for name in visible.split(",") if name.strip()
             }

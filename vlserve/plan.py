@@ -123,10 +123,10 @@ def _plan_engine(
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Only Hugging Face's hub is fetched from beforehand; other sources, and no weights at all, are left to vLLM."""
-    flags = settings.extra_args
-    given = dict(zip(flags, [*flags[1:], ""], strict=False))
+    given = _given(settings)
+    has_no_files = given.get("--load-format", "auto") not in ("auto", "safetensors")
     is_elsewhere = environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
-    if settings.is_folder or is_elsewhere or "--load-format" in flags or environment.get("HF_HUB_OFFLINE") == "1":
+    if settings.is_folder or is_elsewhere or has_no_files or environment.get("HF_HUB_OFFLINE") == "1":
         return ()
     where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
     return (*FETCH, settings.model, *where)
@@ -175,9 +175,18 @@ def _flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def _given(settings: EngineSettings) -> dict[str, str]:
+    """Flags of ``extra_args`` and their (first) values, whether written ``--a b``, ``--a=b`` or with underscores."""
+    given = {}
+    for argument, following in zip(settings.extra_args, [*settings.extra_args[1:], ""], strict=False):
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            given[flag.replace("_", "-")] = value if equals else following
+    return given
+
+
 def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: Mapping[str, list[str]]) -> None:
-    given = [argument.split("=")[0].split(".")[0] for argument in settings.extra_args if argument.startswith("--")]
-    given = [flag.replace("_", "-") for flag in given]
+    given = [flag.split(".")[0] for flag in _given(settings)]
     for flag in given:
         if flag in _OWN_FLAGS:
             raise ConfigError(f"engines.{name}.extra_args: {flag} is the gateway's to set.")

@@ -21,7 +21,7 @@ _LONGEST_CAUSE = 300
 _LONGEST_LINE = 64 * 1024
 _KILL_S, _DRAIN_S, _POLL_S = 5.0, 2.0, 0.1
 _END_OF_LINE = re.compile(rb"\r?\n|\r")
-_UNTROUBLED = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b")
+_UNTROUBLED = re.compile(r"(?:\([^)]*\)\s*)*(?:DEBUG|INFO|WARNING)\b")  # at the start of a line
 # vLLM's outer processes say only that an inner one failed.
 _SECONDHAND = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
 _CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
@@ -98,11 +98,17 @@ class Process:
             return ending
         if ending == COMPLETED:
             return ending
-        troubled = [line for line in self._lines if not _UNTROUBLED.search(line)]
-        self.diagnosis = diagnose(troubled)
-        causes = [found[1] for line in reversed(troubled) if (found := _CAUSE.search(line))]
+        self.diagnosis = self.diagnose_so_far()
+        causes = [found[1] for line in reversed(self._troubled()) if (found := _CAUSE.search(line))]
         cause = next((one for one in causes if not _SECONDHAND.search(one)), None)
         return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
+
+    def diagnose_so_far(self) -> Diagnosis | None:
+        """What its words until now are known to mean, also while it still runs."""
+        return diagnose(self._troubled())
+
+    def _troubled(self) -> list[str]:
+        return [line for line in self._lines if not _UNTROUBLED.match(line)]
 
     async def _print_lines(self, output: asyncio.StreamReader) -> None:
         """Progress bars end their lines with a carriage return."""

@@ -7,14 +7,15 @@ in the cache already costs one question to the hub; without the hub, a complete 
 """
 
 import argparse
+import json
 import pathlib
 import shutil
 import sys
 import threading
 import time
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
 PROGRESS_S = 10.0
@@ -36,26 +37,21 @@ def main() -> int:
 def fetch(model: str, revision: str | None, cache: str | None) -> pathlib.Path:
     """The model's folder in the cache, complete. Raises OSError where the disk has no room, and the hub's errors."""
     folder = pathlib.Path(cache or constants.HF_HUB_CACHE)
-    ignored: list[str] = []
     try:
         info = HfApi().model_info(model, revision=revision, files_metadata=True)
-    except HfHubHTTPError:
+    except Exception as error:  # any: each version of huggingface_hub has another HTTP client
+        if path := _cached(model, revision, cache):
+            print(f"{model}: the hub does not answer ({error}); its copy in {folder} is used", flush=True)
+            return path
         raise
-    except Exception as error:  # noqa: BLE001  (not reached; each version of huggingface_hub has another HTTP client)
-        try:
-            path = snapshot_download(
-                model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True
-            )
-        except LocalEntryNotFoundError:
-            raise LocalEntryNotFoundError(f"{model} is not in {folder}, and the hub cannot be reached.") from error
-        print(f"{model}: the hub cannot be reached; its copy in {folder} is used", flush=True)
-        return pathlib.Path(path)
     files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+    ignored: list[str] = []
     if any(name.endswith(".safetensors") for name in files):
         ignored = _OTHER_FORMATS
         files = {name: size for name, size in files.items() if not any(map(pathlib.PurePath(name).match, ignored))}
     blobs = folder / repo_folder_name(repo_id=model, repo_type="model") / "blobs"
-    total, present = sum(files.values()), _size(blobs)
+    cached = {name: try_to_load_from_cache(model, name, cache_dir=cache, revision=info.sha) for name in files}
+    total, present = sum(files.values()), sum(size for name, size in files.items() if isinstance(cached[name], str))
     folder.mkdir(parents=True, exist_ok=True)
     if total - present > (free := shutil.disk_usage(folder).free):
         raise OSError(
@@ -66,7 +62,7 @@ def fetch(model: str, revision: str | None, cache: str | None) -> pathlib.Path:
     if total > present:
         print(f"{model}: {(total - present) / _GB:.2f} GB to download into {folder}", flush=True)
     is_done = threading.Event()
-    watcher = threading.Thread(target=_tell_progress, args=(model, blobs, present, total, is_done), daemon=True)
+    watcher = threading.Thread(target=_tell_progress, args=(model, blobs, total, is_done), daemon=True)
     watcher.start()
     try:
         path = snapshot_download(model, revision=revision, cache_dir=cache, ignore_patterns=ignored)
@@ -76,8 +72,22 @@ def fetch(model: str, revision: str | None, cache: str | None) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def _tell_progress(model: str, blobs: pathlib.Path, before: int, total: int, is_done: threading.Event) -> None:
-    begun = time.monotonic()
+def _cached(model: str, revision: str | None, cache: str | None) -> pathlib.Path | None:
+    """The copy in the cache, if it has every file of weights that its index names."""
+    try:
+        path = snapshot_download(
+            model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    folder = pathlib.Path(path)
+    index = folder / "model.safetensors.index.json"
+    named = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else set()
+    return folder if all((folder / name).exists() for name in named) else None
+
+
+def _tell_progress(model: str, blobs: pathlib.Path, total: int, is_done: threading.Event) -> None:
+    begun, before = time.monotonic(), _size(blobs)
     while not is_done.wait(PROGRESS_S):
         size = _size(blobs)
         rate = max(1.0, (size - before) / (time.monotonic() - begun))
