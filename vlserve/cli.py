@@ -74,11 +74,11 @@ def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib
     """What to serve where no file is named follows from measurements (docs/benchmarks.md, "Why two engines")."""
     if given:
         return config.find(given)
-    gpu_count = machine.read_spec(spec)[0] if spec else machine.count_gpus(config.engine_environment())
+    gpu_count = machine.read_spec(spec)[0] if spec is not None else machine.count_gpus(config.engine_environment())
     if gpu_count == 1:
         log.info(
             "one GPU: the vision model serves text and pictures, which is faster there than two engines; "
-            "for both models: --config one-gpu-80g.yaml"
+            "for both models: --config one-gpu-80g.yaml, with 24 to 48 GB low-memory-awq.yaml"
         )
         return config.shipped("vision-only.yaml")
     return config.shipped("default.yaml")
@@ -87,7 +87,7 @@ def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib
 async def _plan(arguments: argparse.Namespace) -> int:
     environment = config.engine_environment()
     settings = config.load(_config_path(arguments.config, arguments.machine))
-    if arguments.machine:
+    if arguments.machine is not None:
         there = machine.imagine(arguments.machine, settings)
     else:
         there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
@@ -100,6 +100,11 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
     """The plan as a person reads it."""
     if there.gpus:
         yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
+        used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
+        if used and len(used) < len(there.gpus):
+            yield f"{len(there.gpus) - len(used)} of them are not used; tensor_parallel_size and gpus decide"
+    elif there.vllm and there.vllm.is_cpu:
+        yield f"no GPU: this vLLM computes on the CPU, with {len(there.cpus)} cores"
     for engine in made.engines:
         yield ""
         budget = engine.budget

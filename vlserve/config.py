@@ -207,7 +207,10 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
+        names = ", ".join(sorted(file.name for file in shipped("").glob("*.yaml")))
+        raise ConfigError(
+            f"Cannot read the config file {path}: {error.strerror}. Shipped ones, to be named as they are: {names}."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):

@@ -83,7 +83,9 @@ def read_spec(spec: str) -> tuple[int, int]:
     """Number of GPUs and bytes of each, from ``2x24G``. Raises ConfigError."""
     found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
     if not found or not int(found[1]) or not int(found[2]):
-        raise ConfigError(f"--machine {spec!r} is not a machine. Write it like 1xH100-80G or 2x24G.")
+        raise ConfigError(
+            f"--machine {spec!r} is not a machine. Write how many GPUs and the memory of each, like 1xH100-80G or 2x24G."
+        )
     # A card of "80 GB" shows 79.2 to 80 GiB.
     return int(found[1]), int(int(found[2]) * 0.99 * 1024**3)
 

@@ -107,7 +107,9 @@ def plan_memory(
             room -= int(engines[other].kv_cache_memory_bytes or 0)
         undecided = [other for other in sharing if engines[other].kv_cache_memory_bytes is None]
         kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
-        budgets[name] = _budget(name, settings, models[name], placed[name], gpu_bytes, kv_cache, room, sharing)
+        budgets[name] = _budget(
+            name, settings, models[name], placed[name], gpu_bytes, kv_cache, room, sharing, gpu_count
+        )
         shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
         if sum(shares.values()) > 1:
             given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
@@ -132,6 +134,7 @@ def _budget(
     kv_cache: int,
     room: int,
     sharing: list[EngineName],
+    gpu_count: int,
 ) -> Budget:
     weights, reserve = _fixed(settings, model, gpu_bytes)
     per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
@@ -141,13 +144,13 @@ def _budget(
     if room < 0:
         raise ConfigError(
             f"engines.{name}: {who} {-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has. "
-            + _ways_out(settings, model)
+            + _ways_out(settings, model, sharing, gpu_count)
         )
     if tokens < length:
         raise ConfigError(
             f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {tokens:,} tokens, "
-            f"less than one request of max_model_len {length:,}. Set max_model_len to {tokens:,} or less, or: "
-            + _ways_out(settings, model)
+            f"less than one request of max_model_len {length:,}. Set max_model_len to {tokens:,} or less. "
+            + _ways_out(settings, model, sharing, gpu_count)
         )
     return Budget(gpus, gpu_bytes, weights, reserve, kv_cache, tokens, length, is_shared=len(sharing) > 1)
 
@@ -177,7 +180,13 @@ def _check_heads(name: EngineName, settings: EngineSettings, model: Model, gpu_c
         )
 
 
-def _ways_out(settings: EngineSettings, model: Model) -> str:
+def _ways_out(settings: EngineSettings, model: Model, sharing: list[EngineName], gpu_count: int) -> str:
     ways = ["a smaller kv_cache_memory_bytes"] if settings.kv_cache_memory_bytes else []
-    ways += [] if model.is_awq else ["an AWQ model"]
-    return f"Ways out: {', '.join([*ways, f'tensor_parallel_size {2 * settings.tensor_parallel_size}'])}, or more GPUs."
+    if not model.is_awq:
+        is_known = settings.model.startswith("Qwen/Qwen2.5-")
+        ways.append(f"the AWQ model {settings.model}-AWQ" if is_known else "a quantized (AWQ) model")
+    if len(sharing) > 1:
+        ways.append("one engine alone (vision takes text, too)")
+    if 2 * settings.tensor_parallel_size <= gpu_count:
+        ways.append(f"tensor_parallel_size {2 * settings.tensor_parallel_size}")
+    return f"Ways out: {', '.join([*ways, 'a smaller max_num_batched_tokens or max_num_seqs'])}, or more GPUs."
