@@ -84,7 +84,8 @@ def read_spec(spec: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
     if not found or not int(found[1]) or not int(found[2]):
         raise ConfigError(
-            f"--machine {spec!r} is not a machine. Write how many GPUs and the memory of each, like 1xH100-80G or 2x24G."
+            f"--machine {spec!r} is not a machine. "
+            "Write how many GPUs and the memory of each, like 1xH100-80G or 2x24G."
         )
     # A card of "80 GB" shows 79.2 to 80 GiB.
     return int(found[1]), int(int(found[2]) * 0.99 * 1024**3)
