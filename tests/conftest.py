@@ -18,9 +18,12 @@ from aiohttp import web
 from PIL import Image
 
 from tests import fake_engine
+from vlserve import connections
 from vlserve.app import create_app
-from vlserve.config import ApiKey, Config, EngineName, EngineSettings
-from vlserve.upstream import Address
+from vlserve.config import Config, EngineName, EngineSettings
+from vlserve.diagnosis import Diagnosis
+from vlserve.keys import ApiKey
+from vlserve.upstream import Activity, Address
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -61,6 +64,8 @@ class FakeView:
     address: Address
     state: str = "ready"
     is_ready: bool = True
+    activity: Activity = field(default_factory=Activity)
+    diagnosis: Diagnosis | None = None
 
     def retry_after_s(self) -> float:
         return 42.0
@@ -99,7 +104,7 @@ class Server(uvicorn.Server):
     async def running(self) -> AsyncIterator[int]:
         """Serve on a free port of the loopback address, which is yielded."""
         task = asyncio.create_task(self._serve())
-        while not self.started:  # noqa: ASYNC110  (uvicorn has no event for it)
+        while not self.started:
             await asyncio.sleep(0.01)
         try:
             yield self.servers[0].sockets[0].getsockname()[1]
@@ -130,7 +135,7 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
             await web.UnixSite(runner, socket).start()
             views[name] = FakeView(engine, Address("http://engine", socket))
         app = create_app(config, views, keys)
-        server = Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+        server = Server(connections.configure(app, config.server.model_copy(update={"port": 0})))
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
         for runner in runners:

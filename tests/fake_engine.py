@@ -9,7 +9,10 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   escape          starts a grandchild in a session of its own, which outlives its parents and holds their output open
   mute            accepts connections but never answers /health
   unhealthy       /health becomes 503 after the first streamed request, as vLLM's does once its core died
-What a request does is chosen by its ``user`` field; see ``chat``.
+  core            has a child process that computes, as vLLM's EngineCore does: when that is killed, open streams get
+                  vLLM's error event (and its [DONE]), and /health becomes 503
+What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
+time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s.
 """
 
 import argparse
@@ -32,9 +35,19 @@ RUNNING: web.AppKey[list[int]] = web.AppKey("running", list)
 """How many answers are being made now."""
 
 CORE_DIED = {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause."}}
+FROZEN: web.AppKey[asyncio.Event] = web.AppKey("frozen", asyncio.Event)
+"""Set once a request said ``freeze``: nothing is computed any more, while /health and /metrics go on answering."""
+CORE_ENDED: web.AppKey[asyncio.Event] = web.AppKey("core_ended", asyncio.Event)
+PREFILLING: web.AppKey[asyncio.Lock] = web.AppKey("prefilling", asyncio.Lock)
+COMPUTING: web.AppKey[asyncio.Semaphore] = web.AppKey("computing", asyncio.Semaphore)
+CACHE: web.AppKey[list[float]] = web.AppKey("cache", list)
+
 METRICS = """# HELP vllm:num_requests_running Requests running.
 # TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_running{engine="0",model_name="m"} %(running)d
+# HELP vllm:kv_cache_usage_perc Usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} %(cache).3f
 # HELP vllm:prompt_tokens_total Prompt tokens.
 # TYPE vllm:prompt_tokens_total counter
 vllm:prompt_tokens_total{engine="0"} 17.0
@@ -64,6 +77,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         "connection": id(request.transport),
     }
     request.app[SEEN].append(seen)
+    del request.app[SEEN][:-100]
     request.app[RUNNING][0] += 1
     try:
         response = await _answer(request, body)
@@ -74,7 +88,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    model, wish = body.get("model") or "?", body.get("user", "")
+    model, wish = body.get("model") or "?", str(body.get("user") or "")
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     if wish == "refuse":
         error = {"message": "top_p must be in (0, 1], see VLLM_DEBUG and /usr/lib/x.py (parameter=top_p, value=7)"}
@@ -85,6 +99,21 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
     if wish == "core-died":
         return web.json_response({"error": {**CORE_DIED["error"], "code": 500}}, status=500)
+    if wish == "freeze":
+        request.app[FROZEN].set()
+    while request.app[FROZEN].is_set():
+        await asyncio.sleep(60)
+    kind, _, seconds = wish.partition(":")
+    async with request.app[PREFILLING]:  # others wait meanwhile, and the cache fills
+        end = time.monotonic() + float(seconds if kind == "prefill" else 0)
+        while time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            request.app[CACHE][0] += 0.001
+    if kind == "work":
+        async with request.app[COMPUTING]:
+            await asyncio.sleep(float(seconds))
+    if kind == "decode":  # a long answer that is not streamed: others are answered meanwhile
+        await asyncio.sleep(float(seconds))
     if wish == "hang":
         await asyncio.sleep(60)
     if wish == "garbage":
@@ -119,9 +148,12 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     if wish == "flood":
         for _ in range(10_000):
             await response.write(chunk(model, "." * 10_000))
-    if wish == "drip":
-        for _ in range(600):
+    if kind == "drip":
+        for _ in range(int(float(seconds or 30) / 0.05)):
             await asyncio.sleep(0.05)
+            if request.app[CORE_ENDED].is_set():
+                await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
+                return response
             await response.write(chunk(model, "."))
     for text in (" two", " three"):
         await response.write(chunk(model, text))
@@ -144,12 +176,14 @@ async def models(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     if "html-metrics" in request.app[FAULTS]:
         return web.Response(text="<html>{ 3 }", content_type="text/html")
-    return web.Response(text=METRICS)
+    return web.Response(text=METRICS % {"running": request.app[RUNNING][0], "cache": request.app[CACHE][0]})
 
 
 def make_app(faults: set[str] | None = None) -> web.Application:
     app = web.Application(client_max_size=1024**3)
     app[SEEN], app[FAULTS], app[RUNNING] = [], faults or set(), [0]
+    app[FROZEN], app[CORE_ENDED], app[CACHE] = asyncio.Event(), asyncio.Event(), [0.0]
+    app[PREFILLING], app[COMPUTING] = asyncio.Lock(), asyncio.Semaphore(8)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_get("/health", health)
     app.router.add_get("/v1/models", models)
@@ -181,7 +215,13 @@ def main() -> None:
 
 
 async def serve(uds: str, faults: set[str]) -> None:
-    runner = web.AppRunner(make_app(faults), handler_cancellation=True)
+    app = make_app(faults)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    if "core" in faults:
+        core = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(1e6)", "EngineCore")
+        ended = asyncio.create_task(core.wait())
+        ended.add_done_callback(lambda _: faults.add("is-unhealthy"))
+        ended.add_done_callback(lambda _: app[CORE_ENDED].set())
     await runner.setup()
     await web.UnixSite(runner, uds).start()
     stop = asyncio.Event()

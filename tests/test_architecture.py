@@ -9,9 +9,20 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "metrics", "model"},
-    {"machine", "memory", "plan", "diagnosis"},
-    {"process", "engine", "admission", "requests", "routing", "images", "upstream"},
+    {"errors", "config", "keys", "logs", "metrics", "model", "openapi", "tracing"},
+    {"machine", "memory", "plan", "diagnosis", "restarts"},
+    {
+        "accounting",
+        "process",
+        "probe",
+        "engine",
+        "admission",
+        "connections",
+        "requests",
+        "routing",
+        "images",
+        "upstream",
+    },
     {"app", "compare"},
     {"cli"},
 ]

@@ -41,7 +41,7 @@ async def test_hint_is_printed_when_an_engine_dies_with_known_words(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with fleet_of(short_folder, text=fake("out-of-memory")):
-        await until(lambda: "text engine: failed" in caplog.text)
+        await until(lambda: "text engine: given_up" in caplog.text)
     assert "OutOfMemoryError: CUDA out of memory" in caplog.text
     assert "text engine: The GPU's memory is full" in caplog.text
     assert "Lower gpu_memory_utilization" in caplog.text

@@ -18,7 +18,7 @@ from aiohttp import web
 from tests import fake_engine
 from tests.conftest import REPOSITORY, user
 from vlserve import engine as engines
-from vlserve import plan, process
+from vlserve import plan, probe, process, restarts
 from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine, EngineState, Fleet
 from vlserve.machine import Machine
@@ -48,7 +48,7 @@ def session_of(leader: int) -> list[int]:
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  (the state of another process)
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -82,10 +82,11 @@ async def fleet_of(folder: pathlib.Path, **commands: list[str]) -> AsyncIterator
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_FIRST_BACKOFF_S", 0.2)
-    monkeypatch.setattr(engines, "_POLL_S", 0.05)
-    monkeypatch.setattr(engines, "_CHECK_S", 0.1)
-    monkeypatch.setattr(engines, "_REMOTE_CHECK_S", 0.2)
+    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.2)
+    monkeypatch.setattr(restarts, "_JITTER", 0.0)
+    monkeypatch.setattr(probe, "_POLL_S", 0.05)
+    monkeypatch.setattr(probe, "_CHECK_S", 0.1)
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.2)
     monkeypatch.setattr(engines, "_STOP_S", 1.0)
     monkeypatch.setattr(process, "_KILL_S", 1.0)
 
@@ -245,11 +246,11 @@ async def test_stop_while_an_engine_is_being_replaced_leaves_nothing(short_folde
 async def test_bug_in_supervision_does_not_lose_the_engine(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(self: Engine, session: object) -> None:
+    async def broken(self: probe.Probe, session: object) -> None:
         monkeypatch.undo()
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Engine, "_until_it_answers", broken)
+    monkeypatch.setattr(probe.Probe, "until_it_answers", broken)
     async with fleet_of(short_folder, text=fake()) as fleet:
         await until(lambda: fleet.engines["text"].is_ready, timeout_s=20)
     assert "failed (RuntimeError: a bug; next try" in caplog.text

@@ -1,24 +1,50 @@
-"""Who may come in: API keys, and how many requests an engine takes at once."""
+"""Who may come in: API keys, their rates, and a place in an engine or in the short queue before it.
 
+A key is refused when it asks too often or has too many requests open. An engine computes ``max_in_flight`` requests;
+more wait in a queue of ``max_queued``, from which keys are served in turns. A key may wait with as many requests as
+places are still free, so that one key alone takes at most half of the queue and another one always finds room.
+"""
+
+import asyncio
 import hashlib
 import hmac
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
-from vlserve.config import ApiKey
+from vlserve.config import EngineSettings, KeyLimits, Server
 from vlserve.errors import TooManyRequests, Unauthorized
+from vlserve.keys import ApiKey
 
 ANONYMOUS = "anonymous"
+_MINUTE_S = 60.0
+_LONGEST_RETRY_S = 60.0
 
 
 class Admission:
     """The door. Without keys everyone comes in as ``anonymous``."""
 
-    def __init__(self, keys: tuple[ApiKey, ...], max_in_flight: Mapping[str, int]) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...], server: Server, engines: Mapping[str, EngineSettings]) -> None:
         self._keys = keys
-        self._max_in_flight = max_in_flight
-        self.in_flight: Counter[str] = Counter()
+        self._server = server
+        self._queues = {name: _Queue(name, settings, server.queue_timeout_s) for name, settings in engines.items()}
+        self._rates: dict[str, _Rate] = {}
+        self._open: Counter[str] = Counter()
+        self._body_bytes = 0
+
+    def in_flight(self, engine: str) -> int:
+        """Requests inside this engine."""
+        return self._queues[engine].in_flight
+
+    def queued(self, engine: str) -> int:
+        """Requests that wait for this engine."""
+        return self._queues[engine].queued
+
+    @property
+    def is_idle(self) -> bool:
+        return not any(queue.in_flight or queue.queued for queue in self._queues.values())
 
     def authenticate(self, headers: Mapping[str, str]) -> str:
         """The name of the key in ``Authorization: Bearer …``. Raises Unauthorized.
@@ -37,15 +63,137 @@ class Admission:
         return found[0]
 
     @contextmanager
-    def permit(self, engine: str) -> Iterator[None]:
-        """Counts a request inside an engine, however it ends. Raises TooManyRequests when the engine is full."""
-        if self.in_flight[engine] >= self._max_in_flight[engine]:
+    def request(self, key: str) -> Iterator[None]:
+        """Counts an open request of this key, from its head to the end of its answer. Raises TooManyRequests."""
+        limits = self._server.keys.get(key, self._server.key_limits)
+        if limits.max_in_flight is not None and self._open[key] >= limits.max_in_flight:
             raise TooManyRequests(
-                f"The {engine} engine works on {self.in_flight[engine]} requests, as many as it takes; try again.",
+                f"This API key has {self._open[key]} requests open, as many as it may; wait for one to end.",
                 retry_after_s=1,
             )
-        self.in_flight[engine] += 1
+        if wait_s := self._rate(key, limits).take():
+            raise TooManyRequests(
+                f"This API key may ask {limits.requests_per_minute:g} times a minute.", retry_after_s=wait_s
+            )
+        self._open[key] += 1
         try:
             yield
         finally:
-            self.in_flight[engine] -= 1
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+    def _rate(self, key: str, limits: KeyLimits) -> "_Rate":
+        return self._rates.setdefault(key, _Rate(limits.requests_per_minute))
+
+    def hold(self, size: int) -> None:
+        """Count ``size`` bytes of bodies that are in memory (negative: they are not any more). Raises
+        TooManyRequests where all bodies together are too much; then nothing was counted."""
+        if size > 0 and self._body_bytes + size > self._server.max_bodies_bytes:
+            raise TooManyRequests("The server holds as many request bodies as it can; try again.", retry_after_s=1)
+        self._body_bytes += size
+
+    @asynccontextmanager
+    async def permit(self, engine: str, key: str) -> AsyncIterator[None]:
+        """A place in an engine, after a wait in its queue where it is full; given back however the block ends.
+
+        Raises TooManyRequests where the queue has no room for this key, or after ``queue_timeout_s`` in it.
+        """
+        await self._queues[engine].enter(key)
+        try:
+            yield
+        finally:
+            self._queues[engine].leave()
+
+
+class _Rate:
+    """A bucket that holds a minute's worth of requests and fills evenly."""
+
+    def __init__(self, per_minute: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._now = now
+        self._left = max(1.0, per_minute or 0.0)
+        self._filled = now()
+
+    def take(self) -> float:
+        """Take one request; 0, or the seconds until there is one to take."""
+        if self._per_minute is None:
+            return 0.0
+        now = self._now()
+        per_second = self._per_minute / _MINUTE_S
+        self._left = min(max(1.0, self._per_minute), self._left + (now - self._filled) * per_second)
+        self._filled = now
+        if self._left < 1:
+            return (1 - self._left) / per_second
+        self._left -= 1
+        return 0.0
+
+
+@dataclass(eq=False)
+class _Waiting:
+    key: str
+    admitted: asyncio.Future[None]
+
+
+class _Queue:
+    """One engine's places, and who waits for them: a line for each key, served in turns."""
+
+    def __init__(self, engine: str, settings: EngineSettings, timeout_s: float) -> None:
+        self._engine = engine
+        self._max_in_flight, self._max_queued = settings.max_in_flight, settings.max_queued
+        self._timeout_s = timeout_s
+        self._lines: dict[str, deque[_Waiting]] = {}  # in the order of their turns
+        self.in_flight = self.queued = 0
+        self._left_at = time.monotonic()
+        self._interval_s = 1.0
+
+    async def enter(self, key: str) -> None:
+        if self.in_flight < self._max_in_flight:
+            self.in_flight += 1
+            return
+        line = self._lines.get(key, ())
+        if len(line) >= self._max_queued - self.queued:
+            raise self._full(f"computes {self.in_flight} requests and {self.queued} more wait, as many as it takes")
+        waiting = _Waiting(key, asyncio.get_running_loop().create_future())
+        self._lines.setdefault(key, deque()).append(waiting)
+        self.queued += 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await waiting.admitted
+        except BaseException as error:  # whatever ended the wait, its place must not be lost
+            if waiting.admitted.done() and not waiting.admitted.cancelled():
+                self.leave()
+            else:
+                self._forget(waiting)
+            if isinstance(error, TimeoutError):
+                raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)") from None
+            raise
+
+    def leave(self) -> None:
+        """One request less inside; the next in turn comes in."""
+        now = time.monotonic()
+        self._interval_s += 0.2 * (min(now - self._left_at, _LONGEST_RETRY_S) - self._interval_s)
+        self._left_at = now
+        self.in_flight -= 1
+        while self._lines:
+            key, line = next(iter(self._lines.items()))
+            waiting = line[0]
+            self._forget(waiting)
+            if line:  # to the end of the turns
+                self._lines[key] = self._lines.pop(key)
+            if not waiting.admitted.done():  # it has just left, and does not know yet that its turn came
+                self.in_flight += 1
+                waiting.admitted.set_result(None)
+                return
+
+    def _forget(self, waiting: _Waiting) -> None:
+        line = self._lines.get(waiting.key, ())
+        if waiting in line:
+            self._lines[waiting.key].remove(waiting)
+            self.queued -= 1
+        if not line:
+            self._lines.pop(waiting.key, None)
+
+    def _full(self, problem: str) -> TooManyRequests:
+        wait_s = min(self._interval_s * (self.queued + 1), _LONGEST_RETRY_S)
+        return TooManyRequests(f"The {self._engine} engine {problem}; try again.", retry_after_s=wait_s)

@@ -1,12 +1,14 @@
 """The FastAPI application: routes, headers, error handlers, one log line per request. Composes the modules below it."""
 
 import asyncio
-import logging
+import hashlib
+import hmac
 import re
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,22 +16,37 @@ import aiohttp
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlserve import __version__, images, routing
+from vlserve.accounting import Account, refuse
 from vlserve.admission import Admission
-from vlserve.config import AUTO, ApiKey, Config, EngineName, EngineSettings
-from vlserve.errors import EngineAway, InvalidRequest, MethodNotAllowed, NotFound, PayloadTooLarge, VlserveError
+from vlserve.config import AUTO, Config, EngineName, EngineSettings
+from vlserve.diagnosis import Diagnosis
+from vlserve.errors import (
+    EngineAway,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+    VlserveError,
+)
+from vlserve.keys import ApiKey
 from vlserve.metrics import CONTENT_TYPE, Metrics
-from vlserve.requests import ChatRequest, parse_chat
+from vlserve.openapi import add_docs
+from vlserve.requests import ChatRequest, capped_fields, check_caps, parse_chat
 from vlserve.routing import Route
-from vlserve.upstream import Address, Outcome, PassThrough, Upstream
-
-log = logging.getLogger("vlserve.request")
+from vlserve.tracing import Tracing
+from vlserve.tracing import make as make_tracing
+from vlserve.upstream import Activity, Address, Outcome, PassThrough, Upstream
 
 _SCRAPE_TIMEOUT_S = 5.0
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MOST_DROPPED_NAMED = 20
+_BODY_BYTES_PER_S = 64 * 1024
 
 
 class EngineView(Protocol):
@@ -40,7 +57,11 @@ class EngineView(Protocol):
     @property
     def address(self) -> Address: ...
     @property
+    def activity(self) -> Activity: ...
+    @property
     def state(self) -> str: ...
+    @property
+    def diagnosis(self) -> Diagnosis | None: ...
     @property
     def is_ready(self) -> bool: ...
     def retry_after_s(self) -> float: ...
@@ -56,6 +77,9 @@ class Runtime:
     admission: Admission
     metrics: Metrics
     served: Mapping[EngineName, str]
+    tracing: Tracing
+    salts: Mapping[str, str]
+    """Key name → what separates its prompts from other keys' in an engine's prefix cache."""
     started: int
 
 
@@ -77,13 +101,17 @@ def create_app(
                 config=config,
                 engines=engines,
                 sessions=sessions,
-                admission=Admission(keys, {name: engine.settings.max_in_flight for name, engine in engines.items()}),
+                admission=Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()}),
                 metrics=metrics or Metrics(),
+                tracing=tracing,
+                salts=_salts({key.name for key in keys}),
                 served={name: engine.settings.model_id for name, engine in engines.items()},
                 started=int(time.time()),
             )
             yield
+        await tracing.shutdown()
 
+    tracing = make_tracing(config.tracing.otlp_endpoint)
     app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.post("/v1/chat/completions", response_model=None)(chat)
     app.get("/v1/models")(list_models)
@@ -95,129 +123,141 @@ def create_app(
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(ClientDisconnect)(_on_client_left)
     app.exception_handler(Exception)(_on_bug)
+    add_docs(app, limits=capped_fields(config.request), needs_key=bool(keys))
+    if config.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.server.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["x-request-id", "x-vlserve-engine", "x-vlserve-reason", "x-vlserve-dropped", "retry-after"],
+        )
+    app.add_middleware(_RequestId)
     return app
 
 
+def _salts(names: set[str]) -> Mapping[str, str]:
+    """Nobody outside may know one: who does can find out what others have asked. One key alone has nobody to fear."""
+    secret = secrets.token_bytes(32)
+    if len(names) < 2:
+        return {}
+    return {name: hmac.new(secret, name.encode(), hashlib.sha256).hexdigest() for name in names}
+
+
 async def chat(request: Request) -> PassThrough:
-    """Chat completions: parse, route, admit, check the pictures, hand to the engine."""
+    """Chat completions: admit, parse, route, check the pictures, hand to the engine."""
     runtime: Runtime = request.app.state.runtime
-    outcome = Outcome()
-    key = runtime.admission.authenticate(request.headers)
-    parsed = parse_chat(await _read_body(request, runtime.config.server.max_body_bytes))
-    route = routing.choose(
-        parsed.model,
-        parsed.media,
-        runtime.served,
-        auto_aliases=runtime.config.auto_aliases,
-        away=[name for name, view in runtime.engines.items() if not view.is_ready],
-        fallback=runtime.config.fallback,
-    )
-    request.state.route = route
-    engine = runtime.engines[route.engine]
-    images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
-    if not engine.is_ready:
-        raise EngineAway(
-            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
-            retry_after_s=engine.retry_after_s(),
+    key = request.state.key = runtime.admission.authenticate(request.headers)
+    trace = runtime.tracing.begin("POST /v1/chat/completions", request.headers)
+    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
+    with ExitStack() as held:
+        held.callback(trace.end, {})
+        held.enter_context(runtime.admission.request(key))
+        parsed = parse_chat(await _read_body(request, runtime, held))
+        check_caps(parsed.tree, runtime.config.request)
+        route = routing.choose(
+            parsed.model,
+            parsed.media,
+            runtime.served,
+            auto_aliases=runtime.config.auto_aliases,
+            away=[name for name, view in runtime.engines.items() if not view.is_ready],
+            fallback=runtime.config.fallback,
         )
-    await images.check(parsed.media, runtime.config.image)
-    headers = _headers(request)
+        request.state.route = route
+        engine = runtime.engines[route.engine]
+        images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
+        if not engine.is_ready:
+            raise EngineAway(
+                f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+                retry_after_s=engine.retry_after_s(),
+            )
+        await images.check(parsed.media, runtime.config.image)
+        headers = _route_headers(request)
+        if parsed.dropped:
+            headers["x-vlserve-dropped"] = _printable(parsed.dropped)
+        account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
+        request.state.account = account
+        held.callback(account.close)
+        upstream = Upstream(
+            engine=route.engine,
+            activity=engine.activity,
+            session=runtime.sessions[route.engine],
+            url=f"{engine.address.base_url}/v1/chat/completions",
+            body=parsed.body(engine.settings.forwarded_model, **_additions(runtime, engine.settings, parsed, key)),
+            is_stream=parsed.is_stream,
+            wants_usage=parsed.wants_usage,
+            headers={"x-request-id": uuid.uuid4().hex, **trace.headers},  # vLLM's own id is made of it: unique
+            timeout_s=runtime.config.server.request_timeout_s,
+            keep_alive_s=runtime.config.server.sse_keep_alive_s,
+            retry_after_s=engine.retry_after_s,
+        )
+        permit = runtime.admission.permit(route.engine, key)
+        return PassThrough(upstream, headers, account.outcome, permit, held.pop_all())
 
-    def done() -> None:
-        request.state.is_accounted = True
-        _account(runtime.metrics, route, parsed, outcome, key, headers["x-request-id"])
 
-    upstream = Upstream(
-        engine=route.engine,
-        session=runtime.sessions[route.engine],
-        url=f"{engine.address.base_url}/v1/chat/completions",
-        body=parsed.body(engine.settings.forwarded_model),
-        is_stream=parsed.is_stream,
-        wants_usage=parsed.wants_usage,
-        request_id=uuid.uuid4().hex,  # vLLM's own id is made of it and must be unique, a client's need not be
-        timeout_s=runtime.config.server.request_timeout_s,
-        retry_after_s=engine.retry_after_s,
-    )
-    if parsed.dropped:
-        headers["x-vlserve-dropped"] = _printable(parsed.dropped)
-    return PassThrough(upstream, headers, outcome, runtime.admission.permit(route.engine), done)
+def _additions(runtime: Runtime, settings: EngineSettings, parsed: ChatRequest, key: str) -> dict[str, Any]:
+    """Fields that only the gateway may set."""
+    if not settings.is_vllm:
+        names_none = all(parsed.tree.get(name) is None for name in ("max_tokens", "max_completion_tokens"))
+        most = runtime.config.request.max_tokens
+        return {"max_tokens": most} if most and names_none else {}
+    return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def _read_body(request: Request, runtime: Runtime, held: ExitStack) -> bytearray:
+    """The body, under its caps of bytes and time. Raises PayloadTooLarge, RequestTimeout, TooManyRequests."""
+    server = runtime.config.server
+    limit = server.max_body_bytes
     too_large = PayloadTooLarge(f"The body is larger than {limit:,} bytes; the setting server.max_body_bytes decides.")
     if int(request.headers.get("content-length") or 0) > limit:
         raise too_large
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise too_large
-        pieces.append(piece)
-    return b"".join(pieces)
+    body = bytearray()
+    held.callback(lambda: runtime.admission.hold(-len(body)))
+    end = asyncio.get_running_loop().time() + server.body_timeout_s
+    try:
+        async with asyncio.timeout_at(end) as deadline:
+            async for piece in request.stream():
+                if len(body) + len(piece) > limit:
+                    raise too_large
+                runtime.admission.hold(len(piece))
+                body += piece
+                deadline.reschedule(end + len(body) / _BODY_BYTES_PER_S)
+    except TimeoutError:
+        raise RequestTimeout("The body of the request did not come in time (server.body_timeout_s).") from None
+    return body
 
 
-def _request_id(request: Request) -> str:
-    """The client's own x-request-id where it is harmless, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if _CLIENT_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+class _RequestId:
+    """Gives each request an id, the client's own x-request-id where it is harmless, and names it in each answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        request_id = given if _CLIENT_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self.app(scope, receive, named)
 
 
-def _headers(request: Request) -> dict[str, str]:
-    if not hasattr(request.state, "request_id"):
-        request.state.request_id = _request_id(request)
-    headers = {"x-request-id": request.state.request_id}
+def _route_headers(request: Request) -> dict[str, str]:
     route: Route | None = getattr(request.state, "route", None)
-    if route:
-        headers |= {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason}
-    return headers
+    return {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason} if route else {}
 
 
 def _printable(names: tuple[str, ...]) -> str:
     """Field names for a header: a client may have sent anything as one."""
     shown = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in names[:_MOST_DROPPED_NAMED]]
     return ", ".join(shown)
-
-
-def _account(metrics: Metrics, route: Route, parsed: ChatRequest, outcome: Outcome, key: str, request_id: str) -> None:
-    duration = time.monotonic() - outcome.started
-    metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
-    metrics.images.labels(route.engine).inc(len(parsed.media))
-    metrics.prompt_tokens.labels(route.engine).inc(outcome.prompt_tokens or 0)
-    metrics.completion_tokens.labels(route.engine).inc(outcome.completion_tokens or 0)
-    metrics.duration.labels(route.engine).observe(duration)
-    if outcome.first_byte_s is not None:
-        metrics.first_byte.labels(route.engine).observe(outcome.first_byte_s)
-    log.info(
-        "%s key=%s engine=%s reason=%s stream=%s images=%d status=%d%s prompt_tokens=%s completion_tokens=%s"
-        " first_byte_s=%s duration_s=%.3f",
-        request_id,
-        key,
-        route.engine,
-        route.reason,
-        "yes" if parsed.is_stream else "no",
-        len(parsed.media),
-        outcome.status,
-        f" error={outcome.error}" if outcome.error else "",
-        outcome.prompt_tokens if outcome.prompt_tokens is not None else "-",
-        outcome.completion_tokens if outcome.completion_tokens is not None else "-",
-        f"{outcome.first_byte_s:.3f}" if outcome.first_byte_s is not None else "-",
-        duration,
-    )
-
-
-def _account_refusal(request: Request, error: VlserveError) -> None:
-    """A request that never came to an engine."""
-    runtime: Runtime = request.app.state.runtime
-    runtime.metrics.refused.labels(str(error.status), error.code or error.type).inc()
-    log.info(
-        "%s %s %r status=%d error=%s param=%r",
-        _headers(request)["x-request-id"],
-        request.method,
-        request.url.path,
-        error.status,
-        error.code or error.type,
-        error.param,
-    )
 
 
 async def list_models(request: Request) -> dict[str, Any]:
@@ -256,6 +296,7 @@ async def ready(request: Request, engine: str = "any") -> JSONResponse:
     states = {
         name: {"state": view.state, "model": view.settings.model_id}
         | ({} if view.is_ready else {"retry_after_s": round(view.retry_after_s())})
+        | ({} if view.is_ready or not view.diagnosis else {"problem": str(view.diagnosis)})
         for name, view in runtime.engines.items()
     }
     waits = [view.retry_after_s() for view in runtime.engines.values() if not view.is_ready]
@@ -269,7 +310,8 @@ async def scrape(request: Request) -> Response:
     runtime: Runtime = request.app.state.runtime
     runtime.admission.authenticate(request.headers)
     for name in runtime.engines:
-        runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight[name])
+        runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight(name))
+        runtime.metrics.queued.labels(name).set(runtime.admission.queued(name))
     ready = [name for name, view in runtime.engines.items() if view.is_ready]
     texts = await asyncio.gather(
         *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
@@ -289,18 +331,23 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
 
 
 async def _on_error(request: Request, error: VlserveError) -> Response:
-    if not getattr(request.state, "is_accounted", False):
-        _account_refusal(request, error)
-    headers = {**_headers(request), **error.headers()}
+    if not hasattr(request.state, "account"):
+        runtime: Runtime = request.app.state.runtime
+        key = getattr(request.state, "key", None)
+        refuse(runtime.metrics, error, request.state.request_id, request.method, request.scope["path"], key)
+    headers = {**_route_headers(request), **error.headers()}
     return Response(error.body(), error.status, headers, media_type="application/json")
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     """Starlette's own 404 and 405, in the envelope."""
-    where = f"{request.method} {request.url.path}"
+    where = f"{request.method} {request.scope['path'][:200]}"
+    refusal: VlserveError = NotFound(f"{where}: there is no such path.")
     if error.status_code == 405:
-        return await _on_error(request, MethodNotAllowed(f"{where}: this path has other methods."))
-    return await _on_error(request, NotFound(f"{where}: there is no such path."))
+        refusal = MethodNotAllowed(f"{where}: this path has other methods.")
+    answer = await _on_error(request, refusal)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _on_client_left(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import math
 import pathlib
 import signal
 import socket
@@ -15,15 +14,17 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, config, machine, plan
+from vlserve import __version__, config, connections, keys, logs, machine, plan
 from vlserve.app import create_app
 from vlserve.compare import compare
-from vlserve.engine import Engine, Fleet, lock_gpus, make_run_folder
+from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
 
 log = logging.getLogger("vlserve")
+
+_HOPELESS_EXIT_CODE = 3  # as uvicorn's for a start that failed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,8 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     compared.add_argument("--url", help="the running service (default: http:// host and port of the config)")
     compared.add_argument("--device", default="cpu", help="where the reference computes: cpu, cuda:1 … (default: cpu)")
     compared.add_argument("--tolerance", type=float, help="of log-probabilities (default: 0.001; 16 bits: 0.3)")
+    key = commands.add_parser("key", help="make an API key, and its line for the file of keys")
+    key.add_argument("name", help="whose key it is; in the log and the metrics")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logs.set_up("pretty")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_COMMANDS[arguments.command](arguments))
@@ -124,6 +127,13 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
         yield f"  {prefix}{engine.command_line()}"
 
 
+async def _key(arguments: argparse.Namespace) -> int:
+    key, line = keys.make(arguments.name)
+    print(f"key, for the client, shown only now: {key}")
+    print(f"line, for server.api_keys_file:      {line}")
+    return 0
+
+
 async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(
         _config_path(arguments.config),
@@ -132,29 +142,24 @@ async def _serve(arguments: argparse.Namespace) -> int:
         api_keys_env=arguments.api_keys_env,
         allow_unauthenticated=arguments.allow_unauthenticated,
     )
-    keys = config.read_api_keys(settings.server)
-    config.check_exposure(settings.server, keys)
+    logs.set_up(settings.log.format)
+    api_keys = keys.read(settings.server)
+    keys.check_exposure(settings.server, api_keys)
     _listen(settings.server).close()  # a busy port is told at once, not when everything else is done
+    connections.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, own_task.cancel)
     metrics = Metrics()
     fleet = await _fleet(settings, metrics)
-    app = create_app(settings, fleet.engines, keys, metrics)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=math.ceil(settings.server.shutdown_grace_s),
-        )
-    )
+    app = create_app(settings, fleet.engines, api_keys, metrics)
+    server = _Server(connections.configure(app, settings.server), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
     fleet.start()
+    over = asyncio.create_task(fleet.until_over())
+    over.add_done_callback(lambda task: None if task.cancelled() else server.end())
     try:
         listening = _listen(settings.server)
         host, port = listening.getsockname()[:2]
@@ -162,9 +167,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
         log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, shown, port)
         await server.serve(sockets=[listening])
     finally:
+        over.cancel()
+        is_hopeless = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
         log.info("ending the engines")
         await fleet.stop()
-    return 0
+    if is_hopeless:
+        print("vlserve: no engine can start; the log says why and what to change.", file=sys.stderr)
+    return _HOPELESS_EXIT_CODE if is_hopeless else 0
 
 
 async def _compare(arguments: argparse.Namespace) -> int:
@@ -173,7 +182,7 @@ async def _compare(arguments: argparse.Namespace) -> int:
     url = arguments.url or f"http://{host}:{settings.server.port}"
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url!r} must start with http:// or https://.")
-    is_equal = await compare(settings, url, config.read_client_key(), arguments.device, arguments.tolerance)
+    is_equal = await compare(settings, url, keys.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
 
 
@@ -188,7 +197,7 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
         plans = {engine.name: engine for engine in made.engines}
         locks = lock_gpus(made.engines)
         engines = {
-            name: Engine(name, engine, plans.get(name), metrics, config.read_url_key(engine), locks.get(name, ()))
+            name: Engine(name, engine, plans.get(name), metrics, keys.read_url_key(engine), locks.get(name, ()))
             for name, engine in settings.engines.items()
         }
     except ConfigError:
@@ -209,26 +218,44 @@ def _listen(server: config.Server) -> socket.socket:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
 
 
-_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare}
+_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare, "key": _key}
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling, which would end the process before the engines are ended."""
+
+    def __init__(self, settings: uvicorn.Config, fleet: Fleet, grace_s: float) -> None:
+        super().__init__(settings)
+        self._fleet = fleet
+        self._grace_s = grace_s
+        self._draining: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def end(self) -> None:
-        """Stop listening and let running answers finish; the second time, end them now."""
-        running = self.server_state.tasks
-        if self.should_exit:
-            log.info("ending %d running answers now", len(running))
-            for task in running:
+        """Let running answers finish, new requests get a 503 meanwhile; the second time, end them now."""
+        if self._draining is None:
+            self._fleet.drain()
+            self._draining = asyncio.create_task(self._drain())
+        else:
+            self._draining.cancel()
+
+    async def _drain(self) -> None:
+        """Whatever comes later is refused, so only those that run now are waited for."""
+        running = set(self.server_state.tasks)
+        try:
+            async with asyncio.timeout(self._grace_s):
+                if running:
+                    count = len(running)
+                    log.info("ending: up to %g s for %d running answers; again to end them now", self._grace_s, count)
+                    await asyncio.wait(running)
+        except (TimeoutError, asyncio.CancelledError):
+            left = [task for task in running if not task.done()]
+            log.info("ending %d running answers now", len(left))
+            for task in left:
                 task.cancel()
-        elif running:
-            grace_s = self.config.timeout_graceful_shutdown
-            log.info("ending: up to %s s for %d running answers; again to end them now", grace_s, len(running))
         self.should_exit = True
 
 

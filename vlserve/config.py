@@ -4,13 +4,10 @@ Unknown keys are refused with the nearest right name. The descriptions here are 
 """
 
 import difflib
-import hashlib
-import ipaddress
 import os
 import pathlib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -39,23 +36,67 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
+class KeyLimits(Settings):
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Requests that one key may make in a minute; a whole minute's worth may come at once. More is a 429."""
+    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    """Requests that one key may have open at once, in engines and queues. More is a 429."""
+
+
 class Server(Settings):
     host: str = "127.0.0.1"
     """Address to listen on. A public one needs API keys, or `allow_unauthenticated`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one and prints it."""
     api_keys_file: pathlib.Path | None = None
-    """File with one API key per line, or `name: key`; lines that begin with `#` are comments. Relative to this file."""
+    """File with a line `name: sha256:…` for each key (`vlserve key NAME` makes both); `#` begins a comment line."""
     api_keys_env: str | None = None
     """Name of an environment variable with comma-separated API keys, each `key` or `name: key`."""
+    key_limits: KeyLimits = KeyLimits()
+    keys: dict[str, KeyLimits] = {}
+    """Limits of single keys by name, instead of `key_limits`: `{ana: {requests_per_minute: 600}}`."""
     allow_unauthenticated: bool = False
     """Allow a public `host` without any API key."""
     max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
     """Largest request body; more is a 413."""
+    max_bodies_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
+    """All request bodies that are in memory together; more is a 429."""
+    head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A connection must have sent the head of its request by then, or it is closed."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Time for a request's body to arrive; each 64 KiB that arrived give a second more. Then it is a 408. An answer of
+    which a client takes nothing for this time is broken off."""
+    queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Longest wait for a place in an engine that is full; then it is a 429."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    """Longest time one request may take, from its first byte at an engine to its last."""
+    """Longest time one request may take, waiting included; then it is a 504, or an error event in its stream."""
+    sse_keep_alive_s: Annotated[float, Field(gt=0)] = 15.0
+    """A stream that waits gets a comment this often, so that nothing between client and server takes it for dead."""
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
-    """After SIGTERM or Ctrl-C, the time that running answers get to finish."""
+    """After SIGTERM or Ctrl-C, the time that running answers get to finish; new requests are a 503 meanwhile."""
+    cors_origins: list[str] = []
+    """Web pages (`https://host`) whose scripts may call this service. Default: none."""
+
+
+class Log(Settings):
+    format: Literal["pretty", "json"] = "pretty"
+    """`pretty` for people, `json` for programs: one object per line."""
+
+
+class Tracing(Settings):
+    otlp_endpoint: str | None = None
+    """OpenTelemetry collector (OTLP over HTTP, `http://host:4318`) for a span per request, engines included."""
+
+
+class Request(Settings):
+    max_n: Annotated[int, Field(ge=1)] = 16
+    """Largest `n`, choices per request."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens one answer may have; asked of the engine where a request names none. Default: `max_model_len`."""
+    max_top_logprobs: Annotated[int, Field(ge=0)] = 20
+    """Largest `top_logprobs` and `prompt_logprobs`."""
+    max_stop: Annotated[int, Field(ge=0)] = 32
+    """Most entries in `stop`, `stop_token_ids` and `bad_words`, and most characters in one of them: 256."""
 
 
 class Image(Settings):
@@ -115,7 +156,13 @@ class EngineSettings(Settings):
     env: dict[str, str] = {}
     """Environment variables for this engine, on top of the allowed ones."""
     max_in_flight: Annotated[int, Field(gt=0)] = 1024
-    """Requests inside this engine at most (running and queued there); more is a 429."""
+    """Requests inside this engine at most. Those that vLLM cannot batch (`max_num_seqs`) wait there, first come first
+    served; more wait in the gateway, keys in turns."""
+    max_queued: Annotated[int, Field(ge=0)] = 64
+    """Requests that wait in the gateway for this engine, one key's in half of these places at most; more is a 429."""
+    hang_after_s: Annotated[float, Field(gt=0)] | None = 30.0
+    """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
+    replaced. null: never."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest time from start to the first answered request; then the engine is restarted."""
 
@@ -150,6 +197,11 @@ class EngineSettings(Settings):
         return pathlib.Path(self.model).name if self.is_folder else self.model
 
     @property
+    def is_vllm(self) -> bool:
+        """Started here with the installed vLLM."""
+        return not self.url and not self.command
+
+    @property
     def forwarded_model(self) -> str | None:
         """The model name to put into requests; None where the engine answers to every name that a client may use."""
         if self.url:
@@ -177,11 +229,14 @@ class Engines(Settings):
 
     def on_vllm(self) -> dict[EngineName, EngineSettings]:
         """Those that are to be started here with the installed vLLM: no ``url``, no ``command``."""
-        return {name: settings for name, settings in self.items() if not settings.url and not settings.command}
+        return {name: settings for name, settings in self.items() if settings.is_vllm}
 
 
 class Config(Settings):
     server: Server = Server()
+    log: Log = Log()
+    tracing: Tracing = Tracing()
+    request: Request = Request()
     image: Image = Image()
     auto_aliases: list[str] = []
     """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
@@ -199,13 +254,25 @@ class Config(Settings):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win silently; here that is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     """Read a YAML file; ``server_overrides`` (host, port …) win over its ``server`` section.
 
     Raises ConfigError with the file, the setting and the nearest right name.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  (it is a SafeLoader)
     except OSError as error:
         names = ", ".join(sorted(file.name for file in shipped("").glob("*.yaml")))
         raise ConfigError(
@@ -244,6 +311,8 @@ def _explain(detail: ErrorDetails) -> str:
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: type[Settings] = Config
     for part in location:
+        if part not in model.model_fields:  # a name of the operator's own
+            continue
         inner = settings_type(model.model_fields[str(part)].annotation)
         if inner is None:
             return []
@@ -271,71 +340,6 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
     return config.model_copy(update={"server": server, "engines": config.engines.model_copy(update=engines)})
 
 
-@dataclass(frozen=True)
-class ApiKey:
-    """A client's key. Only its SHA-256 is kept."""
-
-    name: str
-    digest: bytes
-
-
-def read_api_keys(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKey, ...]:
-    """Keys from ``api_keys_file`` and ``api_keys_env``. Raises ConfigError where one is named but holds none."""
-    entries: list[str] = []
-    if server.api_keys_file:
-        try:
-            lines = server.api_keys_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(f"server.api_keys_file: cannot read {server.api_keys_file}: {reason}.") from error
-        entries += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        if not entries:
-            raise ConfigError(f"server.api_keys_file: {server.api_keys_file} holds no key.")
-    if server.api_keys_env:
-        found = [entry for entry in environ.get(server.api_keys_env, "").split(",") if entry.strip()]
-        if not found:
-            raise ConfigError(f"server.api_keys_env: the environment variable {server.api_keys_env} holds no key.")
-        entries += found
-    keys = []
-    for number, entry in enumerate(entries, start=1):
-        name, separator, key = entry.partition(":")
-        if not separator:
-            name, key = f"key{number}", entry
-        if not key.strip():
-            raise ConfigError(f"server.api_keys: entry {number} has a name but no key.")
-        keys.append(ApiKey(name.strip(), hashlib.sha256(key.strip().encode()).digest()))
-    return tuple(keys)
-
-
-def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
-    """Refuse to offer the models to a network without keys, unless told to. Raises ConfigError."""
-    if keys or server.allow_unauthenticated or _is_loopback(server.host):
-        return
-    raise ConfigError(
-        f"server.host {server.host} can be reached from other machines and no API key is set. "
-        "Set server.api_keys_file or server.api_keys_env, or pass --allow-unauthenticated."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def read_url_key(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key for an engine that runs elsewhere. Raises ConfigError where the variable is named but empty."""
-    if not settings.url_api_key_env:
-        return None
-    key = environ.get(settings.url_api_key_env, "").strip()
-    if not key:
-        raise ConfigError(f"url_api_key_env: the environment variable {settings.url_api_key_env} is empty.")
-    return key
-
-
 def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What engines inherit: an allow-list of names and prefixes."""
     return {
@@ -348,11 +352,6 @@ def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
 def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
     """Where vlserve keeps what it has asked vLLM once ($XDG_CACHE_HOME/vlserve)."""
     return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
-
-
-def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key that our own commands send to a running service (VLSERVE_API_KEY)."""
-    return environ.get("VLSERVE_API_KEY", "").strip() or None
 
 
 def shipped(name: str) -> pathlib.Path:

@@ -17,6 +17,8 @@ class Diagnosis:
     cause: str
     remedy: str
     """What to change, settings by their names."""
+    is_lasting: bool = False
+    """The next start would fail the same way, until somebody changes something."""
 
     def __str__(self) -> str:
         return f"{self.cause} {self.remedy}"
@@ -35,6 +37,7 @@ DIAGNOSES = (
         r"Available memory on node .* is less than desired",
         "On the CPU, gpu_memory_utilization is a share of RAM, and less than that is free.",
         "Lower gpu_memory_utilization (0.1 is enough for the demo models) and set kv_cache_memory_bytes.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`No available memory for the cache blocks`, `larger than the available KV cache memory`",
@@ -42,6 +45,7 @@ DIAGNOSES = (
         "Beside the weights, too little memory is left for the KV cache of one request of max_model_len.",
         "Lower max_model_len, raise kv_cache_memory_bytes or gpu_memory_utilization, "
         "use more GPUs (tensor_parallel_size) or an AWQ model; `vlserve plan` computes it.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`CUDA out of memory`, `torch.OutOfMemoryError`",
@@ -49,6 +53,7 @@ DIAGNOSES = (
         "The GPU's memory is full: weights, KV cache and the largest step do not fit together.",
         "Lower gpu_memory_utilization or kv_cache_memory_bytes, max_num_batched_tokens or max_num_seqs; "
         "limit_mm_per_prompt and image.max_image_pixels bound what pictures take.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`Can't load tokenizer`, `Couldn't instantiate the backend tokenizer`",
@@ -56,24 +61,28 @@ DIAGNOSES = (
         "The model's folder has no tokenizer.",
         "Copy tokenizer.json and tokenizer_config.json from the model that it was made from, "
         "or name that model: extra_args: [--tokenizer, NAME].",
+        is_lasting=True,
     ),
     Diagnosis(
         "`Can't load image processor`, no `preprocessor_config.json`",
         r"Can't load image processor|preprocessor_config\.json",
         "The model's folder has no picture processor.",
         "Copy preprocessor_config.json from the model that it was made from.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`Cannot find any model weights`",
         r"Cannot find any model weights",
         "The model's folder has a config.json but no *.safetensors.",
         "Copy the weights there, or name another model.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`SafetensorError`, `HeaderTooLarge`, `incomplete metadata`",
         r"SafetensorError",
         "A file of weights is cut off or damaged, often by a download that was interrupted.",
         "Delete that file and fetch it again.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`is not a valid model identifier`, `RepositoryNotFoundError`, `Invalid repository ID`",
@@ -81,12 +90,14 @@ DIAGNOSES = (
         "There is no model of this name, neither a folder nor on the hub, or it is private.",
         "Check `model`: a hub name like Qwen/Qwen2.5-7B-Instruct, or a folder that begins with / or ./. "
         "Private ones need HF_TOKEN.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`GatedRepoError`, `401 Client Error`",
         r"GatedRepoError|401 Client Error|403 Client Error",
         "The hub does not let this account read the model.",
         "Accept the model's terms on its page and set HF_TOKEN.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`We couldn't connect to …`, `LocalEntryNotFoundError`, `OfflineModeIsEnabled`",
@@ -99,12 +110,14 @@ DIAGNOSES = (
         r"max_model_len .* is greater than the derived|greater than the derived max_model_len",
         "max_model_len is longer than the model was made for.",
         "Lower max_model_len, or extend the model as configs/long-context-128k.yaml does.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`must be divisible by tensor parallel size`",
         r"must be divisible by tensor parallel size|is not divisible by",
         "The model's heads cannot be split over so many GPUs.",
         "Set tensor_parallel_size to 1, 2 or 4 for the 7B models.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`NCCL error`, `ncclSystemError`",
@@ -130,30 +143,35 @@ DIAGNOSES = (
         r"driver version is insufficient|no kernel image is available|NVIDIA driver on your system is too old",
         "The driver or the GPU is older than this build of PyTorch.",
         "Update the NVIDIA driver, or install a vLLM built for an older CUDA.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`Bfloat16 is only supported on GPUs with compute capability …`",
         r"[Bb]float16.* is only supported on GPUs|does not support bfloat16",
         "This GPU has no bfloat16.",
         "Set dtype: float16.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`operator torchvision::nms does not exist`",
         r"operator torchvision::nms does not exist",
         "torchvision was built for another PyTorch.",
         "Install the torchvision that belongs to the installed torch.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`trust_remote_code`",
         r"trust_remote_code=True",
         "This model brings Python code of its own.",
         "Read that code, then set trust_remote_code: true.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`unrecognized arguments`, `error: argument …`",
         r"error: unrecognized arguments|error: argument |error: ambiguous option",
         "vLLM does not take one of its flags or its value.",
         "Look at extra_args and at the value that the message names.",
+        is_lasting=True,
     ),
     Diagnosis(
         "`killed by SIGKILL` with no other word",

@@ -1,52 +1,48 @@
 """Engines: one child process each (or a server elsewhere), its states, and the fleet that starts and ends them.
 
-state     means                                             next
-────────  ────────────────────────────────────────────────  ─────────────────────────
-stopped   no process                                        starting
-starting  a process, but no request answered yet            ready, failed, stopping
-ready     it answered a real request                        stopping, failed
-failed    it ended, or never answered; waits to try again   starting, stopping
-stopping  asked to end                                      stopped, failed
+state     means                                                            next
+────────  ───────────────────────────────────────────────────────────────  ────────────────────────────────────
+stopped   no process                                                       starting
+starting  its model is fetched or loaded; no request was answered yet      ready, failed, broken, given_up, stopping
+ready     it answered a real request                                       draining, stopping, failed, broken
+draining  the service ends: no new requests, those that run may finish     stopping, stopped
+stopping  asked to end                                                     stopped, failed, broken, given_up
+failed    it ended, hung or never answered; the next start is near         starting, stopped
+broken    the same, too often: the breaker is open, the next start is far  starting, stopped
+given_up  its start would fail the same way again; somebody must act       stopped
 
-``Engine._set`` is the one writer of the state; only the supervising task calls it.
+``Engine._set`` is the one writer of the state and holds it against this table.
 """
 
 import asyncio
-import base64
 import contextlib
-import io
 import logging
 import pathlib
 import tempfile
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import aiohttp
-from PIL import Image
-
 from vlserve.config import EngineName, EngineSettings
-from vlserve.errors import from_engine
+from vlserve.diagnosis import Diagnosis
 from vlserve.machine import free_gpu_bytes
 from vlserve.memory import GIB, share
 from vlserve.metrics import Metrics
 from vlserve.plan import EnginePlan
+from vlserve.probe import Probe
 from vlserve.process import COMPLETED, Process
-from vlserve.upstream import Address
+from vlserve.restarts import Restarts
+from vlserve.upstream import Activity, Address
 
 log = logging.getLogger("vlserve.engine")
 
-_POLL_S = 0.5
-_PROGRESS_S = 10.0
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
-_STABLE_S = 60.0  # ready this long: the next death starts the backoff anew
-_STOP_S = 15.0  # for vLLM's own cleanup after SIGTERM
-_LOADING_STOP_S = 3.0  # while it loads there is little to clean up, and vLLM may not listen
-_HOPELESS_STOP_S = 1.0
-_CHECK_S, _REMOTE_CHECK_S = 1.0, 5.0
+_STOP_S = 3.0  # for vLLM's own cleanup after SIGTERM
+_HOPELESS_STOP_S = 0.5  # it cannot clean up
 _EXPECTED_START_S = 60.0  # until a start was seen
+_GIVEN_UP_RETRY_S = 300.0  # nobody knows when somebody will act
 _MEMORY_WAIT_S, _MEMORY_POLL_S = 60.0, 0.5
 
 
@@ -54,8 +50,34 @@ class EngineState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"
+    DRAINING = "draining"
     STOPPING = "stopping"
+    FAILED = "failed"
+    BROKEN = "broken"
+    GIVEN_UP = "given_up"
+
+
+_S = EngineState
+_DEAD = frozenset((_S.FAILED, _S.BROKEN, _S.GIVEN_UP))
+_NEXT: Mapping[EngineState, frozenset[EngineState]] = {
+    _S.STOPPED: frozenset((_S.STARTING,)),
+    _S.STARTING: frozenset((_S.STARTING, _S.READY, _S.STOPPING, _S.STOPPED)) | _DEAD,
+    _S.READY: frozenset((_S.DRAINING, _S.STOPPING, _S.STOPPED)) | _DEAD,
+    _S.DRAINING: frozenset((_S.STOPPING, _S.STOPPED)),
+    _S.STOPPING: frozenset((_S.STOPPED,)) | _DEAD,
+    _S.FAILED: frozenset((_S.STARTING, _S.STOPPED)),
+    _S.BROKEN: frozenset((_S.STARTING, _S.STOPPED)),
+    _S.GIVEN_UP: frozenset((_S.STOPPED,)),
+}
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a life ended: why, in plain words; for how many seconds it was ready; what is known about the cause."""
+
+    why: str
+    ready_s: float = 0.0
+    diagnosis: Diagnosis | None = None
 
 
 class Engine:
@@ -85,12 +107,15 @@ class Engine:
         else:
             headers = {"authorization": f"Bearer {url_key}"} if url_key else {}
             self.address = Address((settings.url or "").rstrip("/"), headers=headers)
+        self.activity = Activity()
+        self.diagnosis: Diagnosis | None = None
+        self._probe = Probe(name, settings, plan, self.address, self.activity)
+        self._restarts = Restarts()
+        self._pause_s = 0.0
         self._metrics = metrics
         self._gpu_locks = gpu_locks
-        self._is_fetched = False
-        self._has_started = False
+        self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
         self._expected_start_s = _EXPECTED_START_S
-        self._backoff_s = _FIRST_BACKOFF_S
         self._task: asyncio.Task[None] | None = None
         metrics.is_ready.labels(name).set(0)
 
@@ -101,27 +126,51 @@ class Engine:
     def retry_after_s(self) -> float:
         """When a client may expect this engine, from how long its last start took."""
         elapsed = time.monotonic() - self.state_since
-        if self.state in (EngineState.READY, EngineState.STOPPING):  # asked because it has just died
-            return self._backoff_s + self._expected_start_s
-        if self.state is EngineState.FAILED:
-            return max(1.0, self._backoff_s + self._expected_start_s - elapsed)
-        return max(1.0, self._expected_start_s - elapsed)
+        match self.state:
+            case EngineState.GIVEN_UP:
+                return _GIVEN_UP_RETRY_S
+            case EngineState.FAILED | EngineState.BROKEN:
+                return max(1.0, self._pause_s + self._expected_start_s - elapsed)
+            case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
+                return self._restarts.next_backoff_s + self._expected_start_s
+            case EngineState.STARTING:
+                return max(1.0, self._expected_start_s - elapsed)
+        return self._expected_start_s
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._supervise(), name=f"engine-{self.name}")
 
+    def drain(self) -> None:
+        """Take no new requests and do not come back; what cannot have any running request ends now."""
+        self._is_ending = True
+        if self.state is EngineState.READY:
+            self._set(EngineState.DRAINING)
+        elif self._task:
+            self._task.cancel()
+
     async def stop(self) -> None:
         """End the process, wait until nothing of it is left."""
+        self._is_ending = True
         if self._task:
             self._task.cancel()
             await asyncio.wait((self._task,))
             self._task = None
+        if self.state is EngineState.GIVEN_UP:
+            self._set(EngineState.STOPPED)
+
+    async def until_over(self) -> None:
+        """Until it is not supervised any more: stopped, or given up."""
+        if self._task:
+            await asyncio.wait((self._task,))
 
     def _set(self, state: EngineState, why: str = "") -> None:
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"{self.name} engine: from {self.state} to {state} is not in the table")
+        self._metrics.transitions.labels(self.name, self.state, state).inc()
         self.state, self.state_since = state, time.monotonic()
         self._metrics.is_ready.labels(self.name).set(state is EngineState.READY)
         log.log(
-            logging.ERROR if state is EngineState.FAILED else logging.INFO,
+            logging.ERROR if state in _DEAD else logging.INFO,
             "%s engine: %s%s",
             self.name,
             state,
@@ -130,26 +179,40 @@ class Engine:
 
     async def _supervise(self) -> None:
         try:
-            while True:
+            while not self._is_ending:
                 try:
-                    failure, ready_s = await self._fetch_and_live()
+                    death = await self._fetch_and_live()
                 except Exception as error:  # whatever it is, the engine must come back
                     log.exception("%s engine: its supervision failed", self.name)
-                    failure, ready_s = f"{type(error).__name__}: {error}", 0.0
-                if ready_s > _STABLE_S:
-                    self._backoff_s = _FIRST_BACKOFF_S
-                self._set(EngineState.FAILED, f"{failure}; next try in {self._backoff_s:g} s")
-                await asyncio.sleep(self._backoff_s)
-                self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+                    death = Death(f"{type(error).__name__}: {error}")
+                if self._is_ending:
+                    log.warning("%s engine: ended while draining (%s)", self.name, death.why)
+                    return
+                self.diagnosis = death.diagnosis
+                if death.diagnosis:
+                    log.error("%s engine: %s", self.name, death.diagnosis)
+                # Once it was ready, the same plan can work again; memory that another process took may come back.
+                is_lasting = bool(death.diagnosis and death.diagnosis.is_lasting and not self._was_ready)
+                pause = self._restarts.after(time.monotonic(), death.ready_s, is_lasting=is_lasting)
+                if not pause:
+                    self._set(EngineState.GIVEN_UP, f"{death.why}; the next start would fail the same way")
+                    return
+                self._pause_s = pause.wait_s
+                self._set(
+                    EngineState.BROKEN if pause.is_broken else EngineState.FAILED,
+                    f"{death.why}; next try in {pause.wait_s:.2g} s",
+                )
+                await asyncio.sleep(pause.wait_s)
                 self._metrics.restarts.labels(self.name).inc()
         finally:
-            self._set(EngineState.STOPPED)
+            if self.state not in (EngineState.GIVEN_UP, EngineState.STOPPED):
+                self._set(EngineState.STOPPED)
 
-    async def _fetch_and_live(self) -> tuple[str, float]:
+    async def _fetch_and_live(self) -> Death:
         """At first all engines start together, each with memory of its own. Later one that restarts on a GPU waits for
         another one that does, and until the memory of its last life is free again."""
-        if problem := await self._fetch():
-            return problem, 0.0
+        if death := await self._fetch():
+            return death
         async with AsyncExitStack() as turn:
             if self._has_started:
                 for lock in self._gpu_locks:
@@ -176,7 +239,7 @@ class Engine:
                 return
             await asyncio.sleep(_MEMORY_POLL_S)
 
-    async def _fetch(self) -> str | None:
+    async def _fetch(self) -> Death | None:
         """Bring the model into the cache before the engine starts; what went wrong, or None."""
         if self._is_fetched or not self.plan or not self.plan.fetch:
             return None
@@ -184,138 +247,68 @@ class Engine:
         try:
             fetching = await Process.start(self.plan, self.plan.fetch)
         except OSError as error:
-            return f"its model could not be fetched: {error}"
+            return Death(f"its model could not be fetched: {error}")
         self.pid = fetching.pid
         try:
             ending = await asyncio.shield(fetching.ended)
         finally:
-            await _finish(fetching.end(_LOADING_STOP_S))
+            await _finish(fetching.end(_STOP_S))
             self.pid = None
         self._is_fetched = ending == COMPLETED
-        if not self._is_fetched:
-            self._advise(fetching)
-        return None if self._is_fetched else f"its model could not be fetched: {ending}"
+        if self._is_fetched:
+            return None
+        return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
 
-    def _advise(self, process: Process) -> None:
-        """Say what is known about the cause, with the setting to change."""
-        if diagnosis := process.diagnosis or process.diagnose_so_far():
-            log.error("%s engine: %s", self.name, diagnosis)
-
-    async def _live(self, turn: AsyncExitStack) -> tuple[str, float]:
-        """One life, start to end: why it ended, and for how many seconds it was ready. ``turn`` ends with the start."""
+    async def _live(self, turn: AsyncExitStack) -> Death:
+        """One life, start to end. ``turn`` ends with the start."""
         try:
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # no memory, no file descriptors
-            return f"its process could not be started: {error}", 0.0
+            return Death(f"its process could not be started: {error}")
         self.pid = process.pid if process else None
         ended = process.ended if process else asyncio.get_running_loop().create_future()
-        grace_s = _LOADING_STOP_S
+        grace_s, since, why = _STOP_S, 0.0, ""
         try:
             async with self.address.open_session() as session:
                 started = time.monotonic()
-                if not await self._first(self._until_it_answers(session), ended, self.settings.ready_timeout_s):
-                    if process:
-                        self._advise(process)
-                    if ended.done():
-                        return f"it ended while loading: {ended.result()}", 0.0
-                    return f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)", 0.0
-                grace_s = _STOP_S
-                self._expected_start_s = time.monotonic() - started
+                is_up, _ = await _first(self._probe.until_it_answers(session), ended, self.settings.ready_timeout_s)
+                if not is_up and ended.done():
+                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process))
+                if not is_up:
+                    why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
+                    return Death(why, 0.0, _diagnosis(process))
+                since = time.monotonic()
+                self._expected_start_s, self._was_ready, self.diagnosis = since - started, True, None
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
-                since = time.monotonic()
-                if await self._first(self._until_unhealthy(session), ended, None):
-                    grace_s = _HOPELESS_STOP_S  # what is left of it cannot clean up either
-                    if process:
-                        self._advise(process)
-                    return "it says that it cannot serve any more", time.monotonic() - since
-                if process:
-                    self._advise(process)
-                return ended.result(), time.monotonic() - since
+                is_sick, illness = await _first(self._probe.until_it_fails(session), ended, None)
+                if is_sick:
+                    grace_s = _HOPELESS_STOP_S
+                why = illness or ended.result()
+                return Death(why, time.monotonic() - since, _diagnosis(process))
         finally:
             if process:
                 if not ended.done():
-                    self._set(EngineState.STOPPING)
+                    self._set(EngineState.STOPPING, why)
                 await _finish(process.end(grace_s))
                 self.pid = None
 
-    @staticmethod
-    async def _first(work: Coroutine[Any, Any, None], ended: asyncio.Future[str], timeout_s: float | None) -> bool:
-        """Whether ``work`` finished before the process ended or the time was over; it is cancelled otherwise."""
-        task = asyncio.create_task(work)
-        try:
-            await asyncio.wait((task, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                return False
-            task.result()
-            return True
-        finally:
-            task.cancel()
-            await asyncio.wait((task,))
 
-    async def _until_it_answers(self, session: aiohttp.ClientSession) -> None:
-        """Ready means that a real request was answered; /health alone is 200 also while an engine hangs."""
-        started = told = time.monotonic()
-        while True:
-            problem = await self._ask(session)
-            if problem is None:
-                return
-            now = time.monotonic()
-            if now - told >= _PROGRESS_S:
-                log.info("%s engine: loading for %.0f s (%s)", self.name, now - started, problem)
-                told = now
-            await asyncio.sleep(_POLL_S)
+def _diagnosis(process: Process | None) -> Diagnosis | None:
+    return (process.diagnosis or process.diagnose_so_far()) if process else None
 
-    async def _until_unhealthy(self, session: aiohttp.ClientSession) -> None:
-        """vLLM's /health is 503 once its core process died, long before the server itself ends.
 
-        A server elsewhere is asked for its models, which every OpenAI-style server has. No answer is a failure
-        only there: the end of our own process is seen directly.
-        """
-        path = "/health" if self.plan else "/v1/models"
-        misses = 0
-        while misses < 2:
-            await asyncio.sleep(_CHECK_S if self.plan else _REMOTE_CHECK_S)
-            try:
-                timeout = aiohttp.ClientTimeout(total=_REMOTE_CHECK_S)
-                async with session.get(self.address.base_url + path, timeout=timeout) as answer:
-                    misses = misses + 1 if answer.status >= 500 else 0
-            except (aiohttp.ClientError, ConnectionError, TimeoutError):
-                misses = 0 if self.plan else misses + 1
-
-    async def _ask(self, session: aiohttp.ClientSession) -> str | None:
-        """One real request for one token, with a picture where the engine takes them; what is wrong, or None."""
-        if self.plan and not self.plan.socket.exists():
-            return "starting"
-        no_limit = aiohttp.ClientTimeout(total=None)  # a first request may be slow; ready_timeout_s is the limit
-        try:
-            if self.plan:
-                limit = aiohttp.ClientTimeout(total=_REMOTE_CHECK_S)
-                async with session.get(f"{self.address.base_url}/health", timeout=limit) as answer:
-                    if answer.status != 200:
-                        return "starting"
-            async with session.post(
-                f"{self.address.base_url}/v1/chat/completions", json=self._question(), timeout=no_limit
-            ) as answer:
-                if answer.status == 200:
-                    return None
-                error = from_engine(answer.status, await answer.read(), self.name)
-                return f"its first answer was {answer.status}: {error.message}"
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-            return "starting" if self.plan else str(error)
-
-    def _question(self) -> dict[str, Any]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": "Hello"}]
-        if self.name == "vision" and self.settings.limit_mm_per_prompt.image:
-            png = io.BytesIO()
-            Image.new("RGB", (56, 56), "white").save(png, "PNG")
-            url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
-            content.append({"type": "image_url", "image_url": {"url": url}})
-        return {
-            "model": self.settings.forwarded_model or self.settings.model_id,
-            "max_tokens": 1,
-            "messages": [{"role": "user", "content": content}],
-        }
+async def _first(
+    work: Coroutine[Any, Any, str | None], ended: asyncio.Future[str], timeout_s: float | None
+) -> tuple[bool, str | None]:
+    """Whether ``work`` finished before the process ended or the time was over, and its result; else it is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait((task, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return (True, task.result()) if task.done() else (False, None)
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
@@ -338,6 +331,15 @@ class Fleet:
     def start(self) -> None:
         for engine in self.engines.values():
             engine.start()
+
+    def drain(self) -> None:
+        """Every engine: no new requests, those that run may finish."""
+        for engine in self.engines.values():
+            engine.drain()
+
+    async def until_over(self) -> None:
+        """Until no engine is left that could serve again."""
+        await asyncio.gather(*(engine.until_over() for engine in self.engines.values()))
 
     async def stop(self) -> None:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))

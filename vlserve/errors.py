@@ -6,6 +6,7 @@ VlserveError
 ├── Unauthorized     401
 ├── NotFound         404
 ├── MethodNotAllowed 405
+├── RequestTimeout   408   the body did not come in time
 ├── PayloadTooLarge  413
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
@@ -78,6 +79,12 @@ class MethodNotAllowed(VlserveError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class RequestTimeout(VlserveError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
 
 
 class PayloadTooLarge(VlserveError):

@@ -34,9 +34,11 @@ class Metrics:
             registry=self.registry,
         )
         self.images = Counter("vlserve_images", "Pictures sent to an engine.", (ENGINE,), registry=self.registry)
-        self.prompt_tokens = Counter("vlserve_prompt_tokens", "Prompt tokens.", (ENGINE,), registry=self.registry)
+        self.prompt_tokens = Counter(
+            "vlserve_prompt_tokens", "Prompt tokens, by API key.", (ENGINE, "key"), registry=self.registry
+        )
         self.completion_tokens = Counter(
-            "vlserve_completion_tokens", "Tokens generated.", (ENGINE,), registry=self.registry
+            "vlserve_completion_tokens", "Tokens generated, by API key.", (ENGINE, "key"), registry=self.registry
         )
         self.duration = Histogram(
             "vlserve_request_duration_seconds",
@@ -45,9 +47,9 @@ class Metrics:
             registry=self.registry,
             buckets=_SECONDS,
         )
-        self.first_byte = Histogram(
-            "vlserve_time_to_first_byte_seconds",
-            "From the request's arrival to the first byte of its answer (streams: its first event).",
+        self.first_token = Histogram(
+            "vlserve_time_to_first_token_seconds",
+            "From the request's arrival to the first event of a streamed answer.",
             (ENGINE,),
             registry=self.registry,
             buckets=_SECONDS,
@@ -55,7 +57,16 @@ class Metrics:
         self.in_flight = Gauge(
             "vlserve_requests_in_flight", "Requests inside an engine.", (ENGINE,), registry=self.registry
         )
+        self.queued = Gauge(
+            "vlserve_requests_queued", "Requests that wait for an engine.", (ENGINE,), registry=self.registry
+        )
         self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine serves.", (ENGINE,), registry=self.registry)
+        self.transitions = Counter(
+            "vlserve_engine_transitions",
+            "Changes of an engine's state.",
+            (ENGINE, "from", "to"),
+            registry=self.registry,
+        )
         self.restarts = Counter(
             "vlserve_engine_restarts", "Times an engine was started again.", (ENGINE,), registry=self.registry
         )

@@ -14,7 +14,6 @@ from vlserve.memory import Budget, plan_memory, share
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
-_MOST_CHOICES = 128  # `n` of one request; vLLM's own limit is 16,384
 # sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
 _LONGEST_SOCKET_PATH = 107 - 36
 
@@ -105,6 +104,7 @@ def _plan_engine(
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
     if budget:
         settings = _with_budget(settings, budget)
+    settings = _with_most_tokens(settings, config.request.max_tokens)
     flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
@@ -141,6 +141,16 @@ def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
     if budget.is_shared:
         planned["kv_cache_memory_bytes"] = budget.kv_cache
     return settings.model_copy(update=planned)
+
+
+def _with_most_tokens(settings: EngineSettings, most: int | None) -> EngineSettings:
+    """vLLM takes ``max_new_tokens`` for the default and for the limit of what a request may ask for."""
+    if most is None:
+        return settings
+    given = settings.override_generation_config
+    return settings.model_copy(
+        update={"override_generation_config": {**given, "max_new_tokens": min(most, given.get("max_new_tokens", most))}}
+    )
 
 
 def _flags(
@@ -204,7 +214,7 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
 def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str, ...]) -> dict[str, str]:
     environment = {
         # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
-        "VLLM_MAX_N_SEQUENCES": str(_MOST_CHOICES),
+        "VLLM_MAX_N_SEQUENCES": str(config.request.max_n),
         "VLLM_MAX_IMAGE_PIXELS": str(config.image.max_image_pixels),
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }

@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 from collections import deque
-from typing import cast
 
+from vlserve import logs
 from vlserve.diagnosis import Diagnosis, diagnose
 from vlserve.plan import EnginePlan, scratch
 
@@ -31,13 +31,21 @@ class Process:
     """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left;
     ``diagnosis`` is what is known about that reason."""
 
-    def __init__(self, name: str, plan: EnginePlan, child: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        name: str,
+        plan: EnginePlan,
+        child: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        pipe: asyncio.BaseTransport,
+    ) -> None:
         self._name = name
         self._plan = plan
         self._child = child
+        self._pipe = pipe
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.diagnosis: Diagnosis | None = None
-        self.ended = asyncio.create_task(self._until_exit(cast(asyncio.StreamReader, child.stdout)))
+        self.ended = asyncio.create_task(self._until_exit(output))
 
     @classmethod
     async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
@@ -48,16 +56,28 @@ class Process:
         plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
         scratch(plan.socket).mkdir(mode=0o700, exist_ok=True)
         plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", str(REAPER), str(plan.socket), *(argv or plan.argv)),
-            env=plan.environment,
-            stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that the gateway is gone
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        return cls(plan.name, plan, child)
+        # A pipe of our own: asyncio's can only be closed by the last process that holds its other end.
+        reading, writing = os.pipe()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", str(REAPER), str(plan.socket), *(argv or plan.argv)),
+                env=plan.environment,
+                stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that we are gone
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        output = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe = open(reading, "rb", buffering=0)  # noqa: PTH123, SIM115, ASYNC230  (the transport closes it)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), pipe)
+        return cls(plan.name, plan, child, output, transport)
 
     @property
     def pid(self) -> int:
@@ -91,6 +111,7 @@ class Process:
         await asyncio.wait((reading,), timeout=_DRAIN_S)
         reading.cancel()
         await asyncio.wait((reading,))
+        self._pipe.close()
         code = self._child.returncode
         ending = _describe_exit(code)
         if not 0 <= code < 128:  # who was killed did not say why
@@ -126,8 +147,7 @@ class Process:
     def _print(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         self._lines.append(text)
-        with contextlib.suppress(OSError):  # a closed terminal is no reason to end an engine
-            sys.stderr.write(f"[{self._name}] {text}\n")
+        logs.engine_line(self._name, text)
 
 
 def _describe_exit(code: int) -> str:

@@ -6,23 +6,15 @@ Whatever vLLM would take for a picture must be one here too, or a limit could be
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
+from vlserve.openapi import CHAT_FIELDS
 
-# Fields of a chat request that an engine gets. OpenAI's, and vLLM's sampling parameters.
-_CHAT_FIELDS = {
-    *("messages", "model", "stream", "stream_options", "n", "seed", "stop", "temperature", "top_p", "user"),
-    *("max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs"),
-    *("top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort"),
-    # vLLM's own
-    *("top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "stop_token_ids", "ignore_eos"),
-    *("include_stop_str_in_output", "bad_words", "allowed_token_ids", "skip_special_tokens", "structured_outputs"),
-    *("spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "include_reasoning"),
-    *("echo", "add_generation_prompt", "continue_final_message", "return_token_ids"),
-}
 _STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
 _REFUSED_FIELDS: Mapping[str, str] = {
@@ -38,6 +30,14 @@ _REFUSED_FIELDS: Mapping[str, str] = {
     "function_call": "use tool_choice",
     "audio": "these models neither hear nor speak",
 }
+
+_CAPPED_NUMBERS = {
+    "n": "max_n",
+    "top_logprobs": "max_top_logprobs",
+    "prompt_logprobs": "max_top_logprobs",
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "min_tokens"), "max_tokens"),
+}
+_CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
 
 MediaKind = Literal["image", "video"]
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
@@ -71,7 +71,7 @@ class Media:
 class ChatRequest:
     """A parsed chat request. ``raw`` is the body as it came; ``tree`` is what it says."""
 
-    raw: bytes
+    raw: bytes | bytearray
     tree: Mapping[str, Any]
     model: str | None
     is_stream: bool
@@ -79,13 +79,12 @@ class ChatRequest:
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
 
-    def body(self, model: str | None = None) -> tuple[bytes | memoryview, ...]:
+    def body(self, model: str | None = None, **additions: Any) -> tuple[bytes | bytearray | memoryview, ...]:
         """What to send to an engine, in pieces: as it came where nothing has to change.
 
         A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
-        knows, where it differs.
+        knows, where it differs. ``additions``: fields of the gateway's own.
         """
-        additions: dict[str, Any] = {}
         if self.is_stream and not self.wants_usage:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
@@ -101,7 +100,7 @@ class ChatRequest:
         return (_dump({**kept, **additions}),)
 
 
-def parse_chat(raw: bytes) -> ChatRequest:
+def parse_chat(raw: bytes | bytearray) -> ChatRequest:
     """Parse the body of ``POST /v1/chat/completions``.
 
     Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or messages or parts of an
@@ -130,16 +129,39 @@ def parse_chat(raw: bytes) -> ChatRequest:
         is_stream=is_stream,
         wants_usage=bool((options or {}).get("include_usage")),
         media=tuple(_walk(messages)),
-        dropped=tuple(name for name in tree if name not in _CHAT_FIELDS),
+        dropped=tuple(name for name in tree if name not in CHAT_FIELDS),
     )
 
 
-def parse_json(raw: bytes) -> dict[str, Any]:
+def capped_fields(caps: RequestCaps) -> dict[str, int]:
+    """Field → the largest number, or the most entries, that it may have."""
+    numbers = {name: getattr(caps, setting) for name, setting in _CAPPED_NUMBERS.items()}
+    entries = dict.fromkeys(_CAPPED_LISTS, caps.max_stop)
+    return {name: most for name, most in (numbers | entries).items() if most is not None}
+
+
+def check_caps(tree: Mapping[str, Any], caps: RequestCaps) -> None:
+    """Hold the fields with which one request can cost much against the settings. Raises InvalidRequest."""
+    for name, setting in _CAPPED_NUMBERS.items():
+        value, most = tree.get(name), getattr(caps, setting)
+        if most is not None and isinstance(value, int | float) and value > most:
+            raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)
+    for name in _CAPPED_LISTS:
+        value = tree.get(name)
+        if isinstance(value, list) and len(value) > caps.max_stop:
+            raise InvalidRequest(
+                f"{name!r} may have {caps.max_stop} entries at most; the setting request.max_stop decides.", param=name
+            )
+
+
+def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
     """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
     if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
         raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
     try:
-        tree = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        tree = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
         if b"\\ud" in raw or b"\\uD" in raw:
             _refuse_lone_surrogates(tree)
     except UnicodeDecodeError as error:
@@ -177,6 +199,13 @@ def _refuse_lone_surrogates(tree: Any) -> None:
     elif isinstance(tree, list):
         for value in tree:
             _refuse_lone_surrogates(value)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        _refuse_constant(number)
+    return value
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,7 +1,7 @@
 """One request on its way to an engine and its answer on the way back: bytes through, as they came.
 
-The client leaving closes the connection to the engine, which frees it at once; the permit is released in one
-``with``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
+The client leaving closes the connection to the engine, which frees it at once; what a request holds is released in
+one ``with``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
 event and a close, never a ``[DONE]`` (vLLM itself sends one after its error event; that is dropped).
 """
 
@@ -21,12 +21,13 @@ from starlette.types import Receive, Scope, Send
 from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, VlserveError, from_engine
 
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
-_READ_AHEAD_BYTES = 256 * 1024
+_READ_AHEAD_BYTES = 64 * 1024
 _WRITE_PIECE_BYTES = 256 * 1024
 # vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
 _KEEP_ALIVE_S = 2.0
-_LAST_EVENT_S = 5.0  # for a client that does not read to take the news of a fault
+_LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
+_COMMENT = b": waiting\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
 _IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
 
@@ -55,13 +56,26 @@ class Address:
 
 
 @dataclass
+class Activity:
+    """When an engine last gave anything of an answer (monotonic time), for its supervisor, who looks for hangs."""
+
+    last_progress: float = 0.0
+
+    def progressed(self) -> None:
+        self.last_progress = time.monotonic()
+
+
+@dataclass
 class Outcome:
     """What one request cost, for the log and the metrics; filled in as it goes. Times in seconds."""
 
     started: float = field(default_factory=time.monotonic)
     status: int = 0
     error: str | None = None
-    first_byte_s: float | None = None
+    queued_s: float | None = None
+    first_token_s: float | None = None
+    """Streams only: a whole answer's first token is not seen."""
+    events: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -78,14 +92,18 @@ class Upstream:
     """What to send to which engine."""
 
     engine: str
+    activity: Activity
     session: aiohttp.ClientSession
     url: str
-    body: tuple[bytes | memoryview, ...]
+    body: tuple[bytes | bytearray | memoryview, ...]
     is_stream: bool
     wants_usage: bool
     """Whether the client asked for the usage event of a stream; the gateway always does."""
-    request_id: str
+    headers: Mapping[str, str]
     timeout_s: float
+    """From the request's arrival to the end of its answer."""
+    keep_alive_s: float
+    """After this long without an event a stream gets a comment."""
     retry_after_s: Callable[[], float]
 
 
@@ -100,32 +118,32 @@ class PassThrough(Response):
         upstream: Upstream,
         headers: Mapping[str, str],
         outcome: Outcome,
-        permit: contextlib.AbstractContextManager[None],
-        done: Callable[[], None],
+        permit: contextlib.AbstractAsyncContextManager[None],
+        held: contextlib.ExitStack,
     ) -> None:
-        """``permit`` is held while the engine works, ``done`` is called once when ``outcome`` is complete."""
+        """``permit`` is held while the engine works; ``held`` is closed when ``outcome`` is complete."""
         super().__init__()
         self.upstream = upstream
         self.extra_headers = headers
         self.outcome = outcome
         self.permit = permit
-        self.done = done
-        self.is_started = False
+        self.held = held
+        self.is_started = self.is_over = False
+        self.sent_at = outcome.started
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        try:
-            with self.permit:
+        with self.held:
+            try:
                 await self._race(receive, send)
-        except VlserveError as error:
-            self.outcome.status, self.outcome.error = error.status, error.code
-            raise
-        finally:
-            self.done()
+            except VlserveError as error:
+                self.outcome.status, self.outcome.error = error.status, error.code
+                raise
 
     async def _race(self, receive: Receive, send: Send) -> None:
         """Relay until the answer is complete or the client has left, whichever is first."""
         relay = asyncio.create_task(self._relay(send))
         leaving = asyncio.create_task(_until_disconnect(receive))
+        waiting = asyncio.create_task(self._keep_alive(send)) if self.upstream.is_stream else leaving
         try:
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
@@ -140,44 +158,55 @@ class PassThrough(Response):
                 raise ending from None
             await self._report(ending, send)
         finally:
-            relay.cancel()
-            leaving.cancel()
-            await asyncio.wait((relay, leaving))
+            for task in (relay, leaving, waiting):
+                task.cancel()
+            await asyncio.wait((relay, leaving, waiting))
 
     async def _relay(self, send: Send) -> None:
         try:
-            async with (
-                asyncio.timeout(self.upstream.timeout_s),
-                self.upstream.session.post(
+            async with asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
+                self.outcome.queued_s = self._elapsed_s()
+                async with self.upstream.session.post(
                     self.upstream.url,
                     data=_pieces(self.upstream.body),
                     headers={
                         "content-type": "application/json",
                         "content-length": str(sum(map(len, self.upstream.body))),
-                        "x-request-id": self.upstream.request_id,
+                        **self.upstream.headers,
                     },
                     timeout=aiohttp.ClientTimeout(total=None),
                     allow_redirects=False,
-                ) as answer,
-            ):
-                if answer.status != 200:
-                    raise self._translate(answer.status, await answer.read())
-                if self.upstream.is_stream:
-                    await self._relay_events(answer.content.iter_any(), send)
-                else:
-                    await self._relay_whole(await answer.read(), send)
+                ) as answer:
+                    if answer.status != 200:
+                        raise self._translate(answer.status, await answer.read())
+                    if self.upstream.is_stream:
+                        await self._relay_events(answer.content.iter_any(), send)
+                    else:
+                        await self._relay_whole(await answer.read(), send)
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
             if not self.is_started:
                 raise error from fault
             await self._report(error, send)
 
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self.outcome.started
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Comments while a stream waits, for a place or for a token; the first one is also the answer's head."""
+        while not self.is_over:
+            quiet_s = time.monotonic() - self.sent_at
+            if quiet_s >= self.upstream.keep_alive_s:
+                await self._send_events(send, [_COMMENT])
+            else:
+                await asyncio.sleep(self.upstream.keep_alive_s - quiet_s)
+
     async def _report(self, error: VlserveError, send: Send) -> None:
         """Inside a stream: one error event and its end."""
         self.outcome.error = error.code
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_EVENT_S):
-                await _send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
+                await self._send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
 
     def _explain(self, fault: Exception) -> VlserveError:
         if isinstance(fault, VlserveError):
@@ -193,19 +222,20 @@ class PassThrough(Response):
         return from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
 
     async def _relay_whole(self, body: bytes, send: Send) -> None:
-        self.outcome.first_byte_s = time.monotonic() - self.outcome.started
+        self.upstream.activity.progressed()
         try:
             answer = json.loads(body)
         except ValueError:
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
         self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
         await self._start(send, "application/json", len(body))
-        await _send_body(send, body, is_last=True)
+        await self._send_body(send, body, is_last=True)
 
     async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send) -> None:
         """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
         rest = b""
         async for piece in pieces:
+            self.upstream.activity.progressed()
             rest += piece
             if len(rest) > _LONGEST_EVENT_BYTES:
                 raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
@@ -224,9 +254,12 @@ class PassThrough(Response):
                     is_done = True
                     break
             rest = rest[start:]
+            if events and self.outcome.first_token_s is None:
+                self.outcome.first_token_s = self._elapsed_s()
+            self.outcome.events += len(events)
             await self._send_events(send, events)
             if is_done:
-                await _send_body(send, b"", is_last=True)
+                await self._send_body(send, b"", is_last=True)
                 async for _ in pieces:  # to the end, so that the connection can be used again
                     pass
                 return
@@ -248,10 +281,10 @@ class PassThrough(Response):
     async def _send_events(self, send: Send, events: list[bytes]) -> None:
         if not events:
             return
+        self.sent_at = time.monotonic()
         if not self.is_started:
-            self.outcome.first_byte_s = time.monotonic() - self.outcome.started
             await self._start(send, "text/event-stream; charset=utf-8", None)
-        await _send_body(send, b"".join(events), is_last=False)
+        await self._send_body(send, b"".join(events), is_last=False)
 
     async def _start(self, send: Send, content_type: str, length: int | None) -> None:
         self.outcome.status = 200
@@ -261,8 +294,12 @@ class PassThrough(Response):
         else:
             headers["cache-control"] = "no-cache"
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
         self.is_started = True
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+
+    async def _send_body(self, send: Send, body: bytes, *, is_last: bool) -> None:
+        self.is_over = is_last
+        await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
 async def _until_disconnect(receive: Receive) -> None:
@@ -270,16 +307,12 @@ async def _until_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _pieces(body: tuple[bytes | memoryview, ...]) -> AsyncIterator[memoryview]:
+async def _pieces(body: tuple[bytes | bytearray | memoryview, ...]) -> AsyncIterator[memoryview]:
     """The body in pieces, without copying it, so that a large picture does not hold the event loop."""
     for part in body:
         view = memoryview(part)
         for start in range(0, len(view), _WRITE_PIECE_BYTES):
             yield view[start : start + _WRITE_PIECE_BYTES]
-
-
-async def _send_body(send: Send, body: bytes, *, is_last: bool) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
 def _status_inside(error_event: bytes) -> int:

@@ -1,0 +1,155 @@
+"""Rows 5 and 8: more requests than the engines take, and clients that are slow on purpose."""
+
+import asyncio
+import json
+import pathlib
+import time
+from collections import Counter
+
+from tests.conftest import user
+from tests.reliability.service import MIB, Figure, Service, fakes, percentile, serve
+
+_WORK_S, _AT_ONCE = 0.4, 8  # what the fake engine computes: eight requests at a time, 0.4 s each
+
+
+async def overload(folder: pathlib.Path, seconds: float) -> list[Figure]:
+    """Row 5. Four times as many requests as the engine can answer arrive, whether answered or not."""
+    engines = fakes(max_in_flight=_AT_ONCE, max_queued=32)
+    async with serve(folder, engines) as service:
+        peak = await _goodput(service, 1.2, seconds)
+        memory = service.rss()
+        flood = await _goodput(service, 4.0, seconds)
+        grown = service.rss() - memory
+    return [
+        Figure(5, "goodput lost at 4× the load", 100 * (1 - flood.good_per_s / peak.good_per_s), 5, "%"),
+        Figure(5, "429 with Retry-After at 4×, p99", 1000 * percentile(flood.refused_s, 0.99), 100, "ms"),
+        Figure(5, "answers other than 200 and 429", sum(flood.others.values()), 0),
+        Figure(5, "memory grown under 4×", grown / MIB, 50, "MiB"),
+    ]
+
+
+class _Load:
+    def __init__(self) -> None:
+        self.good = 0
+        self.seconds = 0.0
+        self.refused_s: list[float] = []
+        self.others: Counter[str] = Counter()
+
+    @property
+    def good_per_s(self) -> float:
+        return self.good / self.seconds
+
+
+async def _goodput(service: Service, share: float, seconds: float) -> _Load:
+    """Requests at ``share`` of what the engine can do, at even times whatever happens to them."""
+    load = _Load()
+    per_s = share * _AT_ONCE / _WORK_S
+    tasks: list[asyncio.Task[None]] = []
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < seconds:
+        while len(tasks) < elapsed * per_s:
+            tasks.append(asyncio.create_task(_one(service, load, started + seconds)))
+        await asyncio.sleep(0.005)
+    load.seconds = seconds
+    await asyncio.gather(*tasks)
+    return load
+
+
+async def _one(service: Service, load: _Load, until: float) -> None:
+    asked = time.monotonic()
+    async with service.ask(f"work:{_WORK_S}") as answer:
+        await answer.read()
+    if answer.status == 200:
+        load.good += time.monotonic() <= until
+    elif answer.status in (429, 503) and int(answer.headers["retry-after"]) >= 1:
+        load.refused_s.append(time.monotonic() - asked)
+    else:
+        load.others[str(answer.status)] += 1
+
+
+async def slow_clients(
+    folder: pathlib.Path, count: int, head_timeout_s: float, body_timeout_s: float, others_s: float
+) -> list[Figure]:
+    """Row 8. Connections that drip their head, or their body, byte by byte, while others work."""
+    limits = {"head_timeout_s": head_timeout_s, "body_timeout_s": body_timeout_s}
+    async with serve(folder, fakes(), server=limits) as service:
+        await _others(service, 1.0)
+        before = await _others(service, others_s)
+        dripping = [asyncio.create_task(_drip(service, in_body=number % 2 == 1)) for number in range(count)]
+        await asyncio.sleep(0.5)
+        during = await _others(service, others_s)
+        ends = await asyncio.gather(*dripping)
+        heads = [seconds for is_body, seconds in ends if not is_body]
+        bodies = [seconds for is_body, seconds in ends if is_body]
+        after = await _others(service, others_s)
+    calm = min(percentile(before, 0.99), percentile(after, 0.99))
+    return [
+        Figure(8, f"dripping heads cut ({len(heads)}), slowest", max(heads), head_timeout_s + 2, "s"),
+        Figure(8, f"dripping bodies cut ({len(bodies)}), slowest", max(bodies), body_timeout_s + 2, "s"),
+        Figure(
+            8, "p99 of others meanwhile, more than without", 100 * (percentile(during, 0.99) / calm - 1), 20, "%", 20
+        ),
+    ]
+
+
+async def _others(service: Service, seconds: float) -> list[float]:
+    """Seconds of small requests, one after the other."""
+    found = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        asked = time.monotonic()
+        async with service.ask() as answer:
+            assert answer.status == 200
+            await answer.read()
+        found.append(time.monotonic() - asked)
+        await asyncio.sleep(0.005)
+    return found
+
+
+async def _drip(service: Service, *, in_body: bool) -> tuple[bool, float]:
+    """One byte each half second until the server has enough; where the drip was, and how long it lasted."""
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    started = time.monotonic()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    writer.write(head + b"content-length: 1000\r\n\r\n" if in_body else head + b"x-slow: ")
+    ended = asyncio.create_task(reader.read(1))
+    try:
+        while not ended.done():
+            writer.write(b"x")
+            await asyncio.wait((ended,), timeout=0.5)
+        return in_body, time.monotonic() - started
+    finally:
+        await asyncio.gather(ended, return_exceptions=True)
+        writer.transport.abort()
+
+
+async def stalled_readers(folder: pathlib.Path, count: int, body_timeout_s: float) -> list[Figure]:
+    """Row 8. Streams whose clients stop reading, of an engine that has 100 MB to say to each."""
+    async with serve(folder, fakes(), server={"body_timeout_s": body_timeout_s}) as service:
+        async with service.ask("drip:1", stream=True) as answer:
+            await answer.read()
+        memory = service.rss()
+        host, port = service.url.removeprefix("http://").split(":")
+        body = json.dumps({"messages": user("x"), "user": "flood", "stream": True}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        writers = []
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            writer.write(head.encode() + body)
+            await reader.readexactly(1)
+            writers.append(writer)
+        stopped = time.monotonic()
+        await asyncio.sleep(min(3.0, body_timeout_s / 2))
+        grown = (service.rss() - memory) / count
+        while await service.running("text"):
+            await asyncio.sleep(0.1)
+        cut_s = time.monotonic() - stopped
+        async with service.ask() as answer:
+            assert answer.status == 200
+        for writer in writers:
+            writer.transport.abort()
+    return [
+        Figure(8, f"memory of a stream whose client does not read ({count})", grown / MIB, 1, "MiB"),
+        Figure(8, "such streams cut, last", cut_s, body_timeout_s + 3, "s"),
+    ]

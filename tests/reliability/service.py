@@ -1,0 +1,205 @@
+"""The service as a user starts it, over fake engines that are real child processes, and what can be seen of it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import yaml
+
+from tests.conftest import REPOSITORY, image_part, user
+from tests.test_engine import is_alive, session_of, until
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: what was measured, against what it should be. ``most`` is an upper bound."""
+
+    row: int
+    what: str
+    measured: float
+    most: float
+    unit: str = ""
+    slack: float = 3.0
+    """In the short form, which runs anywhere, times may be this many times as long."""
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured <= self.most
+
+
+@dataclass
+class Service:
+    process: asyncio.subprocess.Process
+    session: aiohttp.ClientSession
+    lines: list[str] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def post(self, body: Any, **options: Any) -> Any:
+        return self.session.post(f"{self.url}/v1/chat/completions", json=body, **options)
+
+    def ask(self, wish: str = "", *, stream: bool = False, vision: bool = False, **options: Any) -> Any:
+        """A chat request to a fake engine, which does what ``wish`` says."""
+        content = [image_part()] if vision else ["hello"]
+        return self.post({"messages": user(*content), "user": wish, "stream": stream}, **options)
+
+    async def state(self, engine: str) -> dict[str, Any]:
+        async with self.session.get(f"{self.url}/ready") as answer:
+            found: dict[str, Any] = (await answer.json())["engines"][engine]
+            return found
+
+    async def until_state(self, engine: str, *states: str, timeout_s: float = 30.0) -> float:
+        """Wait for one of the states; returns the seconds it took."""
+        started = time.monotonic()
+        async with asyncio.timeout(timeout_s):
+            while (await self.state(engine))["state"] not in states:
+                await asyncio.sleep(0.02)
+        return time.monotonic() - started
+
+    async def running(self, engine: str) -> float:
+        """Requests that the engine says it works on."""
+        async with self.session.get(f"{self.url}/metrics") as answer:
+            found = re.findall(
+                rf'vllm:num_requests_running{{.*vlserve_engine="{engine}".*}} (\S+)', await answer.text()
+            )
+        return float(found[0])
+
+    def reaper(self, engine: str) -> int:
+        """It leads the engine's session."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return next(int(pid) for pid in children if f"/{engine}.sock" in _command(int(pid)))
+
+    def pid(self, engine: str, part: str = "") -> int:
+        """The engine's own process, or the one of its session whose command line has ``part``."""
+        leader = self.reaper(engine)
+        others = [pid for pid in session_of(leader) if pid != leader]
+        return next(pid for pid in sorted(others) if part in _command(pid))
+
+    def fds(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208
+
+    def rss(self) -> int:
+        """Bytes of memory that the gateway has now."""
+        return _status(self.process.pid, "VmRSS")
+
+    def reset_peak(self) -> None:
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """The most bytes of memory since ``reset_peak``."""
+        return _status(self.process.pid, "VmHWM")
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
+
+
+def _status(pid: int, name: str) -> int:
+    found = re.findall(rf"{name}:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
+    return int(found[0]) * 1024
+
+
+def fake_command(*faults: str) -> list[str]:
+    return [sys.executable, "-m", "tests.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
+
+
+def fakes(text: tuple[str, ...] = (), vision: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:
+    """Both engines' settings."""
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    return {
+        name: {"model": f"org/{name}", "command": fake_command(*faults), "env": environment, **settings}
+        for name, faults in (("text", text), ("vision", vision))
+    }
+
+
+@asynccontextmanager
+async def serve(
+    folder: pathlib.Path,
+    engines: dict[str, Any],
+    environ: dict[str, str] | None = None,
+    ready: tuple[str, ...] = ("text", "vision"),
+    timeout_s: float = 60.0,
+    **settings: Any,
+) -> AsyncIterator[Service]:
+    """`vlserve serve` on a free port; afterwards no process and no file of it is left."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"engines": engines, **settings}))
+    command = (sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, "TMPDIR": str(folder), **(environ or {})}, stderr=asyncio.subprocess.PIPE
+    )
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
+        service = Service(process, session)
+        reading = asyncio.create_task(_read(process, service.lines))
+        leaders: list[int] = []
+        try:
+            await until(lambda: "listens on" in service.log or process.returncode is not None, timeout_s)
+            assert process.returncode is None, service.log
+            service.url = re.findall(r"listens on (http://[^\s\"]+)", service.log)[0]
+            for name in ready:
+                await service.until_state(name, "ready", timeout_s=timeout_s)
+                leaders.append(service.reaper(name))
+            yield service
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 60)
+            await asyncio.wait_for(reading, 20)
+            await until(lambda: not any(session_of(leader) for leader in leaders), 10)
+            await until(lambda: not list(folder.glob("vlserve-*")), 10)
+
+
+async def _read(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+    assert process.stderr
+    while line := await process.stderr.readline():
+        lines.append(line.decode("utf-8", "replace"))
+
+
+async def drain_events(answer: aiohttp.ClientResponse) -> list[Any]:
+    """The data of a stream's events; an unfinished stream is an error (aiohttp raises)."""
+    text = (await answer.read()).decode()
+    data = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+    return [line if line == "[DONE]" else json.loads(line) for line in data]
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+async def timed(work: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    await work()
+    return time.monotonic() - started
+
+
+__all__ = [
+    "MIB",
+    "Figure",
+    "Service",
+    "drain_events",
+    "fakes",
+    "is_alive",
+    "percentile",
+    "serve",
+    "session_of",
+    "until",
+]

@@ -1,0 +1,72 @@
+"""What the service must survive, in short; `make soak` has the full form, docs/reliability.md its figures.
+
+Times may be longer here than the targets say (``Figure.slack``), since this runs on any machine, busy with anything.
+"""
+
+import pathlib
+
+import pytest
+
+from tests.reliability import deaths, ending, inputs, load
+from tests.reliability.service import Figure, fakes, serve
+
+_TIMES = {"s", "ms", "%"}
+
+
+def check(figures: list[Figure]) -> None:
+    for figure in figures:
+        print(f"row {figure.row}: {figure.what}: {figure.measured:.3g} {figure.unit} (at most {figure.most:g})")
+    for figure in figures:
+        most = figure.most * figure.slack if figure.unit in _TIMES else figure.most
+        assert figure.measured <= most, figure
+
+
+async def test_clients_that_leave(short_folder: pathlib.Path) -> None:
+    async with serve(short_folder, fakes()) as service:
+        check(await deaths.leaving_clients(service, 10))
+
+
+@pytest.mark.parametrize("part", ["", "EngineCore"])
+async def test_engines_that_are_killed(short_folder: pathlib.Path, part: str) -> None:
+    async with serve(short_folder, fakes(text=("core",))) as service:
+        check(await deaths.killed_engines(service, part, 2, cold_start_s=1))
+
+
+async def test_engines_that_hang(short_folder: pathlib.Path) -> None:
+    check(await deaths.hanging_engine(short_folder, hang_after_s=2.0))
+
+
+async def test_crash_loops(short_folder: pathlib.Path) -> None:
+    check(await deaths.crash_loop(short_folder))
+
+
+async def test_overload(short_folder: pathlib.Path) -> None:
+    check(await load.overload(short_folder, seconds=3))
+
+
+async def test_slow_clients(short_folder: pathlib.Path) -> None:
+    check(await load.slow_clients(short_folder, 60, head_timeout_s=1, body_timeout_s=3, others_s=1.5))
+
+
+async def test_clients_that_do_not_read(short_folder: pathlib.Path) -> None:
+    check(await load.stalled_readers(short_folder, 20, body_timeout_s=3))
+
+
+async def test_end(short_folder: pathlib.Path) -> None:
+    check(await ending.sigterm_under_load(short_folder, grace_s=3, streams=5))
+
+
+async def test_gateway_that_is_killed(short_folder: pathlib.Path) -> None:
+    check(await ending.killed_gateway(short_folder, 2))
+
+
+async def test_bad_bodies(short_folder: pathlib.Path) -> None:
+    check(await inputs.bad_input(short_folder))
+
+
+async def test_no_way_in_without_a_key(short_folder: pathlib.Path) -> None:
+    check(await inputs.without_key(short_folder))
+
+
+async def test_secrets_stay_in(short_folder: pathlib.Path) -> None:
+    check(await inputs.planted_secrets(short_folder))

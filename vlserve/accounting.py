@@ -1,0 +1,77 @@
+"""What one request cost: a line in the log, the metrics, the end of its trace. Never prompts, keys or pictures."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from vlserve.errors import VlserveError
+from vlserve.metrics import Metrics
+from vlserve.routing import Route
+from vlserve.tracing import Trace
+from vlserve.upstream import Outcome
+
+log = logging.getLogger("vlserve.request")
+
+
+@dataclass
+class Account:
+    """One request's, filled in as it goes. ``key`` is the name of its API key."""
+
+    metrics: Metrics
+    trace: Trace
+    request_id: str
+    key: str
+    outcome: Outcome
+    route: Route | None = None
+    is_stream: bool = False
+    image_count: int = 0
+
+    def close(self) -> None:
+        """It was at an engine, and is over."""
+        route, outcome, metrics = self.route, self.outcome, self.metrics
+        if not route:
+            return
+        duration = time.monotonic() - outcome.started
+        # Whoever leaves early does not get the engine's count; each event carried one token at least.
+        completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
+        metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
+        metrics.images.labels(route.engine).inc(self.image_count)
+        metrics.prompt_tokens.labels(route.engine, self.key).inc(outcome.prompt_tokens or 0)
+        metrics.completion_tokens.labels(route.engine, self.key).inc(completion_tokens)
+        metrics.duration.labels(route.engine).observe(duration)
+        if outcome.first_token_s is not None:
+            metrics.first_token.labels(route.engine).observe(outcome.first_token_s)
+        fields = {
+            "request_id": self.request_id,
+            "trace_id": self.trace.id,
+            "key": self.key,
+            "engine": route.engine,
+            "reason": route.reason,
+            "stream": self.is_stream,
+            "images": self.image_count,
+            "status": outcome.status,
+            "error": outcome.error,
+            "prompt_tokens": outcome.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "queued_s": outcome.queued_s,
+            "time_to_first_token_s": outcome.first_token_s,
+            "duration_s": duration,
+        }
+        log.info("request", extra={"fields": fields})
+        self.trace.end(fields)
+
+
+def refuse(metrics: Metrics, error: VlserveError, request_id: str, method: str, path: str, key: str | None) -> None:
+    """It never came to an engine."""
+    code = error.code or error.type
+    metrics.refused.labels(str(error.status), code).inc()
+    fields = {
+        "request_id": request_id,
+        "key": key,
+        "method": method,
+        "path": path,
+        "status": error.status,
+        "error": code,
+        "param": error.param,
+    }
+    log.info("refused", extra={"fields": fields})
