@@ -19,7 +19,7 @@ FLAGS = frozenset(
         "model uds served-model-name tensor-parallel-size dtype max-model-len gpu-memory-utilization seed hf-overrides"
         " kv-cache-memory-bytes max-num-seqs max-num-batched-tokens enable-chunked-prefill no-enable-chunked-prefill"
         " enforce-eager trust-remote-code override-generation-config limit-mm-per-prompt enable-auto-tool-choice"
-        " tool-call-parser"
+        " tool-call-parser otlp-traces-endpoint disable-log-stats"
     ).split()
 )
 CPUS = (0, 1, 2, 3)
@@ -208,3 +208,29 @@ def test_flags_are_read_from_vllms_help() -> None:
         *("--help", "--model", "--enforce-eager", "--no-enforce-eager", "--tensor-parallel-size", "--api-server-count")
     }
     assert not {"--not-from-usage", "--nor-from-here"} & parse_flags(text)
+
+
+def with_service(settings: dict[str, Any], **engine: Any) -> EnginePlan:
+    parsed = Config.model_validate({"engines": {"text": {"model": "org/m", **engine}}, **settings})
+    (planned,) = plan.make(parsed, CPU, {}, RUN).engines
+    return planned
+
+
+def test_traces_reach_engines() -> None:
+    settings = {"tracing": {"otlp_endpoint": "http://127.0.0.1:4318/"}}
+    planned = with_service(settings)
+    assert value(planned, "--otlp-traces-endpoint") == "http://127.0.0.1:4318/v1/traces"
+    assert planned.environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert planned.environment["OTEL_SERVICE_NAME"] == "vlserve-text"
+    with pytest.raises(ConfigError, match="--disable-log-stats"):
+        with_service(settings, extra_args=["--disable-log-stats"])
+
+
+def test_caps_hold_in_vllm_too() -> None:
+    planned = with_service(
+        {"request": {"max_n": 3, "max_tokens": 100}}, override_generation_config={"temperature": 0.5}
+    )
+    assert planned.environment["VLLM_MAX_N_SEQUENCES"] == "3"
+    assert json.loads(value(planned, "--override-generation-config")) == {"temperature": 0.5, "max_new_tokens": 100}
+    smaller = with_service({"request": {"max_tokens": 100}}, override_generation_config={"max_new_tokens": 7})
+    assert json.loads(value(smaller, "--override-generation-config")) == {"max_new_tokens": 7}

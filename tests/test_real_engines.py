@@ -26,6 +26,9 @@ from tests.test_engine import is_alive, session_of
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 READY_TIMEOUT_S = 400
+HANG_AFTER_S = 12
+KEYS = {"ana": "sk-ana", "bo": "sk-bo"}
+KEYED = {"authorization": "Bearer sk-ana"}
 LOGIN = REPOSITORY / "samples" / "screenshots" / "login.png"
 SAMPLES = REPOSITORY / "samples"
 
@@ -39,7 +42,12 @@ class Service:
     @functools.cached_property
     def openai(self) -> Any:
         """A client; Any, because its overloads take no plain dicts."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=120)
+
+    def metric(self, name: str, engine: str) -> float:
+        """An engine's own figure."""
+        text = httpx.get(f"{self.url}/metrics", headers=KEYED).text
+        return float(re.findall(rf'{name}{{.*vlserve_engine="{engine}".*}} (\S+)', text)[0])
 
     def ready(self, engine: str) -> bool:
         return httpx.get(f"{self.url}/ready", params={"engine": engine}).status_code == 200
@@ -68,12 +76,13 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     """`vlserve serve` on a free port with the demo config, both engines ready; afterwards nothing is left."""
     tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
     for name, settings in tree["engines"].items():
-        settings |= {**engine_settings, "model": str(SAMPLES / "demo-models" / name)}
+        settings |= {"hang_after_s": HANG_AFTER_S, **engine_settings, "model": str(SAMPLES / "demo-models" / name)}
     # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
     tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
+    tree["server"] = {"api_keys_env": "KEYS"}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
-    environment = {**os.environ, "TMPDIR": str(folder)}
+    environment = {**os.environ, "TMPDIR": str(folder), "KEYS": ",".join(f"{k}:{v}" for k, v in KEYS.items())}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     service = Service(process, [])
     reader = threading.Thread(target=lambda: service.lines.extend(process.stderr or ()))
@@ -275,7 +284,7 @@ def test_history_tools_and_structured_output_reach_the_engines(service: Service)
 
 
 def test_one_scrape_has_both_engines(service: Service) -> None:
-    text = httpx.get(f"{service.url}/metrics").text
+    text = httpx.get(f"{service.url}/metrics", headers=KEYED).text
     for engine in ("text", "vision"):
         assert re.search(rf'vllm:prompt_tokens_total{{.*vlserve_engine="{engine}".*}} [1-9]', text)
         assert f'vlserve_engine_ready{{vlserve_engine="{engine}"}} 1.0' in text
@@ -285,27 +294,27 @@ def test_client_that_leaves_stops_the_computation(service: Service) -> None:
     body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True}
 
     def running() -> float:
-        text = httpx.get(f"{service.url}/metrics").text
-        return float(re.findall(r'vllm:num_requests_running{.*vlserve_engine="text".*} (\S+)', text)[0])
+        return service.metric("vllm:num_requests_running", "text")
 
     def generated() -> float:
-        text = httpx.get(f"{service.url}/metrics").text
-        return float(re.findall(r'vllm:generation_tokens_total{.*vlserve_engine="text".*} (\S+)', text)[0])
+        return service.metric("vllm:generation_tokens_total", "text")
 
     before = generated()
-    with httpx.stream("POST", f"{service.url}/v1/chat/completions", json={**body, "stream": True}) as stream:
+    with httpx.stream(
+        "POST", f"{service.url}/v1/chat/completions", json={**body, "stream": True}, headers=KEYED
+    ) as stream:
         lines = stream.iter_lines()  # kept: the stream closes when its iterator is forgotten
         next(lines)
         wait_until(lambda: running() == 1, 5, service)
     wait_until(lambda: running() == 0, 5, service)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{service.url}/v1/chat/completions", json=body, timeout=0.7)
+        httpx.post(f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=0.7)
     wait_until(lambda: running() == 0, 5, service)
     assert generated() - before < 2 * 3000
 
 
 def run_sample(service: Service, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "VLSERVE_URL": f"{service.url}/v1"}
+    environment = {**os.environ, "VLSERVE_URL": f"{service.url}/v1", "VLSERVE_API_KEY": KEYS["ana"]}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -366,7 +375,7 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
     try:
         body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
         events = []
-        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, timeout=60) as stream:
+        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60) as stream:
             for line in filter(None, stream.iter_lines()):
                 events.append(line)
                 if len(events) == 5:
@@ -389,10 +398,45 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
     assert not is_alive(core)
 
 
+def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:
+    prompt = " ".join(str(number) for number in range(400))
+
+    def hits(key: str) -> float:
+        before = service.metric("vllm:prefix_cache_hits_total", "text")
+        client = service.openai.with_options(api_key=KEYS[key])
+        client.chat.completions.create(model="demo-text", messages=user(prompt), max_tokens=1)
+        return service.metric("vllm:prefix_cache_hits_total", "text") - before
+
+    assert [hits("ana") > 100, hits("ana") > 100, hits("bo") > 100, hits("bo") > 100] == [False, True, False, True]
+
+
+def test_core_that_hangs_is_found_and_replaced(service: Service) -> None:
+    """Its front end goes on answering /health and /metrics, and refusing bad requests."""
+    leader = service.reapers()["vision"]
+    core = next(pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor"))
+    os.kill(core, signal.SIGSTOP)
+    stopped = time.monotonic()
+    while service.ready("vision"):
+        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):
+            service.openai.with_options(timeout=0.5).chat.completions.create(
+                model="demo-vision", messages=user("x"), top_p=-1
+            )
+        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # one that leaves unanswered
+            service.openai.with_options(timeout=0.5).chat.completions.create(model="demo-vision", messages=user("x"))
+        assert time.monotonic() - stopped < 60
+    print(f"\nhang found after {time.monotonic() - stopped:.1f} s, hang_after_s is {HANG_AFTER_S}")
+    assert time.monotonic() - stopped < HANG_AFTER_S + 6
+    assert ask(service, "the other one works", model="demo-text", max_tokens=2)
+    wait_until(lambda: service.ready("vision"), READY_TIMEOUT_S, service)
+    assert not is_alive(core)
+    assert ask(service, image_part(), max_tokens=2)
+
+
 def test_answers_are_those_of_transformers_token_for_token(service: Service) -> None:
     command = [sys.executable, "-m", "vlserve.cli", "compare", "--reference", "transformers", "--url", service.url]
     command += ["--config", str(REPOSITORY / "configs" / "demo-cpu.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    environment = {**os.environ, "VLSERVE_API_KEY": KEYS["ana"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert "verdict: equal to the reference" in done.stdout, done.stdout + done.stderr[-3000:]
     assert done.returncode == 0
     assert "  9 of 9 equal token for token; log-probabilities" in done.stdout
@@ -416,6 +460,23 @@ def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
         assert [ask(parallel, "Hello"), ask(parallel, *picture_parts)] == expected
         for leader in parallel.reapers().values():
             assert sum(_title(pid).startswith("VLLM::Worker") for pid in session_of(leader)) == 2
+        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
+        lines = []
+        with httpx.stream(
+            "POST", f"{parallel.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60
+        ) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if len(lines) == 5:
+                    worker = next(
+                        pid for pid in session_of(parallel.reapers()["text"]) if _title(pid).startswith("VLLM::Worker")
+                    )
+                    os.kill(worker, signal.SIGKILL)
+                    killed = time.monotonic()
+        print(f"\nstream ended {time.monotonic() - killed:.1f} s after kill -9 of a worker")
+        assert time.monotonic() - killed < 6
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        wait_until(lambda: not parallel.ready("text"), 10, parallel)
         killed = time.monotonic()
         parallel.process.kill()
         parallel.process.wait()

@@ -40,7 +40,6 @@ from vlserve.openapi import add_docs
 from vlserve.requests import ChatRequest, capped_fields, check_caps, parse_chat
 from vlserve.routing import Route
 from vlserve.tracing import Tracing
-from vlserve.tracing import make as make_tracing
 from vlserve.upstream import Activity, Address, Outcome, PassThrough, Upstream
 
 _SCRAPE_TIMEOUT_S = 5.0
@@ -88,6 +87,7 @@ def create_app(
     engines: Mapping[EngineName, EngineView],
     keys: tuple[ApiKey, ...] = (),
     metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The service over ``engines``, which somebody else starts and ends."""
 
@@ -103,15 +103,15 @@ def create_app(
                 sessions=sessions,
                 admission=Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()}),
                 metrics=metrics or Metrics(),
-                tracing=tracing,
+                tracing=traces,
                 salts=_salts({key.name for key in keys}),
                 served={name: engine.settings.model_id for name, engine in engines.items()},
                 started=int(time.time()),
             )
+            stack.push_async_callback(traces.shutdown)
             yield
-        await tracing.shutdown()
 
-    tracing = make_tracing(config.tracing.otlp_endpoint)
+    traces = tracing or Tracing()
     app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.post("/v1/chat/completions", response_model=None)(chat)
     app.get("/v1/models")(list_models)

@@ -14,7 +14,7 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, config, connections, keys, logs, machine, plan
+from vlserve import __version__, config, connections, keys, logs, machine, plan, tracing
 from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
@@ -152,8 +152,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, own_task.cancel)
     metrics = Metrics()
+    traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics)
-    app = create_app(settings, fleet.engines, api_keys, metrics)
+    app = create_app(settings, fleet.engines, api_keys, metrics, traces)
     server = _Server(connections.configure(app, settings.server), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)

@@ -28,7 +28,20 @@ _ENGINE_ENVIRONMENT = {
     *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
 }
 _ENGINE_ENVIRONMENT_PREFIXES = (
-    *("HF_", "XDG_", "LC_", "CUDA_", "NCCL_", "NVIDIA_", "NVSHMEM_", "TRITON_", "TORCHINDUCTOR_", "GLOO_", "OMP_"),
+    *(
+        "HF_",
+        "XDG_",
+        "LC_",
+        "CUDA_",
+        "NCCL_",
+        "NVIDIA_",
+        "NVSHMEM_",
+        "TRITON_",
+        "TORCHINDUCTOR_",
+        "GLOO_",
+        "OMP_",
+        "OTEL_",
+    ),
 )
 
 

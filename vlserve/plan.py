@@ -106,6 +106,11 @@ def _plan_engine(
         settings = _with_budget(settings, budget)
     settings = _with_most_tokens(settings, config.request.max_tokens)
     flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
+    if config.tracing.otlp_endpoint:
+        flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
+        environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
+        if "--disable-log-stats" in _given(settings):
+            raise ConfigError(f"engines.{name}.extra_args: traces need vLLM's statistics; drop --disable-log-stats.")
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
     for flag, values in flags.items():

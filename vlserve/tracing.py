@@ -126,7 +126,8 @@ class _SpanTracing(Tracing):
         ending.start()
         await asyncio.to_thread(ending.join, _LAST_FLUSH_S)
         if ending.is_alive():
-            self._exporter.shutdown()  # type: ignore[no-untyped-call]  (ends its retries)
+            # Ends its retries.
+            self._exporter.shutdown()
 
 
 def _make_provider(exporter: "SpanExporter") -> "TracerProvider":
