@@ -23,6 +23,11 @@ test: $(INSTALLED) ## Run every test, also those with real engines (ARGS=…: mo
 	@$(BIN)/python samples/demo-models/make.py
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: soak
+soak: $(INSTALLED) ## Run every fault in its full form, hours; figures go to docs/reliability.md (ARGS=--rows=…)
+	@$(BIN)/python -m pip install --quiet --no-input -e '.[fuzz]'
+	@$(BIN)/python -m tests.reliability --write $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, format and types
 	@$(BIN)/ruff check

@@ -52,10 +52,10 @@ async def check(media: Sequence[Media], settings: ImageSettings) -> list[Picture
     """Check each picture's header; call ``check_count`` first. Raises InvalidRequest naming the message and part."""
     if not media:
         return []
-    return await asyncio.to_thread(lambda: [_check_one(item, settings) for item in media])
+    return await asyncio.to_thread(lambda: [check_one(item, settings) for item in media])
 
 
-def _check_one(media: Media, settings: ImageSettings) -> Picture:
+def check_one(media: Media, settings: ImageSettings) -> Picture:
     def refuse(problem: str, code: str = "invalid_image") -> InvalidRequest:
         return InvalidRequest(f"{media.param}: {problem}", param=media.param, code=code)
 

@@ -48,12 +48,13 @@ async def _open(service: Service, wish: str) -> None:
 
 
 async def killed_engines(
-    service: Service, part: str, count: int, cold_start_s: float, streams: int = 8
+    service: Service, part: str, count: int, cold_start_s: float, streams: int = 8, pause_s: float = 0.0
 ) -> list[Figure]:
     """Row 2. SIGKILL to a process of the text engine mid-stream, while the vision engine is used."""
     slowest_end = slowest_back = 0.0
     fake_dones = other_errors = 0
     for _ in range(count):
+        await asyncio.sleep(pause_s)
         answers = [await service.ask("drip", stream=True) for _ in range(streams)]
         for answer in answers:
             await answer.content.readany()
