@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -24,6 +24,9 @@ from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
 from vlserve.keys import ApiKey
 from vlserve.upstream import Activity, Address
+
+if TYPE_CHECKING:
+    from tests import vllm_service
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -111,6 +114,15 @@ class Server(uvicorn.Server):
         finally:
             self.should_exit = True
             await task
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["vllm_service.Service"]:
+    """The service over real vLLM, started once."""
+    from tests import vllm_service
+
+    with vllm_service.serve(tmp_path_factory.getbasetemp()) as running:
+        yield running
 
 
 OpenGateway = Callable[..., Any]

@@ -17,7 +17,7 @@ import tempfile
 import atheris
 
 with atheris.instrument_imports():
-    from vlserve import images, requests, routing
+    from vlserve import images, requests, routing, structured
     from vlserve.config import Image, LimitMmPerPrompt, Request
     from vlserve.errors import VlserveError
 
@@ -38,6 +38,7 @@ def one_input(raw: bytes) -> None:
         parsed = requests.parse_chat(body)
         b"".join(parsed.body("m", cache_salt="s"))
         requests.check_caps(parsed.tree, _CAPS)
+        structured.check(parsed.tree, allow_grammar=True)
         routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
         images.check_count(parsed.media, _LIMIT, "vision")
         for media in parsed.media:

@@ -88,7 +88,9 @@ async def test_one_log_line_tells_what_a_request_cost(
     gateway: Gateway, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
-    async with gateway.post({"messages": user("my secret", image_part()), "stream": stream}) as answer:
+    async with gateway.post(
+        {"messages": user({"type": "text", "text": "my secret"}, image_part()), "stream": stream}
+    ) as answer:
         await answer.read()
     await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
     (record,) = [record for record in caplog.records if record.name == "vlserve.request"]
@@ -376,3 +378,131 @@ async def test_url_engine_gets_the_name_it_knows(open_gateway: OpenGateway) -> N
         async with gateway.post({"model": "ours", "messages": user("x")}) as answer:
             assert answer.status == 200
         assert gateway.seen("text")[0]["body"]["model"] == "theirs"
+
+
+async def test_engine_that_fails_on_a_schema_is_told_as_the_schemas_fault(gateway: Gateway) -> None:
+    for stream in (False, True):
+        body = {"messages": user("x"), "user": "fail", "stream": stream}
+        async with gateway.post({**body, "structured_outputs": {"regex": r"[^\s\S]"}}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_structured_output")
+        async with gateway.post(body) as answer:
+            assert answer.status == 500
+
+
+async def test_a_stream_that_waits_says_so_and_its_error_comes_inside(open_gateway: OpenGateway) -> None:
+    engines = {"text": {"model": "t", "max_in_flight": 1, "max_queued": 4}}
+    server = {"sse_keep_alive_s": 0.1, "queue_timeout_s": 0.6}
+    async with open_gateway(engines=engines, server=server) as gateway:
+        drip = await gateway.post({"messages": user("x"), "user": "drip", "stream": True})
+        async with gateway.post({"messages": user("x"), "stream": True}) as answer:
+            assert answer.status == 200
+            text = await answer.text()
+        assert text.count(": waiting\n\n") >= 3
+        assert events(text.replace(": waiting\n\n", ""))[-1]["error"]["code"] == "rate_limit_exceeded"
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        drip.close()
+        async with gateway.post({"messages": user("x"), "user": "slow", "stream": True}) as answer:
+            text = await answer.text()
+        assert text_of(events(text.replace(": waiting\n\n", ""))) == "one two three"
+        assert text.count(": waiting\n\n") >= 5
+
+
+async def test_requests_wait_for_a_place(open_gateway: OpenGateway) -> None:
+    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+
+        async def ask() -> int:
+            async with gateway.post({"messages": user("x"), "user": "work:0.1"}) as answer:
+                return int(answer.status)
+
+        assert await asyncio.gather(*(ask() for _ in range(5))) == [200] * 5
+
+
+async def test_keys_are_kept_apart_in_the_engines_cache_and_in_the_metrics(open_gateway: OpenGateway) -> None:
+    keys = [ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo")]
+    async with open_gateway(keys=tuple(keys)) as gateway:
+        for name in ("ana", "bo", "ana"):
+            async with gateway.post({"messages": user("x")}, headers={"authorization": f"Bearer {name}"}) as answer:
+                assert answer.status == 200
+        salts = [seen["body"]["cache_salt"] for seen in gateway.seen("text")]
+        assert salts[0] == salts[2] != salts[1]
+        async with gateway.get("/metrics", headers={"authorization": "Bearer bo"}) as answer:
+            text = await answer.text()
+        assert 'vlserve_completion_tokens_total{key="ana",vlserve_engine="text"} 6.0' in text
+        assert 'vlserve_prompt_tokens_total{key="bo",vlserve_engine="text"} 7.0' in text
+
+
+async def test_client_that_leaves_while_it_waits_leaves_the_queue(open_gateway: OpenGateway) -> None:
+    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+        drip = await gateway.post({"messages": user("x"), "user": "drip:2", "stream": True})
+        with pytest.raises(TimeoutError):
+            async with gateway.post({"messages": user("x")}, timeout=aiohttp.ClientTimeout(total=0.3)):
+                pass
+        for _ in range(50):
+            async with gateway.get("/metrics") as answer:
+                is_left = 'vlserve_requests_queued{vlserve_engine="text"} 0.0' in await answer.text()
+            if is_left:
+                break
+            await asyncio.sleep(0.02)
+        drip.close()
+        assert is_left
+        assert len(gateway.seen("text")) == 1
+
+
+async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> None:
+    async def endless() -> Any:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    async with (
+        open_gateway(server={"body_timeout_s": 0.5}) as gateway,
+        gateway.session.post(f"{gateway.url}/v1/chat/completions", data=endless()) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
+
+
+async def test_caps_are_told_with_their_setting(open_gateway: OpenGateway) -> None:
+    async with open_gateway(request={"max_n": 2, "max_tokens": 10, "max_stop": 1, "max_top_logprobs": 3}) as gateway:
+        for field, value, setting in (
+            *(("n", 3, "max_n"), ("max_tokens", 11, "max_tokens"), ("max_completion_tokens", 1e9, "max_tokens")),
+            *(("stop", ["a", "b"], "max_stop"), ("top_logprobs", 4, "max_top_logprobs")),
+        ):
+            async with gateway.post({"messages": user("x"), field: value}) as answer:
+                error = (await answer.json())["error"]
+            assert (answer.status, error["param"]) == (400, field)
+            assert f"request.{setting}" in error["message"]
+        async with gateway.post({"messages": user("x"), "n": 2, "max_tokens": 10, "stop": ["a"]}) as answer:
+            assert answer.status == 200
+
+
+async def test_answers_carry_headers_for_browsers_and_cors_only_where_it_is_set(open_gateway: OpenGateway) -> None:
+    origin = {"origin": "https://app.example"}
+    for settings, allowed in (({}, None), ({"cors_origins": ["https://app.example"]}, "https://app.example")):
+        async with open_gateway(server=settings) as gateway:
+            for path in ("/health", "/nothing", "/v1/models"):
+                async with gateway.get(path, headers=origin) as answer:
+                    assert answer.headers["x-content-type-options"] == "nosniff"
+                    assert answer.headers["x-frame-options"] == "DENY"
+                    assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_trace_of_the_client_reaches_the_engine(gateway: Gateway) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with gateway.post({"messages": user("x")}, headers={"traceparent": parent}) as answer:
+        assert answer.status == 200
+    assert gateway.seen("text")[0]["headers"]["traceparent"] == parent
+
+
+async def test_head_that_does_not_end_is_refused(gateway: Gateway) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 100_000)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+    assert b"head_too_large" in await reader.read()
+    writer.close()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"HELO\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    assert b'"code": "invalid_http"' in await reader.read()
+    writer.close()

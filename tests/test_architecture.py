@@ -21,7 +21,7 @@ ROWS = [
         "requests",
         "routing",
         "images",
-        "upstream",
+        *("structured", "upstream"),
     },
     {"app", "compare"},
     {"cli"},

@@ -1,4 +1,4 @@
-"""What `vlserve compare` takes for equal and what not; over real engines it runs in test_real_engines.py."""
+"""What `vlserve compare` takes for equal and what not; over real engines it runs in test_vllm_answers.py."""
 
 import pytest
 

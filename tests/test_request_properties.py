@@ -30,9 +30,9 @@ SPELLINGS = st.sampled_from(
     ]
 )
 TEXT_PARTS = st.builds(lambda text: {"type": "text", "text": text}, TEXT)
-ROLES = st.sampled_from(["user", "system", "assistant", "tool", "developer"])
+ROLES = st.sampled_from(["user", "system", "assistant", "tool"])
 MESSAGES = st.lists(
-    st.fixed_dictionaries({"role": ROLES, "content": TEXT | st.lists(TEXT_PARTS | SPELLINGS | TEXT, max_size=4)}),
+    st.fixed_dictionaries({"role": ROLES, "content": TEXT | st.lists(TEXT_PARTS | SPELLINGS, max_size=4)}),
     min_size=1,
     max_size=4,
 )

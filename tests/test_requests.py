@@ -41,7 +41,7 @@ def test_walker_finds_every_spelling_of_a_picture_in_every_role(part: dict[str, 
 
 def test_walker_finds_pictures_in_order_and_videos() -> None:
     messages = [
-        *user(image_part(), "text as a bare string"),
+        *user(image_part(), {"type": "text", "text": "and text"}),
         *user({"type": "video_url", "video_url": {"url": "data:x"}}),
     ]
     assert [(media.kind, media.message) for media in parse(messages=messages).media] == [("image", 0), ("video", 1)]

@@ -20,7 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlserve import __version__, images, routing
+from vlserve import __version__, images, routing, structured
 from vlserve.accounting import Account, refuse
 from vlserve.admission import Admission
 from vlserve.config import AUTO, Config, EngineName, EngineSettings
@@ -155,6 +155,7 @@ async def chat(request: Request) -> PassThrough:
         held.enter_context(runtime.admission.request(key))
         parsed = parse_chat(await _read_body(request, runtime, held))
         check_caps(parsed.tree, runtime.config.request)
+        structured.check(parsed.tree, allow_grammar=runtime.config.request.allow_grammar)
         route = routing.choose(
             parsed.model,
             parsed.media,
@@ -186,6 +187,7 @@ async def chat(request: Request) -> PassThrough:
             body=parsed.body(engine.settings.forwarded_model, **_additions(runtime, engine.settings, parsed, key)),
             is_stream=parsed.is_stream,
             wants_usage=parsed.wants_usage,
+            is_constrained=structured.is_constrained(parsed.tree),
             headers={"x-request-id": uuid.uuid4().hex, **trace.headers},  # vLLM's own id is made of it: unique
             timeout_s=runtime.config.server.request_timeout_s,
             keep_alive_s=runtime.config.server.sse_keep_alive_s,

@@ -102,21 +102,24 @@ class Tracing(Settings):
 
 
 class Request(Settings):
-    max_n: Annotated[int, Field(ge=1)] = 16
+    max_n: Annotated[int, Field(ge=1)] = 8
     """Largest `n`, choices per request."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Most tokens one answer may have; asked of the engine where a request names none. Default: `max_model_len`."""
     max_top_logprobs: Annotated[int, Field(ge=0)] = 20
     """Largest `top_logprobs` and `prompt_logprobs`."""
     max_stop: Annotated[int, Field(ge=0)] = 32
-    """Most entries in `stop`, `stop_token_ids` and `bad_words`, and most characters in one of them: 256."""
+    """Most entries in `stop`, `stop_token_ids` and `bad_words`."""
+    allow_grammar: bool = False
+    """Take `structured_outputs.grammar`. A grammar of 70 characters can keep an engine busy for as long as its client
+    waits, and nothing can tell it from a good one: only for clients that you trust."""
 
 
 class Image(Settings):
     max_image_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**2)
     """Largest picture, in bytes after base64 decoding."""
     max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
-    """Largest picture, width × height, read from its header before anything decodes it."""
+    """Width × height of all pictures of a request together, read from their headers before anything decodes them."""
 
 
 class LimitMmPerPrompt(Settings):

@@ -132,6 +132,9 @@ _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000
 _DIED = re.compile(r"EngineCore|EngineDead")
 # "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
 _INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
+# Names of vLLM's classes on the way to a field, and whole reports of a library that checks forms.
+_CLASS_NAMES = re.compile(r"\.(?:ChatCompletion|Custom)\w+")
+_PYDANTIC = re.compile(r"input_value=|input_type=|ValidatorIterator|For further information|_backend")
 _PARAMETER = re.compile(r" ?\(parameter=[^)]*\)$")
 _PARAMS = {"input_tokens": "messages", "input_text": "messages"}
 
@@ -156,7 +159,10 @@ def from_engine(status: int, body: bytes, engine: str, retry_after_s: float = 5.
     if 400 <= status < 500 and message:
         code = next((code for pattern, code in _CODES if pattern.search(message)), None)
         if invalid := _INVALID_FIELD.search(message):
-            message, param = f"{invalid['field']}: {invalid['problem']}.", invalid["field"]
+            field = _CLASS_NAMES.sub("", invalid["field"])
+            message, param = f"{field}: {invalid['problem']}.", field
+        if _PYDANTIC.search(message):
+            message = "The request does not have the form that this endpoint takes."
         return InvalidRequest(_without_inner_words(message), param=_PARAMS.get(param or "", param), code=code)
     if 400 <= status < 500:
         return InvalidRequest(f"The {engine} engine refused the request (status {status}).")

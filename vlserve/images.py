@@ -52,10 +52,20 @@ async def check(media: Sequence[Media], settings: ImageSettings) -> list[Picture
     """Check each picture's header; call ``check_count`` first. Raises InvalidRequest naming the message and part."""
     if not media:
         return []
-    return await asyncio.to_thread(lambda: [check_one(item, settings) for item in media])
+    pictures = await asyncio.to_thread(lambda: [check_one(item, settings) for item in media])
+    if sum(picture.width * picture.height for picture in pictures) > settings.max_image_pixels:
+        problem = f"{media[-1].param}: the pictures of this request are too large together."
+        raise InvalidRequest(
+            f"{problem} {_too_large('pixels', settings.max_image_pixels)}",
+            param=media[-1].param,
+            code="image_too_large",
+        )
+    return pictures
 
 
 def check_one(media: Media, settings: ImageSettings) -> Picture:
+    """Check one picture by itself. Raises InvalidRequest."""
+
     def refuse(problem: str, code: str = "invalid_image") -> InvalidRequest:
         return InvalidRequest(f"{media.param}: {problem}", param=media.param, code=code)
 

@@ -127,7 +127,6 @@ CHAT_FIELDS: Mapping[str, Schema] = {
         },
     ),
     "spaces_between_special_tokens": _SWITCH,
-    "truncate_prompt_tokens": _maybe("integer", minimum=-1, maximum=_INT64 - 1),
     "prompt_logprobs": _maybe("integer", minimum=-1, description="Without `stream` only."),
     "include_reasoning": _SWITCH,
     "echo": _SWITCH,
@@ -149,7 +148,7 @@ def _part(types: list[str], field: str, value: Schema) -> Schema:
 
 _URL: Schema = {"type": "string", "pattern": "^data:image/", "description": "data:image/png;base64,…"}
 _PICTURE: Schema = {"anyOf": [_object("url", url=_URL, detail={}) | {"additionalProperties": False}, _URL]}
-_CONTENT: list[Schema] = [_TEXT, {"type": "array", "items": {"anyOf": [_TEXT, _ref("Part")]}}]
+_CONTENT: list[Schema] = [_TEXT, {"type": "array", "items": _ref("Part")}]
 _MESSAGE: Schema = {
     "name": _TEXT,
     "tool_call_id": _maybe("string"),

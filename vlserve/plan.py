@@ -181,6 +181,10 @@ def _flags(
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
     if "--disable-uvicorn-access-log" in known:  # the gateway's line per request says more
         flags["--disable-uvicorn-access-log"] = []
+    # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (seen in 0.32).
+    structured = "--structured-outputs-config"
+    if structured in known and structured not in (flag.split(".")[0] for flag in _given(settings)):
+        flags[structured] = [json.dumps({"backend": "xgrammar"})]
     if name == "vision":
         flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]
     return flags

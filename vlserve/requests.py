@@ -24,6 +24,7 @@ _REFUSED_FIELDS: Mapping[str, str] = {
     **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is for the server's own use"),
     **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is for the server's own use"),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),
+    "truncate_prompt_tokens": "it would cut the prompt without a word; send less instead",
     "logits_processors": "code is not taken from clients",
     "use_beam_search": "vLLM's chat endpoint no longer has it",
     "functions": "use tools",
@@ -39,7 +40,10 @@ _CAPPED_NUMBERS = {
 }
 _CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
 
+_INT64 = 2**63
+
 MediaKind = Literal["image", "video"]
+_ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _MEDIA_TYPES: Mapping[str, tuple[MediaKind, str]] = {
     "image_url": ("image", "image_url"),
@@ -160,7 +164,11 @@ def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
         raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
     try:
         tree = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_small,
         )
         if b"\\ud" in raw or b"\\uD" in raw:
             _refuse_lone_surrogates(tree)
@@ -208,6 +216,13 @@ def _finite(number: str) -> float:
     return value
 
 
+def _small(number: str) -> int:
+    value = int(number)
+    if not -_INT64 <= value < _INT64:
+        raise ValueError("a number has more than 64 bits")
+    return value
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
@@ -222,6 +237,8 @@ def _walk(messages: list[Any]) -> Iterator[Media]:
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
+        if not isinstance(message.get("role"), str):
+            raise InvalidRequest(f"{where}.role must be a string: user, system, assistant …", param=f"{where}.role")
         content = message.get("content")
         if content is None and message.get("role") != "assistant":
             raise InvalidRequest(f"{where}.content may be null in assistant messages only.", param=f"{where}.content")
@@ -232,9 +249,16 @@ def _walk(messages: list[Any]) -> Iterator[Media]:
                 f"{where}.content must be a string, a list of parts, or null.", param=f"{where}.content"
             )
         for index, part in enumerate(content):
-            media = None if isinstance(part, str) else _read_part(part, number, index)
-            if media:
-                yield media
+            media = _read_part(part, number, index)
+            if not media:
+                continue
+            if message["role"] not in _ROLES_WITH_PICTURES:
+                raise InvalidRequest(
+                    f"{media.param}: pictures may be in messages of {', '.join(_ROLES_WITH_PICTURES)}.",
+                    param=media.param,
+                    code="unsupported_content_part",
+                )
+            yield media
 
 
 def _read_part(part: Any, message: int, index: int) -> Media | None:

@@ -18,7 +18,7 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, VlserveError, from_engine
+from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
 
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
 _READ_AHEAD_BYTES = 64 * 1024
@@ -99,6 +99,8 @@ class Upstream:
     is_stream: bool
     wants_usage: bool
     """Whether the client asked for the usage event of a stream; the gateway always does."""
+    is_constrained: bool
+    """Whether it has the engine compile something of the client's: what fails then is most likely that."""
     headers: Mapping[str, str]
     timeout_s: float
     """From the request's arrival to the end of its answer."""
@@ -219,7 +221,14 @@ class PassThrough(Response):
         )
 
     def _translate(self, status: int, body: bytes) -> VlserveError:
-        return from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
+        error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
+        if isinstance(error, EngineFailed) and self.upstream.is_constrained:
+            return InvalidRequest(
+                f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
+                "tools: a schema or pattern that is not valid, or that nothing can match.",
+                code="invalid_structured_output",
+            )
+        return error
 
     async def _relay_whole(self, body: bytes, send: Send) -> None:
         self.upstream.activity.progressed()

@@ -1,127 +1,28 @@
-"""The service as a user starts it, over real vLLM on the CPU with both demo models."""
+"""What a user gets from the service over real vLLM."""
 
-import contextlib
-import functools
-import json
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import openai
 import pytest
-import yaml
 
 from tests.conftest import REPOSITORY, data_url, image_part, picture, user
-from tests.test_engine import is_alive, session_of
+from tests.vllm_service import (
+    KEYED,
+    KEYS,
+    LOGIN,
+    SAMPLES,
+    Service,
+    ask,
+    login_url,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-READY_TIMEOUT_S = 400
-HANG_AFTER_S = 12
-KEYS = {"ana": "sk-ana", "bo": "sk-bo"}
-KEYED = {"authorization": "Bearer sk-ana"}
-LOGIN = REPOSITORY / "samples" / "screenshots" / "login.png"
-SAMPLES = REPOSITORY / "samples"
-
-
-@dataclass
-class Service:
-    process: subprocess.Popen[str]
-    lines: list[str]
-    url: str = ""
-
-    @functools.cached_property
-    def openai(self) -> Any:
-        """A client; Any, because its overloads take no plain dicts."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=120)
-
-    def metric(self, name: str, engine: str) -> float:
-        """An engine's own figure."""
-        text = httpx.get(f"{self.url}/metrics", headers=KEYED).text
-        return float(re.findall(rf'{name}{{.*vlserve_engine="{engine}".*}} (\S+)', text)[0])
-
-    def ready(self, engine: str) -> bool:
-        return httpx.get(f"{self.url}/ready", params={"engine": engine}).status_code == 200
-
-    def reapers(self) -> dict[str, int]:
-        """Engine → pid of its reaper, which leads the engine's session."""
-        pids = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        lines = {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
-        return {name: pid for pid, line in lines.items() for name in ("text", "vision") if f"/{name}.sock" in line}
-
-    def log(self) -> str:
-        return "".join(self.lines)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float, service: Service | None = None) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        tail = service.log()[-4000:] if service else ""
-        assert not service or service.process.poll() is None, f"the service ended:\n{tail}"
-        assert time.monotonic() < end, f"not within {timeout_s} s:\n{tail}"
-        time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
-    """`vlserve serve` on a free port with the demo config, both engines ready; afterwards nothing is left."""
-    tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
-    for name, settings in tree["engines"].items():
-        settings |= {"hang_after_s": HANG_AFTER_S, **engine_settings, "model": str(SAMPLES / "demo-models" / name)}
-    # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
-    tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
-    tree["server"] = {"api_keys_env": "KEYS"}
-    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
-    command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
-    environment = {**os.environ, "TMPDIR": str(folder), "KEYS": ",".join(f"{k}:{v}" for k, v in KEYS.items())}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
-    service = Service(process, [])
-    reader = threading.Thread(target=lambda: service.lines.extend(process.stderr or ()))
-    reader.start()
-    sessions: list[int] = []
-    try:
-        wait_until(lambda: "listens on" in service.log(), 120, service)
-        service.url = re.findall(r"listens on (http://\S+)", service.log())[0]
-        wait_until(lambda: service.ready("all"), READY_TIMEOUT_S, service)
-        sessions = list(service.reapers().values())
-        yield service
-    finally:
-        service.openai.close()
-        if process.poll() is None:
-            sessions = list(service.reapers().values())
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGKILL)
-        reader.join(30)
-        if process.stderr:
-            process.stderr.close()
-        wait_until(lambda: not any(session_of(leader) for leader in sessions), 10)
-        assert not list(folder.glob("vlserve-*"))
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.getbasetemp()
-    with serve(folder) as running:
-        yield running
-
-
-def login_url() -> str:
-    return data_url(LOGIN.read_bytes())
-
-
-def ask(service: Service, *content: object, **options: object) -> str:
-    options = {"model": "auto", "temperature": 0, "max_tokens": 24, **options}
-    answer = service.openai.chat.completions.create(messages=user(*content), **options)
-    return str(answer.choices[0].message.content)
 
 
 def test_text_and_picture_go_to_their_models(service: Service) -> None:
@@ -357,47 +258,6 @@ def test_sample_ui_to_test(service: Service, tmp_path: pathlib.Path, target: str
     assert body, "the model's answer is missing"
 
 
-def test_engine_core_killed_mid_stream(service: Service) -> None:
-    """The stream ends in an error, the other engine does not notice, and the engine comes back."""
-    core = next(pid for pid in session_of(service.reapers()["text"]) if _title(pid).startswith("VLLM::EngineCor"))
-    vision_errors: list[Exception] = []
-    is_over = threading.Event()
-
-    def use_vision() -> None:
-        while not is_over.wait(0.3):
-            try:
-                ask(service, image_part(), max_tokens=2)
-            except openai.OpenAIError as error:
-                vision_errors.append(error)
-
-    other = threading.Thread(target=use_vision)
-    other.start()
-    try:
-        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
-        events = []
-        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60) as stream:
-            for line in filter(None, stream.iter_lines()):
-                events.append(line)
-                if len(events) == 5:
-                    os.kill(core, signal.SIGKILL)
-                    killed = time.monotonic()
-        assert time.monotonic() - killed < 5
-        assert "data: [DONE]" not in events
-        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
-        wait_until(lambda: not service.ready("text"), 15, service)
-        with pytest.raises(openai.InternalServerError) as away:
-            ask(service, "x")
-        assert (away.value.status_code, int(away.value.response.headers["retry-after"]) > 0) == (503, True)
-        assert httpx.get(f"{service.url}/ready").status_code == 200
-        wait_until(lambda: service.ready("text"), READY_TIMEOUT_S, service)
-    finally:
-        is_over.set()
-        other.join()
-    assert vision_errors == []
-    assert ask(service, "back?")
-    assert not is_alive(core)
-
-
 def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:
     prompt = " ".join(str(number) for number in range(400))
 
@@ -408,28 +268,6 @@ def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:
         return service.metric("vllm:prefix_cache_hits_total", "text") - before
 
     assert [hits("ana") > 100, hits("ana") > 100, hits("bo") > 100, hits("bo") > 100] == [False, True, False, True]
-
-
-def test_core_that_hangs_is_found_and_replaced(service: Service) -> None:
-    """Its front end goes on answering /health and /metrics, and refusing bad requests."""
-    leader = service.reapers()["vision"]
-    core = next(pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor"))
-    os.kill(core, signal.SIGSTOP)
-    stopped = time.monotonic()
-    while service.ready("vision"):
-        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):
-            service.openai.with_options(timeout=0.5).chat.completions.create(
-                model="demo-vision", messages=user("x"), top_p=-1
-            )
-        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # one that leaves unanswered
-            service.openai.with_options(timeout=0.5).chat.completions.create(model="demo-vision", messages=user("x"))
-        assert time.monotonic() - stopped < 60
-    print(f"\nhang found after {time.monotonic() - stopped:.1f} s, hang_after_s is {HANG_AFTER_S}")
-    assert time.monotonic() - stopped < HANG_AFTER_S + 6
-    assert ask(service, "the other one works", model="demo-text", max_tokens=2)
-    wait_until(lambda: service.ready("vision"), READY_TIMEOUT_S, service)
-    assert not is_alive(core)
-    assert ask(service, image_part(), max_tokens=2)
 
 
 def test_answers_are_those_of_transformers_token_for_token(service: Service) -> None:
@@ -443,42 +281,3 @@ def test_answers_are_those_of_transformers_token_for_token(service: Service) -> 
     assert "  27 of 27 equal token for token; log-probabilities" in done.stdout
     assert done.stdout.count("(allowed: 0.001)") == 2
     assert "  6 different answers to 6 different pictures of one size" in done.stdout
-
-
-def _title(pid: int) -> str:
-    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
-    service: Service, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Runs last: two ranks per model answer as one does, and nothing outlives a killed gateway."""
-    picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
-    expected = [ask(service, "Hello"), ask(service, *picture_parts)]
-    folder = tmp_path_factory.mktemp("t")
-    with serve(folder, tensor_parallel_size=2) as parallel:
-        assert [ask(parallel, "Hello"), ask(parallel, *picture_parts)] == expected
-        for leader in parallel.reapers().values():
-            assert sum(_title(pid).startswith("VLLM::Worker") for pid in session_of(leader)) == 2
-        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
-        lines = []
-        with httpx.stream(
-            "POST", f"{parallel.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60
-        ) as answer:
-            for line in filter(None, answer.iter_lines()):
-                lines.append(line)
-                if len(lines) == 5:
-                    worker = next(
-                        pid for pid in session_of(parallel.reapers()["text"]) if _title(pid).startswith("VLLM::Worker")
-                    )
-                    os.kill(worker, signal.SIGKILL)
-                    killed = time.monotonic()
-        print(f"\nstream ended {time.monotonic() - killed:.1f} s after kill -9 of a worker")
-        assert time.monotonic() - killed < 6
-        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
-        wait_until(lambda: not parallel.ready("text"), 10, parallel)
-        killed = time.monotonic()
-        parallel.process.kill()
-        parallel.process.wait()
-        wait_until(lambda: not list(folder.glob("vlserve-*")), 10)
-        print(f"\nnothing left {time.monotonic() - killed:.1f} s after kill -9 of the gateway")
