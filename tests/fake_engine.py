@@ -11,6 +11,7 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   unhealthy       /health becomes 503 after the first streamed request, as vLLM's does once its core died
   core            has a child process that computes, as vLLM's EngineCore does: when that is killed, open streams get
                   vLLM's error event (and its [DONE]), and /health becomes 503
+  worker          has a worker, whose death it does not notice
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
 time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s.
 """
@@ -214,14 +215,22 @@ def main() -> None:
     asyncio.run(serve(arguments.uds, faults))
 
 
+async def _start_inner(title: str) -> asyncio.subprocess.Process:
+    """A process with a title as vLLM's have."""
+    waits = ("-c", "import time; time.sleep(1e6)")
+    return await asyncio.create_subprocess_exec(f"VLLM::{title}", *waits, executable=sys.executable)
+
+
 async def serve(uds: str, faults: set[str]) -> None:
     app = make_app(faults)
     runner = web.AppRunner(app, handler_cancellation=True)
     if "core" in faults:
-        core = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(1e6)", "EngineCore")
+        core = await _start_inner("EngineCore")
         ended = asyncio.create_task(core.wait())
         ended.add_done_callback(lambda _: faults.add("is-unhealthy"))
         ended.add_done_callback(lambda _: app[CORE_ENDED].set())
+    if "worker" in faults:
+        await _start_inner("Worker_TP0")
     await runner.setup()
     await web.UnixSite(runner, uds).start()
     stop = asyncio.Event()

@@ -26,9 +26,9 @@ async def test_clients_that_leave(short_folder: pathlib.Path) -> None:
         check(await deaths.leaving_clients(service, 10))
 
 
-@pytest.mark.parametrize("part", ["", "EngineCore"])
+@pytest.mark.parametrize("part", ["", "EngineCore", "Worker"])
 async def test_engines_that_are_killed(short_folder: pathlib.Path, part: str) -> None:
-    async with serve(short_folder, fakes(text=("core",))) as service:
+    async with serve(short_folder, fakes(text=("core", "worker"))) as service:
         check(await deaths.killed_engines(service, part, 2, cold_start_s=1))
 
 

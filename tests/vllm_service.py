@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, data_url, user
 from tests.test_engine import session_of
 
 READY_TIMEOUT_S = 400
-HANG_AFTER_S = 12
+HANG_AFTER_S = 40
 KEYS = {"ana": "sk-ana", "bo": "sk-bo"}
 KEYED = {"authorization": "Bearer sk-ana"}
 SAMPLES = REPOSITORY / "samples"

@@ -281,7 +281,8 @@ class Engine:
                 self._expected_start_s, self._was_ready, self.diagnosis = since - started, True, None
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
-                is_sick, illness = await _first(self._probe.until_it_fails(session), ended, None)
+                inner = process.inner() if process else {}
+                is_sick, illness = await _first(self._probe.until_it_fails(session, inner), ended, None)
                 if is_sick:
                     grace_s = _HOPELESS_STOP_S
                 why = illness or ended.result()

@@ -1,7 +1,8 @@
 """Asks one engine whether it serves: when it starts, and all the time while it is ready.
 
 Ready means that a real request was answered; vLLM's /health is 200 also while an engine hangs.
-Dead means that /health is 503 (vLLM says so as soon as its core process died), or that a server elsewhere is silent.
+Dead means that one of its processes ended, that /health is 503 (vLLM says so once its core process died), or that a
+server elsewhere is silent.
 Hung means that for ``hang_after_s`` nothing came of it: no byte of an answer, no change of its own figures, and no
 answer to the one-token request that is sent after a third of that time.
 """
@@ -13,6 +14,7 @@ import io
 import logging
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -21,6 +23,7 @@ from PIL import Image
 from vlserve.config import EngineName, EngineSettings
 from vlserve.errors import from_engine
 from vlserve.plan import EnginePlan
+from vlserve.process import is_running
 from vlserve.upstream import Activity, Address
 
 log = logging.getLogger("vlserve.engine")
@@ -61,9 +64,13 @@ class Probe:
                 told = now
             await asyncio.sleep(_POLL_S)
 
-    async def until_it_fails(self, session: aiohttp.ClientSession) -> str:
-        """Watch a ready engine; returns what is wrong with it. The end of its process is seen elsewhere."""
-        watches = [asyncio.create_task(self._until_dead(session))]
+    async def until_it_fails(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
+        """Watch a ready engine; returns what is wrong with it. The end of its server is seen elsewhere.
+
+        ``inner``: pid and title of the processes that its server cannot do without. vLLM 0.26 takes 9 s to notice
+        that a worker is gone.
+        """
+        watches = [asyncio.create_task(self._until_dead(session, inner))]
         if self._plan and self._settings.hang_after_s:
             watches.append(asyncio.create_task(self._until_hung(session, self._settings.hang_after_s)))
         try:
@@ -74,13 +81,15 @@ class Probe:
                 watch.cancel()
             await asyncio.wait(watches)
 
-    async def _until_dead(self, session: aiohttp.ClientSession) -> str:
+    async def _until_dead(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
         """A server elsewhere is asked for its models, which every OpenAI-style server has. No answer is a failure
         only there: the end of our own process is seen directly."""
         path = "/health" if self._plan else "/v1/models"
         misses = 0
         while misses < _MISSES:
             await asyncio.sleep(_CHECK_S if self._plan else _REMOTE_CHECK_S)
+            if lost := next((title for pid, title in inner.items() if not is_running(pid)), None):
+                return f"its process {lost} died"
             try:
                 timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
                 async with session.get(self._base_url + path, timeout=timeout) as answer:

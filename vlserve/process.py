@@ -84,6 +84,17 @@ class Process:
         """Of the reaper, which leads the session."""
         return self._child.pid
 
+    def inner(self) -> dict[int, str]:
+        """Pid → title of vLLM's processes behind its server: its core, and its workers where there are several."""
+        found = {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (folder / "cmdline").read_bytes().split(b"\0")[0].decode("utf-8", "replace").strip()
+                _, parent, _, session = _stat(int(folder.name))
+                if title.startswith("VLLM::") and session == self.pid != parent:
+                    found[int(folder.name)] = title
+        return found
+
     async def end(self, grace_s: float) -> None:
         """SIGTERM, after ``grace_s`` SIGKILL; returns when nothing is left, at the latest some seconds later."""
         for patience_s in (grace_s, _KILL_S):
@@ -148,6 +159,21 @@ class Process:
         text = line.decode("utf-8", "replace").rstrip()
         self._lines.append(text)
         logs.engine_line(self._name, text)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return _stat(pid)[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> tuple[str, int, int, int]:
+    """State, parent, process group and session (proc_pid_stat(5))."""
+    state, *numbers = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    parent, group, session = map(int, numbers)
+    return state, parent, group, session
 
 
 def _describe_exit(code: int) -> str:

@@ -31,6 +31,7 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (1, _leaving),
         (2, lambda folder: _killed(folder, "")),
         (2, lambda folder: _killed(folder, "EngineCore")),
+        (2, lambda folder: _killed(folder, "Worker")),
         (3, lambda folder: deaths.hanging_engine(folder, hang_after_s=30)),
         (4, deaths.crash_loop),
         (5, lambda folder: load.overload(folder, seconds=60)),
@@ -58,7 +59,7 @@ async def _leaving(folder: pathlib.Path) -> list[Figure]:
 
 async def _killed(folder: pathlib.Path, part: str) -> list[Figure]:
     started = time.monotonic()
-    async with serve(folder, fakes(text=("core",))) as service:
+    async with serve(folder, fakes(text=("core", "worker"))) as service:
         cold_start_s = time.monotonic() - started
         return await deaths.killed_engines(service, part, _KILL_COUNT, cold_start_s, pause_s=_BETWEEN_KILLS_S)
 
