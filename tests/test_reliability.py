@@ -3,9 +3,12 @@
 Times may be longer here than the targets say (``Figure.slack``), since this runs on any machine, busy with anything.
 """
 
+import asyncio
 import pathlib
+import sys
 
 import pytest
+import yaml
 
 from tests.reliability import deaths, ending, inputs, load
 from tests.reliability.service import Figure, fakes, serve
@@ -70,3 +73,16 @@ async def test_no_way_in_without_a_key(short_folder: pathlib.Path) -> None:
 
 async def test_secrets_stay_in(short_folder: pathlib.Path) -> None:
     check(await inputs.planted_secrets(short_folder))
+
+
+async def test_service_without_any_hope_ends_and_says_so(short_folder: pathlib.Path) -> None:
+    engines = {"text": fakes(text=("out-of-memory",))["text"]}
+    (short_folder / "config.yaml").write_text(yaml.safe_dump({"engines": engines}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", "serve", "--config", str(short_folder / "config.yaml"), "--port", "0"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, output = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 3
+    assert b"text engine: The GPU's memory is full" in output
+    assert b"vlserve: no engine can start" in output
