@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import pathlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,6 +30,32 @@ if TYPE_CHECKING:
     from tests import vllm_service
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended but was not waited for does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def session_of(leader: int) -> list[int]:
+    """Every running process of a session."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(entry.name)) == leader and is_alive(int(entry.name)):
+                found.append(int(entry.name))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 def picture(width: int = 56, height: int = 56, color: str = "red", kind: str = "PNG") -> bytes:

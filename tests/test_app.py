@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import fake_engine
-from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
 from vlserve import upstream
 from vlserve.keys import ApiKey
 
@@ -28,12 +28,6 @@ def text_of(chunks: list[Any]) -> str:
     return "".join(
         chunk["choices"][0]["delta"]["content"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]
     )
-
-
-async def until(condition: Any, timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_text_goes_to_text_and_a_picture_to_vision(gateway: Gateway) -> None:

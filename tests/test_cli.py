@@ -13,8 +13,8 @@ import sys
 import aiohttp
 import pytest
 
-from tests.conftest import REPOSITORY, user
-from tests.test_engine import fake, session_of, until
+from tests.conftest import REPOSITORY, session_of, until, user
+from tests.test_engine import fake
 
 FAKE = {"model": "a", "command": fake(), "env": {"PYTHONPATH": str(REPOSITORY)}}
 

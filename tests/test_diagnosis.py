@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.test_engine import fake, fleet_of, until
+from tests.conftest import REPOSITORY, until
+from tests.test_engine import fake, fleet_of
 from vlserve.diagnosis import DIAGNOSES, diagnose
 
 # Printed by vLLM 0.32 (CPU) and 0.26 (GPU) with the mistakes made on purpose, or read in their source.

@@ -7,7 +7,7 @@ import pathlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from tests import fake_engine
-from tests.conftest import REPOSITORY, user
+from tests.conftest import REPOSITORY, is_alive, session_of, until, user
 from vlserve import engine as engines
 from vlserve import plan, probe, process, restarts
 from vlserve.config import Config, EngineSettings
@@ -24,32 +24,6 @@ from vlserve.engine import Engine, EngineState, Fleet
 from vlserve.machine import Machine
 from vlserve.memory import GIB, Budget
 from vlserve.metrics import Metrics
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended but was not waited for does not."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def session_of(leader: int) -> list[int]:
-    """Every running process of a session."""
-    found = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(entry.name)) == leader and is_alive(int(entry.name)):
-                found.append(int(entry.name))
-        except ProcessLookupError:
-            continue
-    return found
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:

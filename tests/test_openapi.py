@@ -11,8 +11,9 @@ from fastapi import FastAPI
 
 from tests import conftest
 from tests.conftest import REPOSITORY, Gateway, OpenGateway
+from vlserve.fields import CHAT_FIELDS
 from vlserve.keys import ApiKey
-from vlserve.openapi import CHAT_FIELDS, document
+from vlserve.openapi import document
 
 CHAT = "/v1/chat/completions"
 

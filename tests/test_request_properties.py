@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import data_url, image_part
 from vlserve.errors import InvalidRequest
-from vlserve.openapi import CHAT_FIELDS
+from vlserve.fields import CHAT_FIELDS
 from vlserve.requests import parse_chat
 
 URL = data_url()

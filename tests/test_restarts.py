@@ -48,7 +48,7 @@ def test_waits_differ_by_a_quarter(chance: float, factor: float) -> None:
 def test_what_a_client_is_told_is_what_comes_next() -> None:
     restarts = Restarts(lambda: MIDDLE)
     for at in (0, 100, 200):
-        told = restarts.next_backoff_s
+        told = restarts.next_wait_s(0)
         pause = restarts.after(at, 0, is_lasting=False)
         assert pause
         assert pause.wait_s == told

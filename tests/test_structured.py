@@ -34,6 +34,19 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": CAR}}
         {"structured_outputs": {"json": json.dumps(CAR)}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "car", "schema": CAR}}},
         {"response_format": {"type": "json_object"}},
+        {
+            "structured_outputs": {
+                "json": {"properties": {"grammar": {"type": "string"}, "regex": {"default": "((a*)*)*"}}}
+            }
+        },
+        {
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {"name": "f", "parameters": {"examples": [{"json": "{", "grammar": "x"}]}},
+                }
+            ]
+        },
         {"response_format": {"type": "text"}, "min_tokens": 3},
         {"tools": [TOOL] * 100, "tool_choice": "auto"},
         {"tools": None, "structured_outputs": None, "response_format": None, "min_tokens": 5},
@@ -62,11 +75,11 @@ def nested(levels: int) -> dict[str, Any]:
         {"anyOf": [{"const": number} for number in range(101)]},
         {"type": "object", "minProperties": 150},
         {"type": "object", "maxProperties": 160.0},
-        {"const": "x" * 100_000},
+        {"const": "x" * 300_000},
         {"type": "string", "pattern": "(" * 1000 + "a" + ")" * 1000},
         {"type": "string", "pattern": "((((a{1,100}){1,100}){1,100}){1,100})"},
         {"patternProperties": {"(((((a+)+)+)+)+)": {}}},
-        {"type": "object", "properties": {"a": {"items": {"pattern": "(a{1,40}){1,40}"}}}},
+        {"type": "object", "properties": {"a": {"items": {"pattern": "(a{1,50}){1,50}"}}}},
     ],
     ids=lambda schema: json.dumps(schema)[:50],
 )
@@ -87,11 +100,16 @@ def test_schemas_that_cost_too_much_are_refused_wherever_they_stand(schema: dict
 @pytest.mark.parametrize(
     "fields",
     [
+        {"structured_outputs": {"regex": "(" + "a?" * 40 + "){1,1000}"}},
+        {"structured_outputs": {"regex": "(" + "a?" * 500 + ")*"}},
+        {"structured_outputs": {"regex": "(a{1,0000001000}){3}"}},
+        {"structured_outputs": {"json": {"properties": dict.fromkeys(map(str, range(1100)), True)}}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"p": [{}] * 300}}}] * 10},
         {"structured_outputs": {"regex": "a" * 1025}},
         {"structured_outputs": {"regex": "(" * 500 + "a" + ")*" * 500}},
         {"structured_outputs": {"regex": "(a{100}){,100}"}},
-        {"structured_outputs": {"regex": "(?:[)a]{50}b){21}"}},
-        {"structured_outputs": {"regex": "((a{1001}"}},
+        {"structured_outputs": {"regex": "(?:[)a]{50}b){41}"}},
+        {"structured_outputs": {"regex": "((a{2001}"}},
         {"structured_outputs": {"choice": ["x"] * 1001}},
         {"structured_outputs": {"grammar": 'root ::= "a"'}},
         {"structured_outputs": {"grammar": "x" * 9000}, "allow_grammar": True},

@@ -12,8 +12,7 @@ import httpx
 import openai
 import pytest
 
-from tests.conftest import image_part, user
-from tests.test_engine import is_alive, session_of
+from tests.conftest import image_part, is_alive, session_of, user
 from tests.vllm_service import (
     HANG_AFTER_S,
     KEYED,

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, until
 from tests.fake_hub import hub_with
-from tests.test_engine import fake, until
+from tests.test_engine import fake
 from vlserve import engine as engines
 from vlserve import plan
 from vlserve.config import Config, EngineSettings

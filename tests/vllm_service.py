@@ -18,8 +18,7 @@ import httpx
 import openai
 import yaml
 
-from tests.conftest import REPOSITORY, data_url, user
-from tests.test_engine import session_of
+from tests.conftest import REPOSITORY, data_url, session_of, user
 
 READY_TIMEOUT_S = 400
 HANG_AFTER_S = 40

@@ -61,13 +61,12 @@ class Account:
         self.trace.end(fields)
 
 
-def refuse(metrics: Metrics, error: VlserveError, request_id: str, method: str, path: str, key: str | None) -> None:
-    """It never came to an engine."""
+def refuse(metrics: Metrics, error: VlserveError, request_id: str, method: str, path: str) -> dict[str, object]:
+    """It never came to an engine; returns what was logged."""
     code = error.code or error.type
     metrics.refused.labels(str(error.status), code).inc()
-    fields = {
+    fields: dict[str, object] = {
         "request_id": request_id,
-        "key": key,
         "method": method,
         "path": path,
         "status": error.status,
@@ -75,3 +74,4 @@ def refuse(metrics: Metrics, error: VlserveError, request_id: str, method: str, 
         "param": error.param,
     }
     log.info("refused", extra={"fields": fields})
+    return fields

@@ -147,11 +147,10 @@ def _salts(names: set[str]) -> Mapping[str, str]:
 async def chat(request: Request) -> PassThrough:
     """Chat completions: admit, parse, route, check the pictures, hand to the engine."""
     runtime: Runtime = request.app.state.runtime
-    key = request.state.key = runtime.admission.authenticate(request.headers)
-    trace = runtime.tracing.begin("POST /v1/chat/completions", request.headers)
+    key = runtime.admission.authenticate(request.headers)
+    trace = request.state.trace = runtime.tracing.begin("POST /v1/chat/completions", request.headers)
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
     with ExitStack() as held:
-        held.callback(trace.end, {})
         held.enter_context(runtime.admission.request(key))
         parsed = parse_chat(await _read_body(request, runtime, held))
         check_caps(parsed.tree, runtime.config.request)
@@ -224,6 +223,8 @@ async def _read_body(request: Request, runtime: Runtime, held: ExitStack) -> byt
                 runtime.admission.hold(len(piece))
                 body += piece
                 deadline.reschedule(end + len(body) / _BODY_BYTES_PER_S)
+    except asyncio.CancelledError:  # the service ends, and its grace is over
+        raise EngineAway("The service is ending. Please send the request again.", retry_after_s=1) from None
     except TimeoutError:
         raise RequestTimeout("The body of the request did not come in time (server.body_timeout_s).") from None
     return body
@@ -335,8 +336,9 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
 async def _on_error(request: Request, error: VlserveError) -> Response:
     if not hasattr(request.state, "account"):
         runtime: Runtime = request.app.state.runtime
-        key = getattr(request.state, "key", None)
-        refuse(runtime.metrics, error, request.state.request_id, request.method, request.scope["path"], key)
+        fields = refuse(runtime.metrics, error, request.state.request_id, request.method, request.scope["path"])
+        if hasattr(request.state, "trace"):
+            request.state.trace.end(fields)
     headers = {**_route_headers(request), **error.headers()}
     return Response(error.body(), error.status, headers, media_type="application/json")
 
@@ -354,10 +356,13 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 async def _on_client_left(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001
     """It left while it sent its body; nobody reads this."""
+    request.state.trace.end({"status": 499, "error": "client_left"})
     return Response(status_code=499)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  (Starlette logs and raises it again)
-    return await _on_error(
+    answer = await _on_error(
         request, VlserveError("The server failed on this request. It was logged.", code="internal_error")
     )
+    answer.headers["x-request-id"] = request.state.request_id  # this answer is made outside of _RequestId
+    return answer

@@ -240,6 +240,7 @@ class _Server(uvicorn.Server):
         if self._draining is None:
             self._fleet.drain()
             self._draining = asyncio.create_task(self._drain())
+            self._draining.add_done_callback(self._exit)  # however it ends, also before it began
         else:
             self._draining.cancel()
 
@@ -257,6 +258,8 @@ class _Server(uvicorn.Server):
             log.info("ending %d running answers now", len(left))
             for task in left:
                 task.cancel()
+
+    def _exit(self, _: asyncio.Task[None]) -> None:
         self.should_exit = True
 
 

@@ -139,7 +139,9 @@ class EngineSettings(Settings):
     url_api_key_env: str | None = None
     """With `url`: name of the environment variable with that server's API key."""
     command: list[str] | None = None
-    """Start line that replaces vLLM's; `{uds}` in it becomes the socket to listen on."""
+    """Start line that replaces vLLM's; `{uds}` in it becomes the socket to listen on. Such an engine is sent no
+    `cache_salt`, and one that has not vLLM's figures may look hung while long answers that are not streamed fill it:
+    raise `hang_after_s`."""
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
     gpus: list[int] | None = None

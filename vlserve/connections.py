@@ -5,6 +5,7 @@ A request's body has its own deadline, where it is read (app.py).
 """
 
 import asyncio
+import http
 import resource
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from vlserve.errors import InvalidRequest, VlserveError
 
 # Line, headers, chunk sizes and trailers of one request: this, and as much again as its body has.
 _MOST_OVERHEAD_BYTES = 64 * 1024
+_LEAST_TAKEN_BYTES = 16 * 1024  # of an answer, within the time for a body
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -55,13 +57,17 @@ def raise_file_limit() -> None:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection. Three timers, each for one way to keep it open for nothing."""
 
     head_timeout_s: ClassVar[float]
     stall_timeout_s: ClassVar[float]
 
     _head: asyncio.TimerHandle | None = None
-    _stall: asyncio.TimerHandle | None = None
+    """A request's head is expected."""
+    _reader: asyncio.TimerHandle | None = None
+    """Bytes wait for the client to take them."""
+    _rest: asyncio.TimerHandle | None = None
+    """A body is still coming whose request was answered already."""
     _overhead = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -70,25 +76,37 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._head_is_here()
-        self._reads_again()
+        for timer in (self._head, self._reader, self._rest):
+            if timer:
+                timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._overhead += len(data)
         super().data_received(data)
-        if self._overhead > _MOST_OVERHEAD_BYTES + self._body and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._overhead > _MOST_OVERHEAD_BYTES + self._body:
             if self._head:
                 self._refuse(InvalidRequest("The head of the request is too large.", code="head_too_large"), 431)
             else:
                 self.transport.abort()
+        elif (not self.cycle or self.cycle.response_complete) and not self.timeout_keep_alive_task:
+            self._expect_head()  # bytes that begin no request end uvicorn's own timer, too
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._expect_head()
 
     def on_headers_complete(self) -> None:
+        if self._head:
+            self._head.cancel()
+            self._head = None
+        if self.cycle and not self.cycle.response_complete:
+            # A second request before the first is answered: no client does that any more, and uvicorn would not tell
+            # the first one when its client leaves.
+            self.transport.abort()
+            return
         super().on_headers_complete()
-        self._head_is_here()
 
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body)
@@ -98,50 +116,50 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._overhead = self._body = 0
-        self._reads_again()
+        if self._rest:
+            self._rest.cancel()
+            self._rest = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body:  # refused before its body had come: read for a while what no one wants, then end it
-            self._does_not_read()
+        self._watch_reader()
+        if self.cycle.more_body and not self._rest:
+            self._rest = self.loop.call_later(self.stall_timeout_s, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._does_not_read()
+        self._watch_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._reads_again()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        if self.transport.get_write_buffer_size():  # it closes once this is gone, which may never be
-            self._does_not_read()
+        if self._reader:
+            self._reader.cancel()
+            self._reader = None
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest(msg, code="invalid_http"), 400)
 
     def _refuse(self, error: VlserveError, status: int) -> None:
         body = error.body()
-        head = [f"HTTP/1.1 {status} Bad Request", "content-type: application/json", f"content-length: {len(body)}"]
+        head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "content-type: application/json"]
         head += [f"{name}: {value}" for name, value in (*_HEADERS, ("connection", "close"))]
-        self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        self.transport.write("\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body)
         self.transport.close()
+        self._watch_reader()
 
     def _expect_head(self) -> None:
         if not self._head:
             self._head = self.loop.call_later(self.head_timeout_s, self.transport.abort)
 
-    def _head_is_here(self) -> None:
-        if self._head:
-            self._head.cancel()
-            self._head = None
+    def _watch_reader(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and not self._reader:
+            self._reader = self.loop.call_later(self.stall_timeout_s, self._check_reader, waiting)
 
-    def _does_not_read(self) -> None:
-        if not self._stall:
-            self._stall = self.loop.call_later(self.stall_timeout_s, self.transport.abort)
-
-    def _reads_again(self) -> None:
-        if self._stall:
-            self._stall.cancel()
-            self._stall = None
+    def _check_reader(self, before: int) -> None:
+        """A client that takes next to nothing is cut; one that is slow is not."""
+        self._reader = None
+        if self.transport.get_write_buffer_size() > max(0, before - _LEAST_TAKEN_BYTES):
+            self.transport.abort()
+        else:
+            self._watch_reader()

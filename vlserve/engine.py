@@ -7,8 +7,8 @@ starting  its model is fetched or loaded; no request was answered yet      ready
 ready     it answered a real request                                       draining, stopping, failed, broken
 draining  the service ends: no new requests, those that run may finish     stopping, stopped
 stopping  asked to end                                                     stopped, failed, broken, given_up
-failed    it ended, hung or never answered; the next start is near         starting, stopped
-broken    the same, too often: the breaker is open, the next start is far  starting, stopped
+failed    it ended, hung or never answered; the next start is near         starting, failed, broken, stopped
+broken    the same, too often: the breaker is open, the next start is far  starting, failed, broken, stopped
 given_up  its start would fail the same way again; somebody must act       stopped
 
 ``Engine._set`` is the one writer of the state and holds it against this table.
@@ -65,8 +65,8 @@ _NEXT: Mapping[EngineState, frozenset[EngineState]] = {
     _S.READY: frozenset((_S.DRAINING, _S.STOPPING, _S.STOPPED)) | _DEAD,
     _S.DRAINING: frozenset((_S.STOPPING, _S.STOPPED)),
     _S.STOPPING: frozenset((_S.STOPPED,)) | _DEAD,
-    _S.FAILED: frozenset((_S.STARTING, _S.STOPPED)),
-    _S.BROKEN: frozenset((_S.STARTING, _S.STOPPED)),
+    _S.FAILED: frozenset((_S.STARTING, _S.STOPPED)) | _DEAD,
+    _S.BROKEN: frozenset((_S.STARTING, _S.STOPPED)) | _DEAD,
     _S.GIVEN_UP: frozenset((_S.STOPPED,)),
 }
 
@@ -111,7 +111,7 @@ class Engine:
         self.diagnosis: Diagnosis | None = None
         self._probe = Probe(name, settings, plan, self.address, self.activity)
         self._restarts = Restarts()
-        self._pause_s = 0.0
+        self._pause_s = self._ready_at = 0.0
         self._metrics = metrics
         self._gpu_locks = gpu_locks
         self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
@@ -132,7 +132,7 @@ class Engine:
             case EngineState.FAILED | EngineState.BROKEN:
                 return max(1.0, self._pause_s + self._expected_start_s - elapsed)
             case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
-                return self._restarts.next_backoff_s + self._expected_start_s
+                return self._restarts.next_wait_s(time.monotonic() - self._ready_at) + self._expected_start_s
             case EngineState.STARTING:
                 return max(1.0, self._expected_start_s - elapsed)
         return self._expected_start_s
@@ -200,7 +200,7 @@ class Engine:
                 self._pause_s = pause.wait_s
                 self._set(
                     EngineState.BROKEN if pause.is_broken else EngineState.FAILED,
-                    f"{death.why}; next try in {pause.wait_s:.2g} s",
+                    f"{death.why}; next try in {pause.wait_s:.3g} s",
                 )
                 await asyncio.sleep(pause.wait_s)
                 self._metrics.restarts.labels(self.name).inc()
@@ -277,7 +277,7 @@ class Engine:
                 if not is_up:
                     why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))
-                since = time.monotonic()
+                since = self._ready_at = time.monotonic()
                 self._expected_start_s, self._was_ready, self.diagnosis = since - started, True, None
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
@@ -313,13 +313,17 @@ async def _first(
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` to its end, also when this task is cancelled meanwhile (Ctrl-C while an engine is replaced)."""
+    """Await ``work`` to its end, however often this task is cancelled meanwhile (Ctrl-C while an engine ends)."""
     task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 class Fleet:

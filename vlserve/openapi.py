@@ -1,7 +1,6 @@
 """What the service takes and answers, as an OpenAPI document, and a page that shows it without asking another host.
 
 FastAPI makes the frame from the routes; what it cannot know is here as data: the chat body, the answers, their headers.
-``CHAT_FIELDS`` is the closed set of a chat request's fields; everything else that asks for it reads it here.
 """
 
 import importlib.resources
@@ -14,10 +13,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from vlserve import errors
+from vlserve.fields import CHAT_FIELDS, INTEGER, TEXT, Schema, an_object, maybe, ref
 
-Schema = dict[str, Any]
-
-_INT64 = 2**63
 # 28 × 28 pixels, red.
 _PICTURE_EXAMPLE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAIAAAD9b0jDAAAAJElEQVR42mP8z0B9wMQwauiooaOGjho6auiooaOG"
@@ -25,115 +22,6 @@ _PICTURE_EXAMPLE = (
 )
 
 
-def _maybe(kind: str, **more: Any) -> Schema:
-    """A field that may also be null, which is the same as leaving it out."""
-    return {"type": [kind, "null"], **more}
-
-
-def _object(required: str = "", /, **properties: Schema) -> Schema:
-    """An object; ``required`` names the properties that must be there."""
-    return {"type": "object", "properties": properties, "required": required.split()}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_TEXT: Schema = {"type": "string"}
-_INTEGER: Schema = {"type": "integer"}
-_SWITCH: Schema = {"type": "boolean"}
-_TOKEN_IDS = _maybe("array", items=_INTEGER)
-_FUNCTION: Schema = {"const": "function"}
-_TOOL = _object(
-    "function",
-    type=_FUNCTION,
-    function=_object(
-        "name",
-        name=_TEXT,
-        description=_maybe("string"),
-        parameters=_maybe("object", description="JSON schema of the arguments."),
-        strict=_maybe("boolean"),
-    ),
-)
-_JSON_SCHEMA = _object(
-    "name", name=_TEXT, description=_maybe("string"), schema=_maybe("object"), strict=_maybe("boolean")
-)
-_RESPONSE_FORMATS = [
-    _object("type", type={"enum": ["text", "json_object"]}),
-    _object("type json_schema", type={"const": "json_schema"}, json_schema=_JSON_SCHEMA),
-    _object("type", type={"const": "structural_tag"})
-    | {"description": "vLLM's structural tags: `format`, or the older `structures` and `triggers`."},
-]
-
-CHAT_FIELDS: Mapping[str, Schema] = {
-    "messages": {"type": "array", "minItems": 1, "items": _ref("Message")},
-    "model": _maybe(
-        "string", description="A name from `/v1/models`. `auto`, or none: pictures go to `vision`, else `text`."
-    ),
-    "stream": _maybe("boolean", description="Answer with server-sent events."),
-    "stream_options": _maybe(
-        "object",
-        description="With `stream` only.",
-        properties={"include_usage": _maybe("boolean"), "continuous_usage_stats": _maybe("boolean")},
-    ),
-    "n": _maybe("integer", minimum=1, description="Answers to make."),
-    "seed": _maybe("integer", minimum=-_INT64, maximum=_INT64 - 1),
-    "stop": {"type": ["string", "array", "null"], "items": {"type": "string"}},
-    "temperature": _maybe("number", minimum=0, maximum=2),
-    "top_p": _maybe("number", exclusiveMinimum=0, maximum=1),
-    "user": _maybe("string", description="Taken and not used."),
-    "max_tokens": _maybe("integer", minimum=1, description="The older name of `max_completion_tokens`."),
-    "max_completion_tokens": _maybe("integer", minimum=1),
-    "frequency_penalty": _maybe("number", minimum=-2, maximum=2),
-    "presence_penalty": _maybe("number", minimum=-2, maximum=2),
-    "logit_bias": _maybe("object", description="Token id → bias.", additionalProperties={"type": "number"}),
-    "logprobs": _maybe("boolean"),
-    "top_logprobs": _maybe("integer", minimum=-1, description="With `logprobs`. -1: the whole vocabulary."),
-    "response_format": {"anyOf": [*_RESPONSE_FORMATS, {"type": "null"}]},
-    "tools": _maybe("array", minItems=1, items=_TOOL),
-    "tool_choice": {
-        "anyOf": [
-            {"enum": ["none", "auto", "required", None]},
-            _object("function", type=_FUNCTION, function=_object("name", name=_TEXT)),
-        ]
-    },
-    "parallel_tool_calls": _maybe("boolean"),
-    "reasoning_effort": {"enum": ["none", "minimal", "low", "medium", "high", "xhigh", "max", None]},
-    # vLLM's own
-    "top_k": _maybe("integer", minimum=-1, description="0 or -1: all."),
-    "min_p": _maybe("number", minimum=0, maximum=1),
-    "repetition_penalty": _maybe("number", exclusiveMinimum=0),
-    "length_penalty": {"type": "number"},
-    "min_tokens": {"type": "integer", "minimum": 0},
-    "stop_token_ids": _TOKEN_IDS,
-    "ignore_eos": _SWITCH,
-    "include_stop_str_in_output": _SWITCH,
-    "bad_words": {"type": "array", "items": {"type": "string"}},
-    "allowed_token_ids": _TOKEN_IDS,
-    "skip_special_tokens": _SWITCH,
-    "structured_outputs": _maybe(
-        "object",
-        description="Exactly one of `json`, `regex`, `choice`, `grammar`, `json_object`, `structural_tag`.",
-        properties={
-            "json": {"type": ["object", "string", "null"]},
-            "regex": _maybe("string"),
-            "choice": _maybe("array", items={"type": "string"}),
-            "grammar": _maybe("string"),
-            "json_object": _maybe("boolean"),
-            "structural_tag": _maybe("string"),
-            "whitespace_pattern": _maybe("string"),
-            "disable_any_whitespace": _SWITCH,
-            "disable_additional_properties": _SWITCH,
-        },
-    ),
-    "spaces_between_special_tokens": _SWITCH,
-    "prompt_logprobs": _maybe("integer", minimum=-1, description="Without `stream` only."),
-    "include_reasoning": _SWITCH,
-    "echo": _SWITCH,
-    "add_generation_prompt": _SWITCH,
-    "continue_final_message": _SWITCH,
-    "return_token_ids": _maybe("boolean"),
-}
 """Field → JSON schema, as vLLM 0.32 takes it (vllm/entrypoints/openai/chat_completion/protocol.py, sampling_params.py).
 
 The gateway checks ``messages``, ``model``, ``stream`` and ``stream_options``; the engine checks the others.
@@ -143,70 +31,72 @@ The gateway checks ``messages``, ``model``, ``stream`` and ``stream_options``; t
 def _part(types: list[str], field: str, value: Schema) -> Schema:
     # Of a part without a type, its one content field tells.
     known = {"type": {"enum": [*types, None]}, field: value, "detail": {}, "cache_control": {}}
-    return _object(field, **known) | {"additionalProperties": False}
+    return an_object(field, **known) | {"additionalProperties": False}
 
 
 _URL: Schema = {"type": "string", "pattern": "^data:image/", "description": "data:image/png;base64,…"}
-_PICTURE: Schema = {"anyOf": [_object("url", url=_URL, detail={}) | {"additionalProperties": False}, _URL]}
-_CONTENT: list[Schema] = [_TEXT, {"type": "array", "items": _ref("Part")}]
+_PICTURE: Schema = {"anyOf": [an_object("url", url=_URL, detail={}) | {"additionalProperties": False}, _URL]}
+_CONTENT: list[Schema] = [TEXT, {"type": "array", "items": ref("Part")}]
 _MESSAGE: Schema = {
-    "name": _TEXT,
-    "tool_call_id": _maybe("string"),
-    "tool_calls": _maybe("array", items={"type": "object"}),
+    "name": TEXT,
+    "tool_call_id": maybe("string"),
+    "tool_calls": maybe("array", items={"type": "object"}),
 }
-_CHOICE = _object(
+_CHOICE = an_object(
     "index message finish_reason",
-    index=_INTEGER,
-    message=_object(
+    index=INTEGER,
+    message=an_object(
         "role content",
-        role=_TEXT,
-        content=_maybe("string"),
+        role=TEXT,
+        content=maybe("string"),
         tool_calls={"type": "array", "items": {"type": "object"}},
     ),
-    finish_reason=_maybe("string"),
-    logprobs=_maybe("object"),
+    finish_reason=maybe("string"),
+    logprobs=maybe("object"),
 )
-_ENGINE_STATE = _object("state model", state=_TEXT, model=_TEXT, retry_after_s=_INTEGER, problem=_TEXT)
+_ENGINE_STATE = an_object("state model", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
 _SCHEMAS: Mapping[str, Schema] = {
     "Message": {
         "anyOf": [
-            _object("role", role={"const": "assistant"}, content={"anyOf": [*_CONTENT, {"type": "null"}]}, **_MESSAGE),
-            _object("role content", role=_TEXT, content={"anyOf": _CONTENT}, **_MESSAGE),
+            an_object(
+                "role", role={"const": "assistant"}, content={"anyOf": [*_CONTENT, {"type": "null"}]}, **_MESSAGE
+            ),
+            an_object("role content", role=TEXT, content={"anyOf": _CONTENT}, **_MESSAGE),
         ]
     },
     "Part": {
         "anyOf": [
-            _part(["text", "input_text", "output_text"], "text", _TEXT),
-            _part(["refusal"], "refusal", _TEXT),
+            _part(["text", "input_text", "output_text"], "text", TEXT),
+            _part(["refusal"], "refusal", TEXT),
             _part(["image_url", "input_image"], "image_url", _PICTURE),
         ]
     },
-    "ChatCompletion": _object(
+    "ChatCompletion": an_object(
         "id object model choices usage",
-        id=_TEXT,
+        id=TEXT,
         object={"const": "chat.completion"},
-        created=_INTEGER,
-        model=_TEXT | {"description": "The model that answered."},
+        created=INTEGER,
+        model=TEXT | {"description": "The model that answered."},
         choices={"type": "array", "items": _CHOICE},
-        usage=_object(prompt_tokens=_INTEGER, completion_tokens=_INTEGER, total_tokens=_INTEGER),
+        usage=an_object(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER),
     ),
-    "Model": _object(
-        "id object created owned_by", id=_TEXT, object={"const": "model"}, created=_INTEGER, owned_by=_TEXT
+    "Model": an_object(
+        "id object created owned_by", id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT
     ),
-    "Models": _object("object data", object={"const": "list"}, data={"type": "array", "items": _ref("Model")}),
-    "Readiness": _object(
+    "Models": an_object("object data", object={"const": "list"}, data={"type": "array", "items": ref("Model")}),
+    "Readiness": an_object(
         "status engines",
         status={"enum": ["ready", "not ready"]},
         engines={"type": "object", "additionalProperties": _ENGINE_STATE},
     ),
-    "Error": _object(
+    "Error": an_object(
         "error",
-        error=_object(
+        error=an_object(
             "message type param code",
-            message=_TEXT,
-            type=_TEXT,
-            param=_maybe("string", description="The part of the request at fault."),
-            code=_maybe("string", description="For programs."),
+            message=TEXT,
+            type=TEXT,
+            param=maybe("string", description="The part of the request at fault."),
+            code=maybe("string", description="For programs."),
         ),
     ),
 }
@@ -251,7 +141,7 @@ def _refusals(*kinds: type[errors.VlserveError]) -> Schema:
             headers = {"www-authenticate": _header("The scheme.", const="Bearer")}
         elif kind in (errors.TooManyRequests, errors.EngineAway):
             headers = _RETRY_AFTER
-        answers[str(kind.status)] = _answer(_PROBLEMS[kind], _ref("Error"), headers)
+        answers[str(kind.status)] = _answer(_PROBLEMS[kind], ref("Error"), headers)
     return answers
 
 
@@ -267,12 +157,12 @@ def _chat(limits: Mapping[str, int]) -> Schema:
             "max_tokens": 100,
         },
     }
-    body = _object("messages", **fields)
+    body = an_object("messages", **fields)
     named = {name: {"value": value} for name, value in examples.items()}
-    whole = _answer("The answer, or its events.", _ref("ChatCompletion"), _ROUTED)
+    whole = _answer("The answer, or its events.", ref("ChatCompletion"), _ROUTED)
     # As OpenAPI had it before 3.2, the schema of server-sent events is that of each one.
     events = "chat.completion.chunk objects as JSON, then `[DONE]`; or an error as JSON, and no more."
-    whole["content"]["text/event-stream"] = {"schema": _object("data", data=_TEXT | {"description": events})}
+    whole["content"]["text/event-stream"] = {"schema": an_object("data", data=TEXT | {"description": events})}
     return {
         "summary": "Chat completions",
         "description": "Text goes to one model, anything with a picture to the other. Fields that are not listed are "
@@ -289,12 +179,12 @@ def _operations(limits: Mapping[str, int]) -> Mapping[tuple[str, str], Schema]:
         "description": "`any`: one engine is enough. `all`: every one. Or one by name.",
         "schema": {"enum": ["any", "all", "text", "vision"], "default": "any"},
     }
-    health = _object("status", status={"const": "ok"})
-    models = {"200": _answer("The models.", _ref("Models")), **_refusals(errors.Unauthorized)}
-    by_name = {"200": _answer("The model.", _ref("Model")), **_refusals(errors.Unauthorized, errors.NotFound)}
+    health = an_object("status", status={"const": "ok"})
+    models = {"200": _answer("The models.", ref("Models")), **_refusals(errors.Unauthorized)}
+    by_name = {"200": _answer("The model.", ref("Model")), **_refusals(errors.Unauthorized, errors.NotFound)}
     ready = {
-        "200": _answer("Ready.", _ref("Readiness")),
-        "503": _answer("Not ready.", _ref("Readiness"), _RETRY_AFTER),
+        "200": _answer("Ready.", ref("Readiness")),
+        "503": _answer("Not ready.", ref("Readiness"), _RETRY_AFTER),
         **_refusals(errors.InvalidRequest),
     }
     metrics = _answer("Prometheus' text format.", {"type": "string"}, media_type="text/plain")

@@ -33,6 +33,7 @@ _PROGRESS_S = 10.0
 _CHECK_S, _REMOTE_CHECK_S = 0.5, 5.0
 _ANSWER_S = 5.0
 _MISSES = 2
+_OWN_PAUSE_S = 1.0
 # What moves in vLLM's figures only when its core computes: tokens, steps, and the cache that a long prompt fills.
 _FIGURES = re.compile(
     rb"^vllm:(?:generation_tokens_total|prompt_tokens_total|iteration_tokens_total_count|kv_cache_usage_perc"
@@ -105,7 +106,9 @@ class Probe:
         while True:
             await asyncio.sleep(check_s)
             now = time.monotonic()
-            if now - checked > check_s + 1:  # this process itself did not run: nobody could have made progress
+            if (
+                now - checked > check_s + _OWN_PAUSE_S
+            ):  # this process itself did not run: nobody could have made progress
                 self._activity.progressed()
             checked = now
             if now - self._activity.last_progress < hang_after_s / 3:
@@ -122,6 +125,8 @@ class Probe:
         try:
             while (now := time.monotonic()) < until:
                 await asyncio.wait((canary,), timeout=min(check_s, until - now))
+                if time.monotonic() - now > check_s + _OWN_PAUSE_S:
+                    self._activity.progressed()
                 if canary.done() and canary.result():
                     self._activity.progressed()
                 if await self._figures_move(session):

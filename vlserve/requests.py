@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
-from vlserve.openapi import CHAT_FIELDS
+from vlserve.fields import CHAT_FIELDS, INT64
 
 _STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
@@ -39,8 +39,6 @@ _CAPPED_NUMBERS = {
     **dict.fromkeys(("max_tokens", "max_completion_tokens", "min_tokens"), "max_tokens"),
 }
 _CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
-
-_INT64 = 2**63
 
 MediaKind = Literal["image", "video"]
 _ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
@@ -148,7 +146,13 @@ def check_caps(tree: Mapping[str, Any], caps: RequestCaps) -> None:
     """Hold the fields with which one request can cost much against the settings. Raises InvalidRequest."""
     for name, setting in _CAPPED_NUMBERS.items():
         value, most = tree.get(name), getattr(caps, setting)
-        if most is not None and isinstance(value, int | float) and value > most:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):  # vLLM would read a number in a string
+            raise InvalidRequest(f"{name!r} must be a number.", param=name)
+        if value < 0 and name.endswith("logprobs"):  # vLLM's sign for the whole vocabulary
+            raise InvalidRequest(f"{name!r} may not be negative.", param=name)
+        if most is not None and value > most:
             raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)
     for name in _CAPPED_LISTS:
         value = tree.get(name)
@@ -218,7 +222,7 @@ def _finite(number: str) -> float:
 
 def _small(number: str) -> int:
     value = int(number)
-    if not -_INT64 <= value < _INT64:
+    if not -INT64 <= value < INT64:
         raise ValueError("a number has more than 64 bits")
     return value
 

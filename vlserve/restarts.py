@@ -38,9 +38,10 @@ class Restarts:
         self._deaths: deque[float] = deque(maxlen=BREAKER_DEATHS)
         self._is_broken = False
 
-    @property
-    def next_backoff_s(self) -> float:
-        """What the next death would cost, without its part of chance."""
+    def next_wait_s(self, ready_s: float) -> float:
+        """What the death of a life that was ready for ``ready_s`` would cost now, without its part of chance."""
+        if ready_s > STABLE_S:
+            return FIRST_BACKOFF_S
         return self._break_s if self._is_broken else self._backoff_s
 
     def after(self, now: float, ready_s: float, *, is_lasting: bool) -> Pause | None:
@@ -55,7 +56,7 @@ class Restarts:
         self._deaths.append(now)
         if len(self._deaths) == BREAKER_DEATHS and now - self._deaths[0] <= BREAKER_WINDOW_S:
             self._is_broken = True
-        wait_s = self.next_backoff_s
+        wait_s = self._break_s if self._is_broken else self._backoff_s
         if self._is_broken:
             self._break_s = min(2 * self._break_s, LONGEST_BREAK_S)
         else:

@@ -14,12 +14,15 @@ from typing import Any
 from vlserve.errors import InvalidRequest
 
 _MOST_BYTES = 64 * 1024
-_MOST_CONTAINERS, _MOST_ENTRIES, _MOST_BRANCHES, _MOST_TOOLS = 1000, 1000, 100, 128
+_MOST_TOOL_BYTES = 256 * 1024
+_MOST_CONTAINERS, _MOST_VALUES, _MOST_ENTRIES, _MOST_BRANCHES, _MOST_TOOLS = 1000, 4000, 1000, 100, 128
 _MOST_COUNTED_PROPERTIES = 16
 _LONGEST_PATTERN = 1024
-_DEEPEST_REPEATS, _MOST_REPEATS = 3, 1000
+_DEEPEST_REPEATS, _MOST_REPEATS, _MOST_QUANTIFIERS = 3, 2000, 64
 _LONGEST_GRAMMAR = 8 * 1024
 _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+# What is inside is a schema, whose keys are its own.
+_SCHEMAS = ("json", "json_schema", "schema", "parameters")
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
 
 
@@ -73,7 +76,8 @@ def _check_tools(tools: Any) -> None:
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise _refuse(where, 'must be like {"type": "function", "function": {"name": …}}')
-        _Bounds(where, allow_grammar=False).check(function)
+    # Together, because with tool_choice "required" vLLM makes one schema of all of them.
+    _Bounds("tools", allow_grammar=False, most_bytes=_MOST_TOOL_BYTES).check({"tools": tools})
 
 
 def _check_tool_calls(messages: list[Any]) -> None:
@@ -97,44 +101,51 @@ def _check_tool_calls(messages: list[Any]) -> None:
 class _Bounds:
     """Counts over one field of a request, all levels of it."""
 
-    def __init__(self, param: str, *, allow_grammar: bool) -> None:
+    def __init__(self, param: str, *, allow_grammar: bool, most_bytes: int = _MOST_BYTES) -> None:
         self._param = param
         self._allow_grammar = allow_grammar
+        self._most_bytes = most_bytes
 
     def check(self, field: dict[str, Any]) -> None:
-        if len(json.dumps(field)) > _MOST_BYTES:
-            raise _refuse(self._param, f"is larger than {_MOST_BYTES:,} bytes")
-        count = 0
-        for name, value in _walk(field):
-            if isinstance(value, dict | list):
-                count += 1
-            self._check_one(name, value)
-        if count > _MOST_CONTAINERS:
-            raise _refuse(self._param, f"has {count} objects and lists; {_MOST_CONTAINERS} are allowed")
+        if len(json.dumps(field)) > self._most_bytes:
+            raise _refuse(self._param, f"is larger than {self._most_bytes:,} bytes")
+        containers = values = 0
+        for name, value, is_in_schema in _walk(field):
+            containers += isinstance(value, dict | list)
+            values += 1
+            self._check_one(name, value, is_in_schema=is_in_schema)
+        if containers > _MOST_CONTAINERS or values > _MOST_VALUES:
+            raise _refuse(
+                self._param,
+                f"has {containers} objects and lists and {values} values; {_MOST_CONTAINERS} and {_MOST_VALUES} are "
+                "allowed",
+            )
 
-    def _check_one(self, name: str, value: Any) -> None:
-        if isinstance(value, list) and len(value) > (most := _MOST_BRANCHES if name.endswith("Of") else _MOST_ENTRIES):
-            raise _refuse(self._param, f"has {len(value)} entries in {name!r}; {most} are allowed")
+    def _check_one(self, name: str, value: Any, *, is_in_schema: bool) -> None:
+        if isinstance(value, dict | list):
+            most = _MOST_BRANCHES if isinstance(value, list) and name.endswith("Of") else _MOST_ENTRIES
+            if len(value) > most:
+                raise _refuse(self._param, f"has {len(value)} entries in {name!r}; {most} are allowed")
         if name in ("minProperties", "maxProperties") and isinstance(value, int | float):
             if value > _MOST_COUNTED_PROPERTIES:
                 raise _refuse(self._param, f"has {name} {value}; {_MOST_COUNTED_PROPERTIES} is allowed")
-        elif name in ("regex", "pattern") and isinstance(value, str):
-            self._check_pattern(value)
         elif name == "patternProperties" and isinstance(value, dict):
             for pattern in value:
                 self._check_pattern(pattern)
-        elif name == "grammar" and value is not None:
+        elif isinstance(value, str) and (name == "pattern" or (name == "regex" and not is_in_schema)):
+            self._check_pattern(value)
+        elif name == "grammar" and not is_in_schema and value is not None:
             self._check_grammar(value)
 
     def _check_pattern(self, pattern: str) -> None:
         if len(pattern) > _LONGEST_PATTERN:
             raise _refuse(self._param, f"has a pattern of {len(pattern)} characters; {_LONGEST_PATTERN} are allowed")
-        depth, repeats = _repetitions(pattern)
-        if depth > _DEEPEST_REPEATS or repeats > _MOST_REPEATS:
+        quantifiers, depth, repeats = _repetitions(pattern)
+        if quantifiers > _MOST_QUANTIFIERS or depth > _DEEPEST_REPEATS or repeats > _MOST_REPEATS:
             raise _refuse(
                 self._param,
-                f"has a pattern with {depth} repetitions inside each other, {repeats} times in all; "
-                f"{_DEEPEST_REPEATS} and {_MOST_REPEATS} are allowed",
+                f"has a pattern with {quantifiers} quantifiers, {depth} inside each other, {repeats} times in all; "
+                f"{_MOST_QUANTIFIERS}, {_DEEPEST_REPEATS} and {_MOST_REPEATS} are allowed",
             )
 
     def _check_grammar(self, grammar: Any) -> None:
@@ -146,54 +157,59 @@ class _Bounds:
             raise _refuse(self._param, f"must have a grammar of {_LONGEST_GRAMMAR:,} characters at most")
 
 
-def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value with its name (a list's entries: the list's name), also inside a schema given as a JSON string."""
-    waiting: list[tuple[str, Any]] = [("", field)]
+def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Every value with its name (a list's entries: the list's name) and whether it stands in a schema; also inside a
+    schema that is given as a JSON string."""
+    waiting: list[tuple[str, Any, bool]] = [("", field, False)]
     while waiting:
-        name, value = waiting.pop()
-        if name in ("json", "structural_tag") and isinstance(value, str):
+        name, value, is_in_schema = waiting.pop()
+        if name in ("json", "structural_tag") and isinstance(value, str) and not is_in_schema:
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
                 raise InvalidRequest(
                     f"{name!r} is a string, but not JSON, or nested too deeply.", code="invalid_structured_output"
                 ) from None
-        yield name, value
+        yield name, value, is_in_schema
+        is_in_schema = is_in_schema or name in _SCHEMAS
         if isinstance(value, dict):
-            waiting += value.items()
+            waiting += ((key, inner, is_in_schema) for key, inner in value.items())
         elif isinstance(value, list):
-            waiting += ((name, entry) for entry in value)
+            waiting += ((name, entry, is_in_schema) for entry in value)
 
 
-def _repetitions(pattern: str) -> tuple[int, int]:
-    """How many repetitions stand inside each other at most, and the product of their (finite) bounds."""
+def _repetitions(pattern: str) -> tuple[int, int, int]:
+    """How many quantifiers a pattern has, how many stand inside each other at most, and how many repeated pieces it is
+    when all finite bounds are written out: a{1,5} are 5, (a{1,5}b?){3} are 18."""
     outer: list[tuple[int, int]] = []
-    most = last = (0, 1)  # of the group so far; of the atom just read
-    position = 0
+    group, last = (0, 0), (0, 0)  # depth and pieces: of the group so far, of the atom just read
+    quantifiers = position = 0
     while position < len(pattern):
         character = pattern[position]
         if quantifier := _QUANTIFIER.match(pattern, position):
+            quantifiers += 1
             bound = quantifier[2] or (quantifier[1] if quantifier[2] is None else "") or "1"
-            times = max(1, int(bound[:6]))
-            last = (last[0] + 1, last[1] * times) if quantifier[0] != "?" else last
-            most = (max(most[0], last[0]), max(most[1], last[1]))
+            times = max(1, int(bound.lstrip("0")[:6] or 0))
+            repeated = (last[0] + (quantifier[0] != "?"), max(1, last[1]) * times)
+            group = (max(group[0], repeated[0]), group[1] - last[1] + repeated[1])
+            last = repeated
             position = quantifier.end()
             continue
-        last = (0, 1)
+        last = (0, 0)
         if character == "\\":
             position += 1
         elif character == "[":
             position = _end_of_class(pattern, position)
         elif character == "(":
-            outer.append(most)
-            most = (0, 1)
+            outer.append(group)
+            group = (0, 0)
         elif character == ")" and outer:
-            last, before = most, outer.pop()
-            most = (max(most[0], before[0]), max(most[1], before[1]))
+            last, before = group, outer.pop()
+            group = (max(last[0], before[0]), last[1] + before[1])
         position += 1
     for before in outer:
-        most = (max(most[0], before[0]), max(most[1], before[1]))
-    return most
+        group = (max(group[0], before[0]), group[1] + before[1])
+    return quantifiers, *group
 
 
 def _end_of_class(pattern: str, start: int) -> int:

@@ -204,8 +204,10 @@ class PassThrough(Response):
                 await asyncio.sleep(self.upstream.keep_alive_s - quiet_s)
 
     async def _report(self, error: VlserveError, send: Send) -> None:
-        """Inside a stream: one error event and its end."""
+        """Inside a stream: one error event and its end. Of an answer that is not one, only the log can tell."""
         self.outcome.error = error.code
+        if not self.upstream.is_stream or self.is_over:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_EVENT_S):
                 await self._send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)

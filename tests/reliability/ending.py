@@ -5,7 +5,8 @@ import pathlib
 import signal
 import time
 
-from tests.reliability.service import Figure, drain_events, fakes, serve, session_of, until
+from tests.conftest import session_of, until
+from tests.reliability.service import Figure, drain_events, fakes, serve
 
 
 async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int) -> list[Figure]:

@@ -15,10 +15,7 @@ from tests.reliability.service import MIB, Figure, Service, fakes, serve
 CAP = 8 * MIB
 KEY = "sk-canary-7f3a91"
 _PROMPT, _PIXELS = "prompt-canary-5c2e", b"pixel-canary-8d1b" * 20
-ROUTES = [
-    *(("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/auto"), ("GET", "/metrics")),
-]
-OPEN_ROUTES = ["/health", "/ready"]
+OPEN_ROUTES = ["/health", "/ready", "/docs", "/openapi.json"]
 
 
 def bad_bodies() -> Iterator[tuple[str, bytes, int]]:
@@ -72,7 +69,7 @@ async def bad_input(folder: pathlib.Path) -> list[Figure]:
                     most_memory = max(most_memory, service.peak() - memory)
         async with service.ask() as answer:
             assert answer.status == 200
-    assert not wrong, wrong
+    print(*wrong, sep="\n")
     return [
         Figure(9, f"bad bodies with another answer than 400 or 413 and the envelope (of {count})", len(wrong), 0),
         Figure(9, "memory that a body over the cap took, in caps", most_memory / CAP, 2, "×"),
@@ -90,7 +87,13 @@ async def without_key(folder: pathlib.Path) -> list[Figure]:
     attempts = bypasses = 0
     async with serve(folder, fakes(), environ=keys, server={"api_keys_env": "KEYS"}) as service:
         good = {"authorization": f"Bearer {KEY}"}
-        for method, path in ROUTES:
+        async with service.session.get(f"{service.url}/openapi.json") as answer:
+            paths: dict[str, dict[str, Any]] = (await answer.json())["paths"]
+        routes = [(method.upper(), path.replace("{model}", "auto")) for path in paths for method in paths[path]]
+        assert ("POST", "/v1/chat/completions") in routes
+        for method, path in routes:
+            if path in OPEN_ROUTES:
+                continue
             for headers in _wrong_keys():
                 for target in (path, f"{path}?", f"{path}?api_key={KEY}", f"{path}?authorization=Bearer {KEY}"):
                     attempts += 1
@@ -156,7 +159,7 @@ async def planted_secrets(folder: pathlib.Path) -> list[Figure]:
         await asyncio.sleep(0.5)
         for place, text in (("log", service.log), ("answers and metrics", "\n".join(answers))):
             found += [f"{canary} in {place}" for canary in canaries if canary in text]
-    assert not found, found
+    print(*found, sep="\n")
     return [Figure(15, f"canaries in logs, metrics and errors (of {len(answers)} answers)", len(found), 0)]
 
 

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from tests.conftest import REPOSITORY, image_part, user
-from tests.test_engine import is_alive, session_of, until
+from tests.conftest import REPOSITORY, image_part, session_of, until, user
 
 MIB = 1024**2
 
@@ -183,23 +182,3 @@ async def drain_events(answer: aiohttp.ClientResponse) -> list[Any]:
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-async def timed(work: Callable[[], Any]) -> float:
-    started = time.monotonic()
-    await work()
-    return time.monotonic() - started
-
-
-__all__ = [
-    "MIB",
-    "Figure",
-    "Service",
-    "drain_events",
-    "fakes",
-    "is_alive",
-    "percentile",
-    "serve",
-    "session_of",
-    "until",
-]

@@ -1,0 +1,112 @@
+"""Clients that keep a connection open for nothing, and those that are only slow."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.types import Receive, Scope, Send
+
+from tests.conftest import Server
+from vlserve import connections
+from vlserve.config import Server as ServerSettings
+
+TIMEOUT_S = 0.6
+IDLE_S = 5.0  # uvicorn's own timeout between requests
+SIZES = {"/small": 40_000, "/large": 12_000_000}
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers at once, without reading a body, as a refusal does; /drip goes on until its client leaves."""
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/drip":
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 100, "more_body": True})
+            await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"x" * SIZES.get(scope["path"], 2)})
+
+
+@asynccontextmanager
+async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tuple[asyncio.StreamReader, float]]:
+    """A connection that has sent ``sent``."""
+    settings = ServerSettings(port=0, head_timeout_s=TIMEOUT_S, body_timeout_s=TIMEOUT_S)
+    async with Server(connections.configure(app, settings)).running() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=read_ahead)
+        writer.write(sent)
+        yield reader, asyncio.get_running_loop().time()
+        writer.transport.abort()
+
+
+async def seconds_until_cut(reader: asyncio.StreamReader, started: float) -> float:
+    """Reads, so that only the server can be the one who ends it."""
+    async with asyncio.timeout(10.0):
+        try:
+            while await reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+    return asyncio.get_running_loop().time() - started
+
+
+def get(path: str = "/", *more: str, version: str = "1.1") -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/{version}", "host: x", *more, "", ""]).encode()
+
+
+async def test_bytes_that_begin_no_request_do_not_keep_a_connection() -> None:
+    for sent in (b"", b"\r\n", get() + b"\r\n", get() + b"GET / HT"):
+        async with connected(sent) as (reader, started):
+            assert await seconds_until_cut(reader, started) < IDLE_S + 2 * TIMEOUT_S
+
+
+async def test_rest_of_a_body_that_nobody_wants_is_read_for_a_while_only() -> None:
+    """Both a client that goes on forever and one that sends the rest and then nothing."""
+    for more in (b"x" * 10, b"x" * 1000):
+        async with connected(get("/", "content-length: 1000") + more) as (reader, started):
+            assert await seconds_until_cut(reader, started) < IDLE_S + 2 * TIMEOUT_S
+
+
+async def test_second_request_before_the_first_is_answered_ends_both() -> None:
+    async with connected(get("/drip") + get("/drip")) as (reader, started):
+        assert await seconds_until_cut(reader, started) < 2 * TIMEOUT_S
+
+
+async def test_answer_that_nobody_takes_is_dropped_however_it_ends() -> None:
+    for path, version in (("/large", "1.1"), ("/large", "1.0")):
+        async with connected(get(path, version=version)) as (reader, _):
+            await reader.readexactly(1)
+            await asyncio.sleep(4 * TIMEOUT_S)
+            taken = 0
+            try:
+                while piece := await reader.read(65536):
+                    taken += len(piece)
+            except ConnectionError:
+                pass
+            assert taken < SIZES[path]
+
+
+async def test_client_that_is_slow_but_reads_gets_everything() -> None:
+    async with connected(get("/large", "connection: close"), read_ahead=65536) as (reader, started):
+        taken = 0
+        while piece := await reader.read(131072):
+            taken += len(piece)
+            await asyncio.sleep(0.02)
+        assert asyncio.get_running_loop().time() - started > 2 * TIMEOUT_S
+    assert taken > SIZES["/large"]
+
+
+async def test_stream_may_last_longer_than_every_timeout() -> None:
+    async with connected(get("/drip")) as (reader, _):
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(100):
+                await reader.readexactly(64)
+
+
+async def test_what_is_not_http_gets_the_envelope() -> None:
+    async with connected(b"HELO\r\n\r\n") as (reader, _):
+        head, _, body = (await reader.read(4096)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"x-content-type-options: nosniff" in head
+        assert json.loads(body)["error"]["code"] == "invalid_http"
