@@ -120,7 +120,7 @@ def settings_rows(model: type[config.Settings], prefix: str = "") -> Iterator[st
             yield from settings_rows(inner, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else f"`{_shown(field.default)}`"
-            yield f"| `{prefix}{name}` | {default} | {field.description} |"
+            yield f"| `{prefix}{name}` | {default} | {' '.join((field.description or '').split())} |"
 
 
 def _shown(value: object) -> str:
