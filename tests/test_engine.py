@@ -32,14 +32,16 @@ def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:
 
 
 @asynccontextmanager
-async def fleet_of(folder: pathlib.Path, **commands: list[str]) -> AsyncIterator[Fleet]:
+async def fleet_of(
+    folder: pathlib.Path, metrics: Metrics | None = None, /, **commands: list[str]
+) -> AsyncIterator[Fleet]:
     """A running fleet; ended, and nothing left, when the block is over."""
     settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
     config = Config.model_validate({"engines": settings})
     run = folder / "run"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
     planned = {one.name: one for one in plan.make(config, Machine((0,), None), environment, run).engines}
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     fleet = Fleet({name: Engine(name, one, planned[name], metrics) for name, one in config.engines.items()}, run)
     fleet.start()
     sessions: list[int] = []
@@ -213,8 +215,32 @@ async def test_stop_while_an_engine_is_being_replaced_leaves_nothing(short_folde
         ):
             await answer.read()
         await until(lambda: text.state is EngineState.STOPPING)
+        text.drain()  # as SIGTERM does, and then the end of the service
+        await asyncio.sleep(0)
         await text.stop()
         assert session_of(leader) == []
+
+
+async def test_changes_of_state_are_counted(short_folder: pathlib.Path) -> None:
+    metrics = Metrics()
+    async with fleet_of(short_folder, metrics, text=fake()) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        os.killpg(text.pid or 0, signal.SIGKILL)
+        await until(lambda: text.state is EngineState.FAILED)
+        await until(lambda: text.is_ready)
+        fleet.drain()
+        assert text.state is EngineState.DRAINING
+        assert not text.is_ready
+    changes = ("stopped starting", "starting ready", "ready failed", "failed starting", "ready draining")
+    counts = [
+        metrics.registry.get_sample_value(
+            "vlserve_engine_transitions_total",
+            {"vlserve_engine": "text", "from": change.split()[0], "to": change.split()[1]},
+        )
+        for change in changes
+    ]
+    assert counts == [1, 2, 1, 1, 1]
 
 
 async def test_bug_in_supervision_does_not_lose_the_engine(

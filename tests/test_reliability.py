@@ -5,6 +5,7 @@ Times may be longer here than the targets say (``Figure.slack``), since this run
 
 import asyncio
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -57,6 +58,15 @@ async def test_clients_that_do_not_read(short_folder: pathlib.Path) -> None:
 
 async def test_end(short_folder: pathlib.Path) -> None:
     check(await ending.sigterm_under_load(short_folder, grace_s=3, streams=5))
+
+
+async def test_two_signals_at_once_end_the_service_too(short_folder: pathlib.Path) -> None:
+    async with serve(short_folder, fakes()) as service:
+        answer = await service.ask("drip", stream=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            service.process.send_signal(number)
+        assert await asyncio.wait_for(service.process.wait(), 20) == 0
+        answer.close()
 
 
 async def test_gateway_that_is_killed(short_folder: pathlib.Path) -> None:
