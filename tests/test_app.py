@@ -456,6 +456,20 @@ async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> No
         assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
 
 
+async def test_refusals_are_logged_with_the_key_that_met_them(
+    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with open_gateway(keys=(KEY,), server={"key_limits": {"requests_per_minute": 1}}) as gateway:
+        headers = {"authorization": "Bearer sk-secret"}
+        for expected in (200, 429):
+            async with gateway.post({"messages": user("x")}, headers=headers) as answer:
+                assert answer.status == expected
+        assert int(answer.headers["retry-after"]) > 50
+    fields = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "refused"]
+    assert [(one["key"], one["status"], one["error"]) for one in fields] == [("ci", 429, "rate_limit_exceeded")]
+
+
 async def test_caps_are_told_with_their_setting(open_gateway: OpenGateway) -> None:
     async with open_gateway(request={"max_n": 2, "max_tokens": 10, "max_stop": 1, "max_top_logprobs": 3}) as gateway:
         for field, value, setting in (

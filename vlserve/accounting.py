@@ -61,12 +61,15 @@ class Account:
         self.trace.end(fields)
 
 
-def refuse(metrics: Metrics, error: VlserveError, request_id: str, method: str, path: str) -> dict[str, object]:
-    """It never came to an engine; returns what was logged."""
+def refuse(
+    metrics: Metrics, error: VlserveError, request_id: str, key: str | None, method: str, path: str
+) -> dict[str, object]:
+    """It never came to an engine; returns what was logged. ``key`` is None where none was needed or known."""
     code = error.code or error.type
     metrics.refused.labels(str(error.status), code).inc()
     fields: dict[str, object] = {
         "request_id": request_id,
+        "key": key,
         "method": method,
         "path": path,
         "status": error.status,

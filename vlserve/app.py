@@ -147,7 +147,7 @@ def _salts(names: set[str]) -> Mapping[str, str]:
 async def chat(request: Request) -> PassThrough:
     """Chat completions: admit, parse, route, check the pictures, hand to the engine."""
     runtime: Runtime = request.app.state.runtime
-    key = runtime.admission.authenticate(request.headers)
+    key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin("POST /v1/chat/completions", request.headers)
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
     with ExitStack() as held:
@@ -336,7 +336,8 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
 async def _on_error(request: Request, error: VlserveError) -> Response:
     if not hasattr(request.state, "account"):
         runtime: Runtime = request.app.state.runtime
-        fields = refuse(runtime.metrics, error, request.state.request_id, request.method, request.scope["path"])
+        key = getattr(request.state, "key", None)
+        fields = refuse(runtime.metrics, error, request.state.request_id, key, request.method, request.scope["path"])
         if hasattr(request.state, "trace"):
             request.state.trace.end(fields)
     headers = {**_route_headers(request), **error.headers()}

@@ -204,7 +204,7 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     except ConfigError:
         folder.rmdir()
         raise
-    for line in describe(made, here):
+    for line in filter(None, describe(made, here)):
         log.info("%s", line)
     return Fleet(engines, folder)
 
