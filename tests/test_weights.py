@@ -11,8 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY, until
 from tests.fake_hub import hub_with
 from tests.test_engine import fake
-from vlserve import engine as engines
-from vlserve import plan
+from vlserve import plan, restarts
 from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine
 from vlserve.machine import FETCH, Machine, Vllm
@@ -69,7 +68,7 @@ async def test_engine_starts_after_its_model_came_and_restarts_without_asking_ag
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(engines, "_FIRST_BACKOFF_S", 0.1)
+    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.1)
     settings = {"model": "org/small", "command": fake("crash"), "ready_timeout_s": 5}
     config = Config.model_validate({"engines": {"text": settings}})
     async with hub_with("org/small", FILES) as (endpoint, downloaded):
@@ -100,7 +99,7 @@ async def test_model_that_is_not_on_the_hub_is_told_with_what_to_do(
         planned = dataclasses.replace(planned, fetch=(*FETCH, "org/typo"))
         engine = Engine("text", settings_of(config), planned, Metrics())
         engine.start()
-        await until(lambda: "text engine: failed" in caplog.text, timeout_s=60)
+        await until(lambda: "text engine: given_up" in caplog.text, timeout_s=60)
         await engine.stop()
     assert "its model could not be fetched: exit code 1" in caplog.text
     assert "There is no model of this name" in caplog.text
