@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.conftest import Server
@@ -12,8 +13,13 @@ from vlserve import connections
 from vlserve.config import Server as ServerSettings
 
 TIMEOUT_S = 0.6
-IDLE_S = 5.0  # uvicorn's own timeout between requests
+IDLE_S = 1  # between requests
 SIZES = {"/small": 40_000, "/large": 12_000_000}
+
+
+@pytest.fixture(autouse=True)
+def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_IDLE_S", IDLE_S)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

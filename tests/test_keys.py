@@ -27,7 +27,8 @@ def test_keys_come_from_file_and_environment(tmp_path: pathlib.Path) -> None:
 
 def test_made_key_comes_in_with_its_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["key", "ana"]) == 0
-    key, line = (row.split(": ", 1)[1].strip() for row in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr()
+    key, line = printed.err.split()[-1], printed.out
     assert len(key) > 40
     assert key not in line
     file = tmp_path / "keys"

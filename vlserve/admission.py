@@ -68,12 +68,13 @@ class Admission:
         limits = self._server.keys.get(key, self._server.key_limits)
         if limits.max_in_flight is not None and self._open[key] >= limits.max_in_flight:
             raise TooManyRequests(
-                f"This API key has {self._open[key]} requests open, as many as it may; wait for one to end.",
+                f"This API key has {self._open[key]} requests open, as many as it may (key_limits.max_in_flight).",
                 retry_after_s=1,
             )
         if wait_s := self._rate(key, limits).take():
             raise TooManyRequests(
-                f"This API key may ask {limits.requests_per_minute:g} times a minute.", retry_after_s=wait_s
+                f"This API key may ask {limits.requests_per_minute:g} times a minute (key_limits.requests_per_minute).",
+                retry_after_s=wait_s,
             )
         self._open[key] += 1
         try:

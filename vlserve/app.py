@@ -167,8 +167,11 @@ async def chat(request: Request) -> PassThrough:
         engine = runtime.engines[route.engine]
         images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
         if not engine.is_ready:
+            is_ending = engine.state in ("draining", "stopped")
             raise EngineAway(
-                f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+                "The service is ending. Please send the request again."
+                if is_ending
+                else f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
                 retry_after_s=engine.retry_after_s(),
             )
         await images.check(parsed.media, runtime.config.image)

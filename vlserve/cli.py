@@ -129,8 +129,8 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
 
 async def _key(arguments: argparse.Namespace) -> int:
     key, line = keys.make(arguments.name)
-    print(f"key, for the client, shown only now: {key}")
-    print(f"line, for server.api_keys_file:      {line}")
+    print(line)  # alone on stdout, for `vlserve key NAME >> keys.txt`
+    print(f"The key, for {arguments.name}, shown only now: {key}", file=sys.stderr)
     return 0
 
 

@@ -19,6 +19,7 @@ from vlserve.errors import InvalidRequest, VlserveError
 # Line, headers, chunk sizes and trailers of one request: this, and as much again as its body has.
 _MOST_OVERHEAD_BYTES = 64 * 1024
 _LEAST_TAKEN_BYTES = 16 * 1024  # of an answer, within the time for a body
+_IDLE_S = 65  # between requests; most proxies close theirs after 60, and the one who is second loses no request
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -45,6 +46,7 @@ def configure(app: ASGIApp, server: Server) -> uvicorn.Config:
         server_header=False,
         headers=_HEADERS,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=_IDLE_S,
     )
 
 
