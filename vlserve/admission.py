@@ -158,17 +158,18 @@ class _Queue:
         waiting = _Waiting(key, asyncio.get_running_loop().create_future())
         self._lines.setdefault(key, deque()).append(waiting)
         self.queued += 1
+        is_in = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 await waiting.admitted
-        except BaseException as error:  # whatever ended the wait, its place must not be lost
-            if waiting.admitted.done() and not waiting.admitted.cancelled():
-                self.leave()
-            else:
+            is_in = True
+        except TimeoutError:
+            raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)") from None
+        finally:
+            if not is_in and waiting.admitted.done() and not waiting.admitted.cancelled():
+                self.leave()  # its turn came in the same moment: the place must not be lost
+            elif not is_in:
                 self._forget(waiting)
-            if isinstance(error, TimeoutError):
-                raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)") from None
-            raise
 
     def leave(self) -> None:
         """One request less inside; the next in turn comes in."""

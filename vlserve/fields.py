@@ -1,6 +1,7 @@
 """The closed set of a chat request's fields, each with its JSON schema as vLLM takes it; plain data.
 
-Requests are held against it, and the OpenAPI document shows it.
+Requests are held against it, and the OpenAPI document shows it. Types and bounds are those of vLLM 0.32
+(vllm/entrypoints/openai/chat_completion/protocol.py, sampling_params.py), which checks them.
 """
 
 from collections.abc import Mapping

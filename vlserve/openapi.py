@@ -22,12 +22,6 @@ _PICTURE_EXAMPLE = (
 )
 
 
-"""Field → JSON schema, as vLLM 0.32 takes it (vllm/entrypoints/openai/chat_completion/protocol.py, sampling_params.py).
-
-The gateway checks ``messages``, ``model``, ``stream`` and ``stream_options``; the engine checks the others.
-"""
-
-
 def _part(types: list[str], field: str, value: Schema) -> Schema:
     # Of a part without a type, its one content field tells.
     known = {"type": {"enum": [*types, None]}, field: value, "detail": {}, "cache_control": {}}
@@ -252,11 +246,7 @@ def add_docs(app: FastAPI, *, limits: Mapping[str, int] | None = None, needs_key
     and its policy forbids the browser every other host.
     """
     tree = document(app, limits=limits, needs_key=needs_key)
-    headers = {
-        "content-security-policy": _POLICY,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
+    headers = {"content-security-policy": _POLICY}  # others are put on every answer (connections.py)
 
     async def openapi_json() -> Response:
         return JSONResponse(tree)

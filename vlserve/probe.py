@@ -106,9 +106,7 @@ class Probe:
         while True:
             await asyncio.sleep(check_s)
             now = time.monotonic()
-            if (
-                now - checked > check_s + _OWN_PAUSE_S
-            ):  # this process itself did not run: nobody could have made progress
+            if now - checked > check_s + _OWN_PAUSE_S:  # this process itself did not run, so it saw nothing
                 self._activity.progressed()
             checked = now
             if now - self._activity.last_progress < hang_after_s / 3:

@@ -90,7 +90,7 @@ class Process:
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 title = (folder / "cmdline").read_bytes().split(b"\0")[0].decode("utf-8", "replace").strip()
-                _, parent, _, session = _stat(int(folder.name))
+                _, parent, session = _stat(int(folder.name))
                 if title.startswith("VLLM::") and session == self.pid != parent:
                     found[int(folder.name)] = title
         return found
@@ -169,11 +169,10 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def _stat(pid: int) -> tuple[str, int, int, int]:
-    """State, parent, process group and session (proc_pid_stat(5))."""
-    state, *numbers = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
-    parent, group, session = map(int, numbers)
-    return state, parent, group, session
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State, parent and session (proc_pid_stat(5))."""
+    state, parent, _, session = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    return state, int(parent), int(session)
 
 
 def _describe_exit(code: int) -> str:
