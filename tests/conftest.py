@@ -24,6 +24,7 @@ from vlserve.app import create_app
 from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
 from vlserve.keys import ApiKey
+from vlserve.metrics import Metrics
 from vlserve.upstream import Activity, Address
 
 if TYPE_CHECKING:
@@ -173,8 +174,9 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
             socket = str(short_folder / f"{name}.sock")
             await web.UnixSite(runner, socket).start()
             views[name] = FakeView(engine, Address("http://engine", socket))
-        app = create_app(config, views, keys)
-        server = Server(connections.configure(app, config.server.model_copy(update={"port": 0})))
+        metrics = Metrics()
+        app = create_app(config, views, keys, metrics)
+        server = Server(connections.configure(app, config.server.model_copy(update={"port": 0}), metrics))
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
         for runner in runners:

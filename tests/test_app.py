@@ -466,8 +466,13 @@ async def test_refusals_are_logged_with_the_key_that_met_them(
             async with gateway.post({"messages": user("x")}, headers=headers) as answer:
                 assert answer.status == expected
         assert int(answer.headers["retry-after"]) > 50
+        async with gateway.get("/nothing", headers=headers) as answer:
+            assert answer.status == 404
     fields = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "refused"]
-    assert [(one["key"], one["status"], one["error"]) for one in fields] == [("ci", 429, "rate_limit_exceeded")]
+    assert [(one["key"], one["status"], one["error"]) for one in fields] == [
+        ("ci", 429, "rate_limit_exceeded"),
+        ("ci", 404, "not_found"),
+    ]
 
 
 async def test_caps_are_told_with_their_setting(open_gateway: OpenGateway) -> None:
@@ -502,7 +507,8 @@ async def test_trace_of_the_client_reaches_the_engine(gateway: Gateway) -> None:
     assert gateway.seen("text")[0]["headers"]["traceparent"] == parent
 
 
-async def test_head_that_does_not_end_is_refused(gateway: Gateway) -> None:
+async def test_head_that_does_not_end_is_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 100_000)
@@ -514,3 +520,7 @@ async def test_head_that_does_not_end_is_refused(gateway: Gateway) -> None:
     assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
     assert b'"code": "invalid_http"' in await reader.read()
     writer.close()
+    logged = [record.__dict__["fields"]["status"] for record in caplog.records if record.getMessage() == "refused"]
+    assert logged == [431, 400]
+    async with gateway.get("/metrics") as answer:
+        assert 'vlserve_requests_refused_total{code="head_too_large",status="431"} 1.0' in await answer.text()

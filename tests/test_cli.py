@@ -48,7 +48,10 @@ def test_public_address_without_keys_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
     assert "Did you mean server?" in refused("serve", "--config", write(tmp_path, sever={}))
-    assert "Cannot read the config file" in refused("serve", "--config", str(tmp_path / "none.yaml"))
+    assert "default.yaml" in refused("serve", "--config", str(tmp_path / "none.yaml"))
+    assert "Did you mean one-gpu-80g.yaml?" in refused("serve", "--config", "one-gpu-80.yaml")
+    (tmp_path / "twice.yaml").write_text("server: {}\nserver: {}\n")
+    assert "'server' is given twice\n  in \"twice.yaml\"" in refused("serve", "--config", str(tmp_path / "twice.yaml"))
 
 
 def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> None:

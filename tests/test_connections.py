@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from tests.conftest import Server
 from vlserve import connections
 from vlserve.config import Server as ServerSettings
+from vlserve.metrics import Metrics
 
 TIMEOUT_S = 0.6
 IDLE_S = 1  # between requests
@@ -38,7 +39,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tuple[asyncio.StreamReader, float]]:
     """A connection that has sent ``sent``."""
     settings = ServerSettings(port=0, head_timeout_s=TIMEOUT_S, body_timeout_s=TIMEOUT_S)
-    async with Server(connections.configure(app, settings)).running() as port:
+    async with Server(connections.configure(app, settings, Metrics())).running() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=read_ahead)
         writer.write(sent)
         yield reader, asyncio.get_running_loop().time()

@@ -62,9 +62,15 @@ class Account:
 
 
 def refuse(
-    metrics: Metrics, error: VlserveError, request_id: str, key: str | None, method: str, path: str
+    metrics: Metrics,
+    error: VlserveError,
+    request_id: str | None = None,
+    key: str | None = None,
+    method: str | None = None,
+    path: str | None = None,
 ) -> dict[str, object]:
-    """It never came to an engine; returns what was logged. ``key`` is None where none was needed or known."""
+    """It never came to an engine; returns what was logged. What is not known of it (a key, of a broken head
+    everything) is None."""
     code = error.code or error.type
     metrics.refused.labels(str(error.status), code).inc()
     fields: dict[str, object] = {

@@ -6,6 +6,7 @@ places are still free, so that one key alone takes at most half of the queue and
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import time
@@ -160,16 +161,17 @@ class _Queue:
         self.queued += 1
         is_in = False
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await waiting.admitted
-            is_in = True
-        except TimeoutError:
-            raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)") from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout_s):
+                    await waiting.admitted
+                is_in = True
         finally:
             if not is_in and waiting.admitted.done() and not waiting.admitted.cancelled():
                 self.leave()  # its turn came in the same moment: the place must not be lost
             elif not is_in:
                 self._forget(waiting)
+        if not is_in:
+            raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)")
 
     def leave(self) -> None:
         """One request less inside; the next in turn comes in."""

@@ -1,6 +1,8 @@
 """The FastAPI application: routes, headers, error handlers, one log line per request. Composes the modules below it."""
 
 import asyncio
+import contextlib
+import functools
 import hashlib
 import hmac
 import re
@@ -24,6 +26,7 @@ from vlserve import __version__, images, routing, structured
 from vlserve.accounting import Account, refuse
 from vlserve.admission import Admission
 from vlserve.config import AUTO, Config, EngineName, EngineSettings
+from vlserve.config import Request as RequestCaps
 from vlserve.diagnosis import Diagnosis
 from vlserve.errors import (
     EngineAway,
@@ -40,12 +43,14 @@ from vlserve.openapi import add_docs
 from vlserve.requests import ChatRequest, capped_fields, check_caps, parse_chat
 from vlserve.routing import Route
 from vlserve.tracing import Tracing
-from vlserve.upstream import Activity, Address, Outcome, PassThrough, Upstream
+from vlserve.upstream import ENDING, Activity, Address, Outcome, PassThrough, Upstream
 
 _SCRAPE_TIMEOUT_S = 5.0
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MOST_DROPPED_NAMED = 20
 _BODY_BYTES_PER_S = 64 * 1024
+_LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
+_ENDING_RETRY_S = 5.0  # whoever comes next will answer then, or not; nobody here knows
 
 
 class EngineView(Protocol):
@@ -152,9 +157,9 @@ async def chat(request: Request) -> PassThrough:
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
     with ExitStack() as held:
         held.enter_context(runtime.admission.request(key))
-        parsed = parse_chat(await _read_body(request, runtime, held))
-        check_caps(parsed.tree, runtime.config.request)
-        structured.check(parsed.tree, allow_grammar=runtime.config.request.allow_grammar)
+        body = await _read_body(request, runtime, held)
+        understood = functools.partial(_understand, body, runtime.config.request)
+        parsed = understood() if len(body) < _LARGE_BODY_BYTES else await asyncio.to_thread(understood)
         route = routing.choose(
             parsed.model,
             parsed.media,
@@ -167,11 +172,10 @@ async def chat(request: Request) -> PassThrough:
         engine = runtime.engines[route.engine]
         images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
         if not engine.is_ready:
-            is_ending = engine.state in ("draining", "stopped")
+            if engine.state in ("draining", "stopped"):
+                raise EngineAway(ENDING, retry_after_s=_ENDING_RETRY_S)
             raise EngineAway(
-                "The service is ending. Please send the request again."
-                if is_ending
-                else f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+                f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
                 retry_after_s=engine.retry_after_s(),
             )
         await images.check(parsed.media, runtime.config.image)
@@ -197,6 +201,14 @@ async def chat(request: Request) -> PassThrough:
         )
         permit = runtime.admission.permit(route.engine, key)
         return PassThrough(upstream, headers, account.outcome, permit, held.pop_all())
+
+
+def _understand(body: bytearray, caps: RequestCaps) -> ChatRequest:
+    """Raises InvalidRequest."""
+    parsed = parse_chat(body)
+    check_caps(parsed.tree, caps)
+    structured.check(parsed.tree, allow_grammar=caps.allow_grammar)
+    return parsed
 
 
 def _additions(runtime: Runtime, settings: EngineSettings, parsed: ChatRequest, key: str) -> dict[str, Any]:
@@ -227,7 +239,7 @@ async def _read_body(request: Request, runtime: Runtime, held: ExitStack) -> byt
                 body += piece
                 deadline.reschedule(end + len(body) / _BODY_BYTES_PER_S)
     except asyncio.CancelledError:  # the service ends, and its grace is over
-        raise EngineAway("The service is ending. Please send the request again.", retry_after_s=1) from None
+        raise EngineAway(ENDING, retry_after_s=_ENDING_RETRY_S) from None
     except TimeoutError:
         raise RequestTimeout("The body of the request did not come in time (server.body_timeout_s).") from None
     return body
@@ -349,6 +361,8 @@ async def _on_error(request: Request, error: VlserveError) -> Response:
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     """Starlette's own 404 and 405, in the envelope."""
+    with contextlib.suppress(VlserveError):  # for the log
+        request.state.key = request.app.state.runtime.admission.authenticate(request.headers)
     where = f"{request.method} {request.scope['path'][:200]}"
     refusal: VlserveError = NotFound(f"{where}: there is no such path.")
     if error.status_code == 405:

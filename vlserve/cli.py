@@ -155,7 +155,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics)
     app = create_app(settings, fleet.engines, api_keys, metrics, traces)
-    server = _Server(connections.configure(app, settings.server), fleet, settings.server.shutdown_grace_s)
+    server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
     fleet.start()

@@ -292,12 +292,12 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  (it is a SafeLoader)
     except OSError as error:
-        names = ", ".join(sorted(file.name for file in shipped("").glob("*.yaml")))
-        raise ConfigError(
-            f"Cannot read the config file {path}: {error.strerror}. Shipped ones, to be named as they are: {names}."
-        ) from error
+        names = sorted(file.name for file in shipped("").glob("*.yaml"))
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+        hint = f" Did you mean {near[0]}?" if near else f" In {shipped('')}: {', '.join(names)}."
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.{hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML: {str(error).replace('<unicode string>', path.name)}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold settings (`engines:` at least).")
     chosen = {key: value for key, value in server_overrides.items() if value is not None}

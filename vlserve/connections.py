@@ -13,8 +13,10 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vlserve.accounting import refuse
 from vlserve.config import Server
-from vlserve.errors import InvalidRequest, VlserveError
+from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
+from vlserve.metrics import Metrics
 
 # Line, headers, chunk sizes and trailers of one request: this, and as much again as its body has.
 _MOST_OVERHEAD_BYTES = 64 * 1024
@@ -28,12 +30,13 @@ _HEADERS = [
 ]
 
 
-def configure(app: ASGIApp, server: Server) -> uvicorn.Config:
+def configure(app: ASGIApp, server: Server, metrics: Metrics) -> uvicorn.Config:
     """What uvicorn is to do for this service."""
 
     class Limited(Connection):
         head_timeout_s = server.head_timeout_s
         stall_timeout_s = server.body_timeout_s
+        own_metrics = metrics
 
     return uvicorn.Config(
         app,
@@ -63,6 +66,7 @@ class Connection(HttpToolsProtocol):
 
     head_timeout_s: ClassVar[float]
     stall_timeout_s: ClassVar[float]
+    own_metrics: ClassVar[Metrics]
 
     _head: asyncio.TimerHandle | None = None
     """A request's head is expected."""
@@ -89,7 +93,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._overhead > _MOST_OVERHEAD_BYTES + self._body:
             if self._head:
-                self._refuse(InvalidRequest("The head of the request is too large.", code="head_too_large"), 431)
+                self._refuse(HeadTooLarge("The head of the request is too large."))
             else:
                 self.transport.abort()
         elif (not self.cycle or self.cycle.response_complete) and not self.timeout_keep_alive_task:
@@ -139,11 +143,12 @@ class Connection(HttpToolsProtocol):
             self._reader = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(InvalidRequest(msg, code="invalid_http"), 400)
+        self._refuse(InvalidRequest(msg, code="invalid_http"))
 
-    def _refuse(self, error: VlserveError, status: int) -> None:
+    def _refuse(self, error: VlserveError) -> None:
+        refuse(self.own_metrics, error)
         body = error.body()
-        head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "content-type: application/json"]
+        head = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}", "content-type: application/json"]
         head += [f"{name}: {value}" for name, value in (*_HEADERS, ("connection", "close"))]
         self.transport.write("\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body)
         self.transport.close()

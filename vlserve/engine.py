@@ -134,7 +134,8 @@ class Engine:
             case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
                 return self._restarts.next_wait_s(time.monotonic() - self._ready_at) + self._expected_start_s
             case EngineState.STARTING:
-                return max(1.0, self._expected_start_s - elapsed)
+                # Whatever has taken longer than expected may take a good while more.
+                return max(1.0, self._expected_start_s - elapsed, elapsed / 4)
         return self._expected_start_s
 
     def start(self) -> None:

@@ -8,6 +8,7 @@ VlserveError
 ├── MethodNotAllowed 405
 ├── RequestTimeout   408   the body did not come in time
 ├── PayloadTooLarge  413
+├── HeadTooLarge     431
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
 ├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
@@ -93,6 +94,12 @@ class PayloadTooLarge(VlserveError):
     code = "request_too_large"
 
 
+class HeadTooLarge(VlserveError):
+    status = 431
+    type = "invalid_request_error"
+    code = "head_too_large"
+
+
 class TooManyRequests(VlserveError):
     status = 429
     type = "rate_limit_error"
@@ -124,9 +131,13 @@ _CODES = (
     ),
     (re.compile(r"At most \d+ image"), "too_many_images"),
     (re.compile(r"Failed to load image"), "invalid_image"),
+    (re.compile(r"(?i)regex|grammar|json schema|structured output"), "invalid_structured_output"),
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
-_INNER_WORDS = re.compile(r"\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}|0x[0-9a-fA-F]{6,}")
+_INNER_WORDS = re.compile(
+    r"(?:\[[\d:]+\] )?/\S+:\d+: |\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
+    r"|0x[0-9a-fA-F]{6,}"
+)
 _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000
 # vLLM's front end outlives its core process for some seconds and says this with status 500.
 _DIED = re.compile(r"EngineCore|EngineDead")

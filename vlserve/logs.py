@@ -84,7 +84,7 @@ class _Json(JsonFormatter):
         if record.stack_info:
             log_data["stack"] = message_dict["stack_info"]
         for key, value in _fields(record).items():
-            log_data.setdefault(key, value)
+            log_data.setdefault(key, round(value, 6) if isinstance(value, float) else value)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:

@@ -27,6 +27,7 @@ _WRITE_PIECE_BYTES = 256 * 1024
 _KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
+ENDING = "The service is ending. Please send the request again."
 _COMMENT = b": waiting\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
 _IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
@@ -138,7 +139,7 @@ class PassThrough(Response):
             try:
                 await self._race(receive, send)
             except VlserveError as error:
-                self.outcome.status, self.outcome.error = error.status, error.code
+                self.outcome.status, self.outcome.error = error.status, error.code or error.type
                 raise
 
     async def _race(self, receive: Receive, send: Send) -> None:
@@ -155,7 +156,7 @@ class PassThrough(Response):
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
             await asyncio.wait((relay,))
-            ending = EngineAway("The service is ending. Please send the request again.", retry_after_s=1)
+            ending = EngineAway(ENDING, retry_after_s=1)
             if not self.is_started:
                 raise ending from None
             await self._report(ending, send)

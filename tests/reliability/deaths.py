@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.reliability.service import Figure, Service, drain_events, fakes, percentile, serve
 
+_FIRST_START_S = 60  # what vlserve expects of an engine that has never been ready
+
 
 async def leaving_clients(
     service: Service, count: int, stream_wish: str = "drip", whole_wish: str = "hang"
@@ -141,6 +143,7 @@ async def crash_loop(folder: pathlib.Path) -> list[Figure]:
     """Row 4. An engine that dies at every start; one that would always die the same way."""
     async with serve(folder, fakes(text=("crash",)), ready=("vision",)) as service:
         await service.until_state("text", "broken", timeout_s=60)
+        broken_at = time.monotonic()
         waits = [float(wait) for wait in re.findall(r"text engine: \w+ \(.*next try in (\S+) s\)", service.log)]
         seconds: list[float] = []
         for _ in range(100):
@@ -148,6 +151,7 @@ async def crash_loop(folder: pathlib.Path) -> list[Figure]:
             async with service.ask() as answer:
                 assert answer.status == 503
                 retry_after_s = float(answer.headers["retry-after"])
+            next_try_s = waits[-1] - (time.monotonic() - broken_at)
             seconds.append(time.monotonic() - asked)
     jitters = [wait / expected for wait, expected in zip(waits, (1, 2, 4, 8, 60), strict=True)]
     async with serve(folder, fakes(text=("out-of-memory",)), ready=("vision",)) as service:
@@ -161,6 +165,12 @@ async def crash_loop(folder: pathlib.Path) -> list[Figure]:
         Figure(4, "backoff away from 1, 2, 4, 8, 60 s, by chance", 100 * max(abs(one - 1) for one in jitters), 26, "%"),
         Figure(4, "all waits as computed, without chance", float(len(set(jitters)) == 1), 0),
         Figure(4, "503 with Retry-After while it is open, p99", 1000 * percentile(seconds, 0.99), 50, "ms"),
-        Figure(4, "Retry-After away from the next try", abs(retry_after_s - waits[-1]), 62, "s"),
+        Figure(
+            4,
+            "Retry-After away from the next try and a start's 60 s",
+            abs(retry_after_s - next_try_s - _FIRST_START_S),
+            2,
+            "s",
+        ),
         Figure(4, "starts that would fail the same way again", starts, 1),
     ]
