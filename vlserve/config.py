@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from vlserve.errors import ConfigError
@@ -120,6 +120,52 @@ class Image(Settings):
     """Largest picture, in bytes after base64 decoding."""
     max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
     """Width × height of all pictures of a request together, read from their headers before anything decodes them."""
+    allow_gif: bool = True
+    """Take GIF pictures; only the first frame is looked at."""
+    max_pixels: Annotated[int, Field(ge=28 * 28)] | None = None
+    """Width × height of one picture as the model gets it; a larger one is made smaller first. Default: the model's own
+    limit (12,845,056 for Qwen2.5-VL, of which a screenshot of 1920×1080 is a sixth). 28 × 28 pixels are one token."""
+    low_detail_max_pixels: Annotated[int, Field(ge=28 * 28)] = 512 * 512
+    """The same for pictures that a request sends with OpenAI's `detail: low`."""
+    fit: Literal["reject", "shrink"] = "reject"
+    """When pictures and text do not fit `max_model_len`: `reject` tells the tokens of each picture in a 400, `shrink`
+    makes the pictures smaller until they fit, and the header `x-vlserve-images` says so."""
+
+
+class Fetch(Settings):
+    enabled: bool = True
+    """Fetch pictures that a request names by their `http(s)` address. Engines themselves never fetch anything."""
+    allowed_domains: list[str] = []
+    """Fetch from these and their subdomains only, e.g. `[example.com]`. Default: from any."""
+    denied_domains: list[str] = []
+    """Never fetch from these and their subdomains."""
+    allowed_networks: list[IPvAnyNetwork] = []
+    """Networks that are not public and may be asked all the same, e.g. `[10.1.0.0/16]`. Default: none."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """Time to resolve a name and connect."""
+    read_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Longest wait for the next bytes."""
+    total_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """Time for one picture, redirects included."""
+    max_redirects: Annotated[int, Field(ge=0, le=3)] = 3
+    """Redirects to follow, each checked like the first address."""
+    max_in_flight: Annotated[int, Field(gt=0)] = 64
+    """Pictures fetched at once, for all requests together."""
+
+
+class Files(Settings):
+    folder: pathlib.Path | None = None
+    """Where uploaded files are kept. Default: `$XDG_DATA_HOME/vlserve/files` (`~/.local/share/vlserve/files`)."""
+    max_file_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(100 * 1024**2)
+    """Largest file; more is a 413."""
+    max_files: Annotated[int, Field(gt=0)] = 1000
+    """Files that one API key may have."""
+    max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
+    """Bytes of all files that one API key may have."""
+    max_total_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**3)
+    """Bytes of all files of all keys."""
+    expires_after_s: Annotated[float, Field(gt=0)] = 30 * 24 * 3600.0
+    """A file is removed after this long; a request may ask for less with `expires_after`."""
 
 
 class LimitMmPerPrompt(Settings):
@@ -256,6 +302,11 @@ class Config(Settings):
     tracing: Tracing = Tracing()
     request: Request = Request()
     image: Image = Image()
+    image_overflow: Literal["reject", "keep_latest"] = "reject"
+    """When a request has more pictures than `limit_mm_per_prompt`: `reject` is a 400; `keep_latest` puts a short text
+    in the place of the oldest ones, and the header `x-vlserve-images-dropped` counts them."""
+    fetch: Fetch = Fetch()
+    files: Files = Files()
     auto_aliases: list[str] = []
     """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
     fallback: Literal["vision"] | None = None
@@ -355,7 +406,11 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
     server = config.server
     if server.api_keys_file:
         server = server.model_copy(update={"api_keys_file": (folder / server.api_keys_file).resolve()})
-    return config.model_copy(update={"server": server, "engines": config.engines.model_copy(update=engines)})
+    files = config.files
+    if files.folder:
+        files = files.model_copy(update={"folder": (folder / files.folder).resolve()})
+    resolved = {"server": server, "files": files, "engines": config.engines.model_copy(update=engines)}
+    return config.model_copy(update=resolved)
 
 
 def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -365,6 +420,14 @@ def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
         for name, value in environ.items()
         if name in _ENGINE_ENVIRONMENT or name.startswith(_ENGINE_ENVIRONMENT_PREFIXES)
     }
+
+
+def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Where uploaded files are kept."""
+    if files.folder:
+        return files.folder
+    data = pathlib.Path(environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
+    return data / "vlserve" / "files"
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
