@@ -23,8 +23,10 @@ from vlserve import connections
 from vlserve.app import create_app
 from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
+from vlserve.files import FileStore
 from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
+from vlserve.pixels import Grid
 from vlserve.upstream import Activity, Address
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ class FakeView:
     is_ready: bool = True
     activity: Activity = field(default_factory=Activity)
     diagnosis: Diagnosis | None = None
+    max_model_len: int | None = fake_engine.MAX_MODEL_LEN
+    grid: Grid = field(default_factory=Grid)
 
     def retry_after_s(self) -> float:
         return 42.0
@@ -175,10 +179,13 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
             await web.UnixSite(runner, socket).start()
             views[name] = FakeView(engine, Address("http://engine", socket))
         metrics = Metrics()
-        app = create_app(config, views, keys, metrics)
+        store = FileStore(short_folder / "files", config.files)
+        store.open()
+        app = create_app(config, views, keys, metrics, store=store)
         server = Server(connections.configure(app, config.server.model_copy(update={"port": 0}), metrics))
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
+        store.close()
         for runner in runners:
             await runner.cleanup()
 

@@ -12,12 +12,15 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   core            has a child process that computes, as vLLM's EngineCore does: when that is killed, open streams get
                   vLLM's error event (and its [DONE]), and /health becomes 503
   worker          has a worker, whose death it does not notice
+  forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
-time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s.
+time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
+``describe`` answers with the digests of the pictures that it was shown.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import pathlib
@@ -41,6 +44,11 @@ FROZEN: web.AppKey[asyncio.Event] = web.AppKey("frozen", asyncio.Event)
 CORE_ENDED: web.AppKey[asyncio.Event] = web.AppKey("core_ended", asyncio.Event)
 PREFILLING: web.AppKey[asyncio.Lock] = web.AppKey("prefilling", asyncio.Lock)
 COMPUTING: web.AppKey[asyncio.Semaphore] = web.AppKey("computing", asyncio.Semaphore)
+PICTURES: web.AppKey[dict[str, str]] = web.AppKey("pictures", dict)
+"""uuid → URL of pictures sent, as vLLM's processor cache has them."""
+MAX_MODEL_LEN = 8192
+ANSWER: web.AppKey[list[str]] = web.AppKey("answer", list)
+"""What answers that are not streamed say."""
 CACHE: web.AppKey[list[float]] = web.AppKey("cache", list)
 
 METRICS = """# HELP vllm:num_requests_running Requests running.
@@ -90,12 +98,20 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     model, wish = body.get("model") or "?", str(body.get("user") or "")
+    try:
+        shown = _look(request.app, body)
+    except LookupError as missing:
+        error = {"message": str(missing), "type": "BadRequestError", "param": None, "code": 400}
+        return web.json_response({"error": error}, status=400)
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     if wish == "refuse":
         error = {"message": "top_p must be in (0, 1], see VLLM_DEBUG and /usr/lib/x.py (parameter=top_p, value=7)"}
         return web.json_response(
             {"error": {**error, "type": "BadRequestError", "param": "top_p", "code": 400}}, status=400
         )
+    if wish == "too-long":
+        error = {"message": "This model's maximum context length is 10 tokens.", "code": 400}
+        return web.json_response({"error": error}, status=400)
     if wish == "fail":
         return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
     if wish == "core-died":
@@ -120,7 +136,7 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     if wish == "garbage":
         return web.Response(body=b"<html>", content_type="text/html")
     if not body.get("stream"):
-        message = {"role": "assistant", "content": "one two three"}
+        message = {"role": "assistant", "content": " ".join(shown) if wish == "describe" else request.app[ANSWER][0]}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         whole = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
         answer = web.json_response(whole)
@@ -164,6 +180,33 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     return response
 
 
+def _look(app: web.Application, body: dict[str, Any]) -> list[str]:
+    """Digests of the pictures of a request. Raises LookupError for a name without a picture."""
+    shown, kept = list[str](), app[PICTURES]
+    for message in body["messages"]:
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            if "image_url" not in part:
+                continue
+            uuid, url = str(part.get("uuid") or ""), str((part["image_url"] or {}).get("url") or "")
+            if not url and uuid not in kept:
+                raise LookupError(f"Cache miss for image at index {len(shown)} but data is not provided.")
+            if uuid:
+                # As in vLLM, what is kept under the name counts, whatever was sent with it.
+                url = kept[uuid] = kept.pop(uuid, url)
+                while len(kept) > (8 if "forgets" in app[FAULTS] else 1000):
+                    del kept[next(iter(kept))]
+            shown.append(hashlib.sha256(url.encode()).hexdigest())
+    return shown
+
+
+async def tokenize(request: web.Request) -> web.Response:
+    """A token for each word of what it is sent."""
+    body = json.loads(await request.read())
+    request.app[SEEN].append({"body": body, "path": "/tokenize"})
+    text = [json.dumps(message.get("content")) for message in body["messages"]]
+    return web.json_response({"count": sum(len(one.split()) for one in text), "max_model_len": MAX_MODEL_LEN})
+
+
 async def health(request: web.Request) -> web.Response:
     if "mute" in request.app[FAULTS]:
         await asyncio.sleep(60)
@@ -171,7 +214,8 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    return web.json_response({"object": "list", "data": []})
+    told = {"id": "?", "object": "model", "max_model_len": MAX_MODEL_LEN}
+    return web.json_response({"object": "list", "data": [told]})
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -183,9 +227,11 @@ async def metrics(request: web.Request) -> web.Response:
 def make_app(faults: set[str] | None = None) -> web.Application:
     app = web.Application(client_max_size=1024**3)
     app[SEEN], app[FAULTS], app[RUNNING] = [], faults or set(), [0]
+    app[PICTURES], app[ANSWER] = {}, ["one two three"]
     app[FROZEN], app[CORE_ENDED], app[CACHE] = asyncio.Event(), asyncio.Event(), [0.0]
     app[PREFILLING], app[COMPUTING] = asyncio.Lock(), asyncio.Semaphore(8)
     app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/tokenize", tokenize)
     app.router.add_get("/health", health)
     app.router.add_get("/v1/models", models)
     app.router.add_get("/metrics", metrics)

@@ -78,7 +78,7 @@ def _with_real_pictures(tree: Any) -> Any:
         return {name: _with_real_pictures(value) for name, value in tree.items()}
     if isinstance(tree, list):
         return [_with_real_pictures(value) for value in tree]
-    return PICTURE if isinstance(tree, str) and tree.startswith("data:image/") else tree
+    return PICTURE if isinstance(tree, str) and tree.startswith(("data:image/", "http")) else tree
 
 
 def read_document(url: str, *, is_own: bool) -> dict[str, Any]:

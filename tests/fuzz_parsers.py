@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads a client's bytes: the body, its caps, its route, the headers of its pictures.
+"""Coverage-guided fuzzing of what reads a client's bytes: the body, its caps, its route, its pictures.
 
 python -m tests.fuzz_parsers --seconds 3600        (needs `pip install -e '.[fuzz]'`)
 
@@ -11,8 +11,10 @@ import base64
 import contextlib
 import json
 import pathlib
+import struct
 import sys
 import tempfile
+import zlib
 
 import atheris
 
@@ -20,29 +22,59 @@ with atheris.instrument_imports():
     from vlserve import images, requests, routing, structured
     from vlserve.config import Image, LimitMmPerPrompt, Request
     from vlserve.errors import VlserveError
+    from vlserve.pixels import Grid
 
 from tests.conftest import data_url, image_part, picture, user
+from tests.reliability.pictures import hostile
 
 _SERVED = {"text": "t", "vision": "v"}
 _LIMIT, _IMAGE, _CAPS = LimitMmPerPrompt(image=4), Image(), Request(max_tokens=100)
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_SMALL, _LONGEST = 100_000, 16_384
 
 
 def one_input(raw: bytes) -> None:
-    """The first byte says what the others are: a body, or a picture inside one."""
-    body = raw[1:]
-    if raw[:1] >= b"\x80":
-        url = "data:image/png;base64," + base64.b64encode(body).decode()
-        body = json.dumps({"messages": user(image_part(url))}).encode()
+    """The first byte says what the others are: a body, a picture inside one, or a picture."""
+    kind, body = raw[:1], raw[1:]
     with contextlib.suppress(VlserveError):
-        parsed = requests.parse_chat(body)
-        b"".join(parsed.body("m", cache_salt="s"))
-        requests.check_caps(parsed.tree, _CAPS)
-        structured.check(parsed.tree, allow_grammar=True)
-        routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
-        images.check_count(parsed.media, _LIMIT, "vision")
-        for media in parsed.media:
-            images.check_one(media, _IMAGE)
+        if kind >= b"\xc0":
+            one_picture(body)
+        elif kind >= b"\x80":
+            url = "data:image/png;base64," + base64.b64encode(body).decode()
+            one_body(json.dumps({"messages": user(image_part(url))}).encode())
+        else:
+            one_body(body)
+
+
+def one_body(raw: bytes) -> None:
+    parsed = requests.parse_chat(raw)
+    b"".join(parsed.body("m", cache_salt="s"))
+    requests.check_caps(parsed.tree, _CAPS)
+    structured.check(parsed.tree, allow_grammar=True)
+    routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
+    images.check_count(parsed.media, _LIMIT, "vision")
+    for media in parsed.media:
+        one_picture(images.decode_data_url(media.url, media.param, _IMAGE))
+
+
+def one_picture(raw: bytes) -> None:
+    """Its header; of a small one also the pixels, which have to be decoded to be made smaller."""
+    raw = with_checksums(raw)
+    header = images.read_header(raw, "x", _IMAGE)
+    if header.width * header.height < _SMALL:
+        images.prepare(raw, header, "x", Grid(), max_pixels=1)
+
+
+def with_checksums(raw: bytes) -> bytes:
+    """A PNG's made right: chance would not find them, and would end at the first chunk that it changed."""
+    if not raw.startswith(b"\x89PNG\r\n\x1a\n"):
+        return raw
+    parts, at = [raw[:8]], 8
+    while at + 12 <= len(raw):
+        end = at + 8 + int.from_bytes(raw[at : at + 4], "big")
+        parts += [raw[at:end], struct.pack(">I", zlib.crc32(raw[at + 4 : end]))]
+        at = end + 4
+    return b"".join([*parts, raw[at:]])
 
 
 def seeds() -> list[bytes]:
@@ -57,8 +89,10 @@ def seeds() -> list[bytes]:
         },
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}], "n": 3, "stop": ["a"], "seed": -1},
     ]
-    pictures = [picture(9, 7, kind=kind) for kind in _FORMATS]
-    return [b"\x00" + json.dumps(tree).encode() for tree in trees] + [b"\xff" + raw for raw in pictures]
+    pictures = [picture(9, 7, kind=kind) for kind in _FORMATS] + [one.raw for one in hostile()]
+    small = [raw for raw in pictures if len(raw) < _LONGEST]
+    bodies = [b"\x00" + json.dumps(tree).encode() for tree in trees]
+    return bodies + [b"\xff" + raw for raw in small] + [b"\x80" + raw for raw in small[: len(_FORMATS)]]
 
 
 def main() -> None:
@@ -68,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(seeds()):
             (pathlib.Path(folder) / str(number)).write_bytes(seed)
-        limits = [f"-max_total_time={options.seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=16384"]
+        limits = [f"-max_total_time={options.seconds}", "-timeout=10", "-rss_limit_mb=2048", f"-max_len={_LONGEST}"]
         atheris.Setup([sys.argv[0], *limits, "-print_final_stats=1", folder], one_input)
         atheris.Fuzz()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "keys", "logs", "metrics", "model", "tracing"},
+    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "tracing"},
     {"machine", "memory", "plan", "diagnosis", "restarts"},
     {
         "accounting",
@@ -21,9 +21,9 @@ ROWS = [
         "requests",
         "routing",
         "images",
-        *("structured", "upstream"),
+        *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
     },
-    {"app", "compare", "openapi"},
+    {"app", "bodies", "chat", "compare", "openapi", "page", "runtime", "schemas", "uploads"},
     {"cli"},
 ]
 APART = {

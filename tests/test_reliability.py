@@ -11,7 +11,8 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load
+from tests.reliability import deaths, ending, inputs, load, tenants
+from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
 _TIMES = {"s", "ms", "%"}
@@ -96,3 +97,11 @@ async def test_service_without_any_hope_ends_and_says_so(short_folder: pathlib.P
     assert process.returncode == 3
     assert b"text engine: The GPU's memory is full" in output
     assert b"vlserve: no engine can start" in output
+
+
+async def test_hostile_pictures(short_folder: pathlib.Path) -> None:
+    check(await hostile_pictures(short_folder))
+
+
+async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
+    check(await tenants.shared_names(short_folder, 400))

@@ -4,12 +4,12 @@ import pytest
 
 from vlserve.config import EngineName
 from vlserve.errors import InvalidRequest, NotFound
-from vlserve.requests import Media
+from vlserve.parts import Media
 from vlserve.routing import choose
 
 BOTH: dict[EngineName, str] = {"text": "t", "vision": "v"}
-IMAGE = Media("image", "data:", 2, 1)
-VIDEO = Media("video", "data:", 0, 0)
+IMAGE = Media("image", 2, 1, "messages[2].content[1]")
+VIDEO = Media("video", 0, 0, "messages[0].content[0]")
 
 
 @pytest.mark.parametrize("model", [None, "auto", "gpt-4o"])

@@ -75,6 +75,8 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
     tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
     tree["server"] = {"api_keys_env": "KEYS"}
+    tree["files"] = {"folder": str(folder / "files")}
+    tree["fetch"] = {"allowed_networks": ["127.0.0.0/8"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(folder), "KEYS": ",".join(f"{k}:{v}" for k, v in KEYS.items())}

@@ -1,8 +1,7 @@
-"""The FastAPI application: routes, headers, error handlers, one log line per request. Composes the modules below it."""
+"""The FastAPI application: routes, headers, error handlers. Composes the modules below it."""
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import hmac
 import re
@@ -10,9 +9,8 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import aiohttp
 from fastapi import FastAPI, Request, Response
@@ -22,69 +20,28 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlserve import __version__, images, routing, structured
-from vlserve.accounting import Account, refuse
+from vlserve import __version__, routing, uploads
+from vlserve.accounting import refuse
 from vlserve.admission import Admission
-from vlserve.config import AUTO, Config, EngineName, EngineSettings
-from vlserve.config import Request as RequestCaps
-from vlserve.diagnosis import Diagnosis
-from vlserve.errors import (
-    EngineAway,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    RequestTimeout,
-    VlserveError,
-)
+from vlserve.chat import analyze, chat, count_tokens
+from vlserve.config import AUTO, Config, EngineName
+from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, VlserveError
+from vlserve.fetch import Fetcher
+from vlserve.files import FileStore
 from vlserve.keys import ApiKey
 from vlserve.metrics import CONTENT_TYPE, Metrics
 from vlserve.openapi import add_docs
-from vlserve.requests import ChatRequest, capped_fields, check_caps, parse_chat
-from vlserve.routing import Route
+from vlserve.page import add_page
+from vlserve.pictures import Pictures
+from vlserve.requests import capped_fields
+from vlserve.runtime import EngineView, Runtime
+from vlserve.seen import Seen
 from vlserve.tracing import Tracing
-from vlserve.upstream import ENDING, Activity, Address, Outcome, PassThrough, Upstream
+from vlserve.upstream import Address
 
 _SCRAPE_TIMEOUT_S = 5.0
+_OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped")]
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_MOST_DROPPED_NAMED = 20
-_BODY_BYTES_PER_S = 64 * 1024
-_LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
-_ENDING_RETRY_S = 5.0  # whoever comes next will answer then, or not; nobody here knows
-
-
-class EngineView(Protocol):
-    """What the app sees of an engine."""
-
-    @property
-    def settings(self) -> EngineSettings: ...
-    @property
-    def address(self) -> Address: ...
-    @property
-    def activity(self) -> Activity: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def diagnosis(self) -> Diagnosis | None: ...
-    @property
-    def is_ready(self) -> bool: ...
-    def retry_after_s(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What every request shares; one per app."""
-
-    config: Config
-    engines: Mapping[EngineName, EngineView]
-    sessions: Mapping[EngineName, aiohttp.ClientSession]
-    admission: Admission
-    metrics: Metrics
-    served: Mapping[EngineName, str]
-    tracing: Tracing
-    salts: Mapping[str, str]
-    """Key name → what separates its prompts from other keys' in an engine's prefix cache."""
-    started: int
 
 
 def create_app(
@@ -93,8 +50,9 @@ def create_app(
     keys: tuple[ApiKey, ...] = (),
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
+    store: FileStore | None = None,
 ) -> FastAPI:
-    """The service over ``engines``, which somebody else starts and ends."""
+    """The service over ``engines``, which somebody else starts and ends. ``store`` is open; None: no files are kept."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -102,23 +60,34 @@ def create_app(
             sessions = {
                 name: await stack.enter_async_context(engine.address.open_session()) for name, engine in engines.items()
             }
+            pictures = Pictures(config.image, Fetcher(config.fetch, config.image.max_image_bytes), store)
+            stack.push_async_callback(pictures.close)
             app.state.runtime = Runtime(
                 config=config,
                 engines=engines,
                 sessions=sessions,
                 admission=Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()}),
                 metrics=metrics or Metrics(),
+                pictures=pictures,
+                seen={name: Seen() for name, engine in engines.items() if engine.settings.keeps_pictures},
+                store=store,
                 tracing=traces,
                 salts=_salts({key.name for key in keys}),
                 served={name: engine.settings.model_id for name, engine in engines.items()},
                 started=int(time.time()),
             )
             stack.push_async_callback(traces.shutdown)
+            if store:
+                expiring = asyncio.create_task(uploads.remove_expired(store))
+                stack.callback(expiring.cancel)
             yield
 
     traces = tracing or Tracing()
     app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.post("/v1/chat/completions", response_model=None)(chat)
+    app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
+    app.post("/v1/analyze", response_model=None)(analyze)
+    uploads.add_routes(app)
     app.get("/v1/models")(list_models)
     app.get("/v1/models/{model:path}")(get_model)
     app.get("/health")(health)
@@ -128,14 +97,15 @@ def create_app(
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(ClientDisconnect)(_on_client_left)
     app.exception_handler(Exception)(_on_bug)
+    add_page(app, needs_key=bool(keys))
     add_docs(app, limits=capped_fields(config.request), needs_key=bool(keys))
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["x-request-id", "x-vlserve-engine", "x-vlserve-reason", "x-vlserve-dropped", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", *_OWN_HEADERS],
         )
     app.add_middleware(_RequestId)
     return app
@@ -147,102 +117,6 @@ def _salts(names: set[str]) -> Mapping[str, str]:
     if len(names) < 2:
         return {}
     return {name: hmac.new(secret, name.encode(), hashlib.sha256).hexdigest() for name in names}
-
-
-async def chat(request: Request) -> PassThrough:
-    """Chat completions: admit, parse, route, check the pictures, hand to the engine."""
-    runtime: Runtime = request.app.state.runtime
-    key = request.state.key = runtime.admission.authenticate(request.headers)
-    trace = request.state.trace = runtime.tracing.begin("POST /v1/chat/completions", request.headers)
-    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
-    with ExitStack() as held:
-        held.enter_context(runtime.admission.request(key))
-        body = await _read_body(request, runtime, held)
-        understood = functools.partial(_understand, body, runtime.config.request)
-        parsed = understood() if len(body) < _LARGE_BODY_BYTES else await asyncio.to_thread(understood)
-        route = routing.choose(
-            parsed.model,
-            parsed.media,
-            runtime.served,
-            auto_aliases=runtime.config.auto_aliases,
-            away=[name for name, view in runtime.engines.items() if not view.is_ready],
-            fallback=runtime.config.fallback,
-        )
-        request.state.route = route
-        engine = runtime.engines[route.engine]
-        images.check_count(parsed.media, engine.settings.limit_mm_per_prompt, route.engine)
-        if not engine.is_ready:
-            if engine.state in ("draining", "stopped"):
-                raise EngineAway(ENDING, retry_after_s=_ENDING_RETRY_S)
-            raise EngineAway(
-                f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
-                retry_after_s=engine.retry_after_s(),
-            )
-        await images.check(parsed.media, runtime.config.image)
-        headers = _route_headers(request)
-        if parsed.dropped:
-            headers["x-vlserve-dropped"] = _printable(parsed.dropped)
-        account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
-        request.state.account = account
-        held.callback(account.close)
-        upstream = Upstream(
-            engine=route.engine,
-            activity=engine.activity,
-            session=runtime.sessions[route.engine],
-            url=f"{engine.address.base_url}/v1/chat/completions",
-            body=parsed.body(engine.settings.forwarded_model, **_additions(runtime, engine.settings, parsed, key)),
-            is_stream=parsed.is_stream,
-            wants_usage=parsed.wants_usage,
-            is_constrained=structured.is_constrained(parsed.tree),
-            headers={"x-request-id": uuid.uuid4().hex, **trace.headers},  # vLLM's own id is made of it: unique
-            timeout_s=runtime.config.server.request_timeout_s,
-            keep_alive_s=runtime.config.server.sse_keep_alive_s,
-            retry_after_s=engine.retry_after_s,
-        )
-        permit = runtime.admission.permit(route.engine, key)
-        return PassThrough(upstream, headers, account.outcome, permit, held.pop_all())
-
-
-def _understand(body: bytearray, caps: RequestCaps) -> ChatRequest:
-    """Raises InvalidRequest."""
-    parsed = parse_chat(body)
-    check_caps(parsed.tree, caps)
-    structured.check(parsed.tree, allow_grammar=caps.allow_grammar)
-    return parsed
-
-
-def _additions(runtime: Runtime, settings: EngineSettings, parsed: ChatRequest, key: str) -> dict[str, Any]:
-    """Fields that only the gateway may set."""
-    if not settings.is_vllm:
-        names_none = all(parsed.tree.get(name) is None for name in ("max_tokens", "max_completion_tokens"))
-        most = runtime.config.request.max_tokens
-        return {"max_tokens": most} if most and names_none else {}
-    return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
-
-
-async def _read_body(request: Request, runtime: Runtime, held: ExitStack) -> bytearray:
-    """The body, under its caps of bytes and time. Raises PayloadTooLarge, RequestTimeout, TooManyRequests."""
-    server = runtime.config.server
-    limit = server.max_body_bytes
-    too_large = PayloadTooLarge(f"The body is larger than {limit:,} bytes; the setting server.max_body_bytes decides.")
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise too_large
-    body = bytearray()
-    held.callback(lambda: runtime.admission.hold(-len(body)))
-    end = asyncio.get_running_loop().time() + server.body_timeout_s
-    try:
-        async with asyncio.timeout_at(end) as deadline:
-            async for piece in request.stream():
-                if len(body) + len(piece) > limit:
-                    raise too_large
-                runtime.admission.hold(len(piece))
-                body += piece
-                deadline.reschedule(end + len(body) / _BODY_BYTES_PER_S)
-    except asyncio.CancelledError:  # the service ends, and its grace is over
-        raise EngineAway(ENDING, retry_after_s=_ENDING_RETRY_S) from None
-    except TimeoutError:
-        raise RequestTimeout("The body of the request did not come in time (server.body_timeout_s).") from None
-    return body
 
 
 class _RequestId:
@@ -265,17 +139,6 @@ class _RequestId:
             await send(message)
 
         await self.app(scope, receive, named)
-
-
-def _route_headers(request: Request) -> dict[str, str]:
-    route: Route | None = getattr(request.state, "route", None)
-    return {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason} if route else {}
-
-
-def _printable(names: tuple[str, ...]) -> str:
-    """Field names for a header: a client may have sent anything as one."""
-    shown = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in names[:_MOST_DROPPED_NAMED]]
-    return ", ".join(shown)
 
 
 async def list_models(request: Request) -> dict[str, Any]:
@@ -355,7 +218,7 @@ async def _on_error(request: Request, error: VlserveError) -> Response:
         fields = refuse(runtime.metrics, error, request.state.request_id, key, request.method, request.scope["path"])
         if hasattr(request.state, "trace"):
             request.state.trace.end(fields)
-    headers = {**_route_headers(request), **error.headers()}
+    headers = {**routing.headers(getattr(request.state, "route", None)), **error.headers()}
     return Response(error.body(), error.status, headers, media_type="application/json")
 
 

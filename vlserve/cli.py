@@ -19,6 +19,7 @@ from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
+from vlserve.files import FileStore
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
 
@@ -154,7 +155,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics)
-    app = create_app(settings, fleet.engines, api_keys, metrics, traces)
+    store = _store(settings)
+    app = create_app(settings, fleet.engines, api_keys, metrics, traces, store)
     server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
@@ -172,6 +174,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
         is_hopeless = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
         log.info("ending the engines")
         await fleet.stop()
+        if store:
+            store.close()
     if is_hopeless:
         print("vlserve: no engine can start; the log says why and what to change.", file=sys.stderr)
     return _HOPELESS_EXIT_CODE if is_hopeless else 0
@@ -207,6 +211,19 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     for line in filter(None, describe(made, here)):
         log.info("%s", line)
     return Fleet(engines, folder)
+
+
+def _store(settings: config.Config) -> FileStore | None:
+    """Two services may share the default folder's machine, but not the folder: the second one keeps no files."""
+    store = FileStore(config.files_folder(settings.files), settings.files)
+    try:
+        store.open()
+    except ConfigError as error:
+        if settings.files.folder:
+            raise
+        log.warning("no files can be uploaded here: %s", error.message)
+        return None
+    return store
 
 
 def _listen(server: config.Server) -> socket.socket:

@@ -266,6 +266,14 @@ class EngineSettings(Settings):
         return not self.url and not self.command
 
     @property
+    def keeps_pictures(self) -> bool:
+        """Whether a picture can be named by its ``uuid`` in later requests: vLLM's own, one front end, with a cache."""
+        given = {argument.partition("=")[0] for argument in self.extra_args}
+        return self.is_vllm and not given & {
+            *("--mm-processor-cache-gb", "--api-server-count", "--data-parallel-size", "--runner", "--headless"),
+        }
+
+    @property
     def forwarded_model(self) -> str | None:
         """The model name to put into requests; None where the engine answers to every name that a client may use."""
         if self.url:

@@ -28,9 +28,10 @@ from typing import Any
 
 from vlserve.config import EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
-from vlserve.machine import free_gpu_bytes
+from vlserve.machine import free_gpu_bytes, read_grid
 from vlserve.memory import GIB, share
 from vlserve.metrics import Metrics
+from vlserve.pixels import Grid
 from vlserve.plan import EnginePlan
 from vlserve.probe import Probe
 from vlserve.process import COMPLETED, Process
@@ -109,6 +110,8 @@ class Engine:
             self.address = Address((settings.url or "").rstrip("/"), headers=headers)
         self.activity = Activity()
         self.diagnosis: Diagnosis | None = None
+        self.max_model_len = settings.max_model_len
+        self.grid = Grid()
         self._probe = Probe(name, settings, plan, self.address, self.activity)
         self._restarts = Restarts()
         self._pause_s = self._ready_at = 0.0
@@ -280,6 +283,8 @@ class Engine:
                     return Death(why, 0.0, _diagnosis(process))
                 since = self._ready_at = time.monotonic()
                 self._expected_start_s, self._was_ready, self.diagnosis = since - started, True, None
+                self.max_model_len = await self._probe.max_model_len(session)
+                self.grid = await asyncio.to_thread(read_grid, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
                 inner = process.inner() if process else {}

@@ -12,7 +12,8 @@ VlserveError
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
 ├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
-└── EngineTimeout    504
+├── EngineTimeout    504
+└── InsufficientStorage 507  the disk is full (RFC 4918)
 
 ``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes).
 """
@@ -121,6 +122,11 @@ class EngineTimeout(VlserveError):
     status = 504
     type = "timeout_error"
     code = "engine_timeout"
+
+
+class InsufficientStorage(VlserveError):
+    status = 507
+    code = "insufficient_storage"
 
 
 # What vLLM says (read in 0.32), and the code OpenAI's clients know for it.

@@ -21,6 +21,7 @@ def set_up(format: Format, stream: TextIO | None = None) -> None:  # noqa: A002 
     earlier = _installed()
     root.addHandler(_Handler(format, stream))
     root.setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a warning for every broken form that a client sends
     if earlier:
         root.removeHandler(earlier)
         earlier.close()

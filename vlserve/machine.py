@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 import pynvml
 
-from vlserve.config import Config, EngineName
+from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.model import Model, from_config, known_models
+from vlserve.pixels import Grid
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
 FETCH = (sys.executable, "-m", "vlserve.weights")
@@ -105,6 +106,19 @@ def read_models(config: Config) -> dict[EngineName, Model]:
             with contextlib.suppress(KeyError):
                 models[name] = _read_folder(name, cached)
     return models
+
+
+def read_grid(settings: EngineSettings) -> Grid:
+    """How the engine's processor cuts pictures, from the preprocessor_config.json beside the model; Qwen2.5-VL's where
+    there is none to be seen."""
+    folder = pathlib.Path(settings.model) if settings.is_folder else None
+    if not folder and settings.is_vllm:
+        folder = _cached(settings.model)
+    try:
+        tree = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8")) if folder else None
+    except (OSError, ValueError):
+        return Grid()
+    return Grid.from_preprocessor(tree) if isinstance(tree, dict) else Grid()
 
 
 def _cached(model: str) -> pathlib.Path | None:

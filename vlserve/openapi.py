@@ -13,87 +13,15 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from vlserve import errors
-from vlserve.fields import CHAT_FIELDS, INTEGER, TEXT, Schema, an_object, maybe, ref
+from vlserve.fields import CHAT_FIELDS, INTEGER, TEXT, Schema, an_object, ref
+from vlserve.files import LONGEST_LIST, PURPOSES
+from vlserve.schemas import SCHEMAS
 
 # 28 × 28 pixels, red.
 _PICTURE_EXAMPLE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAIAAAD9b0jDAAAAJElEQVR42mP8z0B9wMQwauiooaOGjho6auiooaOG"
     "jho6IgwFAE/nATcm1a0iAAAAAElFTkSuQmCC"
 )
-
-
-def _part(types: list[str], field: str, value: Schema) -> Schema:
-    # Of a part without a type, its one content field tells.
-    known = {"type": {"enum": [*types, None]}, field: value, "detail": {}, "cache_control": {}}
-    return an_object(field, **known) | {"additionalProperties": False}
-
-
-_URL: Schema = {"type": "string", "pattern": "^data:image/", "description": "data:image/png;base64,…"}
-_PICTURE: Schema = {"anyOf": [an_object("url", url=_URL, detail={}) | {"additionalProperties": False}, _URL]}
-_CONTENT: list[Schema] = [TEXT, {"type": "array", "items": ref("Part")}]
-_MESSAGE: Schema = {
-    "name": TEXT,
-    "tool_call_id": maybe("string"),
-    "tool_calls": maybe("array", items={"type": "object"}),
-}
-_CHOICE = an_object(
-    "index message finish_reason",
-    index=INTEGER,
-    message=an_object(
-        "role content",
-        role=TEXT,
-        content=maybe("string"),
-        tool_calls={"type": "array", "items": {"type": "object"}},
-    ),
-    finish_reason=maybe("string"),
-    logprobs=maybe("object"),
-)
-_ENGINE_STATE = an_object("state model", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
-_SCHEMAS: Mapping[str, Schema] = {
-    "Message": {
-        "anyOf": [
-            an_object(
-                "role", role={"const": "assistant"}, content={"anyOf": [*_CONTENT, {"type": "null"}]}, **_MESSAGE
-            ),
-            an_object("role content", role=TEXT, content={"anyOf": _CONTENT}, **_MESSAGE),
-        ]
-    },
-    "Part": {
-        "anyOf": [
-            _part(["text", "input_text", "output_text"], "text", TEXT),
-            _part(["refusal"], "refusal", TEXT),
-            _part(["image_url", "input_image"], "image_url", _PICTURE),
-        ]
-    },
-    "ChatCompletion": an_object(
-        "id object model choices usage",
-        id=TEXT,
-        object={"const": "chat.completion"},
-        created=INTEGER,
-        model=TEXT | {"description": "The model that answered."},
-        choices={"type": "array", "items": _CHOICE},
-        usage=an_object(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER),
-    ),
-    "Model": an_object(
-        "id object created owned_by", id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT
-    ),
-    "Models": an_object("object data", object={"const": "list"}, data={"type": "array", "items": ref("Model")}),
-    "Readiness": an_object(
-        "status engines",
-        status={"enum": ["ready", "not ready"]},
-        engines={"type": "object", "additionalProperties": _ENGINE_STATE},
-    ),
-    "Error": an_object(
-        "error",
-        error=an_object(
-            "message type param code",
-            message=TEXT,
-            type=TEXT,
-            param=maybe("string", description="The part of the request at fault."),
-            code=maybe("string", description="For programs."),
-        ),
-    ),
-}
 
 
 def _header(description: str, *, required: bool = True, **schema: Any) -> Schema:
@@ -107,10 +35,18 @@ _ROUTED = {
     "x-vlserve-reason": _header("Why this one: `named`, `has_image`, `text_only`, `only_engine` or `fallback`."),
     "x-vlserve-dropped": _header("Fields of the request that are not known here and were left out.", required=False),
 }
+_SIZES = {
+    "x-vlserve-images": _header(
+        "For each picture: its size, the size at which the model saw it (boxes are in these pixels), and its tokens: "
+        "`original=1920x1080; model=1932x1092; tokens=2691`.",
+        required=False,
+    ),
+    "x-vlserve-images-dropped": _header("Pictures that `image_overflow: keep_latest` took out.", required=False),
+}
 _PROBLEMS: Mapping[type[errors.VlserveError], str] = {
     errors.InvalidRequest: "The request is at fault; the message says where.",
     errors.Unauthorized: "The API key is missing or unknown.",
-    errors.NotFound: "There is no such model.",
+    errors.NotFound: "There is no such model or file.",
     errors.RequestTimeout: "The body did not come in time.",
     errors.PayloadTooLarge: "The body is larger than the service takes.",
     errors.TooManyRequests: "More requests than the engine or the key may have.",
@@ -135,7 +71,7 @@ def _refusals(*kinds: type[errors.VlserveError]) -> Schema:
             headers = {"www-authenticate": _header("The scheme.", const="Bearer")}
         elif kind in (errors.TooManyRequests, errors.EngineAway):
             headers = _RETRY_AFTER
-        answers[str(kind.status)] = _answer(_PROBLEMS[kind], ref("Error"), headers)
+        answers[str(kind.status)] = _answer(_PROBLEMS.get(kind, "The disk is full."), ref("Error"), headers)
     return answers
 
 
@@ -153,16 +89,94 @@ def _chat(limits: Mapping[str, int]) -> Schema:
     }
     body = an_object("messages", **fields)
     named = {name: {"value": value} for name, value in examples.items()}
-    whole = _answer("The answer, or its events.", ref("ChatCompletion"), _ROUTED)
-    # As OpenAPI had it before 3.2, the schema of server-sent events is that of each one.
-    events = "chat.completion.chunk objects as JSON, then `[DONE]`; or an error as JSON, and no more."
-    whole["content"]["text/event-stream"] = {"schema": an_object("data", data=TEXT | {"description": events})}
     return {
         "summary": "Chat completions",
         "description": "Text goes to one model, anything with a picture to the other. Fields that are not listed are "
         "left out and named in `x-vlserve-dropped`; some, such as `chat_template`, are refused.",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body, "examples": named}}},
-        "responses": {"200": whole} | _refusals(*_PROBLEMS),
+        "responses": {"200": _completion()} | _refusals(*_PROBLEMS),
+    }
+
+
+def _completion() -> Schema:
+    whole = _answer("The answer, or its events.", ref("ChatCompletion"), _ROUTED | _SIZES)
+    # As OpenAPI had it before 3.2, the schema of server-sent events is that of each one.
+    events = "chat.completion.chunk objects as JSON, then `[DONE]`; or an error as JSON, and no more."
+    whole["content"]["text/event-stream"] = {"schema": an_object("data", data=TEXT | {"description": events})}
+    return whole
+
+
+def _form(required: str, /, **fields: Schema) -> Schema:
+    return {"required": True, "content": {"multipart/form-data": {"schema": an_object(required, **fields)}}}
+
+
+_FILE: Schema = {"type": "string", "format": "binary"}
+
+
+def _pictures(chat: Schema) -> Mapping[tuple[str, str], Schema]:
+    """Questions about pictures in a form, and what a prompt costs."""
+    analyze = _form(
+        "image prompt",
+        image={"type": "array", "items": _FILE, "minItems": 1, "description": "One picture or several."},
+        prompt=TEXT | {"minLength": 1},
+        model=TEXT,
+        stream={"type": "boolean"},
+        max_tokens=INTEGER | {"minimum": 1},
+        response_format=TEXT | {"description": "`json_object`, `text`, or JSON as in a chat request."},
+        detail={"enum": ["low", "auto", "high"]},
+    )
+    counted = _answer("What the prompt costs.", ref("InputTokens"), _ROUTED | _SIZES)
+    return {
+        ("post", "/v1/analyze"): {
+            "summary": "Ask about pictures in a form",
+            "requestBody": analyze,
+            "responses": {"200": _completion()} | _refusals(*_PROBLEMS, errors.InsufficientStorage),
+        },
+        ("post", "/v1/chat/completions/input_tokens"): {
+            "summary": "Count the tokens of a chat request",
+            "requestBody": chat["requestBody"],
+            "responses": {"200": counted} | _refusals(*_PROBLEMS),
+        },
+    }
+
+
+def _files() -> Mapping[tuple[str, str], Schema]:
+    upload = _form(
+        "file purpose",
+        file=_FILE,
+        purpose={"enum": list(PURPOSES)},
+        **{"expires_after[anchor]": {"const": "created_at"}, "expires_after[seconds]": INTEGER | {"minimum": 1}},
+    )
+    refused = (errors.InvalidRequest, errors.Unauthorized, errors.NotFound, errors.TooManyRequests)
+    deleted = an_object("id object deleted", id=TEXT, object={"const": "file"}, deleted={"const": True})
+    query = {
+        "purpose": {"enum": list(PURPOSES)},
+        "limit": INTEGER | {"minimum": 1, "maximum": LONGEST_LIST, "default": LONGEST_LIST},
+        "after": TEXT,
+        "order": {"enum": ["asc", "desc"], "default": "desc"},
+    }
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in query.items()]
+    content = _answer("The file's bytes.", _FILE, media_type="application/octet-stream")
+    return {
+        ("post", "/v1/files"): {
+            "summary": "Upload a file",
+            "requestBody": upload,
+            "responses": {"200": _answer("The file.", ref("File"))}
+            | _refusals(
+                *refused, errors.RequestTimeout, errors.PayloadTooLarge, errors.EngineAway, errors.InsufficientStorage
+            ),
+        },
+        ("get", "/v1/files"): {
+            "parameters": parameters,
+            "responses": {"200": _answer("The key's files.", ref("Files")), **_refusals(*refused)},
+        },
+        ("get", "/v1/files/{file_id}"): {
+            "responses": {"200": _answer("The file.", ref("File")), **_refusals(*refused)}
+        },
+        ("get", "/v1/files/{file_id}/content"): {"responses": {"200": content, **_refusals(*refused)}},
+        ("delete", "/v1/files/{file_id}"): {
+            "responses": {"200": _answer("It is gone.", deleted), **_refusals(*refused)}
+        },
     }
 
 
@@ -182,8 +196,11 @@ def _operations(limits: Mapping[str, int]) -> Mapping[tuple[str, str], Schema]:
         **_refusals(errors.InvalidRequest),
     }
     metrics = _answer("Prometheus' text format.", {"type": "string"}, media_type="text/plain")
+    chat = _chat(limits)
     return {
-        ("post", "/v1/chat/completions"): _chat(limits),
+        **_pictures(chat),
+        **_files(),
+        ("post", "/v1/chat/completions"): chat,
         ("get", "/v1/models"): {"responses": models},
         ("get", "/v1/models/{model}"): {"responses": by_name},
         ("get", "/metrics"): {"responses": {"200": metrics, **_refusals(errors.Unauthorized)}},
@@ -205,7 +222,7 @@ def document(app: FastAPI, *, limits: Mapping[str, int] | None = None, needs_key
             operation |= known.get((method, path), {})
             operation["responses"] |= _refusals(errors.EngineFailed)
     bearer = {"type": "http", "scheme": "bearer"}
-    tree["components"] = {"schemas": dict(_SCHEMAS), "securitySchemes": {"bearer": bearer}}
+    tree["components"] = {"schemas": dict(SCHEMAS), "securitySchemes": {"bearer": bearer}}
     return tree
 
 

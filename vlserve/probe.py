@@ -65,6 +65,18 @@ class Probe:
                 told = now
             await asyncio.sleep(_POLL_S)
 
+    async def max_model_len(self, session: aiohttp.ClientSession) -> int | None:
+        """Tokens that prompt and answer may have, as vLLM tells beside a model's name; None where nobody does."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
+            async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
+                tree = await answer.json()
+            models = {model["id"]: model.get("max_model_len") for model in tree["data"]}
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
+            return self._settings.max_model_len
+        told = models.get(self._settings.forwarded_model or self._settings.model_id)
+        return told if isinstance(told, int) else self._settings.max_model_len
+
     async def until_it_fails(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
         """Watch a ready engine; returns what is wrong with it. The end of its server is seen elsewhere.
 

@@ -1,19 +1,16 @@
-"""A request's body: parsed once, held against closed sets of fields and part types, its pictures found by one walker.
-
-Whatever vLLM would take for a picture must be one here too, or a limit could be passed by: it also accepts
-``{"image_url": "data:…"}`` without a ``type``, a string instead of an object, and ``input_image``
-(vllm/renderers/chat_utils.py, 0.32).
-"""
+"""A request's body: parsed once, held against a closed set of fields, written anew where something has to change."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.fields import CHAT_FIELDS, INT64
+from vlserve.parts import Media, find_media
 
 _STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
@@ -40,33 +37,22 @@ _CAPPED_NUMBERS = {
 }
 _CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
 
-MediaKind = Literal["image", "video"]
-_ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
-_TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_MEDIA_TYPES: Mapping[str, tuple[MediaKind, str]] = {
-    "image_url": ("image", "image_url"),
-    "input_image": ("image", "image_url"),
-    "video_url": ("video", "video_url"),
-}
+_LEFT_OUT = "[An earlier picture was left out here.]"
+# What vLLM's /tokenize needs to count a prompt.
+_PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "add_special_tokens")
 # A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
 # a model's context comes near these.
 _MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
 
 
 @dataclass(frozen=True)
-class Media:
-    """A picture (or video) of a request: where it stands and its URL as sent."""
+class Sent:
+    """How a picture goes to its engine."""
 
-    kind: MediaKind
-    url: str
-    message: int
-    part: int
-    is_respelled: bool = False
-    """It came in another spelling than OpenAI's, of which vLLM takes only some; the tree has OpenAI's now."""
-
-    @property
-    def param(self) -> str:
-        return f"messages[{self.message}].content[{self.part}]"
+    url: bytes | None
+    """A data: URL in ASCII. None: the engine is to have it already, under ``uuid``."""
+    uuid: str | None = None
+    """The picture's name in the engine's cache (vLLM's field)."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +66,78 @@ class ChatRequest:
     wants_usage: bool
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
+    is_rewritten: bool = False
+    """``tree`` says something else than ``raw``."""
 
-    def body(self, model: str | None = None, **additions: Any) -> tuple[bytes | bytearray | memoryview, ...]:
+    def body(
+        self, model: str | None = None, sent: Sequence[Sent] = (), **additions: Any
+    ) -> tuple[bytes | bytearray | memoryview, ...]:
         """What to send to an engine, in pieces: as it came where nothing has to change.
 
         A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
-        knows, where it differs. ``additions``: fields of the gateway's own.
+        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``additions``: fields of
+        the gateway's own.
         """
         if self.is_stream and not self.wants_usage:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
-        is_respelled = any(media.is_respelled for media in self.media)
-        if not self.dropped and not is_respelled and not additions.keys() & self.tree.keys():
+        is_same = not sent and not self.dropped and not self.is_rewritten
+        if is_same and not additions.keys() & self.tree.keys():
             if not additions:
                 return (self.raw,)
             # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
             start = self.raw.index(b"{") + 1
             return (b"{" + _dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
         kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
-        return (_dump({**kept, **additions}),)
+        return self._with_pictures({**kept, **additions}, sent)
+
+    def question(self, model: str, sent: Sequence[Sent] | None) -> tuple[bytes | bytearray | memoryview, ...]:
+        """The body for vLLM's ``/tokenize``: what of this request makes its prompt; without pictures (None), the text
+        alone."""
+        kept = {name: self.tree[name] for name in _PROMPT_FIELDS if self.tree.get(name) is not None}
+        if sent is None:
+            return (_dump({**kept, "model": model, "messages": self._text_alone()}),)
+        return self._with_pictures({**kept, "model": model}, sent)
+
+    def _text_alone(self) -> list[Any]:
+        places = {(media.message, media.part) for media in self.media}
+        messages = []
+        for number, message in enumerate(self.tree["messages"]):
+            content = message.get("content")
+            if isinstance(content, list):
+                content = [part for index, part in enumerate(content) if (number, index) not in places]
+            messages.append({**message, "content": content or ("" if isinstance(content, list) else content)})
+        return messages
+
+    def keep_latest(self, allowed: int) -> "ChatRequest":
+        """With a short text in the place of all pictures but the last ``allowed``."""
+        pictures = [media for media in self.media if media.kind == "image"]
+        left_out = pictures[: max(0, len(pictures) - allowed)]
+        for media in left_out:
+            self.tree["messages"][media.message]["content"][media.part] = {"type": "text", "text": _LEFT_OUT}
+        kept = tuple(media for media in self.media if media not in left_out)
+        return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
+
+    def _with_pictures(
+        self, tree: Mapping[str, Any], sent: Sequence[Sent]
+    ) -> tuple[bytes | bytearray | memoryview, ...]:
+        """Pictures are megabytes, and base64 needs no escapes: what is around them is written, they are put between."""
+        marker = secrets.token_hex(16)
+        urls = []
+        for media, one in zip(self.media, sent, strict=bool(sent)):
+            part: dict[str, Any] = {"type": "image_url", "image_url": None}
+            if one.url is not None:
+                part["image_url"] = {"url": marker}
+                urls.append(one.url)
+            if one.uuid is not None:
+                part["uuid"] = one.uuid
+            self.tree["messages"][media.message]["content"][media.part] = part
+        first, *others = _dump(tree).split(marker.encode())
+        pieces: list[bytes | bytearray | memoryview] = [first]
+        for url, other in zip(urls, others, strict=True):
+            pieces += (url, other)
+        return tuple(pieces)
 
 
 def parse_chat(raw: bytes | bytearray) -> ChatRequest:
@@ -124,15 +162,32 @@ def parse_chat(raw: bytes | bytearray) -> ChatRequest:
     options = tree.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
+    media = tuple(find_media(messages))
     return ChatRequest(
         raw=raw,
         tree=tree,
         model=model or None,
         is_stream=is_stream,
         wants_usage=bool((options or {}).get("include_usage")),
-        media=tuple(_walk(messages)),
+        media=media,
         dropped=tuple(name for name in tree if name not in CHAT_FIELDS),
+        is_rewritten=any(one.is_respelled for one in media),
     )
+
+
+def ask_about(
+    prompt: str, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, Any], detail: str | None = None
+) -> ChatRequest:
+    """A chat request with one turn about some pictures: (how the client names it, its bytes). ``fields``: more of the
+    request. Raises InvalidRequest as ``parse_chat`` does."""
+    parts = [{"type": "image_url", "image_url": {"url": "-", "detail": detail}} for _ in pictures]
+    content: list[Any] = [*parts, {"type": "text", "text": prompt}]
+    parsed = parse_chat(_dump({**fields, "messages": [{"role": "user", "content": content}]}))
+    media = tuple(
+        replace(one, param=param, url="", upload=upload)
+        for one, (param, upload) in zip(parsed.media, pictures, strict=True)
+    )
+    return replace(parsed, media=media, is_rewritten=True)
 
 
 def capped_fields(caps: RequestCaps) -> dict[str, int]:
@@ -233,88 +288,3 @@ def _refuse_constant(name: str) -> None:
 
 def _dump(tree: Mapping[str, Any]) -> bytes:
     return json.dumps(tree, separators=(",", ":")).encode()
-
-
-def _walk(messages: list[Any]) -> Iterator[Media]:
-    """Every picture and video of every message, whatever its role; checks the form of messages and parts."""
-    for number, message in enumerate(messages):
-        where = f"messages[{number}]"
-        if not isinstance(message, dict):
-            raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
-        if not isinstance(message.get("role"), str):
-            raise InvalidRequest(f"{where}.role must be a string: user, system, assistant …", param=f"{where}.role")
-        content = message.get("content")
-        if content is None and message.get("role") != "assistant":
-            raise InvalidRequest(f"{where}.content may be null in assistant messages only.", param=f"{where}.content")
-        if content is None or isinstance(content, str):
-            continue
-        if not isinstance(content, list):
-            raise InvalidRequest(
-                f"{where}.content must be a string, a list of parts, or null.", param=f"{where}.content"
-            )
-        for index, part in enumerate(content):
-            media = _read_part(part, number, index)
-            if not media:
-                continue
-            if message["role"] not in _ROLES_WITH_PICTURES:
-                raise InvalidRequest(
-                    f"{media.param}: pictures may be in messages of {', '.join(_ROLES_WITH_PICTURES)}.",
-                    param=media.param,
-                    code="unsupported_content_part",
-                )
-            yield media
-
-
-def _read_part(part: Any, message: int, index: int) -> Media | None:
-    where = f"messages[{message}].content[{index}]"
-    if not isinstance(part, dict):
-        raise InvalidRequest(f"{where} must be an object with a type.", param=where)
-    kind = _kind(part, where)
-    field = _TEXT_TYPES[kind] if kind in _TEXT_TYPES else _MEDIA_TYPES[kind][1]
-    _refuse_other_keys(part, {"type", field, "detail", "cache_control"}, where)
-    value = part.get(field)
-    if kind in _TEXT_TYPES:
-        if not isinstance(value, str):
-            raise InvalidRequest(f"{where}.{field} must be a string.", param=where)
-        return None
-    url = value
-    if isinstance(value, dict):
-        _refuse_other_keys(value, {"url", "detail"}, f"{where}.{field}")
-        url = value.get("url")
-    if not isinstance(url, str) or not url:
-        raise InvalidRequest(f'{where}.{field} must hold a URL: {{"url": "data:…"}} or a string.', param=where)
-    is_respelled = part.get("type") != field or not isinstance(value, dict)
-    if is_respelled:
-        part.clear()
-        part.update({"type": field, field: {"url": url}})
-    return Media(_MEDIA_TYPES[kind][0], url, message, index, is_respelled)
-
-
-def _kind(part: Mapping[str, Any], where: str) -> str:
-    """A part's type; of one that names none, its one content field."""
-    kind = part.get("type")
-    if kind is None:
-        named = [name for name in ("text", "refusal", "image_url", "video_url") if name in part]
-        if len(named) != 1:
-            raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
-        return named[0]
-    if not isinstance(kind, str) or kind not in (*_TEXT_TYPES, *_MEDIA_TYPES):
-        known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
-        raise InvalidRequest(
-            f"{where} has a type that is not accepted here ({str(kind)[:40]!r}). Accepted: {known}.",
-            param=where,
-            code="unsupported_content_part",
-        )
-    return kind
-
-
-def _refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Engines look at more keys than OpenAI names, some of which would be pictures that nobody checked, or (``uuid``)
-    name a picture in a cache that all clients share."""
-    other = next((name for name in tree if name not in known), None)
-    if other is not None:
-        raise InvalidRequest(
-            f"{where} has a field that is not accepted here ({other[:40]!r}).",
-            param=where,
-            code="unsupported_content_part",
-        )

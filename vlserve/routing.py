@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vlserve.config import AUTO, EngineName
 from vlserve.errors import InvalidRequest, NotFound
-from vlserve.requests import Media
+from vlserve.parts import Media
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Route:
     engine: EngineName
     reason: str
     """named, has_image, text_only, only_engine or fallback; goes into the header and the log."""
+
+
+def headers(route: Route | None) -> dict[str, str]:
+    """What an answer tells about its route."""
+    return {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason} if route else {}
 
 
 def choose(

@@ -28,6 +28,9 @@ _KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
 ENDING = "The service is ending. Please send the request again."
+Body = tuple[bytes | bytearray | memoryview, ...]
+# vLLM's answer to the name of a picture that it does not have. (500: its two caches had drifted apart.)
+_MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
 _COMMENT = b": waiting\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
 _IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
@@ -96,12 +99,19 @@ class Upstream:
     activity: Activity
     session: aiohttp.ClientSession
     url: str
-    body: tuple[bytes | bytearray | memoryview, ...]
+    body: Body
+    whole_body: Callable[[], Body] | None
+    """The same request with every picture in it, where ``body`` has only the names of some: for an engine that does
+    not have them any more."""
+    accepted: Callable[[], None]
+    """Called when the engine has taken the request."""
     is_stream: bool
     wants_usage: bool
     """Whether the client asked for the usage event of a stream; the gateway always does."""
     is_constrained: bool
     """Whether it has the engine compile something of the client's: what fails then is most likely that."""
+    pictures_told: str
+    """What the pictures take, for the one whose prompt is too long."""
     headers: Mapping[str, str]
     timeout_s: float
     """From the request's arrival to the end of its answer."""
@@ -169,19 +179,15 @@ class PassThrough(Response):
         try:
             async with asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
                 self.outcome.queued_s = self._elapsed_s()
-                async with self.upstream.session.post(
-                    self.upstream.url,
-                    data=_pieces(self.upstream.body),
-                    headers={
-                        "content-type": "application/json",
-                        "content-length": str(sum(map(len, self.upstream.body))),
-                        **self.upstream.headers,
-                    },
-                    timeout=aiohttp.ClientTimeout(total=None),
-                    allow_redirects=False,
-                ) as answer:
+                async with contextlib.AsyncExitStack() as stack:
+                    answer = await stack.enter_async_context(self._post(self.upstream.body))
+                    if answer.status in _MISSES and self.upstream.whole_body:
+                        if not _MISSES[answer.status].search(problem := await answer.read()):
+                            raise self._translate(answer.status, problem)
+                        answer = await stack.enter_async_context(self._post(self.upstream.whole_body()))
                     if answer.status != 200:
                         raise self._translate(answer.status, await answer.read())
+                    self.upstream.accepted()
                     if self.upstream.is_stream:
                         await self._relay_events(answer.content.iter_any(), send)
                     else:
@@ -191,6 +197,19 @@ class PassThrough(Response):
             if not self.is_started:
                 raise error from fault
             await self._report(error, send)
+
+    def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.upstream.session.post(
+            self.upstream.url,
+            data=_pieces(body),
+            headers={
+                "content-type": "application/json",
+                "content-length": str(sum(map(len, body))),
+                **self.upstream.headers,
+            },
+            timeout=aiohttp.ClientTimeout(total=None),
+            allow_redirects=False,
+        )
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.outcome.started
@@ -225,6 +244,9 @@ class PassThrough(Response):
 
     def _translate(self, status: int, body: bytes) -> VlserveError:
         error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
+        if error.code == "context_length_exceeded" and self.upstream.pictures_told:
+            told = f"{error.message} Of the prompt, {self.upstream.pictures_told}."
+            return InvalidRequest(told, param=error.param, code=error.code)
         if isinstance(error, EngineFailed) and self.upstream.is_constrained:
             return InvalidRequest(
                 f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
@@ -319,7 +341,7 @@ async def _until_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _pieces(body: tuple[bytes | bytearray | memoryview, ...]) -> AsyncIterator[memoryview]:
+async def _pieces(body: Body) -> AsyncIterator[memoryview]:
     """The body in pieces, without copying it, so that a large picture does not hold the event loop."""
     for part in body:
         view = memoryview(part)

@@ -16,7 +16,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from tests.conftest import REPOSITORY
-from tests.reliability import deaths, ending, fuzz, inputs, load
+from tests.reliability import deaths, ending, fuzz, inputs, load, tenants
+from tests.reliability.addresses import hostile_addresses
+from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 from tests.reliability.soak import soak
 
@@ -40,9 +42,12 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (8, lambda folder: load.slow_clients(folder, 1000, head_timeout_s=10, body_timeout_s=30, others_s=8)),
         (8, lambda folder: load.stalled_readers(folder, 100, body_timeout_s=30)),
         (9, inputs.bad_input),
+        (10, hostile_pictures),
+        (11, hostile_addresses),
         (12, lambda folder: fuzz.document(folder, options.cases)),
         (12, lambda folder: fuzz.parsers(folder, options.fuzz_minutes)),
         (13, inputs.without_key),
+        (14, lambda folder: tenants.shared_names(folder, 10_000)),
         (15, inputs.planted_secrets),
         (16, lambda folder: soak(folder, options.soak_minutes * 60)),
     ]

@@ -20,7 +20,7 @@ async def _run(*command: str) -> tuple[int, str]:
 
 async def document(folder: pathlib.Path, cases: int) -> list[Figure]:
     """Requests from the service's own document, valid and not, over engines that answer everything."""
-    async with serve(folder, fakes()) as service:
+    async with serve(folder, fakes(), fetch={"enabled": False}) as service:  # nothing may leave this machine
         code, output = await _run(
             "tests.fuzz_openapi", "--url", service.url, "--cases", str(cases), "--seconds", str(_LONGEST_S)
         )

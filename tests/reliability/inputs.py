@@ -173,7 +173,7 @@ def _leaky_requests(url: str) -> Iterator[bytes]:
         {"messages": user(text, *[part] * 9)},
         {"messages": user(text, image_part(url[:-9] + "!" * 9))},
         {"messages": user(text, image_part("data:image/png;base64," + base64.b64encode(_PIXELS).decode()))},
-        {"messages": user(text, image_part("http://x/" + _PROMPT))},
+        {"messages": user(text, image_part("http://127.0.0.1:1/" + _PROMPT))},
         {"messages": user(text), "stream": _PROMPT},
         {"messages": user(text), "model": "gpt-9"},
         {"messages": user(text), "n": 10_000},

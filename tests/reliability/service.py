@@ -143,7 +143,9 @@ async def serve(
     (folder / "config.yaml").write_text(yaml.safe_dump({"engines": engines, **settings}))
     command = (sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0")
     process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, "TMPDIR": str(folder), **(environ or {})}, stderr=asyncio.subprocess.PIPE
+        *command,
+        env={**os.environ, "TMPDIR": str(folder), "XDG_DATA_HOME": str(folder), **(environ or {})},
+        stderr=asyncio.subprocess.PIPE,
     )
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:

@@ -1,0 +1,75 @@
+"""Where is what? Asks for boxes around the elements of a screenshot and draws them.
+
+    python samples/boxes.py samples/screenshots/login.png "every button and input field" -o boxes.png
+
+Qwen2.5-VL answers in pixels of the picture as the model saw it. The header x-vlserve-images tells that size.
+"""
+
+import argparse
+import base64
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import openai
+from PIL import Image, ImageDraw
+
+_QUESTION = (
+    "Find {what}. Answer with JSON only, a list like "
+    '[{{"bbox_2d": [x1, y1, x2, y2], "label": "button \\"Sign in\\""}}], coordinates in pixels.'
+)
+
+
+def ask(client: openai.OpenAI, picture: pathlib.Path, what: str) -> tuple[str, tuple[float, float]]:
+    """The model's answer, and by how much to multiply its x and y."""
+    url = f"data:image/{picture.suffix[1:]};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    content: list[Any] = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": _QUESTION.format(what=what)},
+    ]
+    messages: Any = [{"role": "user", "content": content}]
+    raw = client.chat.completions.with_raw_response.create(
+        model="auto", messages=messages, temperature=0, max_tokens=1500
+    )
+    width, height, model_width, model_height, *_ = map(int, re.findall(r"\d+", raw.headers["x-vlserve-images"]))
+    return raw.parse().choices[0].message.content or "", (width / model_width, height / model_height)
+
+
+def read(answer: str) -> list[dict[str, Any]]:
+    """The boxes in an answer; none where it is something else."""
+    found = re.search(r"\[\s*\{.*\}\s*\]", answer, re.DOTALL)
+    try:
+        boxes = json.loads(found[0]) if found else []
+    except ValueError:
+        return []
+    return [box for box in boxes if isinstance(box.get("bbox_2d"), list) and len(box["bbox_2d"]) == 4]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("image", type=pathlib.Path)
+    parser.add_argument("what", nargs="?", default="every button, link and input field")
+    parser.add_argument("-o", "--out", type=pathlib.Path, default=pathlib.Path("boxes.png"))
+    options = parser.parse_args()
+    base_url = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
+    client = openai.OpenAI(base_url=base_url, api_key=os.environ.get("VLSERVE_API_KEY", "none"))
+    answer, (by_x, by_y) = ask(client, options.image, options.what)
+    boxes = read(answer)
+    if not boxes:
+        print(f"no boxes in the answer: {answer}")
+        return
+    picture = Image.open(options.image).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for box in boxes:
+        x1, y1, x2, y2 = (value * by for value, by in zip(box["bbox_2d"], (by_x, by_y) * 2, strict=True))
+        draw.rectangle((x1, y1, x2, y2), outline="red", width=3)
+        draw.text((x1 + 4, y1 + 2), str(box.get("label", "")), fill="red")
+        print(f"{box.get('label', '')}: {x1:.0f}, {y1:.0f}, {x2:.0f}, {y2:.0f}")
+    picture.save(options.out)
+    print(f"drawn: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

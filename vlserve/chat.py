@@ -1,0 +1,336 @@
+"""Chat completions, questions about uploaded pictures, and what a prompt costs: one way through the gateway.
+
+Admit, read, route, bring the pictures, hand to the engine.
+"""
+
+import asyncio
+import functools
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from vlserve import bodies, images, multipart, routing, structured
+from vlserve.accounting import Account
+from vlserve.config import EngineSettings
+from vlserve.config import Request as RequestCaps
+from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, from_engine
+from vlserve.images import Picture
+from vlserve.pictures import Loaded
+from vlserve.requests import ChatRequest, Sent, ask_about, check_caps, parse_chat
+from vlserve.routing import Route
+from vlserve.runtime import EngineView, Runtime
+from vlserve.seen import Seen
+from vlserve.upstream import ENDING, Body, Outcome, PassThrough, Upstream
+
+_LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
+_MOST_DROPPED_NAMED = 20
+_COUNT_TIMEOUT_S = 60.0
+_ANSWER_TOKENS = 1024  # room for an answer whose request does not say how long it may be
+_AROUND_TOKENS = 4  # vision_start and vision_end around each picture, and some
+_FORM_FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "detail")
+
+
+@dataclass
+class _Call:
+    """One admitted request."""
+
+    request: Request
+    runtime: Runtime
+    key: str
+    account: Account
+    held: ExitStack
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """Where a request goes, and with what."""
+
+    route: Route
+    engine: EngineView
+    parsed: ChatRequest
+    loaded: Loaded
+    is_shrunk: bool
+    left_out: int
+    """Pictures that ``image_overflow: keep_latest`` took out."""
+
+
+async def chat(request: Request) -> PassThrough:
+    """``POST /v1/chat/completions``."""
+    with ExitStack() as held:
+        call = _begin(request, held)
+        return await _answer(call, await _read(call))
+
+
+async def analyze(request: Request) -> PassThrough:
+    """``POST /v1/analyze``: a form with pictures and a question, answered as a chat completion."""
+    with ExitStack() as held:
+        call = _begin(request, held)
+        return await _answer(call, await _read_form(call))
+
+
+async def count_tokens(request: Request) -> JSONResponse:
+    """``POST /v1/chat/completions/input_tokens``: what the prompt of a chat request costs, text and pictures apart."""
+    with ExitStack() as held:
+        call = _begin(request, held)
+        aim = await _aim(call, await _read(call))
+        pictures, sent = await call.runtime.pictures.prepare(aim.loaded, None, call.key)
+        total = await _count(call, aim, aim.parsed.question(aim.engine.settings.model_id, sent))
+        image_tokens = sum(picture.tokens for picture in pictures)
+        told = {
+            "object": "chat.completion.input_tokens",
+            "model": aim.engine.settings.model_id,
+            "input_tokens": total,
+            "input_tokens_details": {"text_tokens": total - image_tokens, "image_tokens": image_tokens},
+            "images": [
+                {
+                    "param": media.param,
+                    "width": picture.width,
+                    "height": picture.height,
+                    "model_width": picture.model_width,
+                    "model_height": picture.model_height,
+                    "tokens": picture.tokens,
+                }
+                for media, picture in zip(aim.parsed.media, pictures, strict=True)
+            ],
+            "max_model_len": aim.engine.max_model_len,
+        }
+        return JSONResponse(told, headers=_headers(aim, pictures))
+
+
+def _begin(request: Request, held: ExitStack) -> _Call:
+    """Authenticate, and count the request against its key's limits. Raises Unauthorized, TooManyRequests."""
+    runtime: Runtime = request.app.state.runtime
+    key = request.state.key = runtime.admission.authenticate(request.headers)
+    trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
+    held.enter_context(runtime.admission.request(key))
+    return _Call(request, runtime, key, Account(runtime.metrics, trace, request.state.request_id, key, Outcome()), held)
+
+
+async def _read(call: _Call) -> ChatRequest:
+    body = await bodies.whole(call.request, call.runtime, call.held)
+    understood = functools.partial(_understand, body, call.runtime.config.request)
+    return understood() if len(body) < _LARGE_BODY_BYTES else await asyncio.to_thread(understood)
+
+
+def _understand(body: bytearray, caps: RequestCaps) -> ChatRequest:
+    """Raises InvalidRequest."""
+    return _checked(parse_chat(body), caps)
+
+
+def _checked(parsed: ChatRequest, caps: RequestCaps) -> ChatRequest:
+    check_caps(parsed.tree, caps)
+    structured.check(parsed.tree, allow_grammar=caps.allow_grammar)
+    return parsed
+
+
+async def _read_form(call: _Call) -> ChatRequest:
+    """The form of ``/v1/analyze``. Raises InvalidRequest, PayloadTooLarge, RequestTimeout, TooManyRequests."""
+    runtime = call.runtime
+    limit = runtime.config.server.max_body_bytes
+    async with aclosing(bodies.pieces(call.request, runtime, limit, "server.max_body_bytes")) as stream:
+        form = await multipart.read_form(call.request.headers, stream, max_files=100)
+    call.held.callback(multipart.close, form)
+    multipart.check_names(form, _FORM_FIELDS)
+    files = multipart.files(form, "image")
+    if not files:
+        raise InvalidRequest("image is missing: curl -F image=@shot.png", param="image")
+    size = sum(file.size or 0 for file in files)
+    runtime.admission.hold(size)
+    call.held.callback(runtime.admission.hold, -size)
+    pictures = [(f"image[{number}]", await file.read()) for number, file in enumerate(files)]
+    fields: dict[str, Any] = {
+        "model": multipart.text(form, "model") or None,
+        "stream": _switch(multipart.text(form, "stream")),
+        "max_tokens": multipart.whole_number(form, "max_tokens"),
+        "response_format": _response_format(multipart.text(form, "response_format")),
+    }
+    prompt = multipart.required_text(form, "prompt")
+    given = {name: value for name, value in fields.items() if value is not None}
+    parsed = ask_about(prompt, pictures, given, multipart.text(form, "detail"))
+    return _checked(parsed, runtime.config.request)
+
+
+def _switch(text: str | None) -> bool | None:
+    if text is None:
+        return None
+    if text.lower() not in ("true", "false", "1", "0", ""):
+        raise InvalidRequest("stream must be true or false.", param="stream")
+    return text.lower() in ("true", "1")
+
+
+def _response_format(text: str | None) -> Any:
+    """JSON as in a chat request, or the bare word ``json_object`` or ``text``."""
+    if text is None or text in ("json_object", "text"):
+        return {"type": text} if text else None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(
+            "response_format must be json_object, text, or JSON as in a chat request.", param="response_format"
+        ) from None
+
+
+async def _aim(call: _Call, parsed: ChatRequest) -> _Aim:
+    """Raises NotFound, InvalidRequest, EngineAway."""
+    runtime, config = call.runtime, call.runtime.config
+    route = routing.choose(
+        parsed.model,
+        parsed.media,
+        runtime.served,
+        auto_aliases=config.auto_aliases,
+        away=[name for name, view in runtime.engines.items() if not view.is_ready],
+        fallback=config.fallback,
+    )
+    call.request.state.route = route
+    engine = runtime.engines[route.engine]
+    limit = engine.settings.limit_mm_per_prompt
+    before = len(parsed.media)
+    if config.image_overflow == "keep_latest" and limit.image:
+        parsed = parsed.keep_latest(limit.image)
+    images.check_count(parsed.media, limit, route.engine)
+    if not engine.is_ready:
+        if engine.state in ("draining", "stopped"):
+            raise EngineAway(ENDING, retry_after_s=bodies.ENDING_RETRY_S)
+        raise EngineAway(
+            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+            retry_after_s=engine.retry_after_s(),
+        )
+    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid)
+    aim = _Aim(route, engine, parsed, loaded, is_shrunk=False, left_out=before - len(parsed.media))
+    return await _fit(call, aim) if parsed.media and engine.max_model_len else aim
+
+
+async def _fit(call: _Call, aim: _Aim) -> _Aim:
+    """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
+    limit, loaded, parsed = aim.engine.max_model_len or 0, aim.loaded, aim.parsed
+    taken = sum(loaded.tokens)
+    too_long = InvalidRequest(
+        f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
+        "fewer or smaller pictures, or detail: low.",
+        param="messages",
+        code="context_length_exceeded",
+    )
+    if call.runtime.config.image.fit == "reject":
+        if taken >= limit:
+            raise too_long
+        return aim
+    model = aim.engine.settings.model_id
+    asked = parsed.tree.get("max_completion_tokens") or parsed.tree.get("max_tokens")
+    rest = limit - (int(asked) if asked else min(_ANSWER_TOKENS, limit // 4)) - _AROUND_TOKENS * len(loaded.media)
+    question = parsed.question(model, None)
+    if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
+        return aim
+    rest -= await _count(call, aim, question)
+    if taken <= rest:
+        return aim
+    shrunk = loaded.shrunk(rest) if rest > 0 else None
+    if not shrunk:
+        raise too_long
+    return _Aim(aim.route, aim.engine, parsed, shrunk, is_shrunk=True, left_out=aim.left_out)
+
+
+async def _count(call: _Call, aim: _Aim, body: Sequence[bytes | bytearray | memoryview]) -> int:
+    """Tokens of a prompt, counted by the engine. Raises what a chat request raises."""
+    runtime, name = call.runtime, aim.route.engine
+    url = f"{aim.engine.address.base_url}/tokenize"
+    headers = {"content-type": "application/json"}
+    try:
+        async with (
+            asyncio.timeout(_COUNT_TIMEOUT_S),
+            runtime.admission.permit(name, call.key),
+            runtime.sessions[name].post(url, data=b"".join(body), headers=headers) as answer,
+        ):
+            raw, status = await answer.read(), answer.status
+    except TimeoutError:
+        raise EngineTimeout(f"The {name} engine did not count in {_COUNT_TIMEOUT_S:g} s.") from None
+    except (aiohttp.ClientError, ConnectionError) as fault:
+        raise EngineAway(
+            f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()
+        ) from fault
+    if status != 200:
+        raise from_engine(status, raw, name, aim.engine.retry_after_s())
+    try:
+        return int(json.loads(raw)["count"])
+    except (ValueError, KeyError, TypeError):
+        raise EngineFailed(f"The {name} engine cannot count tokens.") from None
+
+
+async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
+    runtime = call.runtime
+    aim = await _aim(call, parsed)
+    route, engine, parsed = aim.route, aim.engine, aim.parsed
+    seen = runtime.seen.get(route.engine)
+    pictures, sent = await runtime.pictures.prepare(aim.loaded, seen, call.key) if parsed.media else ([], [])
+    account = call.account
+    account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
+    call.request.state.account = account
+    call.held.callback(account.close)
+    additions = _additions(runtime, engine.settings, parsed, call.key)
+
+    def make_body(sent: Sequence[Sent]) -> Body:
+        return parsed.body(engine.settings.forwarded_model, sent, **additions)
+
+    named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
+    upstream = Upstream(
+        engine=route.engine,
+        activity=engine.activity,
+        session=runtime.sessions[route.engine],
+        url=f"{engine.address.base_url}/v1/chat/completions",
+        body=make_body(named),
+        whole_body=functools.partial(make_body, sent) if named != sent else None,
+        accepted=functools.partial(_remember, seen, sent),
+        is_stream=parsed.is_stream,
+        wants_usage=parsed.wants_usage,
+        is_constrained=structured.is_constrained(parsed.tree),
+        pictures_told=aim.loaded.told() if parsed.media else "",
+        headers={"x-request-id": uuid.uuid4().hex, **account.trace.headers},  # vLLM's own id is made of it: unique
+        timeout_s=runtime.config.server.request_timeout_s,
+        keep_alive_s=runtime.config.server.sse_keep_alive_s,
+        retry_after_s=engine.retry_after_s,
+    )
+    permit = runtime.admission.permit(route.engine, call.key)
+    return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
+
+
+def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:
+    for one in sent:
+        if seen is not None and one.uuid:
+            seen.add(one.uuid)
+
+
+def _additions(runtime: Runtime, settings: EngineSettings, parsed: ChatRequest, key: str) -> dict[str, Any]:
+    """Fields that only the gateway may set."""
+    if not settings.is_vllm:
+        names_none = all(parsed.tree.get(name) is None for name in ("max_tokens", "max_completion_tokens"))
+        most = runtime.config.request.max_tokens
+        return {"max_tokens": most} if most and names_none else {}
+    return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
+
+
+def _headers(aim: _Aim, pictures: Sequence[Picture]) -> dict[str, str]:
+    headers = routing.headers(aim.route)
+    if aim.parsed.dropped:
+        headers["x-vlserve-dropped"] = _printable(aim.parsed.dropped)
+    if aim.left_out:
+        headers["x-vlserve-images-dropped"] = str(aim.left_out)
+    if pictures:
+        fit = "; fit=shrink" if aim.is_shrunk else ""
+        headers["x-vlserve-images"] = ", ".join(
+            f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}{fit}"
+            for one in pictures
+        )
+    return headers
+
+
+def _printable(names: tuple[str, ...]) -> str:
+    """Field names for a header: a client may have sent anything as one."""
+    shown = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in names[:_MOST_DROPPED_NAMED]]
+    return ", ".join(shown)

@@ -1,0 +1,165 @@
+"""The parts of messages: every picture of a request found by one walker, which routing, limits and fetching all use.
+
+Whatever vLLM would take for a picture must be one here too, or a limit could be passed by: it also accepts
+``{"image_url": "data:…"}`` without a ``type``, a string instead of an object, and ``input_image``
+(vllm/renderers/chat_utils.py, 0.32). ``image_file``, ``file`` and ``file_id`` are OpenAI's for uploaded files.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vlserve.errors import InvalidRequest
+
+MediaKind = Literal["image", "video"]
+Detail = Literal["low", "auto", "high"]
+_DETAILS = ("low", "auto", "high")
+_ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
+_TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+# Type of a part → what it carries, and the fields that may hold it: a URL, a file's id, or an object with one of them.
+_MEDIA_TYPES: Mapping[str, tuple[MediaKind, tuple[str, ...]]] = {
+    "image_url": ("image", ("image_url",)),
+    "input_image": ("image", ("image_url", "file_id")),
+    "image_file": ("image", ("image_file",)),
+    "file": ("image", ("file",)),
+    "video_url": ("video", ("video_url",)),
+}
+_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "image_url": ("url",),
+    "video_url": ("url",),
+    "image_file": ("file_id",),
+    "file": ("file_id", "file_data"),
+}
+_OPENAI_TYPES = ("image_url", "video_url")
+_URL_WANTED = 'a URL: {"url": "data:…"} or a string'
+_WANTED = {
+    "file_id": "the id of an uploaded file",
+    "image_file": 'the id of an uploaded file: {"file_id": "file-…"}',
+    "file": 'an uploaded file or a picture: {"file_id": "file-…"} or {"file_data": "data:image/…"}',
+}
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture (or video) of a request: where it stands, and its URL as sent, the id of its file, or its bytes."""
+
+    kind: MediaKind
+    message: int
+    part: int
+    param: str
+    """Its place, in the words of what the client sent."""
+    url: str = ""
+    file_id: str | None = None
+    upload: bytes | None = None
+    detail: Detail = "auto"
+    is_respelled: bool = False
+    """It came in another spelling than OpenAI's, of which vLLM takes only some."""
+
+
+def find_media(messages: list[Any]) -> Iterator[Media]:
+    """Every picture and video of every message, whatever its role; checks the form of messages and parts."""
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
+        if not isinstance(message.get("role"), str):
+            raise InvalidRequest(f"{where}.role must be a string: user, system, assistant …", param=f"{where}.role")
+        content = message.get("content")
+        if content is None and message.get("role") != "assistant":
+            raise InvalidRequest(f"{where}.content may be null in assistant messages only.", param=f"{where}.content")
+        if content is None or isinstance(content, str):
+            continue
+        if not isinstance(content, list):
+            raise InvalidRequest(
+                f"{where}.content must be a string, a list of parts, or null.", param=f"{where}.content"
+            )
+        for index, part in enumerate(content):
+            media = _read_part(part, number, index)
+            if not media:
+                continue
+            if message["role"] not in _ROLES_WITH_PICTURES:
+                raise InvalidRequest(
+                    f"{media.param}: pictures may be in messages of {', '.join(_ROLES_WITH_PICTURES)}.",
+                    param=media.param,
+                    code="unsupported_content_part",
+                )
+            yield media
+
+
+def _read_part(part: Any, message: int, index: int) -> Media | None:
+    where = f"messages[{message}].content[{index}]"
+    if not isinstance(part, dict):
+        raise InvalidRequest(f"{where} must be an object with a type.", param=where)
+    kind = _kind(part, where)
+    if kind in _TEXT_TYPES:
+        field = _TEXT_TYPES[kind]
+        _refuse_other_keys(part, {"type", field, "detail", "cache_control"}, where)
+        if not isinstance(part.get(field), str):
+            raise InvalidRequest(f"{where}.{field} must be a string.", param=where)
+        return None
+    media_kind, fields = _MEDIA_TYPES[kind]
+    _refuse_other_keys(part, {"type", *fields, "detail", "cache_control"}, where)
+    given = [(field, part[field]) for field in fields if part.get(field) is not None]
+    if len(given) != 1:
+        raise InvalidRequest(f"{where} must have {' or '.join(map(repr, fields))}.", param=where)
+    field, value = given[0]
+    detail = part.get("detail")
+    if isinstance(value, dict) and field in _SOURCES:
+        _refuse_other_keys(value, {*_SOURCES[field], "detail", "filename"}, f"{where}.{field}")
+        detail = value.get("detail", detail)
+        sources = [(name, value[name]) for name in _SOURCES[field] if value.get(name) is not None]
+        name, value = sources[0] if len(sources) == 1 else ("", None)
+        is_file = name == "file_id"
+    else:
+        is_file = field == "file_id"
+        value = None if field in ("image_file", "file") else value
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{where}.{field} must hold {_WANTED.get(field, _URL_WANTED)}.", param=where)
+    if detail is not None and detail not in _DETAILS:
+        raise InvalidRequest(f"{where}: 'detail' must be one of {', '.join(_DETAILS)}.", param=where)
+    is_plain = part.get("type") in _OPENAI_TYPES and isinstance(part.get(field), dict)
+    media = Media(
+        media_kind,
+        message,
+        index,
+        where,
+        url="" if is_file else value,
+        file_id=value if is_file else None,
+        detail=detail or "auto",
+        is_respelled=not is_plain,
+    )
+    if media.is_respelled and not is_file:
+        target = "video_url" if media_kind == "video" else "image_url"
+        part.clear()
+        part.update({"type": target, target: {"url": value}})
+    return media
+
+
+def _kind(part: Mapping[str, Any], where: str) -> str:
+    """A part's type; of one that names none, its one content field."""
+    kind = part.get("type")
+    if kind is None:
+        named = [name for name in ("text", "refusal", "image_url", "image_file", "file", "video_url") if name in part]
+        if len(named) != 1:
+            raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
+        return named[0]
+    if not isinstance(kind, str) or kind not in (*_TEXT_TYPES, *_MEDIA_TYPES):
+        known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
+        raise InvalidRequest(
+            f"{where} has a type that is not accepted here ({str(kind)[:40]!r}). Accepted: {known}.",
+            param=where,
+            code="unsupported_content_part",
+        )
+    return kind
+
+
+def _refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Engines look at more keys than OpenAI names, some of which would be pictures that nobody checked, or (``uuid``)
+    name a picture in a cache that all clients share."""
+    other = next((name for name in tree if name not in known), None)
+    if other is not None:
+        raise InvalidRequest(
+            f"{where} has a field that is not accepted here ({other[:40]!r}).",
+            param=where,
+            code="unsupported_content_part",
+        )

@@ -1,0 +1,60 @@
+"""What every request shares, and what the routes see of an engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from vlserve.admission import Admission
+from vlserve.config import Config, EngineName, EngineSettings
+from vlserve.diagnosis import Diagnosis
+from vlserve.files import FileStore
+from vlserve.metrics import Metrics
+from vlserve.pictures import Pictures
+from vlserve.pixels import Grid
+from vlserve.seen import Seen
+from vlserve.tracing import Tracing
+from vlserve.upstream import Activity, Address
+
+
+class EngineView(Protocol):
+    """What the app sees of an engine."""
+
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def address(self) -> Address: ...
+    @property
+    def activity(self) -> Activity: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def diagnosis(self) -> Diagnosis | None: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def max_model_len(self) -> int | None: ...
+    @property
+    def grid(self) -> Grid: ...
+    def retry_after_s(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One per app."""
+
+    config: Config
+    engines: Mapping[EngineName, EngineView]
+    sessions: Mapping[EngineName, aiohttp.ClientSession]
+    admission: Admission
+    metrics: Metrics
+    pictures: Pictures
+    seen: Mapping[EngineName, Seen]
+    """Only of engines that keep pictures under names."""
+    store: FileStore | None
+    served: Mapping[EngineName, str]
+    tracing: Tracing
+    salts: Mapping[str, str]
+    """Key name → what separates its prompts from other keys' in an engine's prefix cache."""
+    started: int

@@ -1,0 +1,135 @@
+"""The forms of requests and answers for the OpenAPI document: JSON schemas by name; plain data."""
+
+from collections.abc import Mapping
+
+from vlserve.fields import INTEGER, TEXT, Schema, an_object, maybe, ref
+from vlserve.files import PURPOSES
+
+_DETAIL: Schema = {"enum": ["low", "auto", "high", None]}
+
+
+def _closed(required: str, /, **properties: Schema) -> Schema:
+    return an_object(required, **properties) | {"additionalProperties": False}
+
+
+def _part(types: list[str], field: str, value: Schema) -> Schema:
+    # Of a part without a type, its one content field tells.
+    kinds: list[str | None] = [*types] if field == "file_id" else [*types, None]
+    known = {"type": {"enum": kinds}, field: value, "detail": _DETAIL, "cache_control": {}}
+    return _closed("type file_id" if field == "file_id" else field, **known)
+
+
+_URL: Schema = {
+    "type": "string",
+    "pattern": "^(data:image/|https?://)",
+    "description": "data:image/png;base64,…, or an address to fetch the picture from.",
+}
+_PICTURE: Schema = {"anyOf": [_closed("url", url=_URL, detail=_DETAIL), _URL]}
+_FILE_ID: Schema = TEXT | {"description": "Of an uploaded file (`/v1/files`)."}
+_CONTENT: list[Schema] = [TEXT, {"type": "array", "items": ref("Part")}]
+_MESSAGE: Schema = {
+    "name": TEXT,
+    "tool_call_id": maybe("string"),
+    "tool_calls": maybe("array", items={"type": "object"}),
+}
+_CHOICE = an_object(
+    "index message finish_reason",
+    index=INTEGER,
+    message=an_object(
+        "role content",
+        role=TEXT,
+        content=maybe("string"),
+        tool_calls={"type": "array", "items": {"type": "object"}},
+    ),
+    finish_reason=maybe("string"),
+    logprobs=maybe("object"),
+)
+_ENGINE_STATE = an_object("state model", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
+SCHEMAS: Mapping[str, Schema] = {
+    "Message": {
+        "anyOf": [
+            an_object(
+                "role", role={"const": "assistant"}, content={"anyOf": [*_CONTENT, {"type": "null"}]}, **_MESSAGE
+            ),
+            an_object("role content", role=TEXT, content={"anyOf": _CONTENT}, **_MESSAGE),
+        ]
+    },
+    "Part": {
+        "anyOf": [
+            _part(["text", "input_text", "output_text"], "text", TEXT),
+            _part(["refusal"], "refusal", TEXT),
+            _part(["image_url", "input_image"], "image_url", _PICTURE),
+            _part(["input_image"], "file_id", _FILE_ID),
+            _part(["image_file"], "image_file", _closed("file_id", file_id=_FILE_ID, detail=_DETAIL)),
+            _part(["file"], "file", _closed("file_id", file_id=_FILE_ID, filename=TEXT)),
+            _part(["file"], "file", _closed("file_data", file_data=_URL, filename=TEXT)),
+        ]
+    },
+    "ChatCompletion": an_object(
+        "id object model choices usage",
+        id=TEXT,
+        object={"const": "chat.completion"},
+        created=INTEGER,
+        model=TEXT | {"description": "The model that answered."},
+        choices={"type": "array", "items": _CHOICE},
+        usage=an_object(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER),
+    ),
+    "Model": an_object(
+        "id object created owned_by", id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT
+    ),
+    "Models": an_object("object data", object={"const": "list"}, data={"type": "array", "items": ref("Model")}),
+    "File": an_object(
+        "id object bytes created_at expires_at filename purpose status",
+        id=TEXT,
+        object={"const": "file"},
+        bytes=INTEGER,
+        created_at=INTEGER,
+        expires_at=INTEGER,
+        filename=TEXT,
+        purpose={"enum": list(PURPOSES)},
+        status={"const": "processed"},
+    ),
+    "Files": an_object(
+        "object data has_more",
+        object={"const": "list"},
+        data={"type": "array", "items": ref("File")},
+        has_more={"type": "boolean"},
+        first_id=TEXT,
+        last_id=TEXT,
+    ),
+    "InputTokens": an_object(
+        "object model input_tokens input_tokens_details images max_model_len",
+        object={"const": "chat.completion.input_tokens"},
+        model=TEXT,
+        input_tokens=INTEGER,
+        input_tokens_details=an_object("text_tokens image_tokens", text_tokens=INTEGER, image_tokens=INTEGER),
+        images={
+            "type": "array",
+            "items": an_object(
+                "param width height model_width model_height tokens",
+                param=TEXT,
+                width=INTEGER,
+                height=INTEGER,
+                model_width=INTEGER,
+                model_height=INTEGER,
+                tokens=INTEGER,
+            ),
+        },
+        max_model_len=maybe("integer"),
+    ),
+    "Readiness": an_object(
+        "status engines",
+        status={"enum": ["ready", "not ready"]},
+        engines={"type": "object", "additionalProperties": _ENGINE_STATE},
+    ),
+    "Error": an_object(
+        "error",
+        error=an_object(
+            "message type param code",
+            message=TEXT,
+            type=TEXT,
+            param=maybe("string", description="The part of the request at fault."),
+            code=maybe("string", description="For programs."),
+        ),
+    ),
+}
