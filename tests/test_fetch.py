@@ -357,8 +357,8 @@ async def test_at_most_so_many_at_once() -> None:
 async def test_the_wait_for_a_place_counts_and_a_place_is_given_back() -> None:
     async with Site({"/": stay, "/a": http(RAW)}).running() as site:
         async with fetching(site, max_in_flight=1, total_timeout_s=0.5) as fetcher:
-            told = await asyncio.gather(*(refusal(fetcher, site.url()) for _ in range(5)))
-            assert {code for _, code in told} == {"image_fetch_timeout"}
+            await asyncio.gather(*(refusal(fetcher, site.url()) for _ in range(5)))
+            assert site.connections < 5  # the others' time was over before they had a place
         async with fetching(site, max_in_flight=1, total_timeout_s=60) as fetcher:
             before = site.connections
             leaving = asyncio.create_task(fetcher.fetch(site.url(), PARAM))

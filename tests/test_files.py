@@ -25,8 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.conftest import REPOSITORY
 from vlserve.config import Files
-from vlserve.errors import ConfigError, InvalidRequest, NotFound, PayloadTooLarge, VlserveError
-from vlserve.files import PIECE_BYTES, FileStore, InsufficientStorage, StoredFile, clean_filename
+from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge, VlserveError
+from vlserve.files import PIECE_BYTES, FileStore, StoredFile, clean_filename
 
 Clock = Callable[[], float]
 

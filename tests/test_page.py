@@ -23,6 +23,7 @@ from vlserve import connections, page
 from vlserve.config import Server as ServerSettings
 from vlserve.metrics import Metrics
 
+expect.set_options(timeout=20_000)
 WEB = REPOSITORY / "vlserve" / "web"
 # No flag here lets anything out: the browser resolves no name.
 FLAGS = [
@@ -286,7 +287,7 @@ class Screen:
 @pytest_asyncio.fixture(loop_scope="module")
 async def screen(chromium: Browser) -> AsyncIterator[Screen]:
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
-    context.set_default_timeout(5000)
+    context.set_default_timeout(20_000)
     tab = await context.new_page()
     seen = Screen(tab, context)
     yield seen

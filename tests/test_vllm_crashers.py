@@ -20,6 +20,7 @@ _INNER_WORDS = (
     "Traceback",
     "/site-packages",
     ".cc:",
+    "<path>",
     "pydantic",
     "input_value",
     "Param",

@@ -141,7 +141,7 @@ _CODES = (
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
 _INNER_WORDS = re.compile(
-    r"(?:\[[\d:]+\] )?/\S+:\d+: |\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
+    r"(?:\[[\d:]+\] )?(?:/\S+|<path>):\d+: |\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
     r"|0x[0-9a-fA-F]{6,}"
 )
 _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000

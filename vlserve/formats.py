@@ -72,7 +72,7 @@ def read(raw: bytes) -> File:
 
 def _jpeg(raw: bytes) -> File:
     size: tuple[int, int] | None = None
-    exif = xmp = b""
+    exif, xmp = list[bytes](), b""
     spans, kept_from, at, scans = [], 0, 2, 0
     for _ in range(_MOST_PARTS):
         found = _JPEG_MARKER.search(raw, at)
@@ -102,7 +102,7 @@ def _jpeg(raw: bytes) -> File:
             spans.append((kept_from, start))
             kept_from = end
             if marker == 0xE1 and data.startswith(b"Exif\0\0"):
-                exif += data[6:]
+                exif.append(data[6:])
             elif marker == 0xE1 and data.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
                 xmp = data
             elif marker == 0xE2 and data.startswith(b"MPF\0"):
@@ -113,7 +113,7 @@ def _jpeg(raw: bytes) -> File:
         raise _cut_off("JPEG")
     if scans > _MOST_SCANS:
         raise _odd("JPEG")
-    orientation, misread = _orientation(exif, xmp)
+    orientation, misread = _orientation(b"".join(exif), xmp)
     spans.append((kept_from, at))
     return File("JPEG", *size, orientation, is_lossless=False, misread=misread, spans=tuple(spans))
 
@@ -249,6 +249,8 @@ def _orientation(exif: bytes, xmp: bytes) -> tuple[int, str]:
 
     Versions of Pillow go on differently after an entry that is no good, so behind one nothing is sure.
     """
+    if exif.startswith(b"Exif\0\0" * 3):  # Pillow takes each away by a copy of the rest
+        raise NotAPicture("the EXIF data of this picture are damaged.")
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     orientation: int | None = None

@@ -1,6 +1,5 @@
 """Row 10: pictures that nobody should send. Each is refused, quickly and in little memory, before an engine sees it."""
 
-import asyncio
 import base64
 import io
 import json
@@ -131,18 +130,19 @@ def _bombs() -> Iterator[Hostile]:
     yield Hostile("PNG with 40 zTXt of 50 MB each", png(8, 8, *[chunk(b"zTXt", b"a\0\0" + zeros)] * 40))
     yield Hostile("PNG with 40 iTXt of 50 MB each", png(8, 8, *[chunk(b"iTXt", b"a\0\1\0\0\0" + zeros)] * 40))
     yield Hostile("PNG with 40 iCCP of 50 MB each", png(8, 8, *[chunk(b"iCCP", b"a\0\0" + zeros)] * 40))
-    yield Hostile("PNG with a million chunks", png(8, 8, chunk(b"teXt") * 1_000_000))
-    yield Hostile("JPEG with a million segments", jpeg(segment(0xFE, b"") * 1_000_000), "image/jpeg")
+    yield Hostile("PNG with 100,000 chunks", png(8, 8, chunk(b"teXt") * 100_000))
+    yield Hostile("JPEG with 100,000 segments", jpeg(segment(0xFE, b"") * 100_000), "image/jpeg")
     scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
     whole = picture(kind="JPEG")
     yield Hostile("JPEG with 10,000 scans", whole[:-2] + scan * 10_000 + whole[-2:], "image/jpeg")
     tiny = gif(64, 64, (0, 0, 64, 64), b"\1a" * 1_000_000 + b"\0")
     yield Hostile("GIF in blocks of one byte", tiny, "image/gif")
-    comment = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + b"!\xfe" + b"\1a" * 5_000_000 + b"\0;"
-    yield Hostile("GIF with 5 million comments", comment, "image/gif")
+    comment = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + b"!\xfe" + b"\1a" * 500_000 + b"\0;"
+    yield Hostile("GIF with a comment of 500,000 blocks", comment, "image/gif")
     everything = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 5000)
     overlapping = everything + b"".join(struct.pack(">HHII", 1000 + n, 7, 60_000, 0) for n in range(5000))
     yield Hostile("EXIF whose 5,000 entries are all of it", jpeg(segment(0xE1, overlapping)), "image/jpeg")
+    yield Hostile("EXIF that begins a million times", png(8, 8, chunk(b"eXIf", b"Exif\0\0" * 1_000_000)))
     yield Hostile(
         "MPF whose 5,000 entries are all of it", jpeg(segment(0xE2, b"MPF\0" + overlapping[6:])), "image/jpeg"
     )
@@ -240,14 +240,13 @@ def _lying() -> Iterator[Hostile]:
 async def hostile_pictures(folder: pathlib.Path) -> list[Figure]:
     """Row 10. Sent one by one to the running service; one that may enter is held to the same time and memory."""
     wrong: list[str] = []
-    slowest_s, most_memory = 0.0, 0
+    slowest, most_memory = (0.0, ""), 0
     corpus = list(hostile())
     async with serve(folder, fakes()) as service:
         async with service.ask(vision=True) as answer:
             assert answer.status == 200
         for one in corpus:
             body = json.dumps({"messages": user("what is it?", image_part(one.sent))}).encode()
-            await asyncio.sleep(0)
             service.reset_peak()
             memory, started = service.rss(), time.perf_counter()
             async with service.session.post(f"{service.url}/v1/chat/completions", data=io.BytesIO(body)) as answer:
@@ -256,13 +255,14 @@ async def hostile_pictures(folder: pathlib.Path) -> list[Figure]:
             is_refused = 400 <= answer.status < 500 and set(tree) == {"error"}
             if not is_refused and not (one.may_enter and answer.status == 200):
                 wrong.append(f"{one.name}: {answer.status}")
-            slowest_s, most_memory = max(slowest_s, took_s), max(most_memory, service.peak() - memory)
+            slowest = max(slowest, (took_s, one.name))
+            most_memory = max(most_memory, service.peak() - memory)
         async with service.ask(vision=True) as answer:
             assert answer.status == 200
-    print(*wrong, sep="\n")
+    print(*wrong, f"the slowest: {slowest[1]}", sep="\n")
     refused = sum(not one.may_enter for one in corpus)
     return [
         Figure(10, f"hostile pictures that got in (of {refused}; {len(corpus) - refused} more may)", len(wrong), 0),
-        Figure(10, "hostile pictures, slowest answer", 1000 * slowest_s, 200, "ms"),
+        Figure(10, "hostile pictures, slowest answer", 1000 * slowest[0], 200, "ms"),
         Figure(10, "memory that hostile pictures took", most_memory / MIB, 64, "MiB"),
     ]
