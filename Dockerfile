@@ -5,8 +5,9 @@
 #
 # Add --stop-timeout 60: running answers get 30 s to finish. A bind mount on /cache must belong to uid 10001.
 #
-# /cache keeps the weights and what vLLM compiled, so only the first start is slow. Weights of your own: -v /models:/models:ro
-# and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml` and the flags below.
+# /cache keeps the weights, what vLLM compiled, and uploaded files, so only the first start is slow. Weights of your own:
+# -v /models:/models:ro and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml`
+# and the flags below.
 FROM vllm/vllm-openai:v0.32.0
 
 # Numeric, so that Kubernetes' runAsNonRoot can check it.
@@ -22,6 +23,7 @@ RUN python3 -m pip install --no-cache-dir . "qwen-vl-utils>=0.0.14"
 WORKDIR /home/vlserve
 ENV HF_HOME=/cache/huggingface \
     XDG_CACHE_HOME=/cache \
+    XDG_DATA_HOME=/cache \
     VLLM_CACHE_ROOT=/cache/vllm \
     TRITON_CACHE_DIR=/cache/triton \
     PYTHONUNBUFFERED=1

@@ -46,5 +46,5 @@ def test_runs_as_nobody_special_with_a_healthcheck_and_caches_outside() -> None:
     assert re.search(r"^USER [1-9]\d*$", TEXT, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK .*\\\n.*/health", TEXT, re.MULTILINE)
     caches = re.findall(r"(\w+(?:HOME|ROOT|DIR))=(\S+)", TEXT)
-    assert len(caches) == 4
+    assert len(caches) == 5
     assert all(path.startswith("/cache") for _, path in caches)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 
 from fastapi import Request
 
@@ -45,7 +45,9 @@ async def whole(request: Request, runtime: Runtime, held: ExitStack) -> bytearra
     """The whole body in memory, counted there until ``held`` is closed. Raises TooManyRequests, too."""
     body = bytearray()
     held.callback(lambda: runtime.admission.hold(-len(body)))
-    async for piece in pieces(request, runtime, runtime.config.server.max_body_bytes, "server.max_body_bytes"):
-        runtime.admission.hold(len(piece))
-        body += piece
+    limit = runtime.config.server.max_body_bytes
+    async with aclosing(pieces(request, runtime, limit, "server.max_body_bytes")) as stream:
+        async for piece in stream:
+            runtime.admission.hold(len(piece))
+            body += piece
     return body

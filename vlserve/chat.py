@@ -154,8 +154,8 @@ async def _read_form(call: _Call) -> ChatRequest:
     }
     prompt = multipart.required_text(form, "prompt")
     given = {name: value for name, value in fields.items() if value is not None}
-    parsed = ask_about(prompt, pictures, given, multipart.text(form, "detail"))
-    return _checked(parsed, runtime.config.request)
+    detail = multipart.text(form, "detail")
+    return await asyncio.to_thread(lambda: _checked(ask_about(prompt, pictures, given, detail), runtime.config.request))
 
 
 def _switch(text: str | None) -> bool | None:
