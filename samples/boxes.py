@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 import openai
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 _QUESTION = (
     "Find {what}. Answer with JSON only, a list like "
@@ -44,7 +44,13 @@ def read(answer: str) -> list[dict[str, Any]]:
         boxes = json.loads(found[0]) if found else []
     except ValueError:
         return []
-    return [box for box in boxes if isinstance(box.get("bbox_2d"), list) and len(box["bbox_2d"]) == 4]
+    return [box for box in boxes if isinstance(box, dict) and _is_box(box.get("bbox_2d"))]
+
+
+def _is_box(found: Any) -> bool:
+    if not isinstance(found, list) or len(found) != 4 or not all(isinstance(one, int | float) for one in found):
+        return False
+    return bool(found[0] <= found[2] and found[1] <= found[3])
 
 
 def main() -> None:
@@ -60,7 +66,7 @@ def main() -> None:
     if not boxes:
         print(f"no boxes in the answer: {answer}")
         return
-    picture = Image.open(options.image).convert("RGB")
+    picture = ImageOps.exif_transpose(Image.open(options.image)).convert("RGB")  # as the model saw it
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         x1, y1, x2, y2 = (value * by for value, by in zip(box["bbox_2d"], (by_x, by_y) * 2, strict=True))

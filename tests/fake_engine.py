@@ -12,6 +12,7 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   core            has a child process that computes, as vLLM's EngineCore does: when that is killed, open streams get
                   vLLM's error event (and its [DONE]), and /health becomes 503
   worker          has a worker, whose death it does not notice
+  drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
   forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
 time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
@@ -145,6 +146,9 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         return answer
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
+    if "drifted" in request.app[FAULTS] and '"image_url": null' in json.dumps(body):
+        await response.write(event({"error": {"message": "Internal server error", "code": 500}}) + b"data: [DONE]\n\n")
+        return response
     if wish == "error-first":
         await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
         return response

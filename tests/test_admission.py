@@ -130,11 +130,15 @@ async def test_rate_of_a_key_is_told_with_the_time_to_wait() -> None:
         pass
 
 
-def test_bodies_are_bounded_together() -> None:
+def test_bytes_of_all_requests_are_bounded_together() -> None:
     door = admission(max_bodies_bytes=1000)
-    door.hold(600)
-    with pytest.raises(TooManyRequests):
-        door.hold(600)
-    door.hold(400)
-    door.hold(-1000)
-    door.hold(1000)
+    with door.holding() as hold:
+        hold(600)
+        with door.holding() as other:
+            with pytest.raises(TooManyRequests):
+                other(600)
+            other(400)
+        with door.holding() as other:
+            other(400)
+    with door.holding() as hold:
+        hold(1000)

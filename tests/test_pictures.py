@@ -1,5 +1,6 @@
 """Pictures in every way people send them, through the whole gateway over fake engines."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -12,8 +13,8 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
-from tests.fake_engine import PICTURES
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.fake_engine import FAULTS, PICTURES
 from vlserve.keys import ApiKey
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
@@ -31,7 +32,7 @@ async def form(gateway: Gateway, path: str, key: str | None = None, **fields: An
     for name, value in fields.items():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, bytes):
-                data.add_field(name, one, filename="shot.png", content_type="image/png")
+                data.add_field(name, io.BytesIO(one), filename="shot.png", content_type="image/png")
             else:
                 data.add_field(name, one)
     headers = bearer(key) if key else {}
@@ -42,6 +43,12 @@ async def form(gateway: Gateway, path: str, key: str | None = None, **fields: An
 async def told(request: Any) -> tuple[int, Any, Any]:
     async with request as answer:
         return answer.status, answer.headers, await answer.json()
+
+
+async def told_text(request: Any) -> str:
+    async with request as answer:
+        text: str = await answer.text()
+        return text
 
 
 def urls(gateway: Gateway) -> list[str]:
@@ -169,6 +176,14 @@ async def test_form_can_be_answered_as_a_stream(gateway: Gateway) -> None:
     async with gateway.session.post(f"{gateway.url}/v1/analyze", data=data) as answer:
         assert answer.content_type == "text/event-stream"
         assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("name", ["max_tokens[]", "expires_after"])
+async def test_form_fields_are_not_ignored(gateway: Gateway, name: str) -> None:
+    path = "/v1/files" if name == "expires_after" else "/v1/analyze"
+    fields: dict[str, Any] = {"file": RED, "purpose": "vision"} if name == "expires_after" else {"image": RED}
+    status, _, tree = await form(gateway, path, **fields, **{name: "1"})
+    assert (status, tree["error"]["param"]) == (400, name)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +352,96 @@ async def test_picture_that_the_engine_has_forgotten_is_sent_again(gateway: Gate
         True,
         False,
     ]
+
+
+async def test_picture_whose_loss_shows_in_the_stream_is_sent_again(gateway: Gateway) -> None:
+    body = {"messages": user(image_part(data_url(RED))), "stream": True}
+    await told_text(gateway.post(body))
+    gateway.engines["vision"][FAULTS].add("drifted")
+    text = await told_text(gateway.post(body))
+    assert text.endswith("data: [DONE]\n\n")
+    assert "error" not in text
+    assert [seen["body"]["messages"][0]["content"][0]["image_url"] is None for seen in gateway.seen("vision")] == [
+        False,
+        True,
+        False,
+    ]
+
+
+async def test_pictures_count_as_bytes_that_are_held(open_gateway: OpenGateway) -> None:
+    large = picture(56, 56) + b"\0" * 3_000_000
+    async with open_gateway(server={"max_bodies_bytes": 8_000_000}) as gateway:
+        _, _, file = await form(gateway, "/v1/files", file=large, purpose="vision")
+        parts = SPELLINGS["file"](file["id"])
+        asking = [gateway.post({"messages": user(parts), "user": "hang"}) for _ in range(3)]
+        answers = [asyncio.ensure_future(one) for one in asking]
+        done, hanging = await asyncio.wait(answers, timeout=5)
+        assert [answer.result().status for answer in done] == [429] * len(done)
+        assert 1 <= len(done) <= 2
+        for one in hanging:
+            one.cancel()
+        await asyncio.wait(hanging)
+        await until(lambda: gateway.running("vision") == 0)
+        assert (await told(gateway.post({"messages": user(parts)})))[0] == 200
+
+
+async def test_client_that_leaves_while_its_picture_is_fetched_leaves_nothing(open_gateway: OpenGateway) -> None:
+    left = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with open_gateway(fetch=LOOPBACK) as gateway:
+        with pytest.raises(TimeoutError):
+            await gateway.post(
+                {"messages": user(image_part(f"http://127.0.0.1:{port}/x.png"))},
+                timeout=aiohttp.ClientTimeout(total=0.5),
+            )
+        async with asyncio.timeout(5):
+            await left.wait()
+    server.close()
+
+
+async def test_client_that_leaves_during_its_upload_leaves_nothing(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = [
+        "POST /v1/files HTTP/1.1",
+        "host: x",
+        "content-type: multipart/form-data; boundary=b",
+        "content-length: 9999",
+    ]
+    writer.write(
+        "\r\n".join([*head, "", ""]).encode()
+        + b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\nabc'
+    )
+    await writer.drain()
+    await asyncio.sleep(0.3)
+    writer.transport.abort()
+    await asyncio.sleep(0.3)
+    assert (await told(gateway.get("/v1/files")))[2]["data"] == []
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_long_history_of_pictures_is_cut_quickly(open_gateway: OpenGateway) -> None:
+    async with open_gateway(image_overflow="keep_latest") as gateway:
+        parts = [image_part(data_url(RED))] + [{"type": "image_url", "image_url": "data:"}] * 20_000
+        parts += [image_part(data_url(BLUE))] * 4
+        async with asyncio.timeout(30):  # minutes, were it quadratic
+            status, headers, _ = await told(gateway.post({"messages": user(*parts)}))
+        assert (status, headers["x-vlserve-images-dropped"]) == (200, "20001")
+
+
+async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway) -> None:
+    url = data_url(RED).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
+    assert (await told(gateway.post({"messages": user(image_part(url))})))[0] == 200
+    assert urls(gateway) == [data_url(RED)]
 
 
 async def test_names_of_pictures_are_not_the_clients_to_choose(gateway: Gateway) -> None:

@@ -75,6 +75,8 @@ def test_text_in_every_form_has_no_picture(messages: list[Any]) -> None:
         (b"\xef\xbb\xbf{}", "invalid_json"),
         (b'{"a":' * 10_000, "invalid_json"),
         (b"[" * 10_000, "invalid_json"),
+        (b'{"x": ' + b"[" * 200 + b"]" * 200 + b"}", "invalid_json"),
+        (b'{"x": ' + b'{"a":' * 930 + b"1" + b"}" * 930 + b"}", "invalid_json"),
         (b'{"messages":[{"role":"user","content":"\\ud800"}]}', "invalid_json"),
         (b'{"n":' + b"9" * 5000 + b"}", "invalid_json"),
     ],

@@ -12,7 +12,7 @@ import hmac
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from vlserve.config import EngineSettings, KeyLimits, Server
@@ -22,6 +22,8 @@ from vlserve.keys import ApiKey
 ANONYMOUS = "anonymous"
 _MINUTE_S = 60.0
 _LONGEST_RETRY_S = 60.0
+# 50 megapixels are 150 MB in memory; an upload of 100 MiB lies in the folder for temporary files until it is whole.
+_DECODERS, _UPLOADS, _MOST_WAITING = 4, 8, 64
 
 
 class Admission:
@@ -30,10 +32,15 @@ class Admission:
     def __init__(self, keys: tuple[ApiKey, ...], server: Server, engines: Mapping[str, EngineSettings]) -> None:
         self._keys = keys
         self._server = server
-        self._queues = {name: _Queue(name, settings, server.queue_timeout_s) for name, settings in engines.items()}
+        self._queues = {
+            name: _Queue(f"{name} engine", settings.max_in_flight, settings.max_queued, server.queue_timeout_s)
+            for name, settings in engines.items()
+        }
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
         self._body_bytes = 0
+        self._decoding = _Queue("place for decoding pictures", _DECODERS, _MOST_WAITING, server.queue_timeout_s)
+        self._uploading = _Queue("place for uploads", _UPLOADS, _MOST_WAITING, server.queue_timeout_s)
 
     def in_flight(self, engine: str) -> int:
         """Requests inside this engine."""
@@ -88,24 +95,55 @@ class Admission:
     def _rate(self, key: str, limits: KeyLimits) -> "_Rate":
         return self._rates.setdefault(key, _Rate(limits.requests_per_minute))
 
-    def hold(self, size: int) -> None:
-        """Count ``size`` bytes of bodies that are in memory (negative: they are not any more). Raises
-        TooManyRequests where all bodies together are too much; then nothing was counted."""
-        if size > 0 and self._body_bytes + size > self._server.max_bodies_bytes:
-            raise TooManyRequests("The server holds as many request bodies as it can; try again.", retry_after_s=1)
-        self._body_bytes += size
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Counts bytes of one request that are in memory, until the block ends: call what it yields for each piece.
 
-    @asynccontextmanager
-    async def permit(self, engine: str, key: str) -> AsyncIterator[None]:
+        That raises TooManyRequests where those of all requests are too many.
+        """
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._body_bytes + size > self._server.max_bodies_bytes:
+                raise TooManyRequests(
+                    "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
+                    retry_after_s=1,
+                )
+            self._body_bytes += size
+            held += size
+
+        try:
+            yield hold
+        finally:
+            self._body_bytes -= held
+
+    def check_room(self, engine: str, key: str) -> None:
+        """Raise TooManyRequests where ``permit`` would at once, so that nothing is done for nothing."""
+        self._queues[engine].check(key)
+
+    def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
+        """A place to decode pictures, which is much memory and work. Raises as ``permit`` does."""
+        return self._place(self._decoding, key)
+
+    def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
+        """A place to upload a file, which lies on the disk twice meanwhile. Raises as ``permit`` does."""
+        return self._place(self._uploading, key)
+
+    def permit(self, engine: str, key: str) -> AbstractAsyncContextManager[None]:
         """A place in an engine, after a wait in its queue where it is full; given back however the block ends.
 
         Raises TooManyRequests where the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
-        await self._queues[engine].enter(key)
+        return self._place(self._queues[engine], key)
+
+    @asynccontextmanager
+    async def _place(self, queue: "_Queue", key: str) -> AsyncIterator[None]:
+        await queue.enter(key)
         try:
             yield
         finally:
-            self._queues[engine].leave()
+            queue.leave()
 
 
 class _Rate:
@@ -140,22 +178,26 @@ class _Waiting:
 class _Queue:
     """One engine's places, and who waits for them: a line for each key, served in turns."""
 
-    def __init__(self, engine: str, settings: EngineSettings, timeout_s: float) -> None:
-        self._engine = engine
-        self._max_in_flight, self._max_queued = settings.max_in_flight, settings.max_queued
+    def __init__(self, what: str, max_in_flight: int, max_queued: int, timeout_s: float) -> None:
+        self._what = what
+        self._max_in_flight, self._max_queued = max_in_flight, max_queued
         self._timeout_s = timeout_s
         self._lines: dict[str, deque[_Waiting]] = {}  # in the order of their turns
         self.in_flight = self.queued = 0
         self._left_at = time.monotonic()
         self._interval_s = 1.0
 
+    def check(self, key: str) -> None:
+        """Raise TooManyRequests where there is neither a place nor room to wait for one."""
+        is_full = self.in_flight >= self._max_in_flight
+        if is_full and len(self._lines.get(key, ())) >= self._max_queued - self.queued:
+            raise self._full(f"has {self.in_flight} requests and {self.queued} more wait, as many as it takes")
+
     async def enter(self, key: str) -> None:
+        self.check(key)
         if self.in_flight < self._max_in_flight:
             self.in_flight += 1
             return
-        line = self._lines.get(key, ())
-        if len(line) >= self._max_queued - self.queued:
-            raise self._full(f"computes {self.in_flight} requests and {self.queued} more wait, as many as it takes")
         waiting = _Waiting(key, asyncio.get_running_loop().create_future())
         self._lines.setdefault(key, deque()).append(waiting)
         self.queued += 1
@@ -200,4 +242,4 @@ class _Queue:
 
     def _full(self, problem: str) -> TooManyRequests:
         wait_s = min(self._interval_s * (self.queued + 1), _LONGEST_RETRY_S)
-        return TooManyRequests(f"The {self._engine} engine {problem}; try again.", retry_after_s=wait_s)
+        return TooManyRequests(f"The {self._what} {problem}; try again.", retry_after_s=wait_s)

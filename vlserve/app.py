@@ -236,8 +236,9 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 
 async def _on_client_left(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001
-    """It left while it sent its body; nobody reads this."""
-    request.state.trace.end({"status": 499, "error": "client_left"})
+    """It left before its request was at an engine; nobody reads this."""
+    if hasattr(request.state, "trace"):
+        request.state.trace.end({"status": 499, "error": "client_left"})
     return Response(status_code=499)
 
 

@@ -8,28 +8,30 @@ import functools
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from vlserve import bodies, images, multipart, routing, structured
 from vlserve.accounting import Account
 from vlserve.config import EngineSettings
 from vlserve.config import Request as RequestCaps
-from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, from_engine
+from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, from_engine, service_ends
 from vlserve.images import Picture
 from vlserve.pictures import Loaded
 from vlserve.requests import ChatRequest, Sent, ask_about, check_caps, parse_chat
 from vlserve.routing import Route
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
-from vlserve.upstream import ENDING, Body, Outcome, PassThrough, Upstream
+from vlserve.upstream import Body, Outcome, PassThrough, Upstream, in_pieces, until_disconnect
 
+T = TypeVar("T")
 _LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
 _MOST_DROPPED_NAMED = 20
 _COUNT_TIMEOUT_S = 60.0
@@ -47,6 +49,9 @@ class _Call:
     key: str
     account: Account
     held: ExitStack
+    hold: Callable[[int], None]
+    """Counts bytes of this request that are in memory."""
+    is_large: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ async def count_tokens(request: Request) -> JSONResponse:
     """``POST /v1/chat/completions/input_tokens``: what the prompt of a chat request costs, text and pictures apart."""
     with ExitStack() as held:
         call = _begin(request, held)
-        aim = await _aim(call, await _read(call))
-        pictures, sent = await call.runtime.pictures.prepare(aim.loaded, None, call.key)
-        total = await _count(call, aim, aim.parsed.question(aim.engine.settings.model_id, sent))
+        aim, pictures, total = await _unless_left(call, _counted(call, await _read(call)))
+        call.account.route, call.account.image_count, call.account.outcome.status = aim.route, len(pictures), 200
+        call.account.close()
         image_tokens = sum(picture.tokens for picture in pictures)
         told = {
             "object": "chat.completion.input_tokens",
@@ -105,19 +110,59 @@ async def count_tokens(request: Request) -> JSONResponse:
         return JSONResponse(told, headers=_headers(aim, pictures))
 
 
+async def _counted(call: _Call, parsed: ChatRequest) -> tuple[_Aim, list[Picture], int]:
+    aim = await _aim(call, parsed)
+    pictures, sent = await _prepare(call, aim, None)
+    model = aim.engine.settings.model_id
+    return aim, pictures, await _count(call, aim, await _written(call, lambda: aim.parsed.question(model, sent)))
+
+
+async def _unless_left(call: _Call, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, whose body is here already, unless its client leaves meanwhile (ClientDisconnect) or the service
+    ends (EngineAway)."""
+    task = asyncio.create_task(work)
+    leaving = asyncio.create_task(until_disconnect(call.request.receive))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    except asyncio.CancelledError:
+        raise service_ends() from None
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        await asyncio.wait((task, leaving))
+
+
+async def _written(call: _Call, write: Callable[[], Body]) -> Body:
+    """Large bodies are written in a thread."""
+    return await asyncio.to_thread(write) if call.is_large else write()
+
+
+async def _prepare(call: _Call, aim: _Aim, seen: Seen | None) -> tuple[list[Picture], list[Sent]]:
+    if not aim.parsed.media:
+        return [], []
+    decoding = call.runtime.admission.decoding(call.key)
+    return await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.hold, decoding)
+
+
 def _begin(request: Request, held: ExitStack) -> _Call:
     """Authenticate, and count the request against its key's limits. Raises Unauthorized, TooManyRequests."""
     runtime: Runtime = request.app.state.runtime
     key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     held.enter_context(runtime.admission.request(key))
-    return _Call(request, runtime, key, Account(runtime.metrics, trace, request.state.request_id, key, Outcome()), held)
+    hold = held.enter_context(runtime.admission.holding())
+    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
+    return _Call(request, runtime, key, account, held, hold)
 
 
 async def _read(call: _Call) -> ChatRequest:
-    body = await bodies.whole(call.request, call.runtime, call.held)
+    body = await bodies.whole(call.request, call.runtime, call.hold)
+    call.is_large = len(body) >= _LARGE_BODY_BYTES
     understood = functools.partial(_understand, body, call.runtime.config.request)
-    return understood() if len(body) < _LARGE_BODY_BYTES else await asyncio.to_thread(understood)
+    return await asyncio.to_thread(understood) if call.is_large else understood()
 
 
 def _understand(body: bytearray, caps: RequestCaps) -> ChatRequest:
@@ -135,16 +180,13 @@ async def _read_form(call: _Call) -> ChatRequest:
     """The form of ``/v1/analyze``. Raises InvalidRequest, PayloadTooLarge, RequestTimeout, TooManyRequests."""
     runtime = call.runtime
     limit = runtime.config.server.max_body_bytes
-    async with aclosing(bodies.pieces(call.request, runtime, limit, "server.max_body_bytes")) as stream:
+    async with aclosing(bodies.pieces(call.request, runtime, limit, "server.max_body_bytes", call.hold)) as stream:
         form = await multipart.read_form(call.request.headers, stream, max_files=100)
     call.held.callback(multipart.close, form)
     multipart.check_names(form, _FORM_FIELDS)
     files = multipart.files(form, "image")
     if not files:
         raise InvalidRequest("image is missing: curl -F image=@shot.png", param="image")
-    size = sum(file.size or 0 for file in files)
-    runtime.admission.hold(size)
-    call.held.callback(runtime.admission.hold, -size)
     pictures = [(f"image[{number}]", await file.read()) for number, file in enumerate(files)]
     fields: dict[str, Any] = {
         "model": multipart.text(form, "model") or None,
@@ -198,12 +240,13 @@ async def _aim(call: _Call, parsed: ChatRequest) -> _Aim:
     images.check_count(parsed.media, limit, route.engine)
     if not engine.is_ready:
         if engine.state in ("draining", "stopped"):
-            raise EngineAway(ENDING, retry_after_s=bodies.ENDING_RETRY_S)
+            raise service_ends()
         raise EngineAway(
             f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
             retry_after_s=engine.retry_after_s(),
         )
-    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid)
+    runtime.admission.check_room(route.engine, call.key)
+    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold)
     aim = _Aim(route, engine, parsed, loaded, is_shrunk=False, left_out=before - len(parsed.media))
     return await _fit(call, aim) if parsed.media and engine.max_model_len else aim
 
@@ -225,10 +268,15 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
     model = aim.engine.settings.model_id
     asked = parsed.tree.get("max_completion_tokens") or parsed.tree.get("max_tokens")
     rest = limit - (int(asked) if asked else min(_ANSWER_TOKENS, limit // 4)) - _AROUND_TOKENS * len(loaded.media)
-    question = parsed.question(model, None)
+    question = await _written(call, lambda: parsed.question(model, None))
     if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
         return aim
-    rest -= await _count(call, aim, question)
+    try:
+        rest -= await _count(call, aim, question)
+    except InvalidRequest as error:
+        if error.code == "cannot_count_tokens":
+            return aim
+        raise
     if taken <= rest:
         return aim
     shrunk = loaded.shrunk(rest) if rest > 0 else None
@@ -237,16 +285,16 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
     return _Aim(aim.route, aim.engine, parsed, shrunk, is_shrunk=True, left_out=aim.left_out)
 
 
-async def _count(call: _Call, aim: _Aim, body: Sequence[bytes | bytearray | memoryview]) -> int:
+async def _count(call: _Call, aim: _Aim, body: Body) -> int:
     """Tokens of a prompt, counted by the engine. Raises what a chat request raises."""
     runtime, name = call.runtime, aim.route.engine
     url = f"{aim.engine.address.base_url}/tokenize"
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", "content-length": str(sum(map(len, body)))}
     try:
         async with (
             asyncio.timeout(_COUNT_TIMEOUT_S),
             runtime.admission.permit(name, call.key),
-            runtime.sessions[name].post(url, data=b"".join(body), headers=headers) as answer,
+            runtime.sessions[name].post(url, data=in_pieces(body), headers=headers) as answer,
         ):
             raw, status = await answer.read(), answer.status
     except TimeoutError:
@@ -255,6 +303,8 @@ async def _count(call: _Call, aim: _Aim, body: Sequence[bytes | bytearray | memo
         raise EngineAway(
             f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()
         ) from fault
+    if status in (404, 405, 501):
+        raise InvalidRequest(f"The {name} engine is a server that cannot count tokens.", code="cannot_count_tokens")
     if status != 200:
         raise from_engine(status, raw, name, aim.engine.retry_after_s())
     try:
@@ -265,18 +315,18 @@ async def _count(call: _Call, aim: _Aim, body: Sequence[bytes | bytearray | memo
 
 async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
     runtime = call.runtime
-    aim = await _aim(call, parsed)
+    loading = _loaded(call, parsed)
+    aim, pictures, sent = await (_unless_left(call, loading) if parsed.media else loading)
     route, engine, parsed = aim.route, aim.engine, aim.parsed
     seen = runtime.seen.get(route.engine)
-    pictures, sent = await runtime.pictures.prepare(aim.loaded, seen, call.key) if parsed.media else ([], [])
     account = call.account
     account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
     call.request.state.account = account
     call.held.callback(account.close)
     additions = _additions(runtime, engine.settings, parsed, call.key)
 
-    def make_body(sent: Sequence[Sent]) -> Body:
-        return parsed.body(engine.settings.forwarded_model, sent, **additions)
+    async def make_body(sent: Sequence[Sent]) -> Body:
+        return await _written(call, lambda: parsed.body(engine.settings.forwarded_model, sent, **additions))
 
     named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
     upstream = Upstream(
@@ -284,7 +334,7 @@ async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
         activity=engine.activity,
         session=runtime.sessions[route.engine],
         url=f"{engine.address.base_url}/v1/chat/completions",
-        body=make_body(named),
+        body=await make_body(named),
         whole_body=functools.partial(make_body, sent) if named != sent else None,
         accepted=functools.partial(_remember, seen, sent),
         is_stream=parsed.is_stream,
@@ -298,6 +348,11 @@ async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
     )
     permit = runtime.admission.permit(route.engine, call.key)
     return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
+
+
+async def _loaded(call: _Call, parsed: ChatRequest) -> tuple[_Aim, list[Picture], list[Sent]]:
+    aim = await _aim(call, parsed)
+    return aim, *await _prepare(call, aim, call.runtime.seen.get(aim.route.engine))
 
 
 def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, config, connections, keys, logs, machine, plan, tracing
+from vlserve import __version__, config, connections, fetch, keys, logs, machine, plan, tracing
 from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
@@ -147,6 +147,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     api_keys = keys.read(settings.server)
     keys.check_exposure(settings.server, api_keys)
     _listen(settings.server).close()  # a busy port is told at once, not when everything else is done
+    fetch.check(settings.fetch)
     connections.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     loop = asyncio.get_running_loop()
@@ -154,8 +155,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
         loop.add_signal_handler(number, own_task.cancel)
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
-    fleet = await _fleet(settings, metrics)
     store = _store(settings)
+    try:
+        fleet = await _fleet(settings, metrics)
+    except BaseException:
+        if store:
+            store.close()
+        raise
     app = create_app(settings, fleet.engines, api_keys, metrics, traces, store)
     server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -214,7 +220,7 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
 
 
 def _store(settings: config.Config) -> FileStore | None:
-    """Two services may share the default folder's machine, but not the folder: the second one keeps no files."""
+    """A second service on this machine finds the default folder taken, and keeps no files."""
     store = FileStore(config.files_folder(settings.files), settings.files)
     try:
         store.open()

@@ -268,7 +268,7 @@ class EngineSettings(Settings):
     @property
     def keeps_pictures(self) -> bool:
         """Whether a picture can be named by its ``uuid`` in later requests: vLLM's own, one front end, with a cache."""
-        given = {argument.partition("=")[0] for argument in self.extra_args}
+        given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}
         return self.is_vllm and not given & {
             *("--mm-processor-cache-gb", "--api-server-count", "--data-parallel-size", "--runner", "--headless"),
         }

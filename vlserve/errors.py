@@ -118,6 +118,11 @@ class EngineAway(VlserveError):
     code = "engine_unavailable"
 
 
+def service_ends() -> EngineAway:
+    """The service is ending. Nobody here knows when another one comes."""
+    return EngineAway("The service is ending. Please send the request again.", retry_after_s=5)
+
+
 class EngineTimeout(VlserveError):
     status = 504
     type = "timeout_error"

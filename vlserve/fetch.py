@@ -118,6 +118,13 @@ def _literal(host: str) -> Address | None:
     return None if isinstance(address, ipaddress.IPv6Address) and address.scope_id else address
 
 
+def check(settings: Fetch) -> None:
+    """Raise ConfigError for a domain in the settings that is none."""
+    for setting in ("allowed_domains", "denied_domains"):
+        for name in getattr(settings, setting):
+            _domain(name, f"fetch.{setting}")
+
+
 @dataclass
 class _Progress:
     """How far one fetch is."""
@@ -289,8 +296,8 @@ class Fetcher:
 class _Resolver(AbstractResolver):
     """Resolves names in threads of its own, and refuses those with any address that may not be connected to.
 
-    The event loop's threads are for reading pictures' headers, and the service waits for them when it ends; a name
-    server that never answers keeps a thread for half a minute.
+    The service waits for the event loop's own threads when it ends, and a name server that never answers keeps a thread
+    for half a minute.
     """
 
     def __init__(self, look_up: Callable[[str], Sequence[str]], networks: tuple[Network, ...], most: int) -> None:

@@ -128,6 +128,11 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
     return Header(width, height, file.format, len(raw), file)
 
 
+def needs_decoding(header: Header, grid: Grid, max_pixels: int) -> bool:
+    """Whether ``prepare`` has more to do than to compute."""
+    return header.needs_rewrite or pixels.is_over(header.width, header.height, grid, max_pixels)
+
+
 def prepare(raw: bytes, header: Header, param: str, grid: Grid, max_pixels: int) -> Picture:
     """What to send of a picture of which the model gets ``max_pixels`` at most.
 

@@ -93,9 +93,9 @@ def close(form: FormData) -> None:
 
 
 def check_names(form: FormData, known: Collection[str]) -> None:
-    """Raise InvalidRequest for a field that is not ``known``; ``name[]`` is ``name``."""
-    for name in form:
-        if name.removesuffix("[]") not in known:
+    """Raise InvalidRequest for a field that is not ``known``; of a file ``name[]`` is ``name``."""
+    for name, value in form.multi_items():
+        if (name.removesuffix("[]") if isinstance(value, UploadFile) else name) not in known:
             shown = name[:_LONGEST_NAME]
             fields = ", ".join(sorted(known))
             raise InvalidRequest(f"There is no field {shown!r} here. Fields: {fields}.", param=shown)

@@ -8,6 +8,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -25,8 +26,8 @@ from vlserve.requests import Sent
 from vlserve.seen import Seen
 
 T = TypeVar("T")
-# Decoding is memory as well as work: 50 megapixels are 150 MB.
-_WORKERS = 4
+Hold = Callable[[int], None]
+_THREADS = 4  # to read, and as many to decode, so that nobody's header waits for others' pixels
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class Loaded:
             pixels.tokens(one.width, one.height, self.grid, budget)
             for one, budget in zip(self.headers, self.budgets, strict=True)
         ]
+
+    @property
+    def needs_decoding(self) -> bool:
+        return any(
+            images.needs_decoding(one, self.grid, budget)
+            for one, budget in zip(self.headers, self.budgets, strict=True)
+        )
 
     def shrunk(self, available: int) -> "Loaded | None":
         """The same within ``available`` tokens together, the largest made smaller; None where that cannot be."""
@@ -69,21 +77,23 @@ class Pictures:
         self._settings = settings
         self._fetcher = fetcher
         self._store = store
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="pictures")
+        self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
 
     async def close(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._decoders):
+            threads.shutdown(wait=False, cancel_futures=True)
         await self._fetcher.close()
 
-    async def load(self, media: Sequence[Media], key: str, grid: Grid) -> Loaded:
-        """Bring every picture and read its header. ``key``: whose files may be used.
+    async def load(self, media: Sequence[Media], key: str, grid: Grid, hold: Hold) -> Loaded:
+        """Bring every picture and read its header. ``key``: whose files may be used. ``hold`` counts bytes.
 
-        Raises InvalidRequest naming message and part, NotFound for a file.
+        Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
         """
         brought: Sequence[bytes | None] = [None] * len(media)
         if any(one.file_id or _is_address(one) for one in media):
-            brought = await self._bring(media, key)
-        raws, headers = await self._in_thread(lambda: self._read(media, brought))
+            brought = await self._bring(media, key, hold)
+        raws, headers = await _run(self._readers, lambda: self._read(media, brought))
         settings = self._settings
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
             raise InvalidRequest(
@@ -96,33 +106,49 @@ class Pictures:
         low = min(settings.low_detail_max_pixels, high)
         return Loaded(media, raws, headers, [low if one.detail == "low" else high for one in media], grid)
 
-    async def prepare(self, loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture], list[Sent]]:
-        """What is sent of each picture, with its name where ``seen`` gives names. Raises InvalidRequest."""
-        return await self._in_thread(lambda: _prepare(loaded, seen, key))
+    async def prepare(
+        self,
+        loaded: Loaded,
+        seen: Seen | None,
+        key: str,
+        hold: Hold,
+        decoding: AbstractAsyncContextManager[None],
+    ) -> tuple[list[Picture], list[Sent]]:
+        """What is sent of each picture, with its name where ``seen`` gives names. ``decoding``: a place for that, where
+        one has to be decoded. Raises InvalidRequest, TooManyRequests."""
+        work = functools.partial(_prepare, loaded, seen, key)
+        if loaded.needs_decoding:
+            async with decoding:
+                pictures, sent = await _run(self._decoders, work)
+        else:
+            pictures, sent = await _run(self._readers, work)
+        hold(sum(len(one.url or b"") for one in sent))
+        return pictures, sent
 
-    async def _bring(self, media: Sequence[Media], key: str) -> list[bytes | None]:
-        """Addresses and files at the same time; the first that fails ends the others."""
+    async def _bring(self, media: Sequence[Media], key: str, hold: Hold) -> list[bytes | None]:
+        """Addresses and files at the same time, each once; the first that fails ends the others."""
+        first = {one.file_id or one.url: one for one in reversed(media) if one.file_id or _is_address(one)}
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._bring_one(one, key)) for one in media]
+                tasks = {source: group.create_task(self._bring_one(one, key, hold)) for source, one in first.items()}
         except BaseExceptionGroup as failed:
             raise next((one for one in failed.exceptions if isinstance(one, VlserveError)), failed) from None
-        return [task.result() for task in tasks]
+        return [tasks[one.file_id or one.url].result() if one.file_id or _is_address(one) else None for one in media]
 
-    async def _bring_one(self, media: Media, key: str) -> bytes | None:
-        if media.file_id:
-            return await self._in_thread(functools.partial(self._read_file, media, media.file_id, key))
-        return await self._fetcher.fetch(media.url, media.param) if _is_address(media) else None
-
-    def _read_file(self, media: Media, file_id: str, key: str) -> bytes:
+    async def _bring_one(self, media: Media, key: str, hold: Hold) -> bytes:
+        if not media.file_id:
+            raw = await self._fetcher.fetch(media.url, media.param)
+            hold(len(raw))
+            return raw
         if not self._store:
             raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
-        most = self._settings.max_image_bytes
-        if self._store.get(key, file_id).bytes > most:
-            raise InvalidRequest(
-                f"{media.param}: {images.too_large('bytes', most)}", param=media.param, code="image_too_large"
-            )
-        return self._store.read(key, file_id)
+        find = functools.partial(self._store.get, key, media.file_id)
+        size, most = (await _run(self._readers, find)).bytes, self._settings.max_image_bytes
+        if size > most:
+            problem = f"{media.param}: {images.too_large('bytes', most)}"
+            raise InvalidRequest(problem, param=media.param, code="image_too_large")
+        hold(size)
+        return await _run(self._readers, functools.partial(self._store.read, key, media.file_id))
 
     def _read(self, media: Sequence[Media], brought: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
         raws, headers = [], []
@@ -135,8 +161,9 @@ class Pictures:
             raws.append(raw)
         return raws, headers
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 def _is_address(media: Media) -> bool:
@@ -148,10 +175,14 @@ def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture]
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
         picture = images.prepare(raw, header, media.param, loaded.grid, budget)
         url = picture.url
-        if url is None and media.url and not _is_address(media):
-            url = media.url.encode()
-        elif url is None:
-            url = b"data:image/%s;base64,%s" % (header.format.lower().encode(), pybase64.b64encode(raw))
+        if url is None:
+            # With our own words before it: vLLM takes fewer spellings than browsers write.
+            inside = (
+                media.url.partition(",")[2].encode()
+                if media.url and not _is_address(media)
+                else pybase64.b64encode(raw)
+            )
+            url = b"data:image/%s;base64,%s" % (header.format.lower().encode(), inside)
         # A picture that was made smaller has another name than the whole one.
         name = seen.name(key, raw if picture.url is None else url) if seen else None
         pictures.append(picture)

@@ -39,10 +39,11 @@ _CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
 
 _LEFT_OUT = "[An earlier picture was left out here.]"
 # What vLLM's /tokenize needs to count a prompt.
-_PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "add_special_tokens")
+_PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message")
 # A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
 # a model's context comes near these.
 _MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
+_DEEPEST = 200  # what was read must also be written, by code that recurses
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class ChatRequest:
         left_out = pictures[: max(0, len(pictures) - allowed)]
         for media in left_out:
             self.tree["messages"][media.message]["content"][media.part] = {"type": "text", "text": _LEFT_OUT}
-        kept = tuple(media for media in self.media if media not in left_out)
+        places = {(media.message, media.part) for media in left_out}
+        kept = tuple(media for media in self.media if (media.message, media.part) not in places)
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(
@@ -239,7 +241,24 @@ def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     if not isinstance(tree, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
+        raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
     return tree
+
+
+def _is_deeper(tree: Any, depth: int) -> bool:
+    """Whether lists and objects stand inside each other more than ``depth`` times. It does not recurse."""
+    level = [tree]
+    for _ in range(depth):
+        if not level:
+            return False
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -287,4 +306,4 @@ def _refuse_constant(name: str) -> None:
 
 
 def _dump(tree: Mapping[str, Any]) -> bytes:
-    return json.dumps(tree, separators=(",", ":")).encode()
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()

@@ -2,8 +2,9 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from typing import Any, BinaryIO, TypeVar
 
 from fastapi import FastAPI, Request
@@ -14,9 +15,12 @@ from vlserve.errors import InvalidRequest, NotFound
 from vlserve.files import PIECE_BYTES, FileStore
 from vlserve.runtime import Runtime
 
+log = logging.getLogger("vlserve.files")
+
 T = TypeVar("T")
-_FORM_BYTES = 64 * 1024  # of a form, besides the file
-_FORM_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]", "expires_after")
+_FORM_BYTES = 1024**2  # of a form, besides the file; also what of the file may be in memory
+_LONGEST_TEXT_BYTES = 1024
+_FORM_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 _CLEAN_EVERY_S = 600.0
 
 
@@ -36,11 +40,16 @@ async def remove_expired(store: FileStore) -> None:
 
 
 async def create_file(request: Request) -> JSONResponse:
-    with ExitStack() as held:
+    async with AsyncExitStack() as stack:
+        held = stack.enter_context(ExitStack())
         runtime, key, store = _enter(request, held)
         limit = runtime.config.files.max_file_bytes + _FORM_BYTES
+        await stack.enter_async_context(runtime.admission.uploading(key))
+        held.enter_context(runtime.admission.holding())(_FORM_BYTES)
         async with aclosing(bodies.pieces(request, runtime, limit, "files.max_file_bytes")) as stream:
-            form = await multipart.read_form(request.headers, stream, max_files=1)
+            form = await multipart.read_form(
+                request.headers, stream, max_files=1, max_fields=len(_FORM_FIELDS), max_text_bytes=_LONGEST_TEXT_BYTES
+            )
         held.callback(multipart.close, form)
         multipart.check_names(form, _FORM_FIELDS)
         upload = multipart.one_file(form, "file")
@@ -49,7 +58,9 @@ async def create_file(request: Request) -> JSONResponse:
             multipart.text(form, "expires_after[anchor]"), multipart.whole_number(form, "expires_after[seconds]")
         )
         add = functools.partial(store.add, key, upload.filename or "file", purpose, upload.file, expires_after_s)
-        return JSONResponse((await _finished(add, held)).as_object())
+        file = await _finished(add, held)
+        _tell("file uploaded", request, key, file.id, file.bytes)
+        return JSONResponse(file.as_object())
 
 
 def _expires_after_s(anchor: str | None, seconds: int | None) -> float | None:
@@ -85,6 +96,7 @@ async def delete_file(request: Request, file_id: str) -> JSONResponse:
     with ExitStack() as held:
         _, key, store = _enter(request, held)
         await _finished(functools.partial(store.delete, key, file_id), held)
+        _tell("file deleted", request, key, file_id)
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -106,6 +118,12 @@ async def _read(content: BinaryIO, held: ExitStack) -> AsyncIterator[bytes]:
     with held, content:
         while piece := await asyncio.to_thread(content.read, PIECE_BYTES):
             yield piece
+
+
+def _tell(what: str, request: Request, key: str, file_id: str, size: int | None = None) -> None:
+    log.info(
+        what, extra={"fields": {"request_id": request.state.request_id, "key": key, "file": file_id, "bytes": size}}
+    )
 
 
 def _enter(request: Request, held: ExitStack) -> tuple[Runtime, str, FileStore]:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,15 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
+from vlserve.errors import (
+    EngineAway,
+    EngineFailed,
+    EngineTimeout,
+    InvalidRequest,
+    VlserveError,
+    from_engine,
+    service_ends,
+)
 
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
 _READ_AHEAD_BYTES = 64 * 1024
@@ -27,7 +35,6 @@ _WRITE_PIECE_BYTES = 256 * 1024
 _KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
-ENDING = "The service is ending. Please send the request again."
 Body = tuple[bytes | bytearray | memoryview, ...]
 # vLLM's answer to the name of a picture that it does not have. (500: its two caches had drifted apart.)
 _MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
@@ -100,11 +107,11 @@ class Upstream:
     session: aiohttp.ClientSession
     url: str
     body: Body
-    whole_body: Callable[[], Body] | None
+    whole_body: Callable[[], Awaitable[Body]] | None
     """The same request with every picture in it, where ``body`` has only the names of some: for an engine that does
     not have them any more."""
     accepted: Callable[[], None]
-    """Called when the engine has taken the request."""
+    """Called when the engine has begun to answer."""
     is_stream: bool
     wants_usage: bool
     """Whether the client asked for the usage event of a stream; the gateway always does."""
@@ -118,6 +125,10 @@ class Upstream:
     keep_alive_s: float
     """After this long without an event a stream gets a comment."""
     retry_after_s: Callable[[], float]
+
+
+class _MissedError(Exception):
+    """The engine does not have a picture that it was sent the name of."""
 
 
 class PassThrough(Response):
@@ -155,7 +166,7 @@ class PassThrough(Response):
     async def _race(self, receive: Receive, send: Send) -> None:
         """Relay until the answer is complete or the client has left, whichever is first."""
         relay = asyncio.create_task(self._relay(send))
-        leaving = asyncio.create_task(_until_disconnect(receive))
+        leaving = asyncio.create_task(until_disconnect(receive))
         waiting = asyncio.create_task(self._keep_alive(send)) if self.upstream.is_stream else leaving
         try:
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +177,7 @@ class PassThrough(Response):
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
             await asyncio.wait((relay,))
-            ending = EngineAway(ENDING, retry_after_s=1)
+            ending = service_ends()
             if not self.is_started:
                 raise ending from None
             await self._report(ending, send)
@@ -179,29 +190,35 @@ class PassThrough(Response):
         try:
             async with asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
                 self.outcome.queued_s = self._elapsed_s()
-                async with contextlib.AsyncExitStack() as stack:
-                    answer = await stack.enter_async_context(self._post(self.upstream.body))
-                    if answer.status in _MISSES and self.upstream.whole_body:
-                        if not _MISSES[answer.status].search(problem := await answer.read()):
-                            raise self._translate(answer.status, problem)
-                        answer = await stack.enter_async_context(self._post(self.upstream.whole_body()))
-                    if answer.status != 200:
-                        raise self._translate(answer.status, await answer.read())
-                    self.upstream.accepted()
-                    if self.upstream.is_stream:
-                        await self._relay_events(answer.content.iter_any(), send)
-                    else:
-                        await self._relay_whole(await answer.read(), send)
+                whole_body = self.upstream.whole_body
+                try:
+                    await self._exchange(self.upstream.body, send, may_miss=whole_body is not None)
+                except _MissedError:
+                    if whole_body:
+                        await self._exchange(await whole_body(), send, may_miss=False)
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
             if not self.is_started:
                 raise error from fault
             await self._report(error, send)
 
+    async def _exchange(self, body: Body, send: Send, *, may_miss: bool) -> None:
+        """``may_miss``: the engine may not have a picture that ``body`` only names, which raises _MissedError."""
+        async with self._post(body) as answer:
+            if answer.status != 200:
+                problem = await answer.read()
+                if may_miss and answer.status in _MISSES and _MISSES[answer.status].search(problem):
+                    raise _MissedError
+                raise self._translate(answer.status, problem)
+            if self.upstream.is_stream:
+                await self._relay_events(answer.content.iter_any(), send, may_miss=may_miss)
+            else:
+                await self._relay_whole(await answer.read(), send)
+
     def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self.upstream.session.post(
             self.upstream.url,
-            data=_pieces(body),
+            data=in_pieces(body),
             headers={
                 "content-type": "application/json",
                 "content-length": str(sum(map(len, body))),
@@ -262,10 +279,11 @@ class PassThrough(Response):
         except ValueError:
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
         self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
+        self.upstream.accepted()
         await self._start(send, "application/json", len(body))
         await self._send_body(send, body, is_last=True)
 
-    async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send) -> None:
+    async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send, *, may_miss: bool) -> None:
         """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
         rest = b""
         async for piece in pieces:
@@ -278,6 +296,8 @@ class PassThrough(Response):
             for end in _END_OF_EVENT.finditer(rest):
                 event, start = rest[start : end.end()], end.end()
                 if _IS_ERROR.match(event):
+                    if may_miss and not self.outcome.events and not events:
+                        raise _MissedError
                     # The status is inside: vLLM's HTTP status was 200 already.
                     await self._send_events(send, events)
                     body = event.removeprefix(b"data:")
@@ -290,6 +310,7 @@ class PassThrough(Response):
             rest = rest[start:]
             if events and self.outcome.first_token_s is None:
                 self.outcome.first_token_s = self._elapsed_s()
+                self.upstream.accepted()
             self.outcome.events += len(events)
             await self._send_events(send, events)
             if is_done:
@@ -336,12 +357,12 @@ class PassThrough(Response):
         await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
 
-async def _until_disconnect(receive: Receive) -> None:
+async def until_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _pieces(body: Body) -> AsyncIterator[memoryview]:
+async def in_pieces(body: Body) -> AsyncIterator[memoryview]:
     """The body in pieces, without copying it, so that a large picture does not hold the event loop."""
     for part in body:
         view = memoryview(part)

@@ -251,7 +251,7 @@ async function answer() {
     if (error.status === 401) askForKey(error.message, retry);
   }
   clearTimeout(timer);
-  setRunning(null);
+  if (running === controller) setRunning(null);
   redraw();
   await save(mine);
   await showChats();
