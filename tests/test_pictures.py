@@ -478,3 +478,8 @@ async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:
         assert [one.id async for one in client.files.list()] == [file.id]
         assert (await client.files.content(file.id)).content == RED
         assert (await client.files.delete(file.id)).deleted
+
+
+async def test_refused_method_is_told_with_those_there_are(gateway: Gateway) -> None:
+    async with gateway.session.put(f"{gateway.url}/v1/files/file-1") as answer:
+        assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")

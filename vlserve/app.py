@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlserve import __version__, routing, uploads
@@ -232,7 +233,15 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
         refusal = MethodNotAllowed(f"{where}: this path has other methods.")
     answer = await _on_error(request, refusal)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:  # Starlette names the methods of the first route of this path alone
+        answer.headers["allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 async def _on_client_left(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001
