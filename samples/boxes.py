@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from typing import Any
 
 import openai
@@ -64,8 +65,7 @@ def main() -> None:
     answer, (by_x, by_y) = ask(client, options.image, options.what)
     boxes = read(answer)
     if not boxes:
-        print(f"no boxes in the answer: {answer}")
-        return
+        sys.exit(f"no boxes in the answer (the demo models cannot give any): {answer}")
     picture = ImageOps.exif_transpose(Image.open(options.image)).convert("RGB")  # as the model saw it
     draw = ImageDraw.Draw(picture)
     for box in boxes:

@@ -128,7 +128,7 @@ def try_it(url: str) -> str:
     """Two requests to copy; both run from the repository's folder."""
     body = '{"messages": [{"role": "user", "content": "Hello"}]}'
     return f"""
-Try it from another terminal:
+Open {url}/ in a browser, or try it from another terminal:
   curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
   VLSERVE_URL={url}/v1 samples/chat.sh samples/screenshots/dashboard.png
   VLSERVE_URL={url}/v1 .venv/bin/python samples/analyze_screenshot.py samples/screenshots/settings.png

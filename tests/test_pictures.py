@@ -161,13 +161,18 @@ async def test_file_that_is_too_large_is_refused(open_gateway: OpenGateway) -> N
 
 
 async def test_form_with_pictures_is_answered_as_a_chat(gateway: Gateway) -> None:
-    asked: dict[str, Any] = {"image": [RED, BLUE], "prompt": "What is wrong here?", "max_tokens": "5"}
+    asked: dict[str, Any] = {
+        "image": [RED, BLUE],
+        "prompt": "What is wrong here?",
+        "max_tokens": "5",
+        "temperature": "0.5",
+    }
     status, headers, tree = await form(gateway, "/v1/analyze", **asked)
     assert (status, tree["object"], headers["x-vlserve-engine"]) == (200, "chat.completion", "vision")
     assert urls(gateway) == [data_url(RED), data_url(BLUE)]
     body = gateway.seen("vision")[-1]["body"]
     assert body["messages"][0]["content"][-1] == {"type": "text", "text": "What is wrong here?"}
-    assert body["max_tokens"] == 5
+    assert (body["max_tokens"], body["temperature"]) == (5, 0.5)
 
 
 async def test_form_can_be_answered_as_a_stream(gateway: Gateway) -> None:
@@ -269,7 +274,7 @@ async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGatewa
         status, headers, _ = await told(gateway.post(body))
         assert status == 200
         large, small = headers["x-vlserve-images"].split(", ")
-        assert small == "original=300x200; model=308x196; tokens=77; fit=shrink"
+        assert small == "original=300x200; model=308x196; tokens=77"
         assert large.startswith("original=1920x1080; model=")
         assert large.endswith("; fit=shrink")
         tokens = int(large.split("tokens=")[1].split(";")[0])

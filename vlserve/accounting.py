@@ -25,6 +25,8 @@ class Account:
     route: Route | None = None
     is_stream: bool = False
     image_count: int = 0
+    images_dropped: int = 0
+    images_shrunk: int = 0
 
     def close(self) -> None:
         """It was at an engine, and is over."""
@@ -49,6 +51,8 @@ class Account:
             "reason": route.reason,
             "stream": self.is_stream,
             "images": self.image_count,
+            "images_dropped": self.images_dropped,
+            "images_shrunk": self.images_shrunk,
             "status": outcome.status,
             "error": outcome.error,
             "prompt_tokens": outcome.prompt_tokens,

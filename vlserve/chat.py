@@ -37,7 +37,7 @@ _MOST_DROPPED_NAMED = 20
 _COUNT_TIMEOUT_S = 60.0
 _ANSWER_TOKENS = 1024  # room for an answer whose request does not say how long it may be
 _AROUND_TOKENS = 4  # vision_start and vision_end around each picture, and some
-_FORM_FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "detail")
+_FORM_FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "temperature", "detail")
 
 
 @dataclass
@@ -62,7 +62,8 @@ class _Aim:
     engine: EngineView
     parsed: ChatRequest
     loaded: Loaded
-    is_shrunk: bool
+    shrunk: Sequence[bool]
+    """Which pictures were made smaller to fit the prompt."""
     left_out: int
     """Pictures that ``image_overflow: keep_latest`` took out."""
 
@@ -192,6 +193,7 @@ async def _read_form(call: _Call) -> ChatRequest:
         "model": multipart.text(form, "model") or None,
         "stream": _switch(multipart.text(form, "stream")),
         "max_tokens": multipart.whole_number(form, "max_tokens"),
+        "temperature": multipart.number(form, "temperature"),
         "response_format": _response_format(multipart.text(form, "response_format")),
     }
     prompt = multipart.required_text(form, "prompt")
@@ -247,7 +249,7 @@ async def _aim(call: _Call, parsed: ChatRequest) -> _Aim:
         )
     runtime.admission.check_room(route.engine, call.key)
     loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold)
-    aim = _Aim(route, engine, parsed, loaded, is_shrunk=False, left_out=before - len(parsed.media))
+    aim = _Aim(route, engine, parsed, loaded, shrunk=[False] * len(parsed.media), left_out=before - len(parsed.media))
     return await _fit(call, aim) if parsed.media and engine.max_model_len else aim
 
 
@@ -282,7 +284,8 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
     shrunk = loaded.shrunk(rest) if rest > 0 else None
     if not shrunk:
         raise too_long
-    return _Aim(aim.route, aim.engine, parsed, shrunk, is_shrunk=True, left_out=aim.left_out)
+    is_less = [now < before for now, before in zip(shrunk.tokens, loaded.tokens, strict=True)]
+    return _Aim(aim.route, aim.engine, parsed, shrunk, is_less, left_out=aim.left_out)
 
 
 async def _count(call: _Call, aim: _Aim, body: Body) -> int:
@@ -321,6 +324,7 @@ async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
     seen = runtime.seen.get(route.engine)
     account = call.account
     account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
+    account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
     call.request.state.account = account
     call.held.callback(account.close)
     additions = _additions(runtime, engine.settings, parsed, call.key)
@@ -377,10 +381,10 @@ def _headers(aim: _Aim, pictures: Sequence[Picture]) -> dict[str, str]:
     if aim.left_out:
         headers["x-vlserve-images-dropped"] = str(aim.left_out)
     if pictures:
-        fit = "; fit=shrink" if aim.is_shrunk else ""
         headers["x-vlserve-images"] = ", ".join(
-            f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}{fit}"
-            for one in pictures
+            f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}"
+            + ("; fit=shrink" if is_shrunk else "")
+            for one, is_shrunk in zip(pictures, aim.shrunk, strict=True)
         )
     return headers
 

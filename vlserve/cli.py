@@ -201,7 +201,10 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
     here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
-        log.warning("this vLLM computes on the CPU, where models of billions of parameters are very slow")
+        log.warning(
+            "this vLLM computes on the CPU, where models of billions of parameters are very slow; "
+            "to try vlserve there: --config demo-cpu.yaml"
+        )
     folder = make_run_folder()
     try:
         made = plan.make(settings, here, environment, folder)

@@ -54,6 +54,7 @@ _IPV4_LAST = [
     for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 ]
 
+_NOT_PUBLIC = "it is not public, nor in fetch.allowed_networks"
 _LONGEST_URL = 8000  # what RFC 9110 (4.1) asks everybody to take
 # One spelling of an address, so that no two parsers can see two hosts in it: no userinfo, escapes, backslashes, zones.
 _SHAPE = re.compile(
@@ -125,6 +126,10 @@ def check(settings: Fetch) -> None:
             _domain(name, f"fetch.{setting}")
 
 
+class _RefusedError(OSError):
+    """Not connected to; why."""
+
+
 @dataclass
 class _Progress:
     """How far one fetch is."""
@@ -185,7 +190,7 @@ class Fetcher:
         try:
             return await self._fetch(url)
         except InvalidRequest as problem:
-            log.debug("a picture was not fetched: %s", problem.code)
+            log.info("%s was not fetched: %s", param, problem.message)
             raise InvalidRequest(f"{param}: {problem.message}", param=param, code=problem.code) from None
 
     async def _fetch(self, text: str) -> bytes:
@@ -210,7 +215,7 @@ class Fetcher:
                 code="image_fetch_timeout",
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("a picture was not fetched: %s", type(error).__name__)
+            log.info("an address could not be reached: %s", _reason(error))  # the operator's to know
             raise _unreachable() from None
 
     async def _follow(self, url: URL, progress: _Progress) -> bytes:
@@ -289,7 +294,7 @@ class Fetcher:
     def _open_checked(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """The last step before a connection: whatever led here, no socket is opened to another address."""
         if not may_connect(str(info[4][0]), self._networks):
-            raise OSError("refused")
+            raise _RefusedError(_NOT_PUBLIC)
         return self._open_socket(info)
 
 
@@ -312,8 +317,10 @@ class _Resolver(AbstractResolver):
         family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  (every address counts)
     ) -> list[ResolveResult]:
         addresses = await self._addresses(host)
-        if not addresses or not all(may_connect(address, self._networks) for address in addresses):
-            raise OSError("refused")
+        if not addresses:
+            raise _RefusedError("the name has no address")
+        if not all(may_connect(address, self._networks) for address in addresses):
+            raise _RefusedError(_NOT_PUBLIC)
         return [
             ResolveResult(
                 hostname=host,
@@ -383,9 +390,18 @@ def _is_within(host: str, domains: Iterable[str]) -> bool:
 
 def _no_url() -> InvalidRequest:
     return InvalidRequest(
-        "pictures are fetched from plain http:// and https:// URLs only, and so are the redirects of these.",
+        "a picture must be a data: URL (data:image/png;base64,…) or the plain http:// or https:// address of one; "
+        "so must what such an address redirects to.",
         code="invalid_image_url",
     )
+
+
+def _reason(error: BaseException) -> str:
+    """In words without the address."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, _RefusedError):
+        return str(cause)
+    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 def _unreachable() -> InvalidRequest:

@@ -130,6 +130,16 @@ def whole_number(form: FormData, name: str) -> int | None:
     return int(value)
 
 
+def number(form: FormData, name: str) -> float | None:
+    """A field's number; None where it is not there. Raises InvalidRequest."""
+    value = text(form, name)
+    if value is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()):
+        raise InvalidRequest(f"{name} must be a number.", param=name)
+    return float(value)
+
+
 def files(form: FormData, name: str) -> list[UploadFile]:
     """The files in ``name`` and ``name[]`` in the order they came. Raises InvalidRequest where one is no file."""
     found = []

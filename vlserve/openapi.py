@@ -122,6 +122,7 @@ def _pictures(chat: Schema) -> Mapping[tuple[str, str], Schema]:
         model=TEXT,
         stream={"type": "boolean"},
         max_tokens=INTEGER | {"minimum": 1},
+        temperature={"type": "number", "minimum": 0, "maximum": 2},
         response_format=TEXT | {"description": "`json_object`, `text`, or JSON as in a chat request."},
         detail={"enum": ["low", "auto", "high"]},
     )

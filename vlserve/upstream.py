@@ -152,7 +152,7 @@ class PassThrough(Response):
         self.outcome = outcome
         self.permit = permit
         self.held = held
-        self.is_started = self.is_over = False
+        self.is_started = self.is_over = self.is_complete = False
         self.sent_at = outcome.started
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -172,7 +172,7 @@ class PassThrough(Response):
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
                 relay.result()
-            else:
+            elif not self.is_complete:
                 self.outcome.status, self.outcome.error = 499, "client_left"
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
@@ -312,6 +312,7 @@ class PassThrough(Response):
                 self.outcome.first_token_s = self._elapsed_s()
                 self.upstream.accepted()
             self.outcome.events += len(events)
+            self.is_complete = is_done  # OpenAI's clients leave when they have read the [DONE]
             await self._send_events(send, events)
             if is_done:
                 await self._send_body(send, b"", is_last=True)
