@@ -25,6 +25,7 @@ from schemathesis.engine import Status, events
 from tests.conftest import data_url
 
 CHAT = "/v1/chat/completions"
+CHAT_BODIES = (CHAT, f"{CHAT}/input_tokens")
 CHECKS = (
     *("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance"),
     *("response_schema_conformance", "unsupported_method", "allow_header_conformance", "answers_are_alike"),
@@ -62,7 +63,7 @@ def answers_are_alike(
 @schemathesis.hook
 def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Few tokens, few answers, real pictures."""
-    if case.path != CHAT or not isinstance(case.body, dict):
+    if case.path not in CHAT_BODIES or not isinstance(case.body, dict):
         return
     body = _with_real_pictures(case.body)
     for name, most in (("max_tokens", MOST_TOKENS), ("max_completion_tokens", MOST_TOKENS), ("n", MOST_ANSWERS)):
@@ -85,9 +86,12 @@ def read_document(url: str, *, is_own: bool) -> dict[str, Any]:
     """The service's document; with ``is_own`` only those chat fields whose values the gateway checks."""
     document: dict[str, Any] = requests.get(f"{url}/openapi.json", timeout=30).json()
     if is_own:
-        body = document["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        body["properties"] = {name: body["properties"][name] for name in OWN_FIELDS}
-        body["properties"]["stream_options"].pop("properties")
+        for path in ("/v1/analyze", "/v1/files"):  # in a form everything is text, so a wrong type may be a right one
+            del document["paths"][path]
+        for path in CHAT_BODIES:
+            body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+            body["properties"] = {name: body["properties"][name] for name in OWN_FIELDS}
+            body["properties"]["stream_options"].pop("properties")
         assistant, other = document["components"]["schemas"]["Message"]["anyOf"]
         assistant["properties"] = {name: assistant["properties"][name] for name in ("role", "content")}
         other["properties"], other["required"] = {"content": other["properties"]["content"]}, ["content"]

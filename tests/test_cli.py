@@ -55,7 +55,7 @@ def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
 
 
 def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> None:
-    message = refused("serve", "--config", write(tmp_path, engines={"text": {"model": "./txt"}}))
+    message = refused("serve", "--config", write(tmp_path, engines={"text": {"model": "./txt"}}), "--port", "0")
     assert f"engines.text.model: there is no model in {tmp_path / 'txt'}" in message
     assert "make.py" in message
 

@@ -160,6 +160,12 @@ async def test_file_that_is_too_large_is_refused(open_gateway: OpenGateway) -> N
         assert "files.max_file_bytes" in tree["error"]["message"]
 
 
+async def test_file_for_vision_must_be_a_picture(gateway: Gateway) -> None:
+    status, _, tree = await form(gateway, "/v1/files", file=b"%PDF-1.7", purpose="vision")
+    assert (status, tree["error"]["code"]) == (400, "invalid_image")
+    assert (await form(gateway, "/v1/files", file=b"%PDF-1.7", purpose="user_data"))[0] == 200
+
+
 async def test_form_with_pictures_is_answered_as_a_chat(gateway: Gateway) -> None:
     asked: dict[str, Any] = {
         "image": [RED, BLUE],

@@ -273,6 +273,7 @@ class Fetcher:
             )
         # aiohttp asks no resolver about these.
         if literal and not _may_connect(literal, self._networks):
+            log.info("an address could not be reached: %s", _NOT_PUBLIC)
             raise _unreachable()
         return url
 

@@ -15,7 +15,8 @@ def _closed(required: str, /, **properties: Schema) -> Schema:
 def _part(types: list[str], field: str, value: Schema) -> Schema:
     # Of a part without a type, its one content field tells.
     kinds: list[str | None] = [*types] if field == "file_id" else [*types, None]
-    known = {"type": {"enum": kinds}, field: value, "detail": _DETAIL, "cache_control": {}}
+    detail: Schema = {} if value is TEXT else _DETAIL
+    known = {"type": {"enum": kinds}, field: value, "detail": detail, "cache_control": {}}
     return _closed("type file_id" if field == "file_id" else field, **known)
 
 
@@ -61,8 +62,8 @@ SCHEMAS: Mapping[str, Schema] = {
             _part(["image_url", "input_image"], "image_url", _PICTURE),
             _part(["input_image"], "file_id", _FILE_ID),
             _part(["image_file"], "image_file", _closed("file_id", file_id=_FILE_ID, detail=_DETAIL)),
-            _part(["file"], "file", _closed("file_id", file_id=_FILE_ID, filename=TEXT)),
-            _part(["file"], "file", _closed("file_data", file_data=_URL, filename=TEXT)),
+            _part(["file"], "file", _closed("file_id", file_id=_FILE_ID, filename={})),
+            _part(["file"], "file", _closed("file_data", file_data=_URL, filename={})),
         ]
     },
     "ChatCompletion": an_object(

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from vlserve import bodies, multipart
+from vlserve import bodies, images, multipart
+from vlserve.config import Image as ImageSettings
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.files import PIECE_BYTES, FileStore
 from vlserve.runtime import Runtime
@@ -57,10 +58,18 @@ async def create_file(request: Request) -> JSONResponse:
         expires_after_s = _expires_after_s(
             multipart.text(form, "expires_after[anchor]"), multipart.whole_number(form, "expires_after[seconds]")
         )
+        if purpose == "vision":
+            await asyncio.to_thread(_check_picture, upload.file, runtime.config.image)
         add = functools.partial(store.add, key, upload.filename or "file", purpose, upload.file, expires_after_s)
         file = await _finished(add, held)
         _tell("file uploaded", request, key, file.id, file.bytes)
         return JSONResponse(file.as_object())
+
+
+def _check_picture(file: BinaryIO, settings: ImageSettings) -> None:
+    """A file for ``vision`` that is no picture is told at once, not when it is asked about. Raises InvalidRequest."""
+    images.read_header(file.read(settings.max_image_bytes + 1), "file", settings)
+    file.seek(0)
 
 
 def _expires_after_s(anchor: str | None, seconds: int | None) -> float | None:
