@@ -207,6 +207,7 @@ async def test_form_fields_are_not_ignored(gateway: Gateway, name: str) -> None:
         ({"image": RED, "prompt": "x", "max_tokens": "many"}, "max_tokens"),
         ({"image": RED, "prompt": "x", "stream": "perhaps"}, "stream"),
         ({"image": RED, "prompt": "x", "response_format": "{"}, "response_format"),
+        ({"image": RED, "prompt": "x", "response_format": '{"a":' * 900 + "1" + "}" * 900}, "response_format"),
         ({"image": RED, "prompt": "x", "colour": "red"}, "colour"),
     ],
 )

@@ -25,7 +25,7 @@ from vlserve.config import Request as RequestCaps
 from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, from_engine, service_ends
 from vlserve.images import Picture
 from vlserve.pictures import Loaded
-from vlserve.requests import ChatRequest, Sent, ask_about, check_caps, parse_chat
+from vlserve.requests import ChatRequest, Sent, ask_about, check_caps, parse_chat, parse_json
 from vlserve.routing import Route
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
@@ -215,8 +215,8 @@ def _response_format(text: str | None) -> Any:
     if text is None or text in ("json_object", "text"):
         return {"type": text} if text else None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text.encode())
+    except InvalidRequest:
         raise InvalidRequest(
             "response_format must be json_object, text, or JSON as in a chat request.", param="response_format"
         ) from None
