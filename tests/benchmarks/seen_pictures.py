@@ -3,8 +3,9 @@
 python -m tests.benchmarks.seen_pictures --config FILE --out FOLDER [--chats N]
 
 A chat of five turns about one 1920×1080 screenshot, streamed, straight to the vision engine's socket: the picture sent
-again each turn, against sent once and then named. What the gateway would add is counted in: decoding the base64 for
-both, the keyed hash for the second. Every chat has a new picture; the two ways in turns A B B A.
+again each turn, against sent once and then named. What the gateway adds is counted in: decoding for both, the
+keyed hash for the second. The third way is the service itself, to which the picture is sent each turn, and which names
+it. Every chat has a new picture; the ways in turns A B C C B A.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from tests.benchmarks.gpu import start
+from tests.benchmarks.gpu import SERVICE, start
 
 _TURNS = 5
+_WAYS = ("sent each turn", "named", "through the service")
 _SECRET = b"measured, not secret"
 
 
@@ -37,6 +39,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self._path)
+
+
+def _connect(to: str) -> http.client.HTTPConnection:
+    """``to``: an engine's socket, or the service's address."""
+    return http.client.HTTPConnection(to.removeprefix("http://"), timeout=300) if "://" in to else _Connection(to)
 
 
 def screenshot(seed: int) -> str:
@@ -56,7 +63,7 @@ def screenshot(seed: int) -> str:
 def first_token(path: str, model: str, messages: list[Any]) -> tuple[float, str]:
     """Seconds to the first event with text, and the whole text."""
     body = {"model": model, "messages": messages, "stream": True, "max_tokens": 16, "temperature": 0}
-    connection = _Connection(path)
+    connection = _connect(path)
     started = time.monotonic()
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
     answer = connection.getresponse()
@@ -96,6 +103,16 @@ def chat(path: str, model: str, url: str, *, is_named: bool) -> list[float]:
     return seconds
 
 
+def ask_unknown(path: str, model: str) -> tuple[int, str]:
+    """How the engine answers to the name of a picture that it does not have."""
+    part = {"type": "image_url", "image_url": None, "uuid": "unknown"}
+    body = {"model": model, "messages": [{"role": "user", "content": [part]}], "max_tokens": 1, "stream": True}
+    connection = _connect(path)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, answer.read(1000).decode()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", required=True)
@@ -109,12 +126,15 @@ def main() -> None:
         connection = _Connection(path)
         connection.request("GET", "/v1/models")
         model = json.load(connection.getresponse())["data"][0]["id"]
-        seconds: dict[bool, list[list[float]]] = {False: [], True: []}
+        seconds: dict[str, list[list[float]]] = {way: [] for way in _WAYS}
         for number in range(-1, options.chats):
-            for is_named in (False, True) if number % 2 else (True, False):
-                found = chat(path, model, screenshot(2 * number + is_named + 1000), is_named=is_named)
+            for turn, way in enumerate(_WAYS if number % 2 else reversed(_WAYS)):
+                picture = screenshot(len(_WAYS) * number + turn + 1000)
+                to = SERVICE if way == "through the service" else path
+                found = chat(to, model, picture, is_named=way == "named")
                 if number >= 0:  # the first of each kind warms up
-                    seconds[is_named].append(found)
+                    seconds[way].append(found)
+        missing = ask_unknown(path, model)
         size = len(screenshot(1)) * 3 // 4
     finally:
         service.terminate()
@@ -125,10 +145,10 @@ def main() -> None:
     later = {way: statistics.median(one for chat in chats for one in chat[1:]) for way, chats in seconds.items()}
     result = {
         "picture_bytes": size,
-        "sent_each_turn_ms": [round(1000 * one, 1) for one in medians[False]],
-        "named_ms": [round(1000 * one, 1) for one in medians[True]],
-        "turns_2_to_5_ms": [round(1000 * later[False], 1), round(1000 * later[True], 1)],
-        "saved_percent": round(100 * (1 - later[True] / later[False]), 1),
+        "turns_ms": {way: [round(1000 * one, 1) for one in medians[way]] for way in _WAYS},
+        "turns_2_to_5_ms": {way: round(1000 * later[way], 1) for way in _WAYS},
+        "saved_percent": round(100 * (1 - later["named"] / later["sent each turn"]), 1),
+        "unknown_name": missing,
     }
     (options.out / "seen.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result))
