@@ -1,7 +1,7 @@
 """Which pictures an engine has in its cache, so that the later turns of a chat send their names alone.
 
 vLLM keeps a picture it has processed under its ``uuid``. On an H100 the first token of turns 2 to 5 of a chat about one
-1920×1080 screenshot came after 24 ms instead of 52 (docs/benchmarks.md). The name is the cache key, so whoever could
+1920×1080 screenshot came after 23 ms instead of 49 (docs/benchmarks.md). The name is the cache key, so whoever could
 choose it could see another's picture: it is made of the picture and the API key with a secret of this process.
 """
 
