@@ -51,7 +51,8 @@ class Settings(BaseModel):
 
 class KeyLimits(Settings):
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Requests that one key may make in a minute; a whole minute's worth may come at once. More is a 429."""
+    """Requests that one key may make in a minute, for answers, counts and files; a whole minute's worth may come at
+    once. More is a 429."""
     max_in_flight: Annotated[int, Field(gt=0)] | None = None
     """Requests that one key may have open at once, in engines and queues. More is a 429."""
 
@@ -73,7 +74,7 @@ class Server(Settings):
     max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
     """Largest request body; more is a 413."""
     max_bodies_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
-    """All request bodies that are in memory together; more is a 429."""
+    """All request bodies and pictures that are in memory together; more is a 429."""
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A connection must have sent the head of its request by then, or it is closed."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
