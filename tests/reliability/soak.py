@@ -15,7 +15,7 @@ from tests.reliability.service import MIB, Figure, Service, drain_events, fakes,
 
 _USERS = 12
 _FAULT_EVERY_S = 45.0
-# Of an hour. After some 28,000 requests something grows once by 940 KiB, most likely CPython's table of interned strings.
+# Of an hour. After some 28,000 requests memory grows once by 940 KiB, most likely CPython's table of interned strings.
 _WARM_UP_SHARE = 0.6
 _SAMPLE_S = 5.0
 
