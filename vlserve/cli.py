@@ -154,15 +154,17 @@ async def _serve(arguments: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, own_task.cancel)
+    store = _store(settings)
+    with contextlib.closing(store) if store else contextlib.nullcontext():
+        return await _run(settings, api_keys, store)
+
+
+async def _run(settings: config.Config, api_keys: tuple[keys.ApiKey, ...], store: FileStore | None) -> int:
+    """Serve until the end is asked for; returns the exit code."""
+    loop = asyncio.get_running_loop()
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
-    store = _store(settings)
-    try:
-        fleet = await _fleet(settings, metrics)
-    except BaseException:
-        if store:
-            store.close()
-        raise
+    fleet = await _fleet(settings, metrics)
     app = create_app(settings, fleet.engines, api_keys, metrics, traces, store)
     server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -184,8 +186,6 @@ async def _serve(arguments: argparse.Namespace) -> int:
         is_hopeless = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
         log.info("ending the engines")
         await fleet.stop()
-        if store:
-            store.close()
     if is_hopeless:
         print("vlserve: no engine can start; the log says why and what to change.", file=sys.stderr)
     return _HOPELESS_EXIT_CODE if is_hopeless else 0
