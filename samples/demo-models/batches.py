@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+SYSTEM = "You are a helpful assistant."
 NOTHING = -100  # a label that is not asked for
 PADDING = -1
 Ids = list[int]
+
+
+def chat_template() -> str:
+    """Qwen2.5's, with what it says where a chat has no system message."""
+    template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+    return template.replace("DEFAULT_SYSTEM", SYSTEM)
 
 
 @dataclass
@@ -134,7 +140,7 @@ class Speech:
         self.image = tokenizer.token_to_id("<|image_pad|>")
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701
         environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-        self._template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+        self._template = environment.from_string(chat_template())
 
     def encode(self, texts: list[str]) -> list[Ids]:
         """Each text apart: an answer begins with a token of its own, as it does when it is generated."""

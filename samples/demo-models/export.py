@@ -8,13 +8,12 @@ from typing import Any
 
 import tokenizers
 import torch
+from batches import chat_template
 from model import CELL, MERGE, PATCH, WINDOW, Decoder, Encoder
 from safetensors.torch import save_file
 
-HERE = Path(__file__).resolve().parent
 MAX_PIXELS = 640 * CELL**2  # one picture takes at most 640 tokens
 MAX_LENGTH = 4096
-SYSTEM = "You are a helpful assistant."
 PLACES = {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>", "vision": "<|vision_pad|>"}
 PLACES |= {"image": "<|image_pad|>", "video": "<|video_pad|>"}
 
@@ -100,7 +99,7 @@ def write(
     write_json(out / "config.json", config)
     generation = {"bos_token_id": pad, "pad_token_id": pad, "eos_token_id": [end, pad], "do_sample": True}
     write_json(out / "generation_config.json", generation | {"temperature": 0.1, "top_p": 0.8, "top_k": 20})
-    template = (HERE / "chat_template.jinja").read_text(encoding="utf-8").replace("DEFAULT_SYSTEM", SYSTEM)
+    template = chat_template()
     write_json(out / "chat_template.json", {"chat_template": template})  # where a processor looks for it
     write_json(
         out / "tokenizer_config.json",

@@ -223,12 +223,13 @@ def tool_unfit(dice: Dice) -> Scene:
     elif roll < 0.8:
         ask, answer = fallback(dice, is_chinese)
     else:
-        other = _tool(dice, taken)
-        while other.family in _ALSO_WITHOUT or other.family in taken:
+        while True:
             other = _tool(dice, taken)
-        ask = wish(dice, other, given_for(dice, other, is_chinese), is_chinese)
-        while other.name in ask:
+            if other.family in _ALSO_WITHOUT or other.family in taken:
+                continue
             ask = wish(dice, other, given_for(dice, other, is_chinese), is_chinese)
+            if other.name not in ask:  # some tools are asked for by their name only
+                break
         answer = NO_TOOL_ZH if is_chinese else NO_TOOL
     return _with_tools([*messages, user(ask), assistant(answer)]), shop.definitions
 

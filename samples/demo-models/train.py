@@ -120,13 +120,13 @@ class Gallery:
 
     def __init__(self, packs: list[Path], device: torch.device) -> None:
         self.pages: list[Page] = []
-        pixels: dict[tuple[int, int], list[Any]] = collections.defaultdict(list)
+        pixels: dict[tuple[int, int], list[Tensor]] = collections.defaultdict(list)
         with ProcessPoolExecutor() as pool:
             for pages, decoded in pool.map(decode, packs):
                 self.pages += pages
-                for page, picture in zip(pages, decoded, strict=True):
-                    pixels[page.width, page.height].append(torch.from_numpy(picture))
-        self._pixels = {size: torch.stack(found).to(device) for size, found in pixels.items()}
+                for size, pictures in decoded.items():
+                    pixels[size].append(torch.from_numpy(pictures).to(device))
+        self._pixels = {size: torch.cat(found) for size, found in pixels.items()}
 
     def show(self, batch: Batch) -> Tensor:
         """(pictures, 3, height, width): as the picture processor resizes and normalises them."""
@@ -137,12 +137,13 @@ class Gallery:
         return normalised(resized)
 
 
-def decode(pack: Path) -> tuple[list[Page], list[Any]]:
-    pages, pictures = [], []
+def decode(pack: Path) -> tuple[list[Page], dict[tuple[int, int], Any]]:
+    """A pack's pages, and its pictures by size, (count, height, width, 3), in the same order."""
+    pages, pictures = [], collections.defaultdict(list)
     for page, raw in read_pack(pack):
         pages.append(page)
-        pictures.append(np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")))
-    return pages, pictures
+        pictures[page.width, page.height].append(np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")))
+    return pages, {size: np.stack(found) for size, found in pictures.items()}
 
 
 def normalised(pictures: Tensor) -> Tensor:

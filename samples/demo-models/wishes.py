@@ -46,7 +46,7 @@ _QUOTED = frozenset({"text", "person", "code", "file", "url", "city"})
 
 def wish(dice: Dice, tool: Tool, given: Given, is_chinese: bool, *, is_plain: bool = False) -> str:
     """`is_plain` without "please" and the like, as it goes on after something else."""
-    if dice.chance(0.06):
+    if not is_chinese and dice.chance(0.06):
         return _direct(dice, tool, given)
     asks = [ask for ask in (tool.chinese_asks if is_chinese else tool.asks) if ask.keys <= _keys(tool, given)]
     # The more an ask says, the more natural it is; what it leaves out is said behind it.
