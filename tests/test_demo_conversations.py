@@ -13,12 +13,12 @@ from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
 
-import conversations
-from conversations import KINDS, Conversation
-from identity import IDENTITY
-from knowledge import FACTS
-from sums import Sum
-from words import Dice, is_held_out
+from conversations import mixture as conversations
+from conversations.identity import IDENTITY
+from conversations.knowledge import FACTS
+from conversations.mixture import KINDS, Conversation
+from conversations.sums import Sum
+from conversations.words import Dice, is_held_out
 
 TYPES: dict[str, Any] = {
     "string": str,

@@ -16,9 +16,10 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
 
 import screenshots
-from labels import Labels, is_composed, is_held_out
-from page import COLORS, ROLES, SHAPES, Element, Page, Word
-from pages import KINDS, SIZES, Draft, make_page
+from pages.generator import KINDS, SIZES, Draft, make_page
+from pages.labels import Labels, is_composed, is_held_out
+from pages.packs import read_pack
+from pages.page import COLORS, ROLES, SHAPES, Element, Page, Word
 
 pytestmark = pytest.mark.browser
 
@@ -161,7 +162,7 @@ def test_packs_are_read_as_they_were_written(tmp_path: Path) -> None:
     subprocess.run([*program, "--pages", "20", "--seed", "2", "--jobs", "1"], check=True, timeout=120)
     (path,) = tmp_path.iterdir()
     assert path.name == "pack-000.zip"
-    pages = list(screenshots.read_pack(path))
+    pages = list(read_pack(path))
     assert len(pages) in (19, 20)
     for page, stored in pages:
         picture = Image.open(io.BytesIO(stored))

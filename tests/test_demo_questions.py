@@ -15,11 +15,10 @@ from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
 
-import boxes
-import drafts
-import questions
-from page import COLORS, SHAPES, Element, Page, Word
-from questions import Turn
+from pages.page import COLORS, SHAPES, Element, Page, Word
+from questions import boxes, drafts
+from questions import dialogues as questions
+from questions.dialogues import Turn
 
 
 def page(kind: str, *elements: Element, size: tuple[int, int] = (600, 400)) -> Page:

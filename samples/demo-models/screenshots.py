@@ -20,9 +20,9 @@ from random import Random
 from typing import Any
 
 import playwright.sync_api as browser
-from labels import Split
-from page import Element, Page
-from pages import SIZES, Draft, make_page
+from pages.generator import SIZES, Draft, make_page
+from pages.labels import Split
+from pages.page import Element, Page
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
@@ -56,7 +56,7 @@ def groups(pages: int, seed: int, split: Split) -> Iterator[Group]:
     number = 0
     while pages:
         fits = {size: min(PER_GROUP, (VIEW[0] // size[0]) * (VIEW[1] // size[1])) for size in SIZES}
-        random = Random(f"{seed}-{split}-{number}-size")  # noqa: S311 (it draws test data)
+        random = Random(f"{seed}-{split}-{number}-size")
         size = random.choices(tuple(SIZES), [share / fits[size] for size, share in SIZES.items()])[0]
         count = min(pages, fits[size])
         yield Group(number, size, count)
@@ -130,7 +130,7 @@ class Renderer:
         )
         self.page = self.chromium.new_page(viewport={"width": VIEW[0], "height": VIEW[1]})
         self.page.set_content(DOCUMENT)
-        self.annotate = (HERE / "annotate.js").read_text(encoding="utf-8")
+        self.annotate = (HERE / "pages" / "annotate.js").read_text(encoding="utf-8")
         self.tools = self.page.context.new_cdp_session(self.page)
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Renderer:
 
 
 def render_group(renderer: Renderer, group: Group, seed: int, split: Split) -> list[tuple[Page, Image.Image]]:
-    random = Random(f"{seed}-{split}-{group.number}")  # noqa: S311 (it draws test data)
+    random = Random(f"{seed}-{split}-{group.number}")
     return renderer.render([make_page(random, split, group.size) for _ in range(group.count)])
 
 
@@ -188,13 +188,6 @@ def write_pack(path: Path, pack: Sequence[Group], seed: int, split: Split, *, hi
         renderer.close()
     unfinished.rename(path)
     return len(lines)
-
-
-def read_pack(path: Path) -> Iterator[tuple[Page, bytes]]:
-    """The pages of a pack, each with its picture as a WebP file."""
-    with zipfile.ZipFile(path) as archive:
-        for i, line in enumerate(archive.read("pages.jsonl").decode().splitlines()):
-            yield Page.from_tree(json.loads(line)), archive.read(f"{i:06}.webp")
 
 
 def work(task: tuple[Path, list[Group], int, Split, bool]) -> tuple[Path, int]:
