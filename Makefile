@@ -11,12 +11,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (ONCE=1: then end; PORT=8000)
 	@echo "starting the demo"
 	@$(BIN)/python samples/demo.py --port $(PORT) $(if $(filter-out 0,$(ONCE)),--once)
+
+.PHONY: eval-demo
+eval-demo: $(INSTALLED) ## Measure the demo models on pages and words that training never had (ARGS=--strict: more)
+	@$(BIN)/python samples/demo-models/evaluate.py $(ARGS)
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test, also those with real engines (ARGS=…: more for pytest)
