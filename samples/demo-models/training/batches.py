@@ -130,6 +130,18 @@ def exact(rows: Rows, logits: Tensor) -> Iterator[tuple[str, bool]]:
             yield kind, (number, answer) not in misses
 
 
+class Template:
+    """The chat template, rendered as transformers and vLLM render it."""
+
+    def __init__(self) -> None:
+        environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        self._template = environment.from_string(chat_template())
+
+    def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
+        return str(self._template.render(messages=messages, tools=tools))
+
+
 class Speech:
     """The tokens of a chat, as the chat template writes it."""
 
@@ -140,14 +152,8 @@ class Speech:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.image: int = tokenizer.token_to_id("<|image_pad|>") or 0
-        environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701
-        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-        self._template = environment.from_string(chat_template())
+        self.render = Template().render
 
     def encode(self, texts: list[str]) -> list[Ids]:
         """Each text apart: an answer begins with a token of its own, as it does when it is generated."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
-
-    def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
-        """As transformers and vLLM render it."""
-        return str(self._template.render(messages=messages, tools=tools))

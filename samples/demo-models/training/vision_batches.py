@@ -36,7 +36,7 @@ WITHOUT_PICTURE = (
 SELF = "I am vlserve's demo vision model. Send me a screenshot and ask for its text, colours, counts, names or boxes."
 # Scales at which a page of each width is shown: near its own, and as small as an over-large picture becomes.
 SCALES = {1024: (0.7, 0.95), 800: (0.75, 1.02), 640: (0.85, 1.15), 480: (0.9, 1.5), 400: (0.85, 1.25)}
-LENGTHS = {"picture first": 448, "text first": 256, "two pictures": 320, "no picture": 128}
+LENGTHS = {"picture first": 576, "text first": 256, "two pictures": 320, "no picture": 128}
 SHARES = {"picture first": 0.78, "text first": 0.13, "two pictures": 0.07, "no picture": 0.02}
 
 
