@@ -56,7 +56,7 @@ ROWS: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
     ("vision: yes or no", ("exists", "state"), 0.95),
     ("vision: read text", ("read",), 0.90),
     ("vision: which of two pictures", ("which",), None),
-    ("vision: … one of them large", ("which, large",), None),
+    ("vision: … both of them large", ("which, large",), None),
     ("vision: not there", ("missing",), None),
     ("vision: where", ("where",), None),
     ("vision: shapes", ("shapes",), None),
@@ -215,14 +215,16 @@ class Service:
         self.client = client
 
     def ask(self, question: Question) -> Outcome:
-        """An answer with an error status is a wrong one. Raises SystemExit where there is no answer at all."""
+        """A refusal is a wrong answer. Raises SystemExit where the service fails or does not answer."""
         body: Any = {"messages": question.messages} | ({"tools": question.tools} if question.tools else {})
         began = time.monotonic()
         try:
             raw = self.client.chat.completions.with_raw_response.create(
-                **body, model="auto", temperature=0, max_tokens=1500 if question.is_list else 500
+                **body, model="auto", temperature=0, max_tokens=1500 if question.is_list else 400
             )
         except openai.APIStatusError as error:
+            if error.status_code >= 500:
+                raise SystemExit(f"evaluate: the service fails, so nothing is measured: {error.message}") from None
             answer = NO_WORDS | {"content": f"error {error.status_code}: {error.message}"}
             return Outcome(question, answer, "none", time.monotonic() - began)
         except openai.APIError as error:

@@ -30,6 +30,7 @@ class Schedule:
 
     def __init__(self, steps: int | None, minutes: float) -> None:
         self.steps, self.seconds = steps, minutes * 60
+        self.warm_up = WARM_UP if steps is None else min(WARM_UP, max(1, steps // 10))
         self.started = time.monotonic()
 
     @property
@@ -42,7 +43,7 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """The share of the full rate: up in the first steps, then down to nothing in a straight line."""
-        return min((step + 1) / WARM_UP, 1.0) * max(0.0, 1 - self.done(step))
+        return min((step + 1) / self.warm_up, 1.0) * max(0.0, 1 - self.done(step))
 
 
 def train(
