@@ -1,5 +1,6 @@
 """The demo models' training: what it computes is what vLLM and transformers compute, and it learns."""
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import REPOSITORY, data_url, image_part, picture, user
 
@@ -154,6 +156,24 @@ def test_muon_is_torchs_own() -> None:
             optimizer.step()
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=2e-3)
+
+
+@pytest.mark.parametrize("quality", [60, 90])
+def test_pictures_compressed_for_training_look_like_jpegs(quality: int) -> None:
+    import numpy as np
+    import torch
+    from training.jpeg import compressed
+
+    image = Image.open(REPOSITORY / "samples" / "screenshots" / "login.png").convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling=0)
+    expected = np.asarray(Image.open(file)).astype(float)
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+    ours = (compressed(pixels, quality)[0].permute(1, 2, 0) * 255).numpy()
+    spoiled = abs(np.asarray(image) - expected)
+    around_letters = spoiled > 8
+    assert around_letters.any()
+    assert abs(ours - expected)[around_letters].mean() < 0.1 * spoiled[around_letters].mean()
 
 
 def run(*arguments: str) -> list[float]:

@@ -114,7 +114,7 @@ class VisionTraining(Training):
 
     def compute(self, batch: Any, is_held_out: bool = False) -> tuple[Tensor, Losses]:
         gallery = self.tested if is_held_out else self.gallery
-        pictures = gallery.show(batch.size, batch.pages, batch.shown) if batch.size else None
+        pictures = gallery.show(batch.size, batch.pages, batch.shown, batch.quality) if batch.size else None
         with self.half():
             found: tuple[Tensor, Losses] = self.trainee(batch.rows, pictures, batch.hints)
         return found

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.export import MEAN, STD
+from training.jpeg import compressed
 
 Size = tuple[int, int]  # width and height
 
@@ -32,9 +33,14 @@ class Gallery:
                     pixels[size].append(torch.from_numpy(pictures).to(device))
         self._pixels = {size: torch.cat(found) for size, found in pixels.items()}
 
-    def show(self, size: Size, pages: Tensor, shown: Size) -> Tensor:
-        """(pictures, 3, height, width): some pages of one size as the picture processor resizes and normalises them."""
+    def show(self, size: Size, pages: Tensor, shown: Size, quality: int | None) -> Tensor:
+        """(pictures, 3, height, width): some pages of one size as the picture processor resizes and normalises them.
+
+        With a `quality` they were JPEGs of it.
+        """
         picked = self._pixels[size][pages].permute(0, 3, 1, 2).float() / 255
+        if quality is not None:
+            picked = compressed(picked, quality)
         width, height = shown
         resized = F.interpolate(picked, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
         return normalised(resized)

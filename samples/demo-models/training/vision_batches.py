@@ -22,6 +22,7 @@ Size = tuple[int, int]  # width and height
 
 MAX_CELLS = 640
 TOOLS = 0.04  # of the rows with one picture
+JPEGS = 0.2  # of the batches
 KINDS = (*ROLES, *SHAPES)
 SYSTEMS = ("You are a helpful assistant.",) * 8 + (
     "You are a tester.",
@@ -60,10 +61,11 @@ class Batch:
     pages: Tensor  # (pictures,): numbers among the pages of that size
     shown: Size  # in pixels, whole cells
     hints: Hints | None
+    quality: int | None = None  # of JPEG, where the pictures are to look like that
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         hints = None if self.hints is None else self.hints.each(change)
-        return Batch(self.rows.each(change), self.size, change(self.pages), self.shown, hints)
+        return Batch(self.rows.each(change), self.size, change(self.pages), self.shown, hints, self.quality)
 
     def pin_memory(self) -> "Batch":
         return self.each(Tensor.pin_memory)
@@ -138,7 +140,8 @@ class VisionBatches(IterableDataset[Batch]):
             numbers += picked
             pages += seen
         hints = self._hints(pages, rows, columns)
-        return Batch(Rows.of(made, self.speech.image), size, torch.tensor(numbers), shown, hints)
+        quality = rng.randint(55, 95) if rng.random() < JPEGS else None
+        return Batch(Rows.of(made, self.speech.image), size, torch.tensor(numbers), shown, hints, quality)
 
     def _row(self, rng: random.Random, layout: str, pages: list[Page], length: int, grid: tuple[int, int]) -> Row:
         row, system = Row(length), rng.choice(SYSTEMS)
