@@ -509,6 +509,23 @@ async def test_trace_of_the_client_reaches_the_engine(gateway: Gateway) -> None:
     assert gateway.seen("text")[0]["headers"]["traceparent"] == parent
 
 
+async def test_client_that_leaves_on_done_had_its_whole_answer(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenAI's clients close the connection as soon as they have read `[DONE]`."""
+    caplog.set_level(logging.INFO, "vlserve.request")
+    body = json.dumps({"messages": user("hi"), "stream": True}).encode()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        await reader.readuntil(b"data: [DONE]")
+        writer.transport.abort()
+    await until(lambda: len(caplog.records) == 20)
+    assert {record.__dict__["fields"]["status"] for record in caplog.records} == {200}
+
+
 async def test_head_that_does_not_end_is_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     host, port = gateway.url.removeprefix("http://").split(":")
