@@ -13,6 +13,7 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
                   vLLM's error event (and its [DONE]), and /health becomes 503
   worker          has a worker, whose death it does not notice
   drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
+  lingers         keeps a streamed answer open for 0.2 s after its [DONE]
   forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
 time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
@@ -181,6 +182,8 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     if (body.get("stream_options") or {}).get("include_usage"):
         await response.write(event({"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}))
     await response.write(b"data: [DONE]\n\n")
+    if "lingers" in request.app[FAULTS]:
+        await asyncio.sleep(0.2)
     return response
 
 

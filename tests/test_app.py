@@ -513,6 +513,7 @@ async def test_client_that_leaves_on_done_had_its_whole_answer(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     """OpenAI's clients close the connection as soon as they have read `[DONE]`."""
+    gateway.engines["text"][fake_engine.FAULTS].add("lingers")
     caplog.set_level(logging.INFO, "vlserve.request")
     body = json.dumps({"messages": user("hi"), "stream": True}).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
