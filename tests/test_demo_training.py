@@ -58,6 +58,7 @@ def reference(model: Path, messages: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["text", "vision"])
 def test_training_computes_what_transformers_computes(kind: str, tmp_path: Path) -> None:
     import torch
+    from training.batches import Speech
     from training.export import MEAN, STD, write
     from training.model import CELL, Decoder, Encoder, Language, Tower, start
 
@@ -78,7 +79,11 @@ def test_training_computes_what_transformers_computes(kind: str, tmp_path: Path)
 
     size = (10 * CELL, 7 * CELL)  # whole and cut windows
     messages = user({"type": "text", "text": "What is this?"}, image_part(data_url(picture(*size, "teal"))))
-    answer = reference(tmp_path, messages if encoder else user("What is this?"))
+    answer = reference(tmp_path, messages if encoder else user("What is 260 + 15?"))
+    if not encoder:  # transformers reads the tokenizer as training does, numbers too
+        speech = Speech(tokenizer())
+        chat = speech.render([{"role": "user", "content": "What is 260 + 15?"}]) + "<|im_start|>assistant\n"
+        assert answer["prompt_token_ids"] == speech.encode([chat])[0]
     ids = torch.tensor([answer["prompt_token_ids"] + answer["token_ids"]])
     positions = torch.arange(ids.shape[1])[None]
     embedded = language.embed_tokens(ids)
