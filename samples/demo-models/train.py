@@ -8,6 +8,7 @@ vLLM loads. The data depends on the seed alone. Two runs do not give the same we
 order, and how many steps fit into the minutes depends on the machine (OUT/training.json tells; `--steps` fixes it).
 """
 
+import abc
 import argparse
 import collections
 import json
@@ -34,7 +35,7 @@ TOKENIZER = Path(__file__).resolve().with_name("tokenizer.json")
 Counts = dict[str, tuple[int, int]]  # kind of answer → right ones, all
 
 
-class Training:
+class Training(abc.ABC):
     """One model, its data, and where it is trained."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
@@ -47,8 +48,9 @@ class Training:
         self.data: Any
         self.held_out: Any
 
+    @abc.abstractmethod
     def compute(self, batch: Any, is_held_out: bool = False) -> tuple[Tensor, Losses]:
-        raise NotImplementedError
+        """The logits where an answer is asked for, and the losses."""
 
     def learn(self, batch: Any) -> Losses:
         """What a batch loses."""
