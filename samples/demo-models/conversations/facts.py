@@ -26,7 +26,6 @@ _CAPITALS = listed(
     Russia|Moscow|俄罗斯|莫斯科 Turkey|Ankara|| Cuba|Havana|| Peru|Lima|| Kenya|Nairobi|| Thailand|Bangkok||
     Ukraine|Kyiv|| Belgium|Brussels|| England|London|英国|伦敦 Australia|Canberra|澳大利亚|堪培拉 Brazil|Brasilia||"""
 )
-COUNTRIES = tuple(line.split("|")[0] for line in _CAPITALS)
 CAPITAL_QUESTIONS = (
     *("What is the capital of {}?", "Which city is the capital of {}?", "What's the capital of {}?", "Capital of {}?"),
     *("Name the capital of {}.", "Tell me the capital of {}.", "What is the capital city of {}?", "{} capital?"),
