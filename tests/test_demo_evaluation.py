@@ -1,6 +1,8 @@
 """How the demo models' answers are scored, by hand-made answers, right and wrong."""
 
 import json
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -11,6 +13,18 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
 
 from questions.scores import Fit, Row, centre_inside, fit, is_expected, printed
+
+ASKED = """
+import random
+from pages.packs import read_pack
+from pathlib import Path
+from conversations import mixture
+from questions import dialogues
+for number, (page, _) in enumerate(read_pack(Path("held-out.zip"))):
+    print(dialogues.evaluation(page, random.Random(number), ["Save"]))
+    print(dialogues.dialogues(page, random.Random(number), 10, ["Save"]))
+    print(mixture.conversation(random.Random(number), "train"))
+"""
 
 
 def listed(*elements: tuple[str, tuple[int, int, int, int]]) -> str:
@@ -132,3 +146,19 @@ def test_the_table_marks_what_is_below() -> None:
         "ready                  61.00 s     ≤ 60 s  below",
         "answer      10          1.50 s      ≤ 2 s",
     ]
+
+
+def test_the_seed_alone_says_what_is_asked() -> None:
+    """Python's own hashes differ from one process to the next."""
+    asked = [
+        subprocess.run(
+            (sys.executable, "-c", ASKED),
+            check=True,
+            cwd=REPOSITORY / "samples" / "demo-models",
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            stdout=subprocess.PIPE,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    assert asked[0] == asked[1] == asked[2]
+    assert len(asked[0].splitlines()) > 200

@@ -1,6 +1,7 @@
 """The generated pages that the demo vision model learns from, in a real Chromium."""
 
 import io
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
 
 import screenshots
 from pages.generator import KINDS, SIZES, Draft, make_page
-from pages.labels import Labels, is_composed, is_held_out
+from pages.labels import ENGLISH, Labels, Split, is_composed, is_held_out
 from pages.packs import read_pack
 from pages.page import COLORS, ROLES, SHAPES, Element, Page, Word
 
@@ -107,6 +108,18 @@ def test_held_out_are_composed_phrases_in_any_letters() -> None:
     assert all(is_composed(phrase) and is_held_out(phrase.upper() + "…") for phrase in held_out)
     for phrase in ("Sign in", "Save changes", "Northwind Orders", "Forgot password?", "删除文件", "登录", "Cancel"):
         assert not is_held_out(phrase), phrase
+
+
+def test_every_word_of_a_held_out_phrase_is_in_the_training() -> None:
+    kinds = [kind for kind, entries in ENGLISH.items() if not any("|" in entry for entry in entries)]
+
+    def words(split: Split, pages: int) -> set[str]:
+        labels = (Labels(Random(f"{split} {number}"), split) for number in range(pages))
+        return {word for one in labels for kind in kinds for word in re.findall(r"[a-z]+", one.say(kind).casefold())}
+
+    held_out = words("held-out", 100)
+    assert len(held_out) > 300
+    assert held_out <= words("train", 600)
 
 
 def test_every_kind_and_size_comes() -> None:

@@ -1,6 +1,7 @@
 """What the generated pages say: phrases in English and Chinese, composed from a closed vocabulary.
 
 Every eighth composed phrase is held out: no training page shows it, so that pages which do test reading, not memory.
+Each of its words is on training pages, in other phrases.
 """
 
 import re
@@ -46,10 +47,11 @@ def is_held_out(phrase: str) -> bool:
 PARTS = [
     part
     for grammar in (ENGLISH, CHINESE)
-    for kind in PHRASES["fixed"]
-    for entry in grammar[kind]
-    for part in entry.split("|")[1:]
+    for entries in grammar.values()
+    for entry in entries
+    for part in entry.split("|")
 ]
+# What no slot makes: held out, its words might be on no training page at all.
 KEPT = frozenset(normal(phrase) for phrase in (*PHRASES["kept"], *(part for part in PARTS if "{" not in part)))
 
 

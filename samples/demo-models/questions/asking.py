@@ -103,9 +103,9 @@ class View:
         return sum(one.color == element.color for one in self.by_role[element.role]) == 1
 
     @cached_property
-    def all_coloured(self) -> frozenset[str]:
+    def all_coloured(self) -> tuple[str, ...]:
         """Roles with elements that all have a colour, so that one can ask for, say, red buttons."""
-        return frozenset(
+        return tuple(
             role
             for role in ("button", *SHAPES)
             if role in self.by_role and all(one.color for one in self.by_role[role])

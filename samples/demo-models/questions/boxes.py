@@ -150,7 +150,7 @@ def _of_roles(view: View, asker: Asker) -> Turn | None:
 def _of_colour(view: View, asker: Asker) -> Turn | None:
     if not view.all_coloured:
         return None
-    role = asker.random.choice(sorted(view.all_coloured))
+    role = asker.random.choice(view.all_coloured)
     colour = asker.random.choice(view.by_role[role]).color
     found = [one for one in view.by_role[role] if one.color == colour]
     return Turn(asker.ask(BOXES, what=_each(role, asker, colour)), boxes_json(found), "boxes")
