@@ -20,6 +20,9 @@ CHINESE: dict[str, list[str]] = PHRASES["chinese"]
 VALUES: dict[str, list[str]] = PHRASES["values"]
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HELD_OUT_SHARE = 0.6  # of the composed phrases on a held-out page
+LOOSE_SHARE = (
+    0.15  # of the phrases on a training page: words that make no sense together, so that guessing does not pay
+)
 TRIES = 40
 
 
@@ -53,6 +56,10 @@ PARTS = [
 ]
 # What no slot makes: held out, its words might be on no training page at all.
 KEPT = frozenset(normal(phrase) for phrase in (*PHRASES["kept"], *(part for part in PARTS if "{" not in part)))
+LOOSE = {
+    False: sorted({word.lower() for part in PARTS for word in re.findall(r"[A-Za-z]+", re.sub(r"{.*?}", "", part))}),
+    True: [word for kind in ("verb", "noun", "adjective", "short", "nav") for word in CHINESE[kind] if "{" not in word],
+}  # by whether they are Chinese
 
 
 def capital(text: str) -> str:
@@ -139,7 +146,13 @@ class Labels:
 
     def say(self, kind: str) -> str:
         """A phrase as a sentence begins."""
+        if self.split == "train" and self.random.random() < LOOSE_SHARE:
+            return self.draw(self.loose)
         return self.draw(lambda: capital(self.fill(self.random.choice(self.grammar[kind]))))
+
+    def loose(self) -> str:
+        words = self.random.choices(LOOSE[self.chinese], k=self.random.choice((1, 2, 2, 2, 3)))
+        return capital(("" if self.chinese else " ").join(words))
 
     def label(self, kind: str) -> str:
         """A phrase in the page's letter case: of a button, tab, heading."""

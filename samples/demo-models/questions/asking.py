@@ -128,7 +128,7 @@ class View:
         """Which ninth of the picture an element's centre is in, row by row; None too near a border to tell."""
         x1, y1, x2, y2 = element.box
         across, down = 1.5 * (x1 + x2) / self.page.width, 1.5 * (y1 + y2) / self.page.height
-        if min(abs(across - 1), abs(across - 2), abs(down - 1), abs(down - 2)) < 0.06:
+        if min(abs(across - 1), abs(across - 2), abs(down - 1), abs(down - 2)) < 0.1:
             return None
         return 3 * min(int(down), 2) + min(int(across), 2)
 
