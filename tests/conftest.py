@@ -115,14 +115,14 @@ class Gateway:
     views: dict[EngineName, FakeView]
     engines: dict[EngineName, web.Application] = field(default_factory=dict)
 
-    def post(self, body: Any, **options: Any) -> Any:
-        """A chat request; ``body`` is JSON, or bytes as they are."""
+    def post(self, body: Any, path: str = "/v1/chat/completions", **options: Any) -> Any:
+        """A chat request, or one to another path; ``body`` is JSON, or bytes as they are."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         content = {
             "data": io.BytesIO(raw),
             "headers": {"content-type": "application/json"} | options.pop("headers", {}),
         }
-        return self.session.post(f"{self.url}/v1/chat/completions", **content, **options)
+        return self.session.post(self.url + path, **content, **options)
 
     def get(self, path: str, **options: Any) -> Any:
         return self.session.get(self.url + path, **options)

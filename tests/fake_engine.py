@@ -34,6 +34,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests import fake_protocols
+
 SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen", list)
 """Every chat request: its body as bytes, its headers, and whether its client was still there at the end."""
 FAULTS: web.AppKey[set[str]] = web.AppKey("faults", set)
@@ -210,7 +212,7 @@ async def tokenize(request: web.Request) -> web.Response:
     """A token for each word of what it is sent."""
     body = json.loads(await request.read())
     request.app[SEEN].append({"body": body, "path": "/tokenize"})
-    text = [json.dumps(message.get("content")) for message in body["messages"]]
+    text = [json.dumps(message.get("content")) for message in body.get("messages") or [{"content": body["prompt"]}]]
     return web.json_response({"count": sum(len(one.split()) for one in text), "max_model_len": MAX_MODEL_LEN})
 
 
@@ -239,6 +241,7 @@ def make_app(faults: set[str] | None = None) -> web.Application:
     app[PREFILLING], app[COMPUTING] = asyncio.Lock(), asyncio.Semaphore(8)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_post("/tokenize", tokenize)
+    fake_protocols.add(app)
     app.router.add_get("/health", health)
     app.router.add_get("/v1/models", models)
     app.router.add_get("/metrics", metrics)

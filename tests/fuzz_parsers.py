@@ -47,10 +47,10 @@ def one_input(raw: bytes) -> None:
 
 
 def one_body(raw: bytes) -> None:
-    parsed = requests.parse_chat(raw)
+    parsed = requests.parse(raw)
     b"".join(parsed.body("m", cache_salt="s"))
-    requests.check_caps(parsed.tree, _CAPS)
-    structured.check(parsed.tree, allow_grammar=True)
+    requests.check_caps(parsed, _CAPS)
+    structured.check(parsed.tree, parsed.protocol, allow_grammar=True)
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
     images.check_count(parsed.media, _LIMIT, "vision")
     for media in parsed.media:

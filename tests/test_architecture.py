@@ -22,8 +22,9 @@ ROWS = [
         "routing",
         "images",
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
+        *("protocols", "items", "blocks", "prompts", "events"),
     },
-    {"app", "bodies", "chat", "compare", "openapi", "page", "runtime", "schemas", "uploads"},
+    {"app", "bodies", "compare", "forms", "generate", "openapi", "page", "runtime", "schemas", "uploads"},
     {"cli"},
 ]
 APART = {

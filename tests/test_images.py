@@ -40,7 +40,7 @@ _TRANSPOSED: dict[int, Pillow.Transpose] = {
 
 
 def media(kind: Any = "image") -> Media:
-    return Media(kind, 3, 1, _PARAM, url="data:")
+    return Media(kind, _PARAM, url="data:")
 
 
 def header(raw: bytes, **changes: Any) -> Header:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from tests import conftest
 from tests.conftest import REPOSITORY, Gateway, OpenGateway
+from vlserve.config import Request
 from vlserve.fields import CHAT_FIELDS
 from vlserve.keys import ApiKey
 from vlserve.openapi import document
@@ -55,7 +56,7 @@ async def test_no_listed_field_is_dropped(gateway: Gateway) -> None:
 def test_limits_become_maxima() -> None:
     app = FastAPI()
     app.post(CHAT)(lambda: None)
-    tree = document(app, limits={"n": 4, "stop": 16, "max_tokens": 1000})
+    tree = document(app, caps=Request(max_n=4, max_stop=16, max_tokens=1000))
     body = tree["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert (body["n"]["maximum"], body["stop"]["maxItems"], body["max_tokens"]["maximum"]) == (4, 16, 1000)
     assert "maximum" not in CHAT_FIELDS["n"]
@@ -65,7 +66,7 @@ def test_a_service_with_keys_says_so() -> None:
     app = FastAPI()
     app.get("/v1/models")(lambda: None)
     app.get("/health")(lambda: None)
-    paths = document(app, needs_key=True)["paths"]
+    paths = document(app, caps=Request(), needs_key=True)["paths"]
     assert paths["/v1/models"]["get"]["security"] == [{"bearer": []}]
     assert paths["/health"]["get"]["security"] == []
 

@@ -1,6 +1,7 @@
 """Properties of the body's parser, on trees and bytes that hypothesis makes up."""
 
 import json
+import re
 from typing import Any
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tests.conftest import data_url, image_part
 from vlserve.errors import InvalidRequest
 from vlserve.fields import CHAT_FIELDS
-from vlserve.requests import parse_chat
+from vlserve.requests import parse
 
 URL = data_url()
 NO_SURROGATES = st.characters(exclude_categories=["Cs"])
@@ -51,7 +52,7 @@ def count_pictures(tree: Any) -> int:
 def test_whatever_comes_is_a_request_or_a_clear_refusal(raw: bytes) -> None:
     told, messages = "", None
     try:
-        messages = parse_chat(raw).tree["messages"]
+        messages = parse(raw).tree["messages"]
     except InvalidRequest as error:
         told = error.message
     assert isinstance(messages, list) or 0 < len(told) < 1000
@@ -61,7 +62,7 @@ def test_whatever_comes_is_a_request_or_a_clear_refusal(raw: bytes) -> None:
 @settings(max_examples=200)
 def test_any_field_with_any_value_is_read_or_refused(fields: dict[str, Any], messages: list[Any]) -> None:
     try:
-        parsed = parse_chat(json.dumps({**fields, "messages": messages}).encode())
+        parsed = parse(json.dumps({**fields, "messages": messages}).encode())
     except InvalidRequest:
         return
     sent = json.loads(b"".join(parsed.body()))
@@ -71,11 +72,12 @@ def test_any_field_with_any_value_is_read_or_refused(fields: dict[str, Any], mes
 
 @given(MESSAGES)
 def test_no_picture_is_overlooked_and_all_go_on_in_one_spelling(messages: list[Any]) -> None:
-    parsed = parse_chat(json.dumps({"messages": messages}).encode())
+    parsed = parse(json.dumps({"messages": messages}).encode())
     assert len(parsed.media) == count_pictures(messages)
     sent = json.loads(b"".join(parsed.body()))["messages"]
     for media in parsed.media:
-        assert sent[media.message]["content"][media.part] == image_part(URL)
+        message, part = (int(number) for number in re.findall(r"\d+", media.param))
+        assert sent[message]["content"][part] == image_part(URL)
 
 
 @given(MESSAGES, st.booleans(), st.none() | TEXT, TEXT)
@@ -83,7 +85,7 @@ def test_what_is_put_in_front_changes_nothing_else(
     messages: list[Any], is_stream: bool, model: str | None, salt: str
 ) -> None:
     tree = {"messages": messages, "stream": is_stream, "model": model}
-    parsed = parse_chat(json.dumps(tree).encode())
+    parsed = parse(json.dumps(tree).encode())
     sent = json.loads(b"".join(parsed.body("theirs", cache_salt=salt)))
     expected = {**parsed.tree, "model": "theirs", "cache_salt": salt}
     assert sent == expected | ({"stream_options": {"include_usage": True}} if is_stream else {})

@@ -7,16 +7,16 @@ import pytest
 
 from tests.conftest import data_url, image_part, user
 from vlserve.errors import InvalidRequest
-from vlserve.requests import ChatRequest, parse_chat
+from vlserve.requests import ModelRequest, parse
 
 TEXT = {"type": "text", "text": "hi"}
 
 
-def parse(**fields: Any) -> ChatRequest:
-    return parse_chat(json.dumps({"messages": user("hi"), **fields}).encode())
+def parsed(**fields: Any) -> ModelRequest:
+    return parse(json.dumps({"messages": user("hi"), **fields}).encode())
 
 
-def sent(request: ChatRequest, model: str | None = None) -> Any:
+def sent(request: ModelRequest, model: str | None = None) -> Any:
     return json.loads(b"".join(bytes(part) for part in request.body(model)))
 
 
@@ -35,7 +35,7 @@ def sent(request: ChatRequest, model: str | None = None) -> Any:
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
 def test_walker_finds_every_spelling_of_a_picture_in_every_role(part: dict[str, Any], role: str) -> None:
     messages = [*user("first"), {"role": role, "content": [TEXT, part]}, *user("later")]
-    (media,) = parse(messages=messages).media
+    (media,) = parsed(messages=messages).media
     assert (media.kind, media.url, media.param) == ("image", data_url(), "messages[1].content[1]")
 
 
@@ -44,7 +44,10 @@ def test_walker_finds_pictures_in_order_and_videos() -> None:
         *user(image_part(), {"type": "text", "text": "and text"}),
         *user({"type": "video_url", "video_url": {"url": "data:x"}}),
     ]
-    assert [(media.kind, media.message) for media in parse(messages=messages).media] == [("image", 0), ("video", 1)]
+    assert [(media.kind, media.param[:11]) for media in parsed(messages=messages).media] == [
+        ("image", "messages[0]"),
+        ("video", "messages[1]"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_walker_finds_pictures_in_order_and_videos() -> None:
     ],
 )
 def test_text_in_every_form_has_no_picture(messages: list[Any]) -> None:
-    assert parse(messages=messages).media == ()
+    assert parsed(messages=messages).media == ()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_text_in_every_form_has_no_picture(messages: list[Any]) -> None:
 )
 def test_bodies_that_are_not_plain_json_are_refused(body: bytes, code: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        parse_chat(body)
+        parse(body)
     assert error.value.code == code
 
 
@@ -91,16 +94,16 @@ def test_bodies_that_are_not_plain_json_are_refused(body: bytes, code: str) -> N
 def test_millions_of_values_are_refused_without_being_read(piece: str) -> None:
     body = '{"messages":[' + piece * 1_100_000 + "1]}"
     with pytest.raises(InvalidRequest, match="too many"):
-        parse_chat(body.encode())
+        parse(body.encode())
 
 
 def test_a_backslash_before_ud_is_text() -> None:
     body = json.dumps({"messages": user("the escape \\ud800 in a program")}).encode()
-    assert parse_chat(body).media == ()
+    assert parse(body).media == ()
 
 
 def test_escaped_surrogate_pairs_are_text() -> None:
-    assert parse_chat(b'{"messages":[{"role":"user","content":"\\ud83d\\ude00"}]}').media == ()
+    assert parse(b'{"messages":[{"role":"user","content":"\\ud83d\\ude00"}]}').media == ()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_escaped_surrogate_pairs_are_text() -> None:
 )
 def test_messages_of_an_unknown_form_are_refused_with_their_place(messages: Any) -> None:
     with pytest.raises(InvalidRequest) as error:
-        parse(messages=messages)
+        parsed(messages=messages)
     assert (error.value.param or "").startswith("messages")
 
 
@@ -148,36 +151,57 @@ def test_messages_of_an_unknown_form_are_refused_with_their_place(messages: Any)
     "name",
     [
         *("chat_template", "chat_template_kwargs", "mm_processor_kwargs", "media_io_kwargs", "prompt_embeds"),
-        *("cache_salt", "kv_transfer_params", "vllm_xargs", "guided_json", "guided_choice", "functions"),
+        *("cache_salt", "kv_transfer_params", "vllm_xargs", "truncate_prompt_tokens", "functions"),
         *("priority", "request_id"),
     ],
 )
 def test_dangerous_fields_are_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        parse(**{name: {"a": 1}})
+        parsed(**{name: {"a": 1}})
     assert error.value.param == name
     assert name in error.value.message
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("guided_json", {"type": "object"}, "json"),
+        ("guided_regex", "a+", "regex"),
+        ("guided_choice", ["a", "b"], "choice"),
+        ("guided_grammar", "root ::= 'a'", "grammar"),
+    ],
+)
+def test_guided_fields_of_older_vllm_are_translated(field: str, value: Any, kind: str) -> None:
+    request = parsed(**{field: value})
+    assert request.dropped == ()
+    assert sent(request) == {"messages": user("hi"), "structured_outputs": {kind: value}}
+
+
+def test_two_guided_fields_cannot_be_meant() -> None:
+    for other in ("guided_regex", "structured_outputs"):
+        with pytest.raises(InvalidRequest, match=other):
+            parsed(**{"guided_json": {}, other: {"regex": "a"}})
+
+
 def test_null_in_a_refused_field_means_absent() -> None:
-    assert sent(parse(chat_template=None)) == {"messages": user("hi")}
+    assert sent(parsed(chat_template=None)) == {"messages": user("hi")}
 
 
 def test_unknown_fields_are_dropped_and_named() -> None:
-    request = parse(store=True, metadata={"a": "b"}, temperature=0)
+    request = parsed(store=True, metadata={"a": "b"}, temperature=0)
     assert request.dropped == ("store", "metadata")
     assert sent(request) == {"messages": user("hi"), "temperature": 0}
 
 
 def test_unchanged_request_is_forwarded_as_it_came() -> None:
     raw = b' { "messages" : [ {"role":"user", "content":"\\u00e9 \xc3\xa9"} ] , "temperature":1.50 } '
-    (part,) = parse_chat(raw).body()
+    (part,) = parse(raw).body()
     assert part is raw
 
 
 def test_stream_asks_for_usage_without_rewriting_the_body() -> None:
     raw = b' {"stream": true, "messages":[{"role":"user","content":"x"}]}'
-    request = parse_chat(raw)
+    request = parse(raw)
     first, rest = request.body()
     assert sent(request) == {**json.loads(raw), "stream_options": {"include_usage": True}}
     assert bytes(rest) == raw[2:]
@@ -186,14 +210,14 @@ def test_stream_asks_for_usage_without_rewriting_the_body() -> None:
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": False, "other": 1}])
 def test_stream_options_of_the_client_are_kept_and_completed(options: Any) -> None:
-    request = parse(stream=True, stream_options=options)
+    request = parsed(stream=True, stream_options=options)
     assert not request.wants_usage
     assert sent(request)["stream_options"] == {**(options or {}), "include_usage": True}
 
 
 def test_model_is_rewritten_for_a_server_with_another_name() -> None:
-    assert sent(parse(model="auto"), "their-name")["model"] == "their-name"
-    assert sent(parse(), "their-name")["model"] == "their-name"
+    assert sent(parsed(model="auto"), "their-name")["model"] == "their-name"
+    assert sent(parsed(), "their-name")["model"] == "their-name"
 
 
 @pytest.mark.parametrize(
@@ -205,4 +229,4 @@ def test_model_is_rewritten_for_a_server_with_another_name() -> None:
     ],
 )
 def test_other_spellings_reach_the_engine_as_openais(part: dict[str, Any]) -> None:
-    assert sent(parse(messages=user(part)))["messages"] == user(image_part())
+    assert sent(parsed(messages=user(part)))["messages"] == user(image_part())

@@ -8,8 +8,8 @@ from vlserve.parts import Media
 from vlserve.routing import choose
 
 BOTH: dict[EngineName, str] = {"text": "t", "vision": "v"}
-IMAGE = Media("image", 2, 1, "messages[2].content[1]")
-VIDEO = Media("video", 0, 0, "messages[0].content[0]")
+IMAGE = Media("image", "messages[2].content[1]")
+VIDEO = Media("video", "messages[0].content[0]")
 
 
 @pytest.mark.parametrize("model", [None, "auto", "gpt-4o"])

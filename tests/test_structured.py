@@ -8,10 +8,11 @@ import pytest
 from tests.conftest import user
 from vlserve import structured
 from vlserve.errors import InvalidRequest
+from vlserve.protocols import CHAT
 
 
 def check(allow_grammar: bool = False, **fields: Any) -> None:
-    structured.check({"messages": user("x"), **fields}, allow_grammar=allow_grammar)
+    structured.check({"messages": user("x"), **fields}, CHAT, allow_grammar=allow_grammar)
 
 
 EMAIL = r"^[a-zA-Z0-9._%+-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*\.[a-zA-Z]{2,10}$"

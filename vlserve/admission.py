@@ -55,13 +55,17 @@ class Admission:
         return not any(queue.in_flight or queue.queued for queue in self._queues.values())
 
     def authenticate(self, headers: Mapping[str, str]) -> str:
-        """The name of the key in ``Authorization: Bearer …``. Raises Unauthorized.
+        """The name of the key in ``Authorization: Bearer …``, or ``x-api-key``, as Anthropic's clients send it.
+
+        Raises Unauthorized.
 
         Digests are compared, every one of them, so the time taken tells nothing about a key.
         """
         if not self._keys:
             return ANONYMOUS
         scheme, _, token = headers.get("authorization", "").partition(" ")
+        if not scheme:
+            scheme, token = "bearer", headers.get("x-api-key", "")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized("An API key is needed: send the header 'Authorization: Bearer YOUR_KEY'.")
         digest = hashlib.sha256(token.strip().encode()).digest()

@@ -24,17 +24,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlserve import __version__, routing, uploads
 from vlserve.accounting import refuse
 from vlserve.admission import Admission
-from vlserve.chat import analyze, chat, count_tokens
 from vlserve.config import AUTO, Config, EngineName
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, VlserveError
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
+from vlserve.generate import analyze, answer, count_tokens
 from vlserve.keys import ApiKey
 from vlserve.metrics import CONTENT_TYPE, Metrics
 from vlserve.openapi import add_docs
 from vlserve.page import add_page
 from vlserve.pictures import Pictures
-from vlserve.requests import capped_fields
+from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
 from vlserve.tracing import Tracing
@@ -85,7 +85,8 @@ def create_app(
 
     traces = tracing or Tracing()
     app = FastAPI(title="vlserve", version=__version__, lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    app.post("/v1/chat/completions", response_model=None)(chat)
+    for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS):
+        app.post(protocol.path, response_model=None)(answer(protocol))
     app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
     uploads.add_routes(app)
@@ -99,13 +100,13 @@ def create_app(
     app.exception_handler(ClientDisconnect)(_on_client_left)
     app.exception_handler(Exception)(_on_bug)
     add_page(app, needs_key=bool(keys))
-    add_docs(app, limits=capped_fields(config.request), needs_key=bool(keys))
+    add_docs(app, caps=config.request, needs_key=bool(keys))
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "x-request-id"],
+            allow_headers=["authorization", "content-type", "x-request-id", "x-api-key", "anthropic-version"],
             expose_headers=["x-request-id", "retry-after", *_OWN_HEADERS],
         )
     app.add_middleware(_RequestId)
@@ -136,7 +137,8 @@ class _RequestId:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                names = (b"x-request-id", b"request-id") if _is_anthropic(scope["path"]) else (b"x-request-id",)
+                message["headers"] = [*message["headers"], *((name, request_id.encode()) for name in names)]
             await send(message)
 
         await self.app(scope, receive, named)
@@ -220,7 +222,14 @@ async def _on_error(request: Request, error: VlserveError) -> Response:
         if hasattr(request.state, "trace"):
             request.state.trace.end(fields)
     headers = {**routing.headers(getattr(request.state, "route", None)), **error.headers()}
+    if _is_anthropic(request.scope["path"]):
+        return JSONResponse(error.anthropic(request.state.request_id), error.status, headers)
     return Response(error.body(), error.status, headers, media_type="application/json")
+
+
+def _is_anthropic(path: str) -> bool:
+    """Whose form errors have there, and which header names the request."""
+    return path == MESSAGES_PATH or path.startswith(f"{MESSAGES_PATH}/")
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:

@@ -1,4 +1,4 @@
-"""Every error a client or an operator can see, and its one mapping to OpenAI's envelope.
+"""Every error a client or an operator can see, and its one mapping to each protocol's envelope.
 
 VlserveError
 ├── ConfigError            the operator's: printed by the CLI, exit code 2
@@ -15,7 +15,8 @@ VlserveError
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
 
-``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes).
+``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes), for
+Anthropic's Messages theirs (https://docs.anthropic.com/en/api/errors).
 """
 
 import json
@@ -45,6 +46,13 @@ class VlserveError(Exception):
 
     def body(self) -> bytes:
         return json.dumps(self.envelope()).encode()
+
+    def anthropic(self, request_id: str) -> dict[str, Any]:
+        """Anthropic's error object, which has no ``param``."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        is_told = self.param is None or self.param in self.message
+        message = self.message if is_told else f"{self.param}: {self.message}"
+        return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
     def headers(self) -> dict[str, str]:
         """Retry-After in whole seconds, at least one (RFC 9110)."""
@@ -134,15 +142,31 @@ class InsufficientStorage(VlserveError):
     code = "insufficient_storage"
 
 
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
 # What vLLM says (read in 0.32), and the code OpenAI's clients know for it.
 _CODES = (
     (
-        re.compile(r"maximum context length|longer than the maximum model length|max_model_len"),
+        # The last: the prompt alone fills the context (a max_tokens of 0 is refused before).
+        re.compile(
+            r"maximum context length|longer than the maximum model length|(?<!greater than )max_model_len|"
+            r"max_tokens must be at least 1, got 0"
+        ),
         "context_length_exceeded",
     ),
     (re.compile(r"At most \d+ image"), "too_many_images"),
     (re.compile(r"Failed to load image"), "invalid_image"),
-    (re.compile(r"(?i)regex|grammar|json schema|structured output"), "invalid_structured_output"),
+    (
+        re.compile(r"(?i)regex|grammar|json schema|structured output|structural tag|^choice '"),
+        "invalid_structured_output",
+    ),
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
 _INNER_WORDS = re.compile(

@@ -1,7 +1,8 @@
-"""The closed set of a chat request's fields, each with its JSON schema as vLLM takes it; plain data.
+"""The closed sets of fields that requests may have, each field with its JSON schema as vLLM takes it; plain data.
 
-Requests are held against it, and the OpenAPI document shows it. Types and bounds are those of vLLM 0.32
-(vllm/entrypoints/openai/chat_completion/protocol.py, sampling_params.py), which checks them.
+Requests are held against them, and the OpenAPI document shows them. Types and bounds are those of vLLM 0.32
+(vllm/entrypoints/{openai/chat_completion,openai/completion,openai/responses,anthropic}/protocol.py,
+sampling_params.py), which checks them.
 """
 
 from collections.abc import Mapping
@@ -120,4 +121,90 @@ CHAT_FIELDS: Mapping[str, Schema] = {
     "add_generation_prompt": _SWITCH,
     "continue_final_message": _SWITCH,
     "return_token_ids": maybe("boolean"),
+}
+
+_SHARED = (
+    *("model", "stream", "stream_options", "n", "seed", "stop", "temperature", "top_p", "user", "frequency_penalty"),
+    *("presence_penalty", "logit_bias", "response_format", "top_k", "min_p", "repetition_penalty", "length_penalty"),
+    *("min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output", "bad_words", "allowed_token_ids"),
+    *("skip_special_tokens", "structured_outputs", "spaces_between_special_tokens", "prompt_logprobs"),
+    "return_token_ids",
+)
+COMPLETION_FIELDS: Mapping[str, Schema] = {
+    "prompt": {
+        "anyOf": [
+            TEXT,
+            {"type": "array", "minItems": 1, "items": TEXT},
+            {"type": "array", "minItems": 1, "items": INTEGER},
+            {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": INTEGER}},
+        ]
+    },
+    **{name: CHAT_FIELDS[name] for name in _SHARED},
+    "max_tokens": maybe("integer", minimum=1, description="16 where nothing is said, as OpenAI has it."),
+    "echo": _SWITCH,
+    "logprobs": maybe("integer", minimum=0),
+    "add_special_tokens": _SWITCH,
+}
+
+_RESPONSE_TOOL = an_object(
+    "type name",
+    type={"enum": ["function", "custom"]},
+    name=TEXT,
+    description=maybe("string"),
+    parameters=maybe("object"),
+)
+_TEXT_FORMATS = [
+    an_object("type", type={"enum": ["text", "json_object"]}),
+    an_object("type name schema", type={"const": "json_schema"}, name=TEXT, schema={"type": "object"}),
+]
+RESPONSE_FIELDS: Mapping[str, Schema] = {
+    "input": {"anyOf": [TEXT, {"type": "array", "minItems": 1, "items": ref("InputItem")}]},
+    **{name: CHAT_FIELDS[name] for name in ("model", "stream", "temperature", "top_p", "user", "logit_bias")},
+    "instructions": maybe("string", description="The system prompt."),
+    "max_output_tokens": maybe("integer", minimum=1),
+    "text": maybe("object", properties={"format": {"anyOf": [*_TEXT_FORMATS, {"type": "null"}]}}),
+    "tools": {"type": "array", "items": _RESPONSE_TOOL},
+    "tool_choice": {
+        "anyOf": [
+            {"enum": ["none", "auto", "required"]},
+            an_object("type name", type=_FUNCTION, name=TEXT),
+        ]
+    },
+    "parallel_tool_calls": maybe("boolean"),
+    "include": maybe("array", items={"enum": ["message.output_text.logprobs", "reasoning.encrypted_content"]}),
+    "top_logprobs": maybe("integer", minimum=0),
+    "reasoning": maybe("object", description="Taken; these models do not reason."),
+    "metadata": maybe("object", description="Given back in the answer."),
+    "store": maybe("boolean", description="Taken; nothing is stored."),
+    "service_tier": maybe("string"),
+    "truncation": {"enum": ["disabled", None], "description": "A prompt is never cut."},
+    "max_tool_calls": maybe("integer", description="Taken and not used."),
+    "prompt_cache_key": maybe("string", description="Taken and not used."),
+    "safety_identifier": maybe("string", description="Taken and not used."),
+    # vLLM's own
+    **{name: CHAT_FIELDS[name] for name in ("top_k", "min_p", "repetition_penalty", "frequency_penalty")},
+    **{name: CHAT_FIELDS[name] for name in ("presence_penalty", "seed", "stop", "stop_token_ids", "ignore_eos")},
+    **{name: CHAT_FIELDS[name] for name in ("skip_special_tokens", "include_stop_str_in_output")},
+    "structured_outputs": CHAT_FIELDS["structured_outputs"],
+    "include_reasoning": _SWITCH,
+}
+
+_MESSAGE_TOOL = an_object("name input_schema", name=TEXT, description=maybe("string"), input_schema={"type": "object"})
+_BLOCKS: Schema = {"type": "array", "items": {"type": "object"}}
+# What makes the prompt, and so is all that counting needs.
+MESSAGE_PROMPT_FIELDS: Mapping[str, Schema] = {
+    "messages": {"type": "array", "minItems": 1, "items": ref("AnthropicMessage")},
+    "model": CHAT_FIELDS["model"],
+    "system": {"anyOf": [TEXT, _BLOCKS, {"type": "null"}]},
+    "tools": maybe("array", items=_MESSAGE_TOOL),
+    "tool_choice": maybe("object", properties={"type": {"enum": ["auto", "any", "tool", "none"]}, "name": TEXT}),
+    "thinking": maybe("object", description="`disabled` or `adaptive`; these models do not think."),
+    "output_config": maybe("object", description="`format`: a JSON schema for the answer."),
+}
+MESSAGE_FIELDS: Mapping[str, Schema] = {
+    **MESSAGE_PROMPT_FIELDS,
+    "max_tokens": {"type": "integer", "minimum": 1},
+    **{name: CHAT_FIELDS[name] for name in ("stream", "temperature", "top_p", "top_k")},
+    "stop_sequences": maybe("array", items=TEXT),
+    "metadata": maybe("object", description="Taken and not used."),
 }

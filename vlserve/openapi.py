@@ -13,8 +13,11 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from vlserve import errors
-from vlserve.fields import CHAT_FIELDS, INTEGER, TEXT, Schema, an_object, ref
+from vlserve.config import Request as RequestCaps
+from vlserve.fields import INTEGER, TEXT, Schema, an_object, ref
 from vlserve.files import LONGEST_LIST, PURPOSES
+from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
+from vlserve.requests import capped_fields
 from vlserve.schemas import SCHEMAS
 
 # 28 × 28 pixels, red.
@@ -63,7 +66,7 @@ def _answer(
     return {"description": description, "headers": every, "content": {media_type: {"schema": schema}}}
 
 
-def _refusals(*kinds: type[errors.VlserveError]) -> Schema:
+def _refusals(*kinds: type[errors.VlserveError], error: str = "Error") -> Schema:
     answers = {}
     for kind in kinds:
         headers: Schema = {}
@@ -71,39 +74,90 @@ def _refusals(*kinds: type[errors.VlserveError]) -> Schema:
             headers = {"www-authenticate": _header("The scheme.", const="Bearer")}
         elif kind in (errors.TooManyRequests, errors.EngineAway):
             headers = _RETRY_AFTER
-        answers[str(kind.status)] = _answer(_PROBLEMS.get(kind, "The disk is full."), ref("Error"), headers)
+        answers[str(kind.status)] = _answer(_PROBLEMS.get(kind, "The disk is full."), ref(error), headers)
     return answers
 
 
-def _chat(limits: Mapping[str, int]) -> Schema:
-    fields = {name: dict(schema) for name, schema in CHAT_FIELDS.items()}
-    for name, most in limits.items():
-        fields[name]["maxItems" if "array" in fields[name]["type"] else "maximum"] = most
-    picture = {"type": "image_url", "image_url": {"url": _PICTURE_EXAMPLE}}
-    examples = {
-        "text": {"model": "auto", "messages": [{"role": "user", "content": "What is a kiwi?"}], "max_tokens": 100},
-        "picture": {
-            "messages": [{"role": "user", "content": [{"type": "text", "text": "Which color is this?"}, picture]}],
-            "max_tokens": 100,
-        },
-    }
-    body = an_object("messages", **fields)
+_CLOSED = "Fields that are not listed are left out and named in `x-vlserve-dropped`; some are refused."
+_CHAT_EXAMPLES = {
+    "text": {"model": "auto", "messages": [{"role": "user", "content": "What is a kiwi?"}], "max_tokens": 100},
+    "picture": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Which color is this?"},
+                    {"type": "image_url", "image_url": {"url": _PICTURE_EXAMPLE}},
+                ],
+            }
+        ],
+        "max_tokens": 100,
+    },
+}
+_INPUT = [
+    {"type": "input_text", "text": "Which color is this?"},
+    {"type": "input_image", "image_url": _PICTURE_EXAMPLE},
+]
+_BLOCKS = [
+    {"type": "image", "source": {"type": "url", "url": _PICTURE_EXAMPLE}},
+    {"type": "text", "text": "Which color is this?"},
+]
+_ABOUT_PICTURE = {"max_tokens": 100, "messages": [{"role": "user", "content": _BLOCKS}]}
+
+
+def _asking(
+    protocol: Protocol, caps: RequestCaps, summary: str, required: str, examples: Schema, answer: Schema
+) -> Schema:
+    """The operation of a protocol's endpoint."""
+    fields = {name: dict(schema) for name, schema in protocol.fields.items()}
+    for name, most in capped_fields(protocol, caps).items():
+        kinds = fields[name].get("type", "")
+        fields[name]["maxItems" if "array" in kinds else "maximum"] = most
+    body = an_object(required, **fields)
     named = {name: {"value": value} for name, value in examples.items()}
+    error = "AnthropicError" if protocol in (MESSAGES, MESSAGE_TOKENS) else "Error"
     return {
-        "summary": "Chat completions",
-        "description": "Text goes to one model, anything with a picture to the other. Fields that are not listed are "
-        "left out and named in `x-vlserve-dropped`; some, such as `chat_template`, are refused.",
+        "summary": summary,
+        "description": f"Text goes to one model, anything with a picture to the other. {_CLOSED}",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body, "examples": named}}},
-        "responses": {"200": _completion()} | _refusals(*_PROBLEMS),
+        "responses": {"200": answer} | _refusals(*_PROBLEMS, error=error),
     }
 
 
-def _completion() -> Schema:
-    whole = _answer("The answer, or its events.", ref("ChatCompletion"), _ROUTED | _SIZES)
+def _completion(name: str = "ChatCompletion", events: str = "") -> Schema:
+    whole = _answer("The answer, or its events.", ref(name), _ROUTED | _SIZES)
     # As OpenAPI had it before 3.2, the schema of server-sent events is that of each one.
-    events = "chat.completion.chunk objects as JSON, then `[DONE]`; or an error as JSON, and no more."
+    events = events or "chat.completion.chunk objects as JSON, then `[DONE]`; or an error as JSON, and no more."
     whole["content"]["text/event-stream"] = {"schema": an_object("data", data=TEXT | {"description": events})}
     return whole
+
+
+def _models(caps: RequestCaps) -> Mapping[tuple[str, str], Schema]:
+    """All ways to ask."""
+    counted = _answer("What the prompt takes.", ref("AnthropicTokens"), _ROUTED | _SIZES)
+    operations: Mapping[Protocol, tuple[str, str, Schema, Schema]] = {
+        CHAT: ("Chat completions", "messages", _CHAT_EXAMPLES, _completion()),
+        COMPLETIONS: (
+            "Completions of a text",
+            "prompt",
+            {"text": {"prompt": "A kiwi is", "max_tokens": 20}},
+            _completion("Completion", "text_completion objects as JSON, then `[DONE]`; or an error as JSON."),
+        ),
+        RESPONSES: (
+            "Responses",
+            "input",
+            {"text": {"input": "What is a kiwi?"}, "picture": {"input": [{"role": "user", "content": _INPUT}]}},
+            _completion("Response", "Typed events, `response.completed` or `error` the last."),
+        ),
+        MESSAGES: (
+            "Anthropic's Messages",
+            "messages max_tokens",
+            {"picture": _ABOUT_PICTURE},
+            _completion("AnthropicAnswer", "Typed events, `message_stop` or `error` the last."),
+        ),
+        MESSAGE_TOKENS: ("Count the tokens of a message", "messages", {"picture": _ABOUT_PICTURE}, counted),
+    }
+    return {("post", one.path): _asking(one, caps, *what) for one, what in operations.items()}
 
 
 def _form(required: str, /, **fields: Schema) -> Schema:
@@ -181,7 +235,7 @@ def _files() -> Mapping[tuple[str, str], Schema]:
     }
 
 
-def _operations(limits: Mapping[str, int]) -> Mapping[tuple[str, str], Schema]:
+def _operations(caps: RequestCaps) -> Mapping[tuple[str, str], Schema]:
     which = {
         "name": "engine",
         "in": "query",
@@ -197,11 +251,11 @@ def _operations(limits: Mapping[str, int]) -> Mapping[tuple[str, str], Schema]:
         **_refusals(errors.InvalidRequest),
     }
     metrics = _answer("Prometheus' text format.", {"type": "string"}, media_type="text/plain")
-    chat = _chat(limits)
+    asking = _models(caps)
     return {
-        **_pictures(chat),
+        **asking,
+        **_pictures(asking["post", CHAT.path]),
         **_files(),
-        ("post", "/v1/chat/completions"): chat,
         ("get", "/v1/models"): {"responses": models},
         ("get", "/v1/models/{model}"): {"responses": by_name},
         ("get", "/metrics"): {"responses": {"200": metrics, **_refusals(errors.Unauthorized)}},
@@ -210,13 +264,13 @@ def _operations(limits: Mapping[str, int]) -> Mapping[tuple[str, str], Schema]:
     }
 
 
-def document(app: FastAPI, *, limits: Mapping[str, int] | None = None, needs_key: bool = False) -> Schema:
+def document(app: FastAPI, *, caps: RequestCaps, needs_key: bool = False) -> Schema:
     """The OpenAPI document of the routes that ``app`` has now.
 
-    ``limits``: chat field → its largest value here (of a list: its most items). ``needs_key``: API keys are set.
+    ``caps``: what requests may ask for. ``needs_key``: API keys are set.
     """
     tree = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    known = _operations(limits or {})
+    known = _operations(caps)
     for path, methods in tree["paths"].items():
         for method, operation in methods.items():
             operation |= {"security": [{"bearer": []}] if needs_key else [{}, {"bearer": []}]}
@@ -257,13 +311,13 @@ _START = """SwaggerUIBundle({
 _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 
 
-def add_docs(app: FastAPI, *, limits: Mapping[str, int] | None = None, needs_key: bool = False) -> None:
+def add_docs(app: FastAPI, *, caps: RequestCaps, needs_key: bool = False) -> None:
     """Add ``/openapi.json`` and the page ``/docs``; call it when every other route is there.
 
     Both are open: they hold no secret and no name of a model. The page's files come from the package fastapi-swagger,
     and its policy forbids the browser every other host.
     """
-    tree = document(app, limits=limits, needs_key=needs_key)
+    tree = document(app, caps=caps, needs_key=needs_key)
     headers = {"content-security-policy": _POLICY}  # others are put on every answer (connections.py)
 
     async def openapi_json() -> Response:

@@ -1,4 +1,6 @@
-"""The parts of messages: every picture of a request found by one walker, which routing, limits and fetching all use.
+"""The parts of chat messages: every picture of a request is found here, for routing, limits and fetching alike.
+
+What other protocols have in their place is in items.py (Responses) and blocks.py (Anthropic's Messages).
 
 Whatever vLLM would take for a picture must be one here too, or a limit could be passed by: it also accepts
 ``{"image_url": "data:…"}`` without a ``type``, a string instead of an object, and ``input_image``
@@ -6,14 +8,14 @@ Whatever vLLM would take for a picture must be one here too, or a limit could be
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vlserve.errors import InvalidRequest
 
 MediaKind = Literal["image", "video"]
-Detail = Literal["low", "auto", "high"]
-_DETAILS = ("low", "auto", "high")
+Detail = Literal["low", "auto", "high", "original"]
+_DETAILS = ("low", "auto", "high", "original")
 _ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 # Type of a part → what it carries, and the fields that may hold it: a URL, a file's id, or an object with one of them.
@@ -44,10 +46,11 @@ class Media:
     """A picture (or video) of a request: where it stands, and its URL as sent, the id of its file, or its bytes."""
 
     kind: MediaKind
-    message: int
-    part: int
     param: str
     """Its place, in the words of what the client sent."""
+    parts: list[Any] = field(default_factory=list, repr=False, compare=False)
+    """The list in the parsed request in which it stands, and where: what is sent instead goes there."""
+    index: int = 0
     url: str = ""
     file_id: str | None = None
     upload: bytes | None = None
@@ -56,8 +59,10 @@ class Media:
     """It came in another spelling than OpenAI's, of which vLLM takes only some."""
 
 
-def find_media(messages: list[Any]) -> Iterator[Media]:
+def find_media(messages: Any) -> Iterator[Media]:
     """Every picture and video of every message, whatever its role; checks the form of messages and parts."""
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
@@ -73,8 +78,8 @@ def find_media(messages: list[Any]) -> Iterator[Media]:
             raise InvalidRequest(
                 f"{where}.content must be a string, a list of parts, or null.", param=f"{where}.content"
             )
-        for index, part in enumerate(content):
-            media = _read_part(part, number, index)
+        for index in range(len(content)):
+            media = read_part(content, index, f"{where}.content[{index}]")
             if not media:
                 continue
             if message["role"] not in _ROLES_WITH_PICTURES:
@@ -86,26 +91,30 @@ def find_media(messages: list[Any]) -> Iterator[Media]:
             yield media
 
 
-def _read_part(part: Any, message: int, index: int) -> Media | None:
-    where = f"messages[{message}].content[{index}]"
+def read_part(parts: list[Any], index: int, where: str) -> Media | None:
+    """The picture that one part of a message is; None: it is text. Raises InvalidRequest for anything else.
+
+    ``where`` names the part in errors.
+    """
+    part = parts[index]
     if not isinstance(part, dict):
         raise InvalidRequest(f"{where} must be an object with a type.", param=where)
     kind = _kind(part, where)
     if kind in _TEXT_TYPES:
         field = _TEXT_TYPES[kind]
-        _refuse_other_keys(part, {"type", field, "detail", "cache_control"}, where)
+        refuse_other_keys(part, {"type", field, "detail", "cache_control"}, where)
         if not isinstance(part.get(field), str):
             raise InvalidRequest(f"{where}.{field} must be a string.", param=where)
         return None
     media_kind, fields = _MEDIA_TYPES[kind]
-    _refuse_other_keys(part, {"type", *fields, "detail", "cache_control"}, where)
+    refuse_other_keys(part, {"type", *fields, "detail", "cache_control"}, where)
     given = [(field, part[field]) for field in fields if part.get(field) is not None]
     if len(given) != 1:
         raise InvalidRequest(f"{where} must have {' or '.join(map(repr, fields))}.", param=where)
     field, value = given[0]
     detail = part.get("detail")
     if isinstance(value, dict) and field in _SOURCES:
-        _refuse_other_keys(value, {*_SOURCES[field], "detail", "filename"}, f"{where}.{field}")
+        refuse_other_keys(value, {*_SOURCES[field], "detail", "filename"}, f"{where}.{field}")
         detail = value.get("detail", detail)
         sources = [(name, value[name]) for name in _SOURCES[field] if value.get(name) is not None]
         name, value = sources[0] if len(sources) == 1 else ("", None)
@@ -120,9 +129,9 @@ def _read_part(part: Any, message: int, index: int) -> Media | None:
     is_plain = part.get("type") in _OPENAI_TYPES and isinstance(part.get(field), dict)
     media = Media(
         media_kind,
-        message,
-        index,
         where,
+        parts,
+        index,
         url="" if is_file else value,
         file_id=value if is_file else None,
         detail=detail or "auto",
@@ -153,9 +162,9 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
     return kind
 
 
-def _refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Engines look at more keys than OpenAI names, some of which would be pictures that nobody checked, or (``uuid``)
-    name a picture in a cache that all clients share."""
+def refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Raise InvalidRequest for one. Engines look at more keys than OpenAI names, some of which would be pictures that
+    nobody checked, or (``uuid``) name a picture in a cache that all clients share."""
     other = next((name for name in tree if name not in known), None)
     if other is not None:
         raise InvalidRequest(

@@ -224,6 +224,7 @@ def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str,
     environment = {
         # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
         "VLLM_MAX_N_SEQUENCES": str(config.request.max_n),
+        "VLLM_MAX_STOP_STRINGS": str(config.request.max_stop),
         "VLLM_MAX_IMAGE_PIXELS": str(config.image.max_image_pixels),
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }

@@ -7,39 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vlserve import prompts
 from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
-from vlserve.fields import CHAT_FIELDS, INT64
-from vlserve.parts import Media, find_media
+from vlserve.fields import INT64
+from vlserve.parts import Media
+from vlserve.protocols import CHAT, Protocol
 
-_STRUCTURED = "vLLM ignores it since 0.12; use structured_outputs"
-# Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
-_REFUSED_FIELDS: Mapping[str, str] = {
-    **dict.fromkeys(("chat_template", "chat_template_kwargs"), "the template is the server's"),
-    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), "picture processing is the server's"),
-    **dict.fromkeys(("mm_payload", "return_mm_kwargs", "prompt_embeds"), "inner tensors are not taken from clients"),
-    **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is for the server's own use"),
-    **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is for the server's own use"),
-    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),
-    "truncate_prompt_tokens": "it would cut the prompt without a word; send less instead",
-    "logits_processors": "code is not taken from clients",
-    "use_beam_search": "vLLM's chat endpoint no longer has it",
-    "functions": "use tools",
-    "function_call": "use tool_choice",
-    "audio": "these models neither hear nor speak",
-}
-
-_CAPPED_NUMBERS = {
-    "n": "max_n",
-    "top_logprobs": "max_top_logprobs",
-    "prompt_logprobs": "max_top_logprobs",
-    **dict.fromkeys(("max_tokens", "max_completion_tokens", "min_tokens"), "max_tokens"),
-}
-_CAPPED_LISTS = ("stop", "stop_token_ids", "bad_words")
-
+# vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
+_GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
+_GUIDED_EXTRAS = {"guided_whitespace_pattern": "whitespace_pattern"}
 _LEFT_OUT = "[An earlier picture was left out here.]"
-# What vLLM's /tokenize needs to count a prompt.
-_PROMPT_FIELDS = ("messages", "tools", "add_generation_prompt", "continue_final_message")
 # A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
 # a model's context comes near these.
 _MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
@@ -57,11 +35,12 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class ChatRequest:
-    """A parsed chat request. ``raw`` is the body as it came; ``tree`` is what it says."""
+class ModelRequest:
+    """A parsed request to a model. ``raw`` is the body as it came; ``tree`` is what it says."""
 
+    protocol: Protocol
     raw: bytes | bytearray
-    tree: Mapping[str, Any]
+    tree: dict[str, Any]
     model: str | None
     is_stream: bool
     wants_usage: bool
@@ -71,15 +50,17 @@ class ChatRequest:
     """``tree`` says something else than ``raw``."""
 
     def body(
-        self, model: str | None = None, sent: Sequence[Sent] = (), **additions: Any
+        self, model: str | None = None, sent: Sequence[Sent] = (), *, is_trial: bool = False, **additions: Any
     ) -> tuple[bytes | bytearray | memoryview, ...]:
         """What to send to an engine, in pieces: as it came where nothing has to change.
 
         A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
-        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``additions``: fields of
-        the gateway's own.
+        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``is_trial``: for an answer
+        of one token and no stream, whose error is told as what it is. ``additions``: fields of the gateway's own.
         """
-        if self.is_stream and not self.wants_usage:
+        if is_trial:
+            additions |= {"stream": False} | dict.fromkeys(self.protocol.lengths[:1], 1)
+        elif self.is_stream and not self.wants_usage and self.protocol.has_usage_option:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
@@ -93,32 +74,29 @@ class ChatRequest:
         kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
         return self._with_pictures({**kept, **additions}, sent)
 
+    @property
+    def length(self) -> int | None:
+        """How many tokens the answer may have, where that is asked for."""
+        given = (self.tree[name] for name in self.protocol.lengths if self.tree.get(name) is not None)
+        return next((int(value) for value in given), None)
+
     def question(self, model: str, sent: Sequence[Sent] | None) -> tuple[bytes | bytearray | memoryview, ...]:
-        """The body for vLLM's ``/tokenize``: what of this request makes its prompt; without pictures (None), the text
+        """The body that has an engine count: what of this request makes its prompt; without pictures (None), the text
         alone."""
-        kept = {name: self.tree[name] for name in _PROMPT_FIELDS if self.tree.get(name) is not None}
+        kept = {name: self.tree[name] for name in self.protocol.counted if self.tree.get(name) is not None}
         if sent is None:
-            return (_dump({**kept, "model": model, "messages": self._text_alone()}),)
+            for media in self.media:
+                media.parts[media.index] = {"type": self.protocol.text, "text": ""}
+            return (_dump({**kept, "model": model}),)
         return self._with_pictures({**kept, "model": model}, sent)
 
-    def _text_alone(self) -> list[Any]:
-        places = {(media.message, media.part) for media in self.media}
-        messages = []
-        for number, message in enumerate(self.tree["messages"]):
-            content = message.get("content")
-            if isinstance(content, list):
-                content = [part for index, part in enumerate(content) if (number, index) not in places]
-            messages.append({**message, "content": content or ("" if isinstance(content, list) else content)})
-        return messages
-
-    def keep_latest(self, allowed: int) -> "ChatRequest":
+    def keep_latest(self, allowed: int) -> "ModelRequest":
         """With a short text in the place of all pictures but the last ``allowed``."""
         pictures = [media for media in self.media if media.kind == "image"]
         left_out = pictures[: max(0, len(pictures) - allowed)]
         for media in left_out:
-            self.tree["messages"][media.message]["content"][media.part] = {"type": "text", "text": _LEFT_OUT}
-        places = {(media.message, media.part) for media in left_out}
-        kept = tuple(media for media in self.media if (media.message, media.part) not in places)
+            media.parts[media.index] = {"type": self.protocol.text, "text": _LEFT_OUT}
+        kept = tuple(media for media in self.media if not any(media is one for one in left_out))
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(
@@ -128,13 +106,9 @@ class ChatRequest:
         marker = secrets.token_hex(16)
         urls = []
         for media, one in zip(self.media, sent, strict=bool(sent)):
-            part: dict[str, Any] = {"type": "image_url", "image_url": None}
             if one.url is not None:
-                part["image_url"] = {"url": marker}
                 urls.append(one.url)
-            if one.uuid is not None:
-                part["uuid"] = one.uuid
-            self.tree["messages"][media.message]["content"][media.part] = part
+            media.parts[media.index] = self.protocol.picture(None if one.url is None else marker, one.uuid)
         first, *others = _dump(tree).split(marker.encode())
         pieces: list[bytes | bytearray | memoryview] = [first]
         for url, other in zip(urls, others, strict=True):
@@ -142,19 +116,16 @@ class ChatRequest:
         return tuple(pieces)
 
 
-def parse_chat(raw: bytes | bytearray) -> ChatRequest:
-    """Parse the body of ``POST /v1/chat/completions``.
+def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
+    """Parse the body of a request to a model.
 
-    Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or messages or parts of an
-    unknown form. Values of sampling fields are left to vLLM, which checks them.
+    Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or a prompt of an unknown
+    form. Values of sampling fields are left to vLLM, which checks them.
     """
     tree = parse_json(raw)
-    for name, reason in _REFUSED_FIELDS.items():
+    for name, reason in protocol.refused.items():
         if tree.get(name) is not None:
             raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
-    messages = tree.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
     model = tree.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidRequest("'model' must be a string.", param="model")
@@ -164,27 +135,48 @@ def parse_chat(raw: bytes | bytearray) -> ChatRequest:
     options = tree.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
-    media = tuple(find_media(messages))
-    return ChatRequest(
+    is_translated = "structured_outputs" in protocol.fields and _translate_guided(tree)
+    given = tree.get(protocol.prompt)
+    media = tuple(protocol.find_media(tree))
+    return ModelRequest(
+        protocol=protocol,
         raw=raw,
         tree=tree,
         model=model or None,
-        is_stream=is_stream,
+        is_stream=is_stream and "stream" in protocol.fields,
         wants_usage=bool((options or {}).get("include_usage")),
         media=media,
-        dropped=tuple(name for name in tree if name not in CHAT_FIELDS),
-        is_rewritten=any(one.is_respelled for one in media),
+        dropped=tuple(name for name in tree if name not in protocol.fields),
+        is_rewritten=is_translated or tree[protocol.prompt] is not given or any(one.is_respelled for one in media),
     )
+
+
+def _translate_guided(tree: dict[str, Any]) -> bool:
+    """Write vLLM's older fields as ``structured_outputs``; whether there were any. Raises InvalidRequest."""
+    given = [name for name in _GUIDED if tree.get(name) is not None]
+    if not given:
+        return False
+    if len(given) > 1 or tree.get("structured_outputs") is not None:
+        others = ", ".join(repr(name) for name in (*given[1:], "structured_outputs") if tree.get(name) is not None)
+        raise InvalidRequest(
+            f"{given[0]!r} and {others} cannot be combined.", param=given[0], code="invalid_structured_output"
+        )
+    constraint = {_GUIDED[given[0]]: tree.pop(given[0])}
+    for name, field in _GUIDED_EXTRAS.items():
+        if tree.get(name) is not None:
+            constraint[field] = tree.pop(name)
+    tree["structured_outputs"] = constraint
+    return True
 
 
 def ask_about(
     prompt: str, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, Any], detail: str | None = None
-) -> ChatRequest:
+) -> ModelRequest:
     """A chat request with one turn about some pictures: (how the client names it, its bytes). ``fields``: more of the
-    request. Raises InvalidRequest as ``parse_chat`` does."""
+    request. Raises InvalidRequest as ``parse`` does."""
     parts = [{"type": "image_url", "image_url": {"url": "-", "detail": detail}} for _ in pictures]
     content: list[Any] = [*parts, {"type": "text", "text": prompt}]
-    parsed = parse_chat(_dump({**fields, "messages": [{"role": "user", "content": content}]}))
+    parsed = parse(_dump({**fields, "messages": [{"role": "user", "content": content}]}))
     media = tuple(
         replace(one, param=param, url="", upload=upload)
         for one, (param, upload) in zip(parsed.media, pictures, strict=True)
@@ -192,16 +184,17 @@ def ask_about(
     return replace(parsed, media=media, is_rewritten=True)
 
 
-def capped_fields(caps: RequestCaps) -> dict[str, int]:
+def capped_fields(protocol: Protocol, caps: RequestCaps) -> dict[str, int]:
     """Field → the largest number, or the most entries, that it may have."""
-    numbers = {name: getattr(caps, setting) for name, setting in _CAPPED_NUMBERS.items()}
-    entries = dict.fromkeys(_CAPPED_LISTS, caps.max_stop)
-    return {name: most for name, most in (numbers | entries).items() if most is not None}
+    numbers = {name: getattr(caps, setting) for name, setting in protocol.numbers.items()}
+    entries = dict.fromkeys(protocol.lists, caps.max_stop)
+    return {name: most for name, most in (numbers | entries).items() if most is not None and name in protocol.fields}
 
 
-def check_caps(tree: Mapping[str, Any], caps: RequestCaps) -> None:
+def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
     """Hold the fields with which one request can cost much against the settings. Raises InvalidRequest."""
-    for name, setting in _CAPPED_NUMBERS.items():
+    tree, protocol = parsed.tree, parsed.protocol
+    for name, setting in protocol.numbers.items():
         value, most = tree.get(name), getattr(caps, setting)
         if value is None:
             continue
@@ -209,13 +202,23 @@ def check_caps(tree: Mapping[str, Any], caps: RequestCaps) -> None:
             raise InvalidRequest(f"{name!r} must be a number.", param=name)
         if value < 0 and name.endswith("logprobs"):  # vLLM's sign for the whole vocabulary
             raise InvalidRequest(f"{name!r} may not be negative.", param=name)
+        if value < 1 and name in protocol.lengths:
+            raise InvalidRequest(f"{name!r} must be at least 1.", param=name)
         if most is not None and value > most:
             raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)
-    for name in _CAPPED_LISTS:
+    for name in protocol.lists:
         value = tree.get(name)
         if isinstance(value, list) and len(value) > caps.max_stop:
             raise InvalidRequest(
                 f"{name!r} may have {caps.max_stop} entries at most; the setting request.max_stop decides.", param=name
+            )
+    if "prompt" in tree and protocol.prompt == "prompt":
+        answers = prompts.count(tree["prompt"]) * int(tree.get("n") or 1)
+        if answers > caps.max_n:
+            raise InvalidRequest(
+                f"The prompts of this request want {answers:,} answers together; {caps.max_n} are allowed. The setting "
+                "request.max_n decides.",
+                param="prompt",
             )
 
 

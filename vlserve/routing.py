@@ -61,7 +61,7 @@ def choose(
                 raise InvalidRequest(
                     f"The model {model!r} reads text only, but {first.param} is a picture. "
                     f"Use {served.get('vision', 'a vision model')!r} or {AUTO!r}.",
-                    param=f"messages[{first.message}]",
+                    param=first.param.partition(".")[0],
                     code="model_without_vision",
                 )
             return Route(engine, "named")

@@ -45,6 +45,14 @@ _CHOICE = an_object(
     finish_reason=maybe("string"),
     logprobs=maybe("object"),
 )
+_USAGE = an_object(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER)
+_SOURCE: Schema = {
+    "anyOf": [
+        _closed("type data", type={"const": "base64"}, data=TEXT, media_type=TEXT),
+        _closed("type url", type={"const": "url"}, url=_URL),
+        _closed("type file_id", type={"const": "file"}, file_id=_FILE_ID),
+    ]
+}
 _ENGINE_STATE = an_object("state model", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
 SCHEMAS: Mapping[str, Schema] = {
     "Message": {
@@ -73,7 +81,73 @@ SCHEMAS: Mapping[str, Schema] = {
         created=INTEGER,
         model=TEXT | {"description": "The model that answered."},
         choices={"type": "array", "items": _CHOICE},
-        usage=an_object(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER),
+        usage=_USAGE,
+    ),
+    "Completion": an_object(
+        "id object model choices usage",
+        id=TEXT,
+        object={"const": "text_completion"},
+        created=INTEGER,
+        model=TEXT,
+        choices={"type": "array", "items": an_object("index text finish_reason", index=INTEGER, text=TEXT)},
+        usage=_USAGE,
+    ),
+    "InputItem": {
+        "anyOf": [
+            an_object(
+                "role content",
+                type={"const": "message"},
+                role={"enum": ["user", "system", "developer", "assistant"]},
+                content={"anyOf": _CONTENT},
+            ),
+            an_object(
+                "type call_id name arguments", type={"const": "function_call"}, call_id=TEXT, name=TEXT, arguments=TEXT
+            ),
+            an_object(
+                "type call_id output",
+                type={"const": "function_call_output"},
+                call_id=TEXT,
+                output={"anyOf": _CONTENT},
+            ),
+        ]
+    },
+    "Response": an_object(
+        "id object status model output",
+        id=TEXT,
+        object={"const": "response"},
+        status={"enum": ["completed", "incomplete"]},
+        model=TEXT,
+        output={"type": "array", "items": {"type": "object"}},
+    ),
+    "AnthropicMessage": an_object(
+        "role content",
+        role={"enum": ["user", "assistant"]},
+        content={"anyOf": [TEXT, {"type": "array", "items": ref("AnthropicBlock")}]},
+    ),
+    "AnthropicBlock": {
+        "anyOf": [
+            _closed("type text", type={"const": "text"}, text=TEXT, cache_control={}, citations={}),
+            _closed("type source", type={"const": "image"}, source=_SOURCE, cache_control={}),
+            an_object("type id name input", type={"const": "tool_use"}, id=TEXT, name=TEXT, input={"type": "object"}),
+            an_object("type tool_use_id", type={"const": "tool_result"}, tool_use_id=TEXT),
+        ]
+    },
+    "AnthropicAnswer": an_object(
+        "id type role content model stop_reason usage",
+        id=TEXT,
+        type={"const": "message"},
+        role={"const": "assistant"},
+        content={"type": "array", "items": {"type": "object"}},
+        model=TEXT,
+        stop_reason=maybe("string"),
+        usage=an_object("input_tokens output_tokens", input_tokens=INTEGER, output_tokens=INTEGER),
+    ),
+    "AnthropicTokens": an_object("input_tokens", input_tokens=INTEGER),
+    "AnthropicError": an_object(
+        "type error",
+        type={"const": "error"},
+        error=an_object("type message", type=TEXT, message=TEXT),
+        request_id=TEXT,
     ),
     "Model": an_object(
         "id object created owned_by", id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
+from vlserve.protocols import Protocol
 
 _MOST_BYTES = 64 * 1024
 _MOST_TOOL_BYTES = 256 * 1024
@@ -22,31 +23,37 @@ _DEEPEST_REPEATS, _MOST_REPEATS, _MOST_QUANTIFIERS = 3, 2000, 64
 _LONGEST_GRAMMAR = 8 * 1024
 _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 # What is inside is a schema, whose keys are its own.
-_SCHEMAS = ("json", "json_schema", "schema", "parameters")
+_SCHEMAS = ("json", "json_schema", "schema", "parameters", "input_schema")
+# Where chat and completions, responses, and messages say which form an answer has.
+_FORMATS = ("response_format", "text", "output_config")
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
 
 
-def check(tree: Mapping[str, Any], *, allow_grammar: bool) -> None:
-    """Check ``structured_outputs``, ``response_format`` and ``tools`` of a parsed request. Raises InvalidRequest."""
-    constraint, response_format = tree.get("structured_outputs"), tree.get("response_format")
+def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -> None:
+    """Check what constrains the answer of a parsed request, and its tools. Raises InvalidRequest."""
+    constraint = tree.get("structured_outputs")
     if constraint is not None:
         _check_kinds(constraint)
         _check_combination(tree)
         _Bounds("structured_outputs", allow_grammar=allow_grammar).check(constraint)
-    if response_format is not None:
-        if not isinstance(response_format, dict):
-            raise _refuse("response_format", "must be an object")
-        if response_format.get("type") != "text":
+    for field in _FORMATS:
+        if tree.get(field) is None or field not in protocol.fields:
+            continue
+        value = tree[field]
+        if not isinstance(value, dict):
+            raise _refuse(field, "must be an object")
+        if value.get("type") != "text":
             _check_combination(tree)
-        _Bounds("response_format", allow_grammar=allow_grammar).check(response_format)
-    if tree.get("tools") is not None:
-        _check_tools(tree["tools"])
-    _check_tool_calls(tree["messages"])
+        _Bounds(field, allow_grammar=allow_grammar).check(value)
+    if tree.get("tools") is not None and "tools" in protocol.fields:
+        _check_tools(tree["tools"], is_flat=protocol.is_flat)
+    if protocol.prompt == "messages" and not protocol.is_flat:
+        _check_tool_calls(tree["messages"])
 
 
 def is_constrained(tree: Mapping[str, Any]) -> bool:
     """Whether an engine has to compile anything for this request."""
-    return any(tree.get(field) for field in ("structured_outputs", "response_format", "tools"))
+    return any(tree.get(field) for field in ("structured_outputs", "tools", *_FORMATS))
 
 
 def _refuse(param: str, problem: str) -> InvalidRequest:
@@ -68,14 +75,17 @@ def _check_combination(tree: Mapping[str, Any]) -> None:
             raise _refuse(other, "cannot be combined with structured output")
 
 
-def _check_tools(tools: Any) -> None:
+def _check_tools(tools: Any, *, is_flat: bool) -> None:
     if not isinstance(tools, list) or len(tools) > _MOST_TOOLS:
         raise _refuse("tools", f"must be a list of {_MOST_TOOLS} tools at most")
     for number, tool in enumerate(tools):
         where = f"tools[{number}]"
-        function = tool.get("function") if isinstance(tool, dict) else None
+        function = tool.get("function") if isinstance(tool, dict) and not is_flat else tool
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _refuse(where, 'must be like {"type": "function", "function": {"name": …}}')
+            wanted = '{"name": …}' if is_flat else '{"type": "function", "function": {"name": …}}'
+            raise _refuse(where, f"must be like {wanted}")
+        if is_flat and tool.get("type", "custom") not in ("function", "custom"):
+            raise _refuse(where, "is a tool that the service would have to run; it runs none")
     # Together, because with tool_choice "required" vLLM makes one schema of all of them.
     _Bounds("tools", allow_grammar=False, most_bytes=_MOST_TOOL_BYTES).check({"tools": tools})
 

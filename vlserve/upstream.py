@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 from starlette.responses import Response
@@ -27,6 +27,7 @@ from vlserve.errors import (
     from_engine,
     service_ends,
 )
+from vlserve.events import Events, data, status
 
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
 _READ_AHEAD_BYTES = 64 * 1024
@@ -40,7 +41,6 @@ Body = tuple[bytes | bytearray | memoryview, ...]
 _MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
 _COMMENT = b": waiting\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
-_IS_ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class Outcome:
     completion_tokens: int | None = None
 
     def count(self, usage: Any) -> None:
-        """Note the token counts of an OpenAI ``usage`` object."""
+        """Note the token counts of a ``usage`` object, in the words of any protocol."""
         counts = usage if isinstance(usage, dict) else {}
-        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        prompt = counts.get("prompt_tokens", counts.get("input_tokens"))
+        completion = counts.get("completion_tokens", counts.get("output_tokens"))
         self.prompt_tokens = prompt if isinstance(prompt, int) else self.prompt_tokens
         self.completion_tokens = completion if isinstance(completion, int) else self.completion_tokens
 
@@ -110,15 +111,17 @@ class Upstream:
     whole_body: Callable[[], Awaitable[Body]] | None
     """The same request with every picture in it, where ``body`` has only the names of some: for an engine that does
     not have them any more."""
+    trial_body: Callable[[], Awaitable[Body]] | None
+    """The same request without a stream, to be told what was wrong with it where a stream does not tell."""
     accepted: Callable[[], None]
     """Called when the engine has begun to answer."""
     is_stream: bool
-    wants_usage: bool
-    """Whether the client asked for the usage event of a stream; the gateway always does."""
+    events: Events
     is_constrained: bool
     """Whether it has the engine compile something of the client's: what fails then is most likely that."""
-    pictures_told: str
-    """What the pictures take, for the one whose prompt is too long."""
+    too_long: Callable[[VlserveError], Awaitable[VlserveError]]
+    """Says the same with more numbers, while the request has its place."""
+    request_id: str
     headers: Mapping[str, str]
     timeout_s: float
     """From the request's arrival to the end of its answer."""
@@ -129,6 +132,10 @@ class Upstream:
 
 class _MissedError(Exception):
     """The engine does not have a picture that it was sent the name of."""
+
+
+class _UntoldError(Exception):
+    """The engine refused the request after its status 200, without saying why."""
 
 
 class PassThrough(Response):
@@ -192,10 +199,13 @@ class PassThrough(Response):
                 self.outcome.queued_s = self._elapsed_s()
                 whole_body = self.upstream.whole_body
                 try:
-                    await self._exchange(self.upstream.body, send, may_miss=whole_body is not None)
-                except _MissedError:
-                    if whole_body:
-                        await self._exchange(await whole_body(), send, may_miss=False)
+                    try:
+                        await self._exchange(self.upstream.body, send, may_miss=whole_body is not None)
+                    except _MissedError:
+                        if whole_body:
+                            await self._exchange(await whole_body(), send, may_miss=False)
+                except _UntoldError:
+                    raise await self._told() from None
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
             if not self.is_started:
@@ -209,11 +219,19 @@ class PassThrough(Response):
                 problem = await answer.read()
                 if may_miss and answer.status in _MISSES and _MISSES[answer.status].search(problem):
                     raise _MissedError
-                raise self._translate(answer.status, problem)
+                raise await self._translate(answer.status, problem)
             if self.upstream.is_stream:
                 await self._relay_events(answer.content.iter_any(), send, may_miss=may_miss)
             else:
                 await self._relay_whole(await answer.read(), send)
+
+    async def _told(self) -> VlserveError:
+        """What is wrong with the request, asked for without a stream."""
+        if self.upstream.trial_body:
+            async with self._post(await self.upstream.trial_body()) as answer:
+                if answer.status != 200:
+                    return await self._translate(answer.status, await answer.read())
+        return EngineFailed(f"The {self.upstream.engine} engine failed on this request.")
 
     def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self.upstream.session.post(
@@ -247,7 +265,8 @@ class PassThrough(Response):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_EVENT_S):
-                await self._send_body(send, b"data: " + error.body() + b"\n\n", is_last=True)
+                event = self.upstream.events.failure(error, self.upstream.request_id, self.outcome.events)
+                await self._send_body(send, event, is_last=True)
 
     def _explain(self, fault: Exception) -> VlserveError:
         if isinstance(fault, VlserveError):
@@ -259,11 +278,10 @@ class PassThrough(Response):
             retry_after_s=self.upstream.retry_after_s(),
         )
 
-    def _translate(self, status: int, body: bytes) -> VlserveError:
+    async def _translate(self, status: int, body: bytes) -> VlserveError:
         error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
-        if error.code == "context_length_exceeded" and self.upstream.pictures_told:
-            told = f"{error.message} Of the prompt, {self.upstream.pictures_told}."
-            return InvalidRequest(told, param=error.param, code=error.code)
+        if error.code == "context_length_exceeded":
+            return await self.upstream.too_long(error)
         if isinstance(error, EngineFailed) and self.upstream.is_constrained:
             return InvalidRequest(
                 f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
@@ -278,61 +296,67 @@ class PassThrough(Response):
             answer = json.loads(body)
         except ValueError:
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
-        self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
+        self.outcome.count(answer.get("usage", answer) if isinstance(answer, dict) else None)
         self.upstream.accepted()
         await self._start(send, "application/json", len(body))
         await self._send_body(send, body, is_last=True)
 
     async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send, *, may_miss: bool) -> None:
         """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
-        rest = b""
-        async for piece in pieces:
-            self.upstream.activity.progressed()
-            rest += piece
-            if len(rest) > _LONGEST_EVENT_BYTES:
-                raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
-            events: list[bytes] = []
-            start, is_done = 0, False
-            for end in _END_OF_EVENT.finditer(rest):
-                event, start = rest[start : end.end()], end.end()
-                if _IS_ERROR.match(event):
-                    if may_miss and not self.outcome.events and not events:
-                        raise _MissedError
-                    # The status is inside: vLLM's HTTP status was 200 already.
-                    await self._send_events(send, events)
-                    body = event.removeprefix(b"data:")
-                    raise self._translate(_status_inside(body), body)
-                if not self._is_usage_only(event):
-                    events.append(event)
-                if event.startswith((b"data: [DONE]", b"data:[DONE]")):
-                    is_done = True
-                    break
-            rest = rest[start:]
-            if events and self.outcome.first_token_s is None:
-                self.outcome.first_token_s = self._elapsed_s()
-                self.upstream.accepted()
-            self.outcome.events += len(events)
-            self.is_complete = is_done  # OpenAI's clients leave when they have read the [DONE]
-            await self._send_events(send, events)
-            if is_done:
-                await self._send_body(send, b"", is_last=True)
-                async for _ in pieces:  # to the end, so that the connection can be used again
-                    pass
-                return
-        raise aiohttp.ServerDisconnectedError
-
-    def _is_usage_only(self, event: bytes) -> bool:
-        """Note the counts of the last event, and say whether it must be held back: the gateway asked for it."""
-        if b'"choices":[]' not in event and b'"choices": []' not in event:
-            return False
+        form, rest = self.upstream.events, b""
+        promised: list[bytes] = []
         try:
-            tree = json.loads(event.removeprefix(b"data:"))
-        except ValueError:
-            return False
-        if not isinstance(tree, dict) or tree.get("choices") or not tree.get("usage"):
-            return False
-        self.outcome.count(tree["usage"])
-        return not self.upstream.wants_usage
+            async for piece in pieces:
+                self.upstream.activity.progressed()
+                rest += piece
+                if len(rest) > _LONGEST_EVENT_BYTES:
+                    raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
+                events: list[bytes] = []
+                start, is_done = 0, False
+                for end in _END_OF_EVENT.finditer(rest):
+                    event, start = rest[start : end.end()], end.end()
+                    if form.is_error(event):
+                        await self._fail(event, events, send, may_miss=may_miss)
+                    elif form.is_promise(event):
+                        promised.append(event)
+                        continue
+                    usage = form.usage(event)
+                    self.outcome.count(usage)
+                    if form.is_for_client(event, usage):
+                        events.append(event)
+                    if form.is_last(event):
+                        is_done = True
+                        break
+                rest = rest[start:]
+                if events:
+                    events, promised = promised + events, []
+                    if self.outcome.first_token_s is None:
+                        self.outcome.first_token_s = self._elapsed_s()
+                        self.upstream.accepted()
+                self.outcome.events += len(events)
+                self.is_complete = is_done  # clients leave when they have read the last one
+                await self._send_events(send, events)
+                if is_done:
+                    await self._send_body(send, b"", is_last=True)
+                    async for _ in pieces:  # to the end, so that the connection can be used again
+                        pass
+                    return
+            raise aiohttp.ServerDisconnectedError
+        except aiohttp.ClientError:
+            if promised and form.is_told_late:
+                raise _UntoldError from None
+            raise
+
+    async def _fail(self, event: bytes, events: list[bytes], send: Send, *, may_miss: bool) -> NoReturn:
+        """An error event. The status is inside: vLLM's HTTP status was 200 already."""
+        is_first = not self.outcome.events and not events
+        if is_first and may_miss:
+            raise _MissedError
+        if is_first and self.upstream.events.is_told_late:
+            raise _UntoldError
+        await self._send_events(send, events)
+        self.outcome.events += len(events)
+        raise await self._translate(status(event), data(event))
 
     async def _send_events(self, send: Send, events: list[bytes]) -> None:
         if not events:
@@ -369,12 +393,3 @@ async def in_pieces(body: Body) -> AsyncIterator[memoryview]:
         view = memoryview(part)
         for start in range(0, len(view), _WRITE_PIECE_BYTES):
             yield view[start : start + _WRITE_PIECE_BYTES]
-
-
-def _status_inside(error_event: bytes) -> int:
-    """The status that vLLM puts into an error event as ``code``."""
-    try:
-        tree = json.loads(error_event)
-        return int(tree.get("error", tree).get("code"))
-    except (ValueError, TypeError, AttributeError):
-        return 500

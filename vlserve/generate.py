@@ -1,15 +1,16 @@
-"""Chat completions, questions about uploaded pictures, and what a prompt costs: one way through the gateway.
+"""Requests for an answer, in any protocol, and for what a prompt costs: one way through the gateway.
 
 Admit, read, route, bring the pictures, hand to the engine.
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import re
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,14 +19,23 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from vlserve import bodies, images, multipart, routing, structured
+from vlserve import bodies, forms, images, routing, structured
 from vlserve.accounting import Account
 from vlserve.config import EngineSettings
 from vlserve.config import Request as RequestCaps
-from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, from_engine, service_ends
+from vlserve.errors import (
+    EngineAway,
+    EngineFailed,
+    EngineTimeout,
+    InvalidRequest,
+    VlserveError,
+    from_engine,
+    service_ends,
+)
 from vlserve.images import Picture
 from vlserve.pictures import Loaded
-from vlserve.requests import ChatRequest, Sent, ask_about, check_caps, parse_chat, parse_json
+from vlserve.protocols import CHAT, Protocol
+from vlserve.requests import ModelRequest, Sent, check_caps, parse
 from vlserve.routing import Route
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
@@ -35,9 +45,9 @@ T = TypeVar("T")
 _LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
 _MOST_DROPPED_NAMED = 20
 _COUNT_TIMEOUT_S = 60.0
+_COUNTS_ANY = "/tokenize"  # which knows no limit
 _ANSWER_TOKENS = 1024  # room for an answer whose request does not say how long it may be
 _AROUND_TOKENS = 4  # vision_start and vision_end around each picture, and some
-_FORM_FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "temperature", "detail")
 
 
 @dataclass
@@ -60,7 +70,7 @@ class _Aim:
 
     route: Route
     engine: EngineView
-    parsed: ChatRequest
+    parsed: ModelRequest
     loaded: Loaded
     shrunk: Sequence[bool]
     """Which pictures were made smaller to fit the prompt."""
@@ -68,25 +78,31 @@ class _Aim:
     """Pictures that ``image_overflow: keep_latest`` took out."""
 
 
-async def chat(request: Request) -> PassThrough:
-    """``POST /v1/chat/completions``."""
-    with ExitStack() as held:
-        call = _begin(request, held)
-        return await _answer(call, await _read(call))
+def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
+    """The handler of a protocol's endpoint."""
+
+    async def handle(request: Request) -> PassThrough:
+        with ExitStack() as held:
+            call = _begin(request, held)
+            return await _answer(call, await _read(call, protocol))
+
+    return handle
 
 
 async def analyze(request: Request) -> PassThrough:
     """``POST /v1/analyze``: a form with pictures and a question, answered as a chat completion."""
     with ExitStack() as held:
         call = _begin(request, held)
-        return await _answer(call, await _read_form(call))
+        form = await forms.read(call.request, call.runtime, call.hold, held)
+        understood = functools.partial(_checked, form, call.runtime.config.request)
+        return await _answer(call, await asyncio.to_thread(understood))
 
 
 async def count_tokens(request: Request) -> JSONResponse:
     """``POST /v1/chat/completions/input_tokens``: what the prompt of a chat request costs, text and pictures apart."""
     with ExitStack() as held:
         call = _begin(request, held)
-        aim, pictures, total = await _unless_left(call, _counted(call, await _read(call)))
+        aim, pictures, total = await _unless_left(call, _counted(call, await _read(call, CHAT)))
         call.account.route, call.account.image_count, call.account.outcome.status = aim.route, len(pictures), 200
         call.account.close()
         image_tokens = sum(picture.tokens for picture in pictures)
@@ -111,11 +127,13 @@ async def count_tokens(request: Request) -> JSONResponse:
         return JSONResponse(told, headers=_headers(aim, pictures))
 
 
-async def _counted(call: _Call, parsed: ChatRequest) -> tuple[_Aim, list[Picture], int]:
+async def _counted(call: _Call, parsed: ModelRequest) -> tuple[_Aim, list[Picture], int]:
     aim = await _aim(call, parsed)
     pictures, sent = await _prepare(call, aim, None)
     model = aim.engine.settings.model_id
-    return aim, pictures, await _count(call, aim, await _written(call, lambda: aim.parsed.question(model, sent)))
+    question = await _written(call, lambda: aim.parsed.question(model, sent))
+    async with call.runtime.admission.permit(aim.route.engine, call.key):
+        return aim, pictures, await _count(call, aim, question)
 
 
 async def _unless_left(call: _Call, work: Coroutine[Any, Any, T]) -> T:
@@ -159,70 +177,25 @@ def _begin(request: Request, held: ExitStack) -> _Call:
     return _Call(request, runtime, key, account, held, hold)
 
 
-async def _read(call: _Call) -> ChatRequest:
+async def _read(call: _Call, protocol: Protocol) -> ModelRequest:
     body = await bodies.whole(call.request, call.runtime, call.hold)
     call.is_large = len(body) >= _LARGE_BODY_BYTES
-    understood = functools.partial(_understand, body, call.runtime.config.request)
+    understood = functools.partial(_understand, body, protocol, call.runtime.config.request)
     return await asyncio.to_thread(understood) if call.is_large else understood()
 
 
-def _understand(body: bytearray, caps: RequestCaps) -> ChatRequest:
+def _understand(body: bytearray, protocol: Protocol, caps: RequestCaps) -> ModelRequest:
     """Raises InvalidRequest."""
-    return _checked(parse_chat(body), caps)
+    return _checked(parse(body, protocol), caps)
 
 
-def _checked(parsed: ChatRequest, caps: RequestCaps) -> ChatRequest:
-    check_caps(parsed.tree, caps)
-    structured.check(parsed.tree, allow_grammar=caps.allow_grammar)
+def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
+    check_caps(parsed, caps)
+    structured.check(parsed.tree, parsed.protocol, allow_grammar=caps.allow_grammar)
     return parsed
 
 
-async def _read_form(call: _Call) -> ChatRequest:
-    """The form of ``/v1/analyze``. Raises InvalidRequest, PayloadTooLarge, RequestTimeout, TooManyRequests."""
-    runtime = call.runtime
-    limit = runtime.config.server.max_body_bytes
-    async with aclosing(bodies.pieces(call.request, runtime, limit, "server.max_body_bytes", call.hold)) as stream:
-        form = await multipart.read_form(call.request.headers, stream, max_files=100)
-    call.held.callback(multipart.close, form)
-    multipart.check_names(form, _FORM_FIELDS)
-    files = multipart.files(form, "image")
-    if not files:
-        raise InvalidRequest("image is missing: curl -F image=@shot.png", param="image")
-    pictures = [(f"image[{number}]", await file.read()) for number, file in enumerate(files)]
-    fields: dict[str, Any] = {
-        "model": multipart.text(form, "model") or None,
-        "stream": _switch(multipart.text(form, "stream")),
-        "max_tokens": multipart.whole_number(form, "max_tokens"),
-        "temperature": multipart.number(form, "temperature"),
-        "response_format": _response_format(multipart.text(form, "response_format")),
-    }
-    prompt = multipart.required_text(form, "prompt")
-    given = {name: value for name, value in fields.items() if value is not None}
-    detail = multipart.text(form, "detail")
-    return await asyncio.to_thread(lambda: _checked(ask_about(prompt, pictures, given, detail), runtime.config.request))
-
-
-def _switch(text: str | None) -> bool | None:
-    if text is None:
-        return None
-    if text.lower() not in ("true", "false", "1", "0", ""):
-        raise InvalidRequest("stream must be true or false.", param="stream")
-    return text.lower() in ("true", "1")
-
-
-def _response_format(text: str | None) -> Any:
-    """JSON as in a chat request, or the bare word ``json_object`` or ``text``."""
-    if text is None or text in ("json_object", "text"):
-        return {"type": text} if text else None
-    try:
-        return parse_json(text.encode())
-    except InvalidRequest:
-        raise InvalidRequest(
-            "response_format must be json_object, text, or JSON as in a chat request.", param="response_format"
-        ) from None
-
-
-async def _aim(call: _Call, parsed: ChatRequest) -> _Aim:
+async def _aim(call: _Call, parsed: ModelRequest) -> _Aim:
     """Raises NotFound, InvalidRequest, EngineAway."""
     runtime, config = call.runtime, call.runtime.config
     route = routing.choose(
@@ -255,26 +228,29 @@ async def _aim(call: _Call, parsed: ChatRequest) -> _Aim:
 
 async def _fit(call: _Call, aim: _Aim) -> _Aim:
     """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
-    limit, loaded, parsed = aim.engine.max_model_len or 0, aim.loaded, aim.parsed
+    runtime, limit, loaded, parsed = call.runtime, aim.engine.max_model_len or 0, aim.loaded, aim.parsed
     taken = sum(loaded.tokens)
     too_long = InvalidRequest(
         f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
         "fewer or smaller pictures, or detail: low.",
-        param="messages",
+        param=parsed.protocol.prompt,
         code="context_length_exceeded",
     )
-    if call.runtime.config.image.fit == "reject":
+    if runtime.config.image.fit == "reject":
         if taken >= limit:
             raise too_long
         return aim
     model = aim.engine.settings.model_id
-    asked = parsed.tree.get("max_completion_tokens") or parsed.tree.get("max_tokens")
-    rest = limit - (int(asked) if asked else min(_ANSWER_TOKENS, limit // 4)) - _AROUND_TOKENS * len(loaded.media)
+    length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
+    rest = limit - length - _AROUND_TOKENS * len(loaded.media)
+    if not parsed.protocol.counts_at:
+        return aim
     question = await _written(call, lambda: parsed.question(model, None))
     if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
         return aim
     try:
-        rest -= await _count(call, aim, question)
+        async with runtime.admission.permit(aim.route.engine, call.key):
+            rest -= await _count(call, aim, question)
     except InvalidRequest as error:
         if error.code == "cannot_count_tokens":
             return aim
@@ -289,14 +265,13 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
 
 
 async def _count(call: _Call, aim: _Aim, body: Body) -> int:
-    """Tokens of a prompt, counted by the engine. Raises what a chat request raises."""
+    """Tokens of a prompt, counted by the engine, in which the request has a place. Raises what a request raises."""
     runtime, name = call.runtime, aim.route.engine
-    url = f"{aim.engine.address.base_url}/tokenize"
+    url = f"{aim.engine.address.base_url}{aim.parsed.protocol.counts_at}"
     headers = {"content-type": "application/json", "content-length": str(sum(map(len, body)))}
     try:
         async with (
             asyncio.timeout(_COUNT_TIMEOUT_S),
-            runtime.admission.permit(name, call.key),
             runtime.sessions[name].post(url, data=in_pieces(body), headers=headers) as answer,
         ):
             raw, status = await answer.read(), answer.status
@@ -311,17 +286,18 @@ async def _count(call: _Call, aim: _Aim, body: Body) -> int:
     if status != 200:
         raise from_engine(status, raw, name, aim.engine.retry_after_s())
     try:
-        return int(json.loads(raw)["count"])
+        told = json.loads(raw)
+        return int(told["count"] if "count" in told else told["input_tokens"])
     except (ValueError, KeyError, TypeError):
         raise EngineFailed(f"The {name} engine cannot count tokens.") from None
 
 
-async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
+async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
     runtime = call.runtime
     loading = _loaded(call, parsed)
     aim, pictures, sent = await (_unless_left(call, loading) if parsed.media else loading)
     route, engine, parsed = aim.route, aim.engine, aim.parsed
-    seen = runtime.seen.get(route.engine)
+    seen = runtime.seen.get(route.engine) if parsed.protocol.keeps_names else None
     account = call.account
     account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
     account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
@@ -329,22 +305,29 @@ async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
     call.held.callback(account.close)
     additions = _additions(runtime, engine.settings, parsed, call.key)
 
-    async def make_body(sent: Sequence[Sent]) -> Body:
-        return await _written(call, lambda: parsed.body(engine.settings.forwarded_model, sent, **additions))
+    model = engine.settings.forwarded_model
+    if model is None and parsed.model is None and parsed.protocol.needs_model:
+        model = engine.settings.model_id
+
+    async def make_body(sent: Sequence[Sent], *, is_trial: bool = False) -> Body:
+        return await _written(call, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
 
     named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
+    events = parsed.protocol.events(wants_usage=parsed.wants_usage)
     upstream = Upstream(
         engine=route.engine,
         activity=engine.activity,
         session=runtime.sessions[route.engine],
-        url=f"{engine.address.base_url}/v1/chat/completions",
+        url=f"{engine.address.base_url}{parsed.protocol.path}",
         body=await make_body(named),
         whole_body=functools.partial(make_body, sent) if named != sent else None,
+        trial_body=functools.partial(make_body, sent, is_trial=True) if events.is_told_late else None,
         accepted=functools.partial(_remember, seen, sent),
         is_stream=parsed.is_stream,
-        wants_usage=parsed.wants_usage,
+        events=events,
         is_constrained=structured.is_constrained(parsed.tree),
-        pictures_told=aim.loaded.told() if parsed.media else "",
+        too_long=functools.partial(_too_long, call, aim, sent),
+        request_id=account.request_id,
         headers={"x-request-id": uuid.uuid4().hex, **account.trace.headers},  # vLLM's own id is made of it: unique
         timeout_s=runtime.config.server.request_timeout_s,
         keep_alive_s=runtime.config.server.sse_keep_alive_s,
@@ -354,9 +337,26 @@ async def _answer(call: _Call, parsed: ChatRequest) -> PassThrough:
     return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
 
 
-async def _loaded(call: _Call, parsed: ChatRequest) -> tuple[_Aim, list[Picture], list[Sent]]:
+async def _loaded(call: _Call, parsed: ModelRequest) -> tuple[_Aim, list[Picture], list[Sent]]:
     aim = await _aim(call, parsed)
-    return aim, *await _prepare(call, aim, call.runtime.seen.get(aim.route.engine))
+    seen = call.runtime.seen.get(aim.route.engine) if parsed.protocol.keeps_names else None
+    return aim, *await _prepare(call, aim, seen)
+
+
+async def _too_long(call: _Call, aim: _Aim, sent: Sequence[Sent], error: VlserveError) -> InvalidRequest:
+    """The same error with both numbers: what the prompt takes and what fits. Called while the request has its place."""
+    parsed, limit = aim.parsed, aim.engine.max_model_len
+    pictures = f" Of the prompt, {aim.loaded.told()}." if parsed.media else ""
+    told = f"{error.message}{pictures}"
+    if limit and parsed.protocol.counts_at == _COUNTS_ANY and isinstance(parsed.tree.get("prompt", ""), str):
+        question = await _written(call, lambda: parsed.question(aim.engine.settings.model_id, sent))
+        with contextlib.suppress(VlserveError):
+            total = await _count(call, aim, question)
+            told = (
+                f"The prompt is too long: it has {total:,} tokens, and {limit:,} fit, with at least one of the answer "
+                f"(max_model_len of the {aim.route.engine} engine).{pictures}"
+            )
+    return InvalidRequest(told, param=parsed.protocol.prompt, code="context_length_exceeded")
 
 
 def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:
@@ -365,12 +365,11 @@ def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:
             seen.add(one.uuid)
 
 
-def _additions(runtime: Runtime, settings: EngineSettings, parsed: ChatRequest, key: str) -> dict[str, Any]:
+def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest, key: str) -> dict[str, Any]:
     """Fields that only the gateway may set."""
     if not settings.is_vllm:
-        names_none = all(parsed.tree.get(name) is None for name in ("max_tokens", "max_completion_tokens"))
-        most = runtime.config.request.max_tokens
-        return {"max_tokens": most} if most and names_none else {}
+        most, lengths = runtime.config.request.max_tokens, parsed.protocol.lengths
+        return {lengths[-1]: most} if most and lengths and parsed.length is None else {}
     return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
 
 
