@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import yaml
@@ -38,6 +39,10 @@ class Service:
     def openai(self) -> Any:
         """A client; Any, because its overloads take no plain dicts."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=120)
+
+    @functools.cached_property
+    def anthropic(self) -> Any:
+        return anthropic.Anthropic(base_url=self.url, api_key=KEYS["ana"], max_retries=0, timeout=120)
 
     def metric(self, name: str, engine: str) -> float:
         """An engine's own figure."""
@@ -75,6 +80,7 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
     tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
     tree["server"] = {"api_keys_env": "KEYS"}
+    tree["request"] = {"allow_grammar": True}
     tree["files"] = {"folder": str(folder / "files")}
     tree["fetch"] = {"allowed_networks": ["127.0.0.0/8"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
@@ -93,6 +99,7 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
         yield service
     finally:
         service.openai.close()
+        service.anthropic.close()
         if process.poll() is None:
             sessions = list(service.reapers().values())
             process.send_signal(signal.SIGTERM)
