@@ -23,7 +23,7 @@ ROWS = [
         "images",
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
     },
-    {"app", "bodies", "chat", "compare", "openapi", "page", "runtime", "schemas", "uploads"},
+    {"app", "batch", "bodies", "chat", "compare", "lines", "openapi", "page", "runtime", "schemas", "uploads"},
     {"cli"},
 ]
 APART = {
