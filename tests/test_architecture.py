@@ -24,7 +24,20 @@ ROWS = [
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
         *("protocols", "items", "blocks", "prompts", "events"),
     },
-    {"app", "bodies", "compare", "forms", "generate", "openapi", "page", "runtime", "schemas", "uploads"},
+    {
+        "app",
+        "batch",
+        "bodies",
+        "compare",
+        "forms",
+        "generate",
+        "lines",
+        "openapi",
+        "page",
+        "runtime",
+        "schemas",
+        "uploads",
+    },
     {"cli"},
 ]
 APART = {

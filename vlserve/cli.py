@@ -15,7 +15,7 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, config, connections, fetch, keys, logs, machine, plan, tracing
+from vlserve import __version__, batch, config, connections, fetch, keys, logs, machine, plan, tracing
 from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
@@ -61,6 +61,17 @@ def main(argv: list[str] | None = None) -> int:
     compared.add_argument("--url", help="the running service (default: http:// host and port of the config)")
     compared.add_argument("--device", default="cpu", help="where the reference computes: cpu, cuda:1 … (default: cpu)")
     compared.add_argument("--tolerance", type=float, help="of log-probabilities (default: 0.001; 16 bits: 0.3)")
+    batched = commands.add_parser(
+        "batch",
+        parents=[configured],
+        help="ask a running service every request of a file",
+        description="The same command again goes on where it ended. Exit code 0: all lines are answered, 1: some "
+        "failed, 2: the command or its input cannot work. An API key is read from VLSERVE_API_KEY.",
+    )
+    batched.add_argument("input", type=pathlib.Path, help="requests, one in a line, in the form of OpenAI's Batch API")
+    batched.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file that answers are appended to")
+    batched.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
+    batched.add_argument("--concurrency", type=int, default=32, help="requests under way at once (default: 32)")
     key = commands.add_parser("key", help="make an API key, and its line for the file of keys")
     key.add_argument("name", help="whose key it is; in the log and the metrics")
     arguments = parser.parse_args(argv)
@@ -193,12 +204,39 @@ async def _run(settings: config.Config, api_keys: tuple[keys.ApiKey, ...], store
 
 async def _compare(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config))
-    host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
-    url = arguments.url or f"http://{host}:{settings.server.port}"
+    url = arguments.url or _url(settings.server)
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url!r} must start with http:// or https://.")
     is_equal = await compare(settings, url, keys.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
+
+
+async def _batch(arguments: argparse.Namespace) -> int:
+    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    output, errors = arguments.output, batch.errors_path(arguments.output)
+    work = asyncio.create_task(batch.run(arguments.input, output, url, keys.read_client_key(), arguments.concurrency))
+    signals = list[int]()
+
+    def end(number: int) -> None:
+        signals.append(number)
+        work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    await asyncio.wait([work])
+    if work.cancelled():
+        print(f"vlserve: ended early; the answers so far are in {output}. The same command goes on.", file=sys.stderr)
+        return 128 + signals[0]
+    summary = work.result()
+    print(summary)
+    if summary.failed:
+        print(f"vlserve: {errors} says why; the same command again tries what failed again.", file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+def _url(server: config.Server) -> str:
+    """Where a service with this config listens."""
+    return f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}"
 
 
 async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
@@ -249,7 +287,7 @@ def _listen(server: config.Server) -> socket.socket:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
 
 
-_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare, "key": _key}
+_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare, "batch": _batch, "key": _key}
 
 
 class _Server(uvicorn.Server):
