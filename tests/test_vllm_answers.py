@@ -271,7 +271,7 @@ def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:
 
 
 def test_answers_are_those_of_transformers_token_for_token(service: Service) -> None:
-    command = [sys.executable, "-m", "vlserve.cli", "compare", "--reference", "transformers", "--url", service.url]
+    command = [sys.executable, "-m", "vlserve.cli", "compare", "--reference", "transformers", "--base-url", service.url]
     command += ["--config", str(REPOSITORY / "configs" / "demo-cpu.yaml")]
     environment = {**os.environ, "VLSERVE_API_KEY": KEYS["ana"]}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)

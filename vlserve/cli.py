@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Exit code 0: equal, 1: not equal. An API key is read from VLSERVE_API_KEY.",
     )
     compared.add_argument("--reference", choices=["transformers"], default="transformers")
-    compared.add_argument("--url", help="the running service (default: http:// host and port of the config)")
+    compared.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
     compared.add_argument("--device", default="cpu", help="where the reference computes: cpu, cuda:1 … (default: cpu)")
     compared.add_argument("--tolerance", type=float, help="of log-probabilities (default: 0.001; 16 bits: 0.3)")
     batched = commands.add_parser(
@@ -204,9 +204,9 @@ async def _run(settings: config.Config, api_keys: tuple[keys.ApiKey, ...], store
 
 async def _compare(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config))
-    url = arguments.url or _url(settings.server)
+    url = arguments.base_url or _url(settings.server)
     if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"--url {url!r} must start with http:// or https://.")
+        raise ConfigError(f"--base-url {url!r} must start with http:// or https://.")
     is_equal = await compare(settings, url, keys.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
 
