@@ -78,7 +78,7 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     for name, settings in tree["engines"].items():
         settings |= {"hang_after_s": HANG_AFTER_S, **engine_settings, "model": str(SAMPLES / "demo-models" / name)}
     # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
-    tree["engines"]["vision"]["extra_args"] = ["--mm-processor-kwargs", '{"use_fast": false}']
+    tree["engines"]["vision"]["extra_args"] += ["--mm-processor-kwargs", '{"use_fast": false}']
     tree["server"] = {"api_keys_env": "KEYS"}
     tree["request"] = {"allow_grammar": True}
     tree["files"] = {"folder": str(folder / "files")}

@@ -210,6 +210,8 @@ def from_engine(status: int, body: bytes, engine: str, retry_after_s: float = 5.
         if _PYDANTIC.search(message):
             message = "The request does not have the form that this endpoint takes."
         return InvalidRequest(_without_inner_words(message), param=_PARAMS.get(param or "", param), code=code)
+    if status in (404, 405):  # not vLLM's, whose own errors say something
+        return NotFound(f"The {engine} engine is a server that does not have this endpoint.")
     if 400 <= status < 500:
         return InvalidRequest(f"The {engine} engine refused the request (status {status}).")
     return EngineFailed(f"The {engine} engine failed on this request.")
