@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from typing import Any
 
 import aiohttp
@@ -179,6 +180,13 @@ async def test_errors_of_messages_have_anthropics_form(gateway: Gateway, path: s
         told = await answer.json()
         assert (answer.status, told["type"], told["error"]["type"]) == (status, "error", kind)
         assert told["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+async def test_counted_tokens_are_not_computed_ones(gateway: Gateway) -> None:
+    async with gateway.post(BODIES[COUNT], COUNT) as answer:
+        assert (await answer.json())["input_tokens"] == 7
+    async with gateway.get("/metrics") as answer:
+        assert re.findall(r"vlserve_prompt_tokens_total{.*} (\S+)", await answer.text()) in ([], ["0.0"])
 
 
 async def test_key_may_come_as_anthropics_clients_send_it(open_gateway: OpenGateway) -> None:

@@ -96,7 +96,8 @@ class ModelRequest:
         left_out = pictures[: max(0, len(pictures) - allowed)]
         for media in left_out:
             media.parts[media.index] = {"type": self.protocol.text, "text": _LEFT_OUT}
-        kept = tuple(media for media in self.media if not any(media is one for one in left_out))
+        places = {(id(media.parts), media.index) for media in left_out}
+        kept = tuple(media for media in self.media if (id(media.parts), media.index) not in places)
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(

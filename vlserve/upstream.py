@@ -296,7 +296,7 @@ class PassThrough(Response):
             answer = json.loads(body)
         except ValueError:
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
-        self.outcome.count(answer.get("usage", answer) if isinstance(answer, dict) else None)
+        self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
         self.upstream.accepted()
         await self._start(send, "application/json", len(body))
         await self._send_body(send, body, is_last=True)
