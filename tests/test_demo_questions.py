@@ -320,18 +320,21 @@ def test_evaluation_asks_each_kind_that_fits() -> None:
 
 
 def test_tools() -> None:
+    seen: set[str] = set()
     for shown in PAGES.values():
         texts = {one.name for one in shown.elements} | set(COLORS)
         for seed in range(60):
             made = questions.tool_dialogue(shown, Random(seed))
             if made is None:
                 continue
-            tools, turn = made
+            tools, (turn, *results) = made
             call = json.loads(turn.answer.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>"))
             [function] = [tool["function"] for tool in tools if tool["function"]["name"] == call["name"]]
             assert list(call["arguments"]) == function["parameters"]["required"]
             [argument] = call["arguments"].values()
             assert argument in texts or isinstance(argument, int)
+            seen.update(one.answer for one in results)
+    assert seen == {"Done."}
 
 
 def test_two_pictures() -> None:

@@ -128,6 +128,29 @@ def test_a_row_is_the_chat_as_its_template_writes_it() -> None:
     assert tokenizer().decode(learned, skip_special_tokens=False).startswith(f"{answer}<|im_end|>")
 
 
+def test_a_call_about_a_picture_and_its_result_are_as_the_template_writes_them() -> None:
+    from questions.dialogues import tool_dialogue
+    from training.batches import Row
+    from training.vision_batches import VisionBatches
+
+    batches = VisionBatches([PAGE], {"Sign": 0, "Save": 1}, tokenizer(), "1", 2000)
+    made = (tool_dialogue(PAGE, random.Random(seed)) for seed in range(100))
+    tools, turns = next(one for one in made if one and len(one[1]) == 2)
+    row = Row(1000)
+    assert batches._with_tools(row, "You test.", (2, 3), tools, turns)
+    text = tokenizer().decode(row.ids, skip_special_tokens=False).replace("<|image_pad|>" * 6, "<|image_pad|>")
+    call, told = turns[0].answer, turns[1].question
+    call_tree = json.loads(call.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>"))
+    messages = [
+        {"role": "system", "content": "You test."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": turns[0].question}]},
+        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call_tree}]},
+        {"role": "tool", "content": told.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")},
+        {"role": "assistant", "content": "Done."},
+    ]
+    assert text == batches.speech.render(messages, tools).removesuffix("\n")
+
+
 def test_conversations_in_one_row_do_not_see_each_other() -> None:
     from training.batches import Row, Rows
 

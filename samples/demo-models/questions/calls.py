@@ -9,7 +9,7 @@ from typing import Any
 from pages.page import SHAPES, Page
 
 from questions.answers import ORDER
-from questions.asking import LONG, Asker, Turn, View
+from questions.asking import LONG, Asker, Dialogue, Turn, View
 from questions.kinds import COUNTED, NAMED
 
 Tool = dict[str, Any]
@@ -64,11 +64,13 @@ TINT = Family(
     ("Report", "Save", "Submit", "Record"),
 )
 FAMILIES = (PRESS, OPEN, REPORT, NUMBER, TINT)
+RESULTS = ('{"ok": true}', '{"status": "done"}', '{"done": true}', '{"result": "ok"}', "ok", "done", "null", "{}")
+DONE = "Done."
 Wanted = tuple[str, str | int]  # what the question asks for, after its verb, and the argument
 
 
-def tool_dialogue(page: Page, random: Random) -> tuple[list[Tool], Turn] | None:
-    """Tools in OpenAI's form, and a question whose answer is a call as Qwen writes it."""
+def tool_dialogue(page: Page, random: Random) -> tuple[list[Tool], Dialogue] | None:
+    """Tools in OpenAI's form, a question whose answer is a call as Qwen writes it, and perhaps the tool's result."""
     view, asker = View(page), Asker(random)
     for _ in range(6):
         family, find = random.choice(_FINDERS)
@@ -87,7 +89,11 @@ def tool_dialogue(page: Page, random: Random) -> tuple[list[Tool], Turn] | None:
     if random.random() < 0.2:
         question = question[0].lower() + question[1:]
     call = json.dumps({"name": name, "arguments": {parameter: argument}}, ensure_ascii=False)
-    return tools, Turn(question, f"<tool_call>\n{call}\n</tool_call>", "tool")
+    turns = [Turn(question, f"<tool_call>\n{call}\n</tool_call>", "tool")]
+    if random.random() < 0.4:
+        result = random.choice((*RESULTS, json.dumps({random.choice(("did", name)): argument}, ensure_ascii=False)))
+        turns.append(Turn(f"<tool_response>\n{result}\n</tool_response>", DONE, "tool_result"))
+    return tools, tuple(turns)
 
 
 def _tool(family: Family, random: Random) -> Tool:

@@ -21,7 +21,7 @@ from training.model import CELL
 Size = tuple[int, int]  # width and height
 
 MAX_CELLS = 640
-TOOLS = 0.04  # of the rows with one picture
+TOOLS = 0.06  # of the rows with one picture
 JPEGS = 0.2  # of the batches
 KINDS = (*ROLES, *SHAPES)
 SYSTEMS = ("You are a helpful assistant.",) * 8 + (
@@ -175,17 +175,23 @@ class VisionBatches(IterableDataset[Batch]):
         return row
 
     def _with_tools(
-        self, row: Row, system: str, grid: tuple[int, int], tools: list[dict[str, Any]], turn: questions.Turn
+        self, row: Row, system: str, grid: tuple[int, int], tools: list[dict[str, Any]], turns: questions.Dialogue
     ) -> bool:
         """Whether there is room for it."""
+        turn, *later = turns
         content: list[dict[str, Any]] = [{"type": "image"}, {"type": "text", "text": turn.question}]
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": content}]
         chat = self.speech.render(messages, tools).removesuffix("<|im_end|>\n") + self.speech.ASK
-        before, asked, answer = self.speech.encode([*chat.split("<|image_pad|>"), turn.answer + "<|im_end|>"])
-        if len(before) + len(asked) + len(answer) + grid[0] * grid[1] > row.room:
+        pieces = [*chat.split("<|image_pad|>"), turn.answer + "<|im_end|>"]
+        pieces += [text for one in later for text in (self.speech.NEXT + one.question + self.speech.ASK, one.answer)]
+        before, asked, answer, *rest = self.speech.encode([*pieces, "<|im_end|>"])
+        end = rest.pop()
+        if sum(map(len, (before, asked, answer, *rest, end))) + grid[0] * grid[1] > row.room:
             return False
         at = self._picture(row, row.add(before, 0, 0), grid)
-        row.add(answer, 0, row.add(asked, 0, at), turn.kind)
+        at = row.add(answer, 0, row.add(asked, 0, at), turn.kind)
+        for one, told, said in zip(later, rest[::2], rest[1::2], strict=True):
+            at = row.add([*said, *end], 0, row.add(told, 0, at), one.kind)
         return True
 
     def _picture(self, row: Row, at: int, grid: tuple[int, int]) -> int:
