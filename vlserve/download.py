@@ -38,7 +38,7 @@ async def download(
         if reason := _nothing_to_fetch(settings):
             log.info("%s: %s", name, reason)
             continue
-        own = {**environment, **settings.env}
+        own = {**environment, **settings.env, "TQDM_DISABLE": "1"}  # ModelScope's bars are for terminals, not for logs
         chosen = source or ("modelscope" if uses_modelscope(own) else "huggingface")
         if chosen == "huggingface" and own.get("HF_HUB_OFFLINE") == "1":
             raise ConfigError("HF_HUB_OFFLINE=1 forbids to ask the hub; unset it to fetch.")

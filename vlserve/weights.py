@@ -135,7 +135,6 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
 
     Raises OSError, also for what goes wrong in that client.
     """
-    os.environ["TQDM_DISABLE"] = "1"
     try:
         from modelscope.hub.api import HubApi
         from modelscope.hub.snapshot_download import snapshot_download as download
