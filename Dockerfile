@@ -5,7 +5,8 @@
 #
 # Add --stop-timeout 60: running answers get 30 s to finish. A bind mount on /cache must belong to uid 10001.
 #
-# /cache keeps the weights, what vLLM compiled, and uploaded files, so only the first start is slow. Weights of your own:
+# /cache keeps the weights, what vLLM compiled, and uploaded files, so only the first start is slow; the same command with
+# `fetch` or `doctor` behind it downloads the weights before, or looks for what would keep it from working. Weights of your own:
 # -v /models:/models:ro and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml`
 # and the flags below.
 FROM vllm/vllm-openai:v0.32.0

@@ -13,8 +13,10 @@ from vlserve.diagnosis import DIAGNOSES, diagnose
 # Printed by vLLM 0.32 (CPU) and 0.26 (GPU) with the mistakes made on purpose, or read in their source.
 WORDS = {
     "RuntimeError: Cannot find any model weights with `./nw`": "Copy the weights",
-    "safetensors._safetensors_rust.SafetensorError: Error while deserializing header: invalid header length": "Delete",
+    "safetensors_rust.SafetensorError: Error while deserializing header: invalid header length": "--verify",
     "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "max_model_len",
+    "GatedRepoError: org/m is given only to those who accepted its licence: accept it at https": "hf auth login",
+    "OSError: We couldn't connect to https://huggingface.co for org/m (ConnectError: no route)": "modelscope",
     "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder": "HF_ENDPOINT",
     "ValueError: Free memory on device cuda:0 (38.1/79.2 GiB) is less than desired GPU memory": "gpus",
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB.": "max_num_batched_tokens",

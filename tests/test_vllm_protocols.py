@@ -1,7 +1,6 @@
 """Completions, responses and Anthropic's messages over real vLLM: the same answers as in chat, the same rules."""
 
 import io
-import json
 import re
 import time
 from typing import Any

@@ -15,9 +15,10 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, batch, config, connections, fetch, keys, logs, machine, plan, tracing
+from vlserve import __version__, batch, config, connections, doctor, fetch, keys, logs, machine, plan, tracing
 from vlserve.app import create_app
 from vlserve.compare import compare
+from vlserve.download import download
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
@@ -51,6 +52,15 @@ def main(argv: list[str] | None = None) -> int:
         "plan", parents=[configured], help="print what serve would start and what it takes, and start nothing"
     )
     planned.add_argument("--machine", help="plan for another machine, like 1xH100-80G, 2x24G or 8xA100-80G")
+    fetched = commands.add_parser("fetch", parents=[configured], help="download the engines' models, and start nothing")
+    fetched.add_argument("engine", nargs="?", choices=["text", "vision"], help="only this one's (default: every one's)")
+    fetched.add_argument(
+        "--from", dest="source", choices=["huggingface", "modelscope"], help="default: huggingface, as vLLM itself"
+    )
+    fetched.add_argument("--verify", action="store_true", help="compare what is there already with its checksums, too")
+    commands.add_parser(
+        "doctor", parents=[configured], help="look for what would keep serve from working; exit code 1: something would"
+    )
     compared = commands.add_parser(
         "compare",
         parents=[configured],
@@ -84,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except asyncio.CancelledError:  # Ctrl-C or SIGTERM before there was anything to end
         return 0
+    except KeyboardInterrupt:
+        return 130  # as a shell says it
 
 
 def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
@@ -138,6 +150,21 @@ def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
         shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
         prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
         yield f"  {prefix}{engine.command_line()}"
+
+
+async def _fetch(arguments: argparse.Namespace) -> int:
+    settings = config.load(_config_path(arguments.config))
+    names = [arguments.engine] if arguments.engine else [name for name, _ in settings.engines.items()]
+    environment = config.engine_environment()
+    return 0 if await download(settings, names, environment, arguments.source, verify=arguments.verify) else 1
+
+
+async def _doctor(arguments: argparse.Namespace) -> int:
+    is_well = True
+    async for finding in doctor.examine(_config_path(arguments.config)):
+        print(finding, flush=True)
+        is_well &= not finding.is_problem
+    return 0 if is_well else 1
 
 
 async def _key(arguments: argparse.Namespace) -> int:
@@ -287,7 +314,15 @@ def _listen(server: config.Server) -> socket.socket:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
 
 
-_COMMANDS = {"serve": _serve, "plan": _plan, "compare": _compare, "batch": _batch, "key": _key}
+_COMMANDS = {
+    "serve": _serve,
+    "plan": _plan,
+    "fetch": _fetch,
+    "doctor": _doctor,
+    "compare": _compare,
+    "batch": _batch,
+    "key": _key,
+}
 
 
 class _Server(uvicorn.Server):

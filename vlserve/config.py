@@ -24,12 +24,13 @@ EngineName = Literal["text", "vision"]
 _ENGINE_ENVIRONMENT = {
     *("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "MODELSCOPE_CACHE", "VLLM_CACHE_ROOT"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "VLLM_CACHE_ROOT"),
     *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
 }
 _ENGINE_ENVIRONMENT_PREFIXES = (
     *(
         "HF_",
+        "MODELSCOPE_",
         "XDG_",
         "LC_",
         "CUDA_",

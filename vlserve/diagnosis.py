@@ -81,7 +81,7 @@ DIAGNOSES = (
         "`SafetensorError`, `HeaderTooLarge`, `incomplete metadata`",
         r"SafetensorError",
         "A file of weights is cut off or damaged, often by a download that was interrupted.",
-        "Delete that file and fetch it again.",
+        "`vlserve fetch --verify` finds such files and fetches them again; of a folder, copy that file again.",
         is_lasting=True,
     ),
     Diagnosis(
@@ -95,15 +95,16 @@ DIAGNOSES = (
     Diagnosis(
         "`GatedRepoError`, `401 Client Error`",
         r"GatedRepoError|401 Client Error|403 Client Error",
-        "The hub does not let this account read the model.",
-        "Accept the model's terms on its page and set HF_TOKEN.",
+        "The hub gives this model only to accounts that accepted its licence.",
+        "Accept it at https://huggingface.co/MODEL, then `hf auth login` on this machine, or set HF_TOKEN.",
         is_lasting=True,
     ),
     Diagnosis(
         "`We couldn't connect to …`, `LocalEntryNotFoundError`, `OfflineModeIsEnabled`",
         r"We couldn't connect to|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
         "The model is not in the cache, and the hub cannot be reached.",
-        "Let this machine reach the hub (HF_ENDPOINT, proxies), unset HF_HUB_OFFLINE, or bring the model as a folder.",
+        "Let this machine reach the hub (HF_ENDPOINT, proxies), unset HF_HUB_OFFLINE, bring the model as a folder, "
+        "or take it from ModelScope: vlserve fetch --from modelscope.",
     ),
     Diagnosis(
         "`User-specified max_model_len … is greater than the derived max_model_len`",

@@ -65,10 +65,10 @@ async def observe(
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)
-    vllm = await _vllm(cache, environment, progress)
+    vllm = await find_vllm(cache, environment, progress)
     if vllm.is_cpu:
         return Machine(cpus, vllm)
-    gpus, gpu_bytes = _gpus(environment.get("CUDA_VISIBLE_DEVICES"))
+    gpus, gpu_bytes = usable_gpus(environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models)
 
 
@@ -152,7 +152,12 @@ def _read_folder(name: str, folder: pathlib.Path) -> Model:
 
 def count_gpus(environment: Mapping[str, str]) -> int:
     """NVIDIA GPUs that may be used here."""
-    return len(_gpus(environment.get("CUDA_VISIBLE_DEVICES"))[0])
+    return len(usable_gpus(environment)[0])
+
+
+def usable_gpus(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
+    """What CUDA_VISIBLE_DEVICES calls each NVIDIA GPU that may be used here, and the bytes of the smallest."""
+    return _gpus(environment.get("CUDA_VISIBLE_DEVICES"))
 
 
 def free_gpu_bytes(gpus: Sequence[str]) -> int | None:
@@ -197,7 +202,17 @@ def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
         pynvml.nvmlShutdown()
 
 
-async def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: Callable[[str], None]) -> Vllm:
+async def find_vllm(
+    cache: pathlib.Path,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    ask_again: bool = False,
+) -> Vllm:
+    """The installed vLLM. Its flags are asked of it once per version, or always with ``ask_again``.
+
+    Raises ConfigError where there is none, or it does not run.
+    """
     for name in _DISTRIBUTIONS:
         try:
             version = importlib.metadata.version(name)
@@ -214,8 +229,10 @@ async def _vllm(cache: pathlib.Path, environment: Mapping[str, str], progress: C
     start = (sys.executable, "-m", *module)
     kept = cache / f"flags-{name}-{version}.txt"
     try:
-        flags = frozenset(kept.read_text().split())
+        flags = frozenset() if ask_again else frozenset(kept.read_text().split())
     except OSError:
+        flags = frozenset()
+    if not flags:
         progress(f"asking vLLM {version} which flags it knows (once per version)")
         flags = await _ask_flags(
             start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"}

@@ -127,14 +127,36 @@ def _plan_engine(
 
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Only Hugging Face's hub is fetched from beforehand; other sources, and no weights at all, are left to vLLM."""
+    """Only Hugging Face's hub is fetched from beforehand; another source is left to vLLM."""
+    if uses_modelscope(environment) or environment.get("HF_HUB_OFFLINE") == "1":
+        return ()
+    return fetch_command(settings)
+
+
+def uses_modelscope(environment: Mapping[str, str]) -> bool:
+    """Whether vLLM itself asks ModelScope instead of Hugging Face."""
+    return environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
+
+
+def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
+    """The command that brings an engine's model from a hub; empty for folders, and where no weights are read."""
     given = _given(settings)
-    has_no_files = given.get("--load-format", "auto") not in ("auto", "safetensors")
-    is_elsewhere = environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
-    if settings.is_folder or is_elsewhere or has_no_files or environment.get("HF_HUB_OFFLINE") == "1":
+    if settings.is_folder or not settings.is_vllm or not reads_weights(settings):
         return ()
     where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
-    return (*FETCH, settings.model, *where)
+    return (*FETCH, settings.model, *where, *more)
+
+
+def reads_weights(settings: EngineSettings) -> bool:
+    """Whether the engine reads a model's files in the usual way; without any they are made up (`dummy`)."""
+    return _given(settings).get("--load-format", "auto") in ("auto", "safetensors")
+
+
+def check_command(settings: EngineSettings) -> tuple[str, ...]:
+    """The command that looks whether an engine's model is there, a folder's or the hub's."""
+    if settings.is_folder and settings.is_vllm:
+        return (*FETCH, settings.model, "--check")
+    return fetch_command(settings, "--check")
 
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
