@@ -141,7 +141,7 @@ def test_a_call_about_a_picture_and_its_result_are_as_the_template_writes_them()
     text = tokenizer().decode(row.ids, skip_special_tokens=False).replace("<|image_pad|>" * 6, "<|image_pad|>")
     call, told = turns[0].answer, turns[1].question
     call_tree = json.loads(call.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>"))
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "You test."},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": turns[0].question}]},
         {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call_tree}]},
