@@ -153,10 +153,11 @@ _ANTHROPIC_TYPES = {
 
 # What vLLM says (read in 0.32), and the code OpenAI's clients know for it.
 _CODES = (
+    (re.compile(r"greater than max_model_len"), "invalid_value"),  # an answer longer than any can be
     (
         # The last: the prompt alone fills the context (a max_tokens of 0 is refused before).
         re.compile(
-            r"maximum context length|longer than the maximum model length|(?<!greater than )max_model_len|"
+            r"maximum context length|longer than the maximum model length|max_model_len|"
             r"max_tokens must be at least 1, got 0"
         ),
         "context_length_exceeded",
