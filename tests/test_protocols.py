@@ -252,8 +252,9 @@ async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway
     ],
 )
 async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_event(
-    gateway: Gateway, path: str, last: dict[str, Any]
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, last: dict[str, Any]
 ) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
     async with gateway.post(wishing(path, "core-dies", stream=True), path) as answer:
         assert answer.status == 200
         told = await answer.text()
@@ -264,6 +265,8 @@ async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_eve
     assert last.items() <= error.items()
     if path == MESSAGES:
         assert (error["error"]["type"], "engine" in message(error)) == ("api_error", True)
+    [record] = [record for record in caplog.records if record.name == "vlserve.request"]
+    assert vars(record)["fields"]["completion_tokens"] > 0  # of whom leaves early, events are counted
     assert "input_value" not in told
     assert "message_stop" not in told
     assert "response.completed" not in told

@@ -81,7 +81,8 @@ class MessageEvents(Events):
             return inside(event).get("usage")
         if event.startswith(b"event: message_start\n"):
             message = inside(event).get("message")
-            return message.get("usage") if isinstance(message, dict) else None
+            usage = message.get("usage") if isinstance(message, dict) else None
+            return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
         return None
 
     def is_for_client(self, event: bytes, usage: Any) -> bool:  # noqa: ARG002
