@@ -265,6 +265,7 @@ async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_eve
     assert last.items() <= error.items()
     if path == MESSAGES:
         assert (error["error"]["type"], "engine" in message(error)) == ("api_error", True)
+    await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
     [record] = [record for record in caplog.records if record.name == "vlserve.request"]
     assert vars(record)["fields"]["completion_tokens"] > 0  # of whom leaves early, events are counted
     assert "input_value" not in told
