@@ -32,7 +32,7 @@ CHECKS = (
 )
 INNER_WORDS = ("/tmp", "/work", "site-packages", ".sock", "Traceback", "VLLM_", "127.0.0.1")
 # What the gateway checks by itself; of the other fields an engine checks the values.
-OWN_FIELDS = ("messages", "model", "stream_options")
+OWN_FIELDS = ("messages", "prompt", "model", "stream_options")
 MOST_TOKENS, MOST_ANSWERS = 8, 2
 CASES_A_ROUND = 500
 PICTURE = data_url()
@@ -90,11 +90,13 @@ def read_document(url: str, *, is_own: bool) -> dict[str, Any]:
     """The service's document; with ``is_own`` only those chat fields whose values the gateway checks."""
     document: dict[str, Any] = requests.get(f"{url}/openapi.json", timeout=30).json()
     if is_own:
-        for path in ("/v1/analyze", "/v1/files"):  # in a form everything is text, so a wrong type may be a right one
+        # In a form everything is text, so a wrong type may be a right one; what is inside of items and blocks an engine
+        # checks.
+        for path in ("/v1/analyze", "/v1/files", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"):
             del document["paths"][path]
-        for path in CHAT_BODIES:
+        for path in (*CHAT_BODIES, "/v1/completions"):
             body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-            body["properties"] = {name: body["properties"][name] for name in OWN_FIELDS}
+            body["properties"] = {name: body["properties"][name] for name in OWN_FIELDS if name in body["properties"]}
             body["properties"]["stream_options"].pop("properties")
         assistant, other = document["components"]["schemas"]["Message"]["anyOf"]
         assistant["properties"] = {name: assistant["properties"][name] for name in ("role", "content")}
