@@ -68,7 +68,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "nested repetition": regex("((((a{1,100}){1,100}){1,100}){1,100})"),
     "500 repetitions deep": regex("(" * 500 + "a" + ")*" * 500),
     "long regex": regex("a?" * 1000 + "a" * 1000),
-    "grammar that doubles": {"structured_outputs": {"grammar": 'root ::= a\na ::= b | b b\nb ::= "a" | "a" "a"'}},
     "not an object": {"structured_outputs": "x"},
     "no kind": {"structured_outputs": {}},
     "allowed tokens against a regex": regex("[a-z]+") | {"allowed_token_ids": [5]},
