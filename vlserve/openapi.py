@@ -275,7 +275,7 @@ def document(app: FastAPI, *, caps: RequestCaps, needs_key: bool = False) -> Sch
         for method, operation in methods.items():
             operation |= {"security": [{"bearer": []}] if needs_key else [{}, {"bearer": []}]}
             operation |= known.get((method, path), {})
-            operation["responses"] |= _refusals(errors.EngineFailed)
+            operation["responses"] = _refusals(errors.EngineFailed) | operation["responses"]
     bearer = {"type": "http", "scheme": "bearer"}
     tree["components"] = {"schemas": dict(SCHEMAS), "securitySchemes": {"bearer": bearer}}
     return tree
