@@ -188,8 +188,8 @@ class _Batch:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(workers):
                         group.create_task(self._work(left, source.parent))
-        except* ConfigError as failed:
-            raise failed.exceptions[0] from None
+        except BaseExceptionGroup as failed:  # not `except*`: what is raised there Python 3.11.2 puts into a group
+            raise next((one for one in failed.exceptions if isinstance(one, ConfigError)), failed) from None
         finally:
             self._summary.seconds = time.monotonic() - started
 
