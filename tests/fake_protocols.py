@@ -1,7 +1,7 @@
 """The fake engine's other ways to be asked, with vLLM's events (seen with 0.32).
 
 What a request does is chosen by its ``user`` field (in messages, ``metadata.user_id``): ``refuse``, ``core-dies``,
-``too-long``.
+``too-long``, ``bad-call``.
 """
 
 import json
@@ -14,6 +14,11 @@ OTHER_USAGE = {"input_tokens": 7, "output_tokens": 3}
 REFUSED = "top_p must be in (0, 1] (parameter=top_p, value=7)"
 # What vLLM makes of any error inside of a stream of messages: the error itself is lost.
 REPORT = "2 validation errors for ChatCompletionStreamResponse\nmodel\n  Field required [input_value={'code': %d}]"
+# What vLLM says when the model's own tool call has arguments that are no object.
+BAD_CALL = (
+    "1 validation error for AnthropicContentBlock\ninput\n  Input should be a valid dictionary [type=dict_type, "
+    "input_value='Rome', input_type=str]"
+)
 SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen_elsewhere", list)
 """Every request but chats: its path and its body."""
 
@@ -94,6 +99,8 @@ async def messages(request: web.Request) -> web.StreamResponse:
     body, wish = await _read(request)
     if wish == "refuse" and not body.get("stream"):
         return _refusal(type="error")
+    if wish == "bad-call":
+        return _refusal(BAD_CALL, type="error")
     whole = {"id": "chatcmpl-1", "type": "message", "role": "assistant", "model": body["model"], "stop_reason": None}
     if not body.get("stream"):
         content = [{"type": "text", "text": "one two three"}]

@@ -136,6 +136,17 @@ async def test_uploaded_file_is_sent_as_a_picture(open_gateway: OpenGateway, tmp
         ),
         (RESPONSES, {"input": "hi", "previous_response_id": "r"}, 400, "keeps no answers"),
         (RESPONSES, {"input": "hi", "background": True}, 400, "'background'"),
+        (RESPONSES, {"input": "hi", "n": 2}, 400, "'n'"),
+        (RESPONSES, {"input": "hi", "truncation": "auto"}, 400, "'truncation' may be 'disabled' only"),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "allowed_tools"}}, 400, "'tool_choice'"),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "function", "name": "f"}}, 400, "'tools' has none"),
+        (
+            RESPONSES,
+            {"input": "hi", "structured_outputs": {"choice": ["a"]}, "text": {"format": {"type": "json_object"}}},
+            400,
+            "cannot be combined with 'text'",
+        ),
+        (MESSAGES, {"messages": user("x"), "tool_choice": {"type": "any"}}, 400, "'tools' has none"),
         (RESPONSES, {"input": "hi", "tools": [{"type": "web_search"}]}, 400, "tools[0]"),
         (RESPONSES, {"input": "hi", "max_output_tokens": 0}, 400, "'max_output_tokens' must be at least 1"),
         (RESPONSES, {**WITH_PICTURE[RESPONSES], "model": "org/text-7b"}, 400, "input[0].content[1] is a picture"),
@@ -299,12 +310,43 @@ async def test_items_of_an_earlier_answer_go_on_in_the_spelling_that_vllm_reads_
 
 @pytest.mark.parametrize(
     ("path", "unknown"),
-    [(COMPLETIONS, "messages"), (RESPONSES, "max_completion_tokens"), (MESSAGES, "seed"), (COUNT, "max_tokens")],
+    [
+        (COMPLETIONS, "messages"),
+        (RESPONSES, "max_completion_tokens"),
+        (MESSAGES, "seed"),
+        (MESSAGES, "thinking"),
+        (COUNT, "max_tokens"),
+    ],
 )
 async def test_unknown_fields_are_dropped_and_named(gateway: Gateway, path: str, unknown: str) -> None:
     async with gateway.post({**BODIES[path], unknown: 5}, path) as answer:
         assert (answer.status, answer.headers["x-vlserve-dropped"]) == (200, unknown)
     assert unknown not in sent(gateway, "text")[0]["body"]
+
+
+@pytest.mark.parametrize(
+    ("path", "idle"),
+    [
+        (COMPLETIONS, {"best_of": 1, "use_beam_search": False, "suffix": ""}),
+        (RESPONSES, {"n": 1, "background": False, "previous_response_id": None}),
+        (MESSAGES, {"mcp_servers": [], "container": None}),
+    ],
+)
+async def test_refused_field_that_asks_for_nothing_is_left_out(
+    gateway: Gateway, path: str, idle: dict[str, Any]
+) -> None:
+    async with gateway.post({**BODIES[path], **idle}, path) as answer:
+        assert answer.status == 200
+        assert answer.headers["x-vlserve-dropped"].split(", ") == list(idle)
+    assert not idle.keys() & sent(gateway, "text")[0]["body"].keys()
+
+
+async def test_tool_call_that_the_model_wrote_wrong_is_not_the_clients_fault(gateway: Gateway) -> None:
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    async with gateway.post(wishing(MESSAGES, "bad-call", tools=[tool]), MESSAGES) as answer:
+        told = await answer.json()
+    assert (answer.status, told["error"]["type"]) == (500, "api_error")
+    assert "called a tool" in message(told)
 
 
 async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) -> None:

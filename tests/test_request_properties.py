@@ -31,7 +31,7 @@ SPELLINGS = st.sampled_from(
     ]
 )
 TEXT_PARTS = st.builds(lambda text: {"type": "text", "text": text}, TEXT)
-ROLES = st.sampled_from(["user", "system", "assistant", "tool"])
+ROLES = st.sampled_from(["user", "system", "developer", "assistant", "tool"])
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": ROLES, "content": TEXT | st.lists(TEXT_PARTS | SPELLINGS, max_size=4)}),
     min_size=1,
@@ -67,7 +67,8 @@ def test_any_field_with_any_value_is_read_or_refused(fields: dict[str, Any], mes
         return
     sent = json.loads(b"".join(parsed.body()))
     assert set(sent) <= set(CHAT_FIELDS)
-    assert set(parsed.dropped) == set(fields) - set(CHAT_FIELDS)
+    assert set(parsed.dropped) == set(parsed.tree) - set(CHAT_FIELDS)
+    assert all(name.startswith("guided_") for name in set(fields) - set(parsed.tree))  # those are translated
 
 
 @given(MESSAGES)

@@ -32,7 +32,7 @@ def sent(request: ModelRequest, model: str | None = None) -> Any:
         {"type": "input_image", "image_url": {"url": data_url()}},
     ],
 )
-@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool"])
 def test_walker_finds_every_spelling_of_a_picture_in_every_role(part: dict[str, Any], role: str) -> None:
     messages = [*user("first"), {"role": role, "content": [TEXT, part]}, *user("later")]
     (media,) = parsed(messages=messages).media
@@ -230,3 +230,11 @@ def test_model_is_rewritten_for_a_server_with_another_name() -> None:
 )
 def test_other_spellings_reach_the_engine_as_openais(part: dict[str, Any]) -> None:
     assert sent(parsed(messages=user(part)))["messages"] == user(image_part())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "input_text", "text": "hi"}, {"type": "output_text", "text": "hi"}, {"refusal": "hi"}, {"text": "hi"}],
+)
+def test_other_spellings_of_text_reach_the_engine_as_text(part: dict[str, Any]) -> None:
+    assert sent(parsed(messages=user(part, TEXT)))["messages"] == user(TEXT, TEXT)

@@ -177,6 +177,8 @@ _INNER_WORDS = re.compile(
 _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000
 # vLLM's front end outlives its core process for some seconds and says this with status 500.
 _DIED = re.compile(r"EngineCore|EngineDead")
+# vLLM cannot write a model's tool call as a block of Anthropic's, and tells the client off for it (0.32).
+_BAD_CALL = re.compile(r"AnthropicContentBlock\b.*\binput\b")
 # "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
 _INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
 # Names of vLLM's classes on the way to a field, and whole reports of a library that checks forms.
@@ -203,6 +205,11 @@ def from_engine(status: int, body: bytes, engine: str, retry_after_s: float = 5.
         return TooManyRequests(f"The {engine} engine has more requests than it takes.", retry_after_s=1)
     if status == 503:
         return EngineAway(f"The {engine} engine cannot take requests now.", retry_after_s=retry_after_s)
+    if 400 <= status < 500 and _BAD_CALL.search(message):
+        return EngineFailed(
+            "The model called a tool with arguments that are not a JSON object. Please send the request again.",
+            code="invalid_tool_call",
+        )
     if 400 <= status < 500 and message:
         code = next((code for pattern, code in _CODES if pattern.search(message)), None)
         if invalid := _INVALID_FIELD.search(message):

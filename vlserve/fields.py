@@ -198,7 +198,6 @@ MESSAGE_PROMPT_FIELDS: Mapping[str, Schema] = {
     "system": {"anyOf": [TEXT, _BLOCKS, {"type": "null"}]},
     "tools": maybe("array", items=_MESSAGE_TOOL),
     "tool_choice": maybe("object", properties={"type": {"enum": ["auto", "any", "tool", "none"]}, "name": TEXT}),
-    "thinking": maybe("object", description="`disabled` or `adaptive`; these models do not think."),
     "output_config": maybe("object", description="`format`: a JSON schema for the answer."),
 }
 MESSAGE_FIELDS: Mapping[str, Schema] = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.parts import Media, read_part
+from vlserve.parts import Media, read_part, text_of
 
 Item = dict[str, Any]
 _MOST_ITEMS = 2000
@@ -125,7 +125,7 @@ def _pictures(parts: list[Any], where: str) -> Iterator[Media]:
                 f"{media.param}: the Responses API has no videos.", param=media.param, code="unsupported_content_part"
             )
         else:
-            parts[index] = {"type": "input_text", "text": part.get("text", part.get("refusal"))}
+            parts[index] = {"type": "input_text", "text": text_of(part)}
 
 
 _READERS: Mapping[str, Callable[[Item, str], tuple[Item, str]]] = {

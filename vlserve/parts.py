@@ -16,7 +16,7 @@ from vlserve.errors import InvalidRequest
 MediaKind = Literal["image", "video"]
 Detail = Literal["low", "auto", "high", "original"]
 _DETAILS = ("low", "auto", "high", "original")
-_ROLES_WITH_PICTURES = ("user", "system", "assistant", "tool")
+_ROLES_WITH_PICTURES = ("user", "system", "developer", "assistant", "tool")
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 # Type of a part → what it carries, and the fields that may hold it: a URL, a file's id, or an object with one of them.
 _MEDIA_TYPES: Mapping[str, tuple[MediaKind, tuple[str, ...]]] = {
@@ -59,10 +59,16 @@ class Media:
     """It came in another spelling than OpenAI's, of which vLLM takes only some."""
 
 
-def find_media(messages: Any) -> Iterator[Media]:
-    """Every picture and video of every message, whatever its role; checks the form of messages and parts."""
+def find_media(tree: dict[str, Any]) -> Iterator[Media]:
+    """Every picture and video of every message, whatever its role; checks the form of messages and parts.
+
+    Texts in other spellings than ``text`` are respelled, and ``tree["messages"]`` is a new list then: vLLM takes some
+    of them from some roles only.
+    """
+    messages = tree.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
+    is_respelled = False
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
@@ -81,6 +87,9 @@ def find_media(messages: Any) -> Iterator[Media]:
         for index in range(len(content)):
             media = read_part(content, index, f"{where}.content[{index}]")
             if not media:
+                if content[index].get("type") != "text":
+                    content[index] = {"type": "text", "text": text_of(content[index])}
+                    is_respelled = True
                 continue
             if message["role"] not in _ROLES_WITH_PICTURES:
                 raise InvalidRequest(
@@ -89,6 +98,8 @@ def find_media(messages: Any) -> Iterator[Media]:
                     code="unsupported_content_part",
                 )
             yield media
+    if is_respelled:
+        tree["messages"] = list(messages)
 
 
 def read_part(parts: list[Any], index: int, where: str) -> Media | None:
@@ -142,6 +153,11 @@ def read_part(parts: list[Any], index: int, where: str) -> Media | None:
         part.clear()
         part.update({"type": target, target: {"url": value}})
     return media
+
+
+def text_of(part: Mapping[str, Any]) -> str:
+    """What a part that is text says."""
+    return str(part.get("text", part.get("refusal")))
 
 
 def _kind(part: Mapping[str, Any], where: str) -> str:

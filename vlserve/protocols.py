@@ -1,7 +1,7 @@
 """The forms in which the models can be asked. All go one way through the gateway; what differs between them is here."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlserve import blocks, items, parts, prompts
@@ -54,6 +54,11 @@ _MAX_TOKENS = dict.fromkeys(("max_tokens", "min_tokens"), "max_tokens")
 _LOGPROBS = dict.fromkeys(("top_logprobs", "prompt_logprobs"), "max_top_logprobs")
 
 
+def is_idle(name: str, value: Any) -> bool:
+    """Whether a refused field asks for nothing, as clients send it that name every field."""
+    return value in (None, False, "", []) or (value == 1 and name in ("n", "best_of"))
+
+
 def _image_url(url: str | None, uuid: str | None) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "image_url", "image_url": None if url is None else {"url": url}}
     return part if uuid is None else part | {"uuid": uuid}
@@ -77,7 +82,9 @@ class Protocol:
     """The field that holds what is asked."""
     fields: Mapping[str, Schema]
     refused: Mapping[str, str]
-    """Field → why it is not taken."""
+    """Field → why it is not taken, unless it asks for nothing (``is_idle``)."""
+    values: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    """Field → the only values that are taken, and why."""
     numbers: Mapping[str, str]
     """Field with a number that can cost much → the setting of ``request`` that bounds it."""
     lists: tuple[str, ...] = ("stop", "stop_token_ids", "bad_words")
@@ -111,7 +118,7 @@ CHAT = Protocol(
     fields=CHAT_FIELDS,
     refused={**_REFUSED, **_CHAT_REFUSED},
     numbers={"n": "max_n", **_LOGPROBS, **_MAX_TOKENS, "max_completion_tokens": "max_tokens"},
-    find_media=lambda tree: parts.find_media(tree.get("messages")),
+    find_media=parts.find_media,
     lengths=("max_completion_tokens", "max_tokens"),
 )
 COMPLETIONS = Protocol(
@@ -128,6 +135,7 @@ RESPONSES = Protocol(
     prompt="input",
     fields=RESPONSE_FIELDS,
     refused={**_REFUSED, **_RESPONSE_REFUSED},
+    values={"truncation": (("disabled",), "a prompt is never cut without a word")},
     numbers={**_LOGPROBS, "max_output_tokens": "max_tokens"},
     find_media=items.find_media,
     picture=_input_image,

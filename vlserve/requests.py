@@ -12,7 +12,7 @@ from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.fields import INT64
 from vlserve.parts import Media
-from vlserve.protocols import CHAT, Protocol
+from vlserve.protocols import CHAT, Protocol, is_idle
 
 # vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
@@ -125,8 +125,12 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
     """
     tree = parse_json(raw)
     for name, reason in protocol.refused.items():
-        if tree.get(name) is not None:
+        if not is_idle(name, tree.get(name)):
             raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
+    for name, (values, reason) in protocol.values.items():
+        if tree.get(name) is not None and tree[name] not in values:
+            wanted = " or ".join(map(repr, values))
+            raise InvalidRequest(f"{name!r} may be {wanted} only: {reason}.", param=name, code="unsupported_field")
     model = tree.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidRequest("'model' must be a string.", param="model")

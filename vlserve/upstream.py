@@ -282,7 +282,7 @@ class PassThrough(Response):
         error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
         if error.code == "context_length_exceeded":
             return await self.upstream.too_long(error)
-        if isinstance(error, EngineFailed) and self.upstream.is_constrained:
+        if error.code == EngineFailed.code and self.upstream.is_constrained:
             return InvalidRequest(
                 f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
                 "tools: a schema or pattern that is not valid, or that nothing can match.",
