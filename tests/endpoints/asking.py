@@ -1,0 +1,141 @@
+"""Requests to one endpoint of a running service, and what all kinds of answers have in common."""
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.conftest import user
+from tests.vllm_service import KEYED, Service
+from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
+
+PROTOCOLS = {protocol.path: protocol for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)}
+QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, or an error."""
+
+    path: str
+    status: int
+    headers: httpx.Headers
+    tree: dict[str, Any]
+
+    @property
+    def texts(self) -> list[str]:
+        """What each choice says."""
+        if self.path == RESPONSES.path:
+            parts = [part for item in self.tree["output"] for part in item.get("content") or ()]
+            return ["".join(str(part["text"]) for part in parts)]
+        if self.path == MESSAGES.path:
+            return ["".join(block["text"] for block in self.tree["content"] if block["type"] == "text")]
+        choices: list[dict[str, Any]] = self.tree["choices"]
+        return [str(one["text"] if "text" in one else one["message"]["content"] or "") for one in choices]
+
+    @property
+    def text(self) -> str:
+        return self.texts[0]
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the tools that the model calls."""
+        if self.path == RESPONSES.path:
+            return [item["name"] for item in self.tree["output"] if item["type"].endswith("_call")]
+        if self.path == MESSAGES.path:
+            return [block["name"] for block in self.tree["content"] if block["type"] == "tool_use"]
+        return [one["function"]["name"] for one in self.tree["choices"][0]["message"].get("tool_calls") or ()]
+
+    @property
+    def finish(self) -> str:
+        """Why the answer ends: in completions and chat finish_reason."""
+        if self.path == RESPONSES.path:
+            return str((self.tree["incomplete_details"] or {}).get("reason") or self.tree["status"])
+        return str(self.tree["stop_reason"] if self.path == MESSAGES.path else self.tree["choices"][0]["finish_reason"])
+
+    @property
+    def tokens(self) -> int:
+        usage = self.tree["usage"]
+        return int(usage.get("completion_tokens", usage.get("output_tokens")))
+
+    @property
+    def prompt_tokens(self) -> int:
+        usage = self.tree.get("usage", self.tree)
+        return int(usage.get("prompt_tokens", usage.get("input_tokens")))
+
+    @property
+    def dropped(self) -> list[str]:
+        return str(self.headers.get("x-vlserve-dropped", "")).split(", ")
+
+    @property
+    def problem(self) -> str:
+        """An error's message and, where the protocol has them, its param and code."""
+        return " ".join(str(value) for value in self.tree["error"].values())
+
+
+class Ask:
+    """``ask(**fields)`` is a greedy answer of 24 tokens at most; fields are added to that, or take its place."""
+
+    def __init__(self, service: Service, protocol: Protocol) -> None:
+        self.service = service
+        self.protocol = protocol
+
+    def __call__(self, **fields: Any) -> Answer:
+        answer = self.try_(**fields)
+        assert answer.status == 200, answer.tree
+        return answer
+
+    def try_(self, **fields: Any) -> Answer:
+        raw = self._post(self.body(**fields))
+        return Answer(self.protocol.path, raw.status_code, raw.headers, raw.json())
+
+    def long(self, **fields: Any) -> Answer:
+        """An answer that goes on to its 32nd token, where the model is sure of nothing."""
+        return self(**{"ignore_eos": True, self.length: 32, **fields})
+
+    def letters(self, **fields: Any) -> str:
+        """32 capital letters: of these the model is sure of none, however it was trained."""
+        return self.long(logit_bias=dict.fromkeys(map(str, range(32, 58)), 100), **fields).text
+
+    def stream(self, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
+        """(name, data) of each event; ``[DONE]`` is an event of that name."""
+        events = []
+        for event in self._post(self.body(stream=True, **fields)).text.strip().split("\n\n"):
+            name, _, data = event.rpartition("data: ")
+            is_tree = data.startswith("{")
+            told = name.removeprefix("event: ").strip() if is_tree else data
+            events.append((told, json.loads(data) if is_tree else {}))
+        return events
+
+    @functools.cached_property
+    def plain(self) -> Answer:
+        return self()
+
+    @functools.cached_property
+    def plain_long(self) -> Answer:
+        return self.long()
+
+    @property
+    def length(self) -> str:
+        return self.protocol.lengths[-1]
+
+    def at(self, protocol: Protocol) -> "Ask":
+        """The same for another endpoint."""
+        return Ask(self.service, protocol)
+
+    def body(self, **fields: Any) -> dict[str, Any]:
+        protocol = self.protocol
+        tree: dict[str, Any] = {protocol.prompt: user(QUESTION) if protocol.prompt == "messages" else QUESTION}
+        if protocol is COMPLETIONS:
+            tree["prompt"] = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        if protocol.lengths:
+            tree |= {self.length: 24, "temperature": 0}
+        return {**tree, **fields}
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.service.url + path, headers=KEYED)
+
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(self.service.url + self.protocol.path, json=body, headers=KEYED, timeout=120)

@@ -1,0 +1,138 @@
+"""The table of chat completions in docs/api.md."""
+
+from tests.conftest import image_part, user
+from tests.endpoints import tools
+from tests.endpoints.asking import QUESTION, Ask
+from tests.endpoints.common import (
+    FORMATS,
+    MODEL,
+    RARE,
+    SAMPLING,
+    STOPS,
+    STRUCTURED,
+    URL,
+    is_too_long,
+    knows_developer,
+    looks_at,
+    looks_in_roles,
+)
+from tests.endpoints.rows import (
+    answers_twice,
+    drops,
+    gives_events,
+    limits,
+    refuses,
+    row,
+    same,
+    tells_usage_on_the_way,
+    tells_usage_when_asked,
+)
+
+
+def _continues(ask: Ask) -> None:
+    turns = [*user(QUESTION), {"role": "assistant", "content": "The capital"}]
+    options = {"add_generation_prompt": False, "continue_final_message": True}
+    answer, echoed = (ask(messages=turns, **options, echo=echo) for echo in (False, True))
+    assert echoed.text == f"The capital{answer.text}"
+    assert answer.prompt_tokens < ask(messages=turns).prompt_tokens
+
+
+def _scores(ask: Ask) -> None:
+    tokens = ask(logprobs=True, top_logprobs=2).tree["choices"][0]["logprobs"]["content"]
+    assert all(len(token["top_logprobs"]) == 2 for token in tokens)
+    assert all(token["top_logprobs"][0]["token"] == token["token"] for token in tokens)  # greedy
+
+
+def _first_counts(ask: Ask) -> None:
+    assert ask(max_completion_tokens=2, max_tokens=5).tokens == 2
+
+
+CHAT_ROWS = [
+    MODEL,
+    row(
+        "`messages`: roles",
+        "`system`, `user`, `assistant`, `tool`; `developer` is the same as `system`.",
+        knows_developer,
+        tools.takes_result,
+    ),
+    row(
+        "`messages`: parts",
+        "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
+        "([pictures.md](pictures.md)) in every role. Parts of other types are a 400.",
+        same(messages=user({"type": "input_text", "text": QUESTION})),
+        looks_at(image_part(URL), {"type": "input_image", "image_url": URL}, {"image_url": URL}),
+        looks_in_roles("system", "developer", "assistant"),
+        refuses("input_audio", messages=user({"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}})),
+        refuses("video", messages=user({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA"}})),
+    ),
+    row(
+        "a prompt that is too long",
+        "400 `context_length_exceeded` with the prompt's tokens and how many fit.",
+        is_too_long,
+    ),
+    row(
+        "`max_completion_tokens`, `max_tokens`",
+        "The answer's length; the first counts where both are given. Cut off: `finish_reason` is `length`. 0 is a 400.",
+        limits("length"),
+        _first_counts,
+    ),
+    row(
+        "`n`",
+        "So many answers to one prompt, for `temperature` above 0.",
+        answers_twice,
+        refuses("greedy", n=2),
+    ),
+    *SAMPLING,
+    *STOPS,
+    row(
+        "`logprobs`, `top_logprobs`",
+        "`true`, and how many other tokens to tell at each place.",
+        _scores,
+        refuses("top_logprobs", top_logprobs=2),
+    ),
+    row(
+        "`stream`, `stream_options`",
+        "Chunks, at the end `[DONE]`. `include_usage`: one more with the counts of tokens; `continuous_usage_stats`: "
+        "in each (vLLM's). Without `stream` options are a 400.",
+        gives_events("", "[DONE]"),
+        tells_usage_when_asked,
+        tells_usage_on_the_way,
+        refuses("stream", stream_options={"include_usage": True}),
+    ),
+    *FORMATS,
+    *STRUCTURED,
+    row(
+        "`tools`, `tool_choice`",
+        "Functions. `auto`, `required` (at least one call), a named one; with `none` nothing is taken for a call, "
+        "though the model still reads the tools.",
+        tools.calls_by_itself,
+        tools.must_call,
+        tools.calls_named,
+        tools.calls_none,
+        refuses("tools", tool_choice="required"),
+        refuses("tools", tools=[]),
+    ),
+    row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
+    row(
+        "`user`, `reasoning_effort`, `include_reasoning`",
+        "Taken without effect: these models do not reason.",
+        same(user="ana"),
+        same(reasoning_effort="high"),
+        same(include_reasoning=False),
+    ),
+    row(
+        "`add_generation_prompt`, `continue_final_message`, `echo`",
+        "vLLM's: `false` with `true` goes on with the assistant's last message; `echo` puts that in front of the "
+        "answer.",
+        _continues,
+        refuses("continue_final_message", continue_final_message=True),
+    ),
+    *RARE,
+    row(
+        "`metadata`, `store`, `service_tier`, `prediction`, `verbosity`, `modalities`, `web_search_options`, any other",
+        "Left out and named in `x-vlserve-dropped`.",
+        drops(metadata={"a": "b"}, store=True, service_tier="auto"),
+        drops(verbosity="low", modalities=["text"], prediction={"type": "content", "content": "x"}),
+        drops(web_search_options={}, guided_decoding_backend="xgrammar", max_output_tokens=3),
+    ),
+]

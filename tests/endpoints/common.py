@@ -1,0 +1,186 @@
+"""Rows and checks that several tables of docs/api.md have in common."""
+
+from typing import Any
+
+from tests.conftest import data_url, picture, user
+from tests.endpoints.asking import Ask
+from tests.endpoints.rows import (
+    COLOR,
+    RED_OR_BLUE,
+    Check,
+    changes,
+    chooses_from_tokens,
+    cuts,
+    forces_token,
+    gives_token_ids,
+    goes_on,
+    is_as_long,
+    keeps_stop,
+    matches,
+    refuses,
+    routes,
+    row,
+    same,
+    says_json,
+    scores_prompt,
+    seeded,
+    shows_special_tokens,
+    stops_at_token,
+    varies,
+)
+from vlserve.protocols import RESPONSES
+
+URL = data_url(picture(280, 280, "red"))
+SCHEMA = {"name": "paint", "schema": COLOR}
+_GRAMMAR = 'root ::= "SELECT " ("a" | "b")'
+_WORDS = "word " * 5000
+MODEL = row(
+    "`model`",
+    "`auto` or none: pictures go to the vision model, else the text model answers. A model's name is obeyed; any other "
+    "is a 404 that lists the models.",
+    routes,
+)
+SAMPLING = [
+    row(
+        "`temperature`, `top_p`",
+        "As in OpenAI's API; 0 to 2, and above 0 to 1.",
+        refuses("temperature", temperature=9),
+        refuses("top_p", top_p=0),
+        same(temperature=1, top_p=1e-6),
+    ),
+    row(
+        "`top_k`, `min_p`",
+        "vLLM's: only the `top_k` likeliest tokens, only those at least `min_p` times as likely as the likeliest.",
+        same(temperature=1, top_k=1),
+        same(temperature=1, min_p=1),
+        refuses("min_p", min_p=2),
+    ),
+    row(
+        "`seed`",
+        "The same seed gives the same text, another seed another.",
+        seeded,
+    ),
+    row(
+        "`presence_penalty`, `frequency_penalty`, `repetition_penalty`",
+        "-2 to 2; the last is vLLM's, above 0. Tokens that were there already come less often.",
+        varies(presence_penalty=2),
+        varies(frequency_penalty=2),
+        varies(repetition_penalty=3),
+        refuses("presence_penalty", presence_penalty=3),
+        refuses("frequency_penalty", frequency_penalty=-3),
+        refuses("repetition_penalty", repetition_penalty=0),
+    ),
+    row("`logit_bias`", "Token id → what is added to its score; with 100 nothing else comes.", forces_token),
+]
+STOPS = [
+    row(
+        "`stop`",
+        "A text or a list. The answer ends where one of them would begin, without it.",
+        cuts("stop", "stop"),
+    ),
+    row(
+        "`include_stop_str_in_output`, `stop_token_ids`, `ignore_eos`",
+        "vLLM's: keep the text that ended the answer; end at these tokens; go on behind the model's own end.",
+        keeps_stop,
+        stops_at_token,
+        goes_on,
+    ),
+]
+RARE = [
+    row(
+        "`min_tokens`, `bad_words`, `allowed_token_ids`",
+        "vLLM's: no end before; texts that may not come; the only tokens that may.",
+        is_as_long,
+        changes(bad_words=["the", "The", "a", "A", "I", "e"]),
+        chooses_from_tokens,
+    ),
+    row(
+        "`prompt_logprobs`, `return_token_ids`",
+        "vLLM's: scores of the prompt's tokens (not in a stream), ids of all tokens.",
+        scores_prompt,
+        refuses("prompt_logprobs", prompt_logprobs=1, stream=True),
+        gives_token_ids,
+    ),
+    row("`skip_special_tokens`", "vLLM's: `false` shows tokens like `<\\|im_end\\|>`.", shows_special_tokens),
+    row(
+        "`length_penalty`, `spaces_between_special_tokens`",
+        "vLLM's, without effect here.",
+        same(length_penalty=2.0),
+        same(spaces_between_special_tokens=False),
+    ),
+]
+FORMATS = [
+    row(
+        "`response_format`",
+        "`json_object`, `json_schema`, `text`. The answer keeps to it; `structured_outputs` beside it is a 400.",
+        says_json(response_format={"type": "json_object"}),
+        matches(RED_OR_BLUE, response_format={"type": "json_schema", "json_schema": SCHEMA}),
+        same(response_format={"type": "text"}),
+        refuses("structured_outputs", response_format={"type": "json_object"}, structured_outputs={"choice": ["a"]}),
+    ),
+]
+STRUCTURED = [
+    row(
+        "`structured_outputs`",
+        "vLLM's: exactly one of `json` (a schema), `regex`, `choice`, `grammar` (needs `request.allow_grammar`). What "
+        "cannot be compiled is a 400 `invalid_structured_output`.",
+        matches(RED_OR_BLUE, structured_outputs={"json": COLOR}),
+        matches("[ab]{3}", structured_outputs={"regex": "[ab]{3}"}),
+        matches("red|blue", structured_outputs={"choice": ["red", "blue"]}),
+        matches("SELECT [ab]", structured_outputs={"grammar": _GRAMMAR}),
+        refuses("invalid_structured_output", structured_outputs={"regex": "(a"}),
+        refuses("exactly one", structured_outputs={"regex": "a", "choice": ["a"]}),
+    ),
+    row(
+        "`guided_json`, `guided_regex`, `guided_choice`, `guided_grammar`, `guided_whitespace_pattern`",
+        "vLLM's older names; handed on as `structured_outputs`.",
+        matches(RED_OR_BLUE, guided_json=COLOR, guided_whitespace_pattern="[ ]?"),
+        matches("[ab]{3}", guided_regex="[ab]{3}"),
+        matches("red|blue", guided_choice=["red", "blue"]),
+        matches("SELECT [ab]", guided_grammar=_GRAMMAR),
+        refuses("cannot be combined", guided_regex="a", guided_choice=["a"]),
+    ),
+]
+
+
+def knows_developer(ask: Ask) -> None:
+    """It is what the system role is."""
+    prompt = ask.protocol.prompt
+    told = [
+        ask(**{prompt: [{"role": role, "content": "You are a cook."}, *user("Who are you?")]})
+        for role in ("developer", "system")
+    ]
+    assert (told[0].text, told[0].prompt_tokens) == (told[1].text, told[1].prompt_tokens)
+    assert told[0].prompt_tokens != ask(**{prompt: user("Who are you?")}).prompt_tokens
+
+
+def looks_at(*parts: dict[str, Any]) -> Check:
+    def check(ask: Ask) -> None:
+        text = {"type": "input_text" if ask.protocol is RESPONSES else "text", "text": "What is this?"}
+        for part in parts:
+            answer = ask(**{ask.protocol.prompt: user(part, text)})
+            assert answer.headers["x-vlserve-reason"] == "has_image"
+            assert "original=280x280" in answer.headers["x-vlserve-images"]
+
+    return check
+
+
+def looks_in_roles(*roles: str) -> Check:
+    def check(ask: Ask) -> None:
+        part = {"type": "input_image", "image_url": URL}
+        for role in roles:
+            message = {"role": role, "content": [part], "tool_call_id": "c"}
+            answer = ask(**{ask.protocol.prompt: [message, *user("What is this?")]})
+            assert answer.headers["x-vlserve-engine"] == "vision"
+
+    return check
+
+
+def is_too_long(ask: Ask) -> None:
+    prompt = user(_WORDS) if ask.protocol.prompt == "messages" else _WORDS
+    answer = ask.try_(**{ask.protocol.prompt: prompt})
+    assert answer.status == 400
+    assert "4096" in answer.problem.replace(",", "")
+    if ask.protocol.path.startswith("/v1/messages"):
+        return
+    assert "context_length_exceeded" in answer.problem

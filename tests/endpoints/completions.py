@@ -1,0 +1,84 @@
+"""The table of completions in docs/api.md."""
+
+from tests.endpoints.asking import QUESTION, Ask
+from tests.endpoints.common import FORMATS, MODEL, RARE, SAMPLING, STOPS, STRUCTURED, is_too_long
+from tests.endpoints.rows import (
+    answers_twice,
+    drops,
+    gives_events,
+    limits,
+    refuses,
+    row,
+    same,
+    tells_usage_on_the_way,
+    tells_usage_when_asked,
+)
+
+
+def _prompts(ask: Ask) -> None:
+    answer = ask(prompt=["1, 2, 3,", "one two"], n=2, temperature=1)
+    assert [choice["index"] for choice in answer.tree["choices"]] == [0, 1, 2, 3]
+    ids = ask(return_token_ids=True).tree["choices"][0]["prompt_token_ids"]
+    for prompt in (ids, [ids]):
+        assert ask(prompt=prompt).text == ask.plain.text
+    assert "'prompt' must be" in ask.try_(prompt=["a", ""]).problem
+    assert "9 answers" in ask.try_(prompt=["a"] * 9).problem
+
+
+def _echoes(ask: Ask) -> None:
+    assert ask(prompt=QUESTION, echo=True).text == QUESTION + ask(prompt=QUESTION).text
+
+
+def _scores_tokens(ask: Ask) -> None:
+    scores = ask.long(logprobs=2).tree["choices"][0]["logprobs"]
+    assert len(scores["tokens"]) == len(scores["token_logprobs"]) == 32
+    assert all(len(others) >= 2 for others in scores["top_logprobs"])
+
+
+def _ends_after_16(ask: Ask) -> None:
+    assert ask(max_tokens=None, ignore_eos=True).tokens == 16
+
+
+COMPLETION_ROWS = [
+    MODEL,
+    row(
+        "`prompt`",
+        "A text, a list of texts, token ids, or a list of such lists; as it is, without a chat template and pictures. "
+        "`request.max_n` bounds prompts × `n`. One that is too long is a 400 with both numbers.",
+        _prompts,
+        is_too_long,
+    ),
+    row(
+        "`max_tokens`",
+        "The answer's length, 16 where nothing is said. Cut off: `finish_reason` is `length`. 0 is a 400.",
+        limits("length"),
+        _ends_after_16,
+    ),
+    row("`n`", "So many answers to each prompt, for `temperature` above 0.", answers_twice, refuses("greedy", n=2)),
+    *SAMPLING,
+    *STOPS,
+    row("`logprobs`", "A number: each token's score and those of so many others.", _scores_tokens),
+    row("`echo`", "The prompt stands in front of the answer.", _echoes),
+    row(
+        "`stream`, `stream_options`",
+        "As in chat.",
+        gives_events("", "[DONE]"),
+        tells_usage_when_asked,
+        tells_usage_on_the_way,
+        refuses("tream", stream_options={"include_usage": True}),
+    ),
+    *FORMATS,
+    *STRUCTURED,
+    row(
+        "`user`, `add_special_tokens`",
+        "Taken without effect.",
+        same(user="ana"),
+        same(add_special_tokens=False),
+    ),
+    *RARE,
+    row(
+        "`metadata`, `store`, `messages`, any other",
+        "Left out and named in `x-vlserve-dropped`.",
+        drops(metadata={"a": "b"}, store=True, messages=[], tools=[]),
+    ),
+]

@@ -1,0 +1,159 @@
+"""What is wrong with a request, and the headers of answers: the tables of docs/api.md that hold for all endpoints."""
+
+import httpx
+
+from tests.conftest import data_url, image_part, picture, user
+from tests.endpoints.asking import Ask
+from tests.endpoints.common import URL
+from tests.endpoints.rows import Check, Row, refuses, row
+from tests.vllm_service import KEYED
+from vlserve import errors
+from vlserve.errors import VlserveError
+from vlserve.protocols import MESSAGES
+
+
+def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "sk-ana", body: bytes = b"{}") -> Check:
+    """An error of this type at this path; ``/v1/messages…`` has Anthropic's."""
+
+    def check(ask: Ask) -> None:
+        headers = {"authorization": f"Bearer {key}"}
+        answer = httpx.request(method, ask.service.url + path, headers=headers, content=body)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
+
+    return check
+
+
+_LARGE = b" " * (49 * 1024**2)
+_CHAT, _MESSAGES = "/v1/chat/completions", MESSAGES.path
+# The others need an engine that is away or slow, or a client that is: tests with engines made for that hold them.
+STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
+    (
+        errors.InvalidRequest,
+        "the request cannot be answered; `param` names its place",
+        (_is(400, "invalid_request_error", _CHAT), _is(400, "invalid_request_error", _MESSAGES)),
+    ),
+    (
+        errors.Unauthorized,
+        "no API key, or a wrong one (`Authorization: Bearer` or `x-api-key`)",
+        (
+            _is(401, "authentication_error", _CHAT, key="sk-nobody"),
+            _is(401, "authentication_error", _MESSAGES, key="sk-nobody"),
+        ),
+    ),
+    (
+        errors.NotFound,
+        "no such path, file or model (`model_not_found`)",
+        (
+            _is(404, "invalid_request_error", "/v1/nothing"),
+            _is(404, "invalid_request_error", "/v1/responses/resp_1", method="GET"),
+            _is(404, "not_found_error", f"{_MESSAGES}/batches"),
+        ),
+    ),
+    (
+        errors.MethodNotAllowed,
+        "the path has other methods",
+        (
+            _is(405, "invalid_request_error", _CHAT, method="GET"),
+            _is(405, "invalid_request_error", _MESSAGES, method="GET"),
+        ),
+    ),
+    (errors.RequestTimeout, "the body did not come in time (`server.body_timeout_s`)", ()),
+    (
+        errors.PayloadTooLarge,
+        "the body is larger than `server.max_body_bytes`",
+        (
+            _is(413, "invalid_request_error", _CHAT, body=_LARGE),
+            _is(413, "request_too_large", _MESSAGES, body=_LARGE),
+        ),
+    ),
+    (errors.HeadTooLarge, "the request's head is too large", ()),
+    (errors.TooManyRequests, "limits of the key, or a full queue; with `retry-after`", ()),
+    (errors.EngineFailed, "the engine failed on this request, or the model wrote a tool call that is none", ()),
+    (errors.EngineAway, "the engine is loading or restarting, or died under the request; with `retry-after`", ()),
+    (errors.EngineTimeout, "no whole answer in `server.request_timeout_s`", ()),
+    (errors.InsufficientStorage, "the disk for files is full", ()),
+]
+
+
+def _is_not_json(ask: Ask) -> None:
+    for body in (b"{", b"[]", b'{"model": "auto", "model": "auto"}', b'{"seed": NaN}', b"\xff"):
+        answer = httpx.post(ask.service.url + _CHAT, content=body, headers=KEYED)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+CODES: list[Row] = [
+    row("`invalid_json`", "not a JSON object in UTF-8, or a key is given twice", _is_not_json),
+    row(
+        "`unsupported_field`",
+        "a field that is refused",
+        refuses("unsupported_field", suffix="x", chat_template="x"),
+    ),
+    row(
+        "`unsupported_content_part`, `unsupported_input_item`",
+        "a part or item of another type, or with another field, than the tables have",
+        refuses("unsupported_content_part", messages=user({"type": "file_search"})),
+        refuses("unsupported_content_part", messages=user({**image_part(), "uuid": "x"})),
+    ),
+    row(
+        "`context_length_exceeded`",
+        "the prompt does not fit `max_model_len`; both numbers are told",
+        refuses("context_length_exceeded", messages=user("word " * 5000)),
+    ),
+    row(
+        "`invalid_structured_output`",
+        "a schema, pattern, grammar or tool that cannot be compiled, or would cost too much",
+        refuses("invalid_structured_output", structured_outputs={"json": {"type": "nosuch"}}),
+        refuses("invalid_structured_output", structured_outputs={"regex": "(((a{1,100}){1,100}){1,100}){1,100}"}),
+    ),
+    row(
+        "`invalid_image`",
+        "bytes that are no picture of a known format, or cannot be decoded",
+        refuses("invalid_image", messages=user(image_part(data_url(b"no picture")))),
+    ),
+    row(
+        "`too_many_images`",
+        "more pictures than `limit_mm_per_prompt.image`",
+        refuses("too_many_images", messages=user(*[image_part(URL)] * 5)),
+    ),
+    row(
+        "`model_without_vision`",
+        "a picture for the text model",
+        refuses("model_without_vision", model="demo-text", messages=user(image_part(URL))),
+    ),
+]
+
+
+def _says_which(ask: Ask) -> None:
+    seen = ask(model="demo-vision", messages=user(image_part(data_url(picture(100, 50, "red")))))
+    for answer, told in ((ask.plain, ("text", "text_only")), (seen, ("vision", "named"))):
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == told
+    assert seen.headers["x-vlserve-images"].startswith("original=100x50; model=112x56; tokens=8")
+
+
+def _names_dropped(ask: Ask) -> None:
+    assert ask(verbosity="low", metadata={}).headers["x-vlserve-dropped"] == "verbosity, metadata"
+    assert "x-vlserve-dropped" not in ask.plain.headers
+
+
+def _names_request(ask: Ask) -> None:
+    url, mine = ask.service.url + _MESSAGES, {**KEYED, "x-request-id": "mine-1"}
+    answer = httpx.post(url, content=b"{", headers=mine)
+    assert answer.headers["x-request-id"] == answer.headers["request-id"] == answer.json()["request_id"] == "mine-1"
+    assert len(ask.plain.headers["x-request-id"]) == 32
+    assert "request-id" not in ask.plain.headers
+
+
+HEADERS: list[Row] = [
+    row(
+        "`x-vlserve-engine`, `x-vlserve-reason`, `x-vlserve-images`",
+        "Which engine answered and why ([README](../README.md#which-engine-answers)); of each picture its size, the "
+        "size at which the model saw it, its tokens.",
+        _says_which,
+    ),
+    row("`x-vlserve-dropped`", "The names of fields that were left out.", _names_dropped),
+    row(
+        "`x-request-id`",
+        "The client's own, or a new one. At `/v1/messages` also as `request-id`, and in errors as `request_id`.",
+        _names_request,
+    ),
+]

@@ -1,0 +1,153 @@
+"""The tables of Anthropic's Messages in docs/api.md."""
+
+from typing import Any
+
+from tests.conftest import user
+from tests.endpoints import tools
+from tests.endpoints.asking import QUESTION, Ask
+from tests.endpoints.common import MODEL, URL, is_too_long, looks_at
+from tests.endpoints.rows import (
+    COLOR,
+    RED_OR_BLUE,
+    Check,
+    cuts,
+    drops,
+    gives_events,
+    like_chat,
+    limits,
+    matches,
+    refuses,
+    routes,
+    row,
+    same,
+    taken,
+)
+from vlserve.protocols import MESSAGES
+
+
+def _systems(ask: Ask) -> None:
+    blocks = [{"type": "text", "text": "You are a cook.", "cache_control": {"type": "ephemeral"}}]
+    told = [ask(system=system).prompt_tokens for system in ("You are a cook.", blocks)]
+    assert told[0] == told[1] != ask().prompt_tokens
+    assert "system[0]" in ask.try_(system=[{"type": "image", "source": {"type": "url", "url": URL}}]).problem
+
+
+def _takes_thoughts(ask: Ask) -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
+    turns = [*user("Hello!"), {"role": "assistant", "content": [thought, {"type": "text", "text": "Hello."}]}]
+    ask(messages=[*turns, *user(QUESTION)])
+
+
+_IMAGES = (
+    {"type": "image", "source": {"type": "url", "url": URL}},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": URL.partition(",")[2]}},
+)
+_MESSAGE_EVENTS = ("message_start", "content_block_start", "content_block_delta", "content_block_stop")
+MESSAGE_ROWS = [
+    MODEL,
+    row(
+        "`messages`",
+        "Turns of `user` and `assistant`. Blocks: `text`; `image` (base64, url, or the id of an uploaded file) and "
+        "`tool_result` of the user; `tool_use`, `thinking`, `redacted_thinking` of the assistant. `cache_control` is "
+        "taken without effect, other blocks are a 400.",
+        like_chat,
+        same(messages=user({"type": "text", "text": QUESTION, "cache_control": {"type": "ephemeral"}})),
+        looks_at(*_IMAGES),
+        tools.takes_result,
+        _takes_thoughts,
+        refuses("messages[0].content[0]", messages=user({"type": "document", "source": {"type": "url", "url": "x"}})),
+        refuses("messages[0].role", messages=[{"role": "system", "content": "x"}]),
+    ),
+    row("a prompt that is too long", "400 with how many tokens fit.", is_too_long),
+    row("`system`", "A text or blocks of text.", _systems),
+    row(
+        "`max_tokens`",
+        "Must be there. Cut off: `stop_reason` is `max_tokens`. 0 is a 400.",
+        limits("max_tokens"),
+        refuses("max_tokens", max_tokens=None),
+    ),
+    row(
+        "`temperature`, `top_p`, `top_k`",
+        "As in Anthropic's API, `temperature` up to 2.",
+        refuses("temperature", temperature=9),
+        refuses("top_p", top_p=0),
+        same(temperature=1, top_k=1),
+        same(temperature=1, top_p=1e-6),
+    ),
+    row(
+        "`stop_sequences`",
+        "The answer ends where one would begin; `stop_sequence` names it.",
+        cuts("stop_sequences", "stop_sequence"),
+    ),
+    row(
+        "`stream`",
+        "Events: "
+        + ", ".join(f"`{name}`" for name in _MESSAGE_EVENTS)
+        + ", `message_delta` (with the counts of tokens), "
+        "`message_stop`. No `ping`.",
+        gives_events(*_MESSAGE_EVENTS, "message_delta", "message_stop"),
+    ),
+    row(
+        "`tools`, `tool_choice`",
+        "Tools with an `input_schema`; Anthropic's own (`bash_…`) are a 400. `auto`, `any`, `none`, a named one; "
+        "`disable_parallel_tool_use`: one call at most.",
+        tools.calls_by_itself,
+        tools.must_call,
+        tools.calls_named,
+        tools.calls_none,
+        tools.calls_one,
+        refuses("tools[0]", tools=[{"type": "bash_20250124", "name": "bash"}]),
+        refuses("tools", tool_choice={"type": "any"}),
+    ),
+    row(
+        "`output_config`",
+        "`format`: a JSON schema that the answer keeps to. `effort` is taken without effect.",
+        matches(RED_OR_BLUE, output_config={"format": {"type": "json_schema", "schema": COLOR}}),
+        same(output_config={"effort": "low"}),
+    ),
+    row("`metadata`", "Taken without effect.", taken(metadata={"user_id": "ana"})),
+    row(
+        "`thinking`, `service_tier`, `seed`, `stop`, any other",
+        "Left out and named in `x-vlserve-dropped`: these models do not think, and vLLM's messages have no seed.",
+        drops(thinking={"type": "enabled", "budget_tokens": 1024}, service_tier="auto", seed=1, stop=["a"]),
+    ),
+]
+
+
+def _equals_usage(ask: Ask) -> None:
+    messages = user({"type": "text", "text": "What is this?"}, _IMAGES[0])
+    counted = ask(messages=messages)
+    assert counted.headers["x-vlserve-engine"] == "vision"
+    answer = ask.at(MESSAGES)(messages=messages, max_tokens=1)
+    assert counted.prompt_tokens == answer.prompt_tokens > 100  # a hundred are the picture
+
+
+def _adds(**fields: Any) -> Check:
+    def check(ask: Ask) -> None:
+        assert ask(**fields).prompt_tokens > ask().prompt_tokens
+
+    return check
+
+
+COUNT_ROWS = [
+    row(
+        "`model`, `messages`, `system`",
+        "As in messages; the answer is `input_tokens`, pictures included.",
+        routes,
+        _equals_usage,
+        _systems,
+    ),
+    row("a prompt that is too long", "400 with how many tokens fit.", is_too_long),
+    row("`tools`", "Count, too.", _adds(tools=[tools.MESSAGES_TOOL])),
+    row(
+        "`tool_choice`, `output_config`",
+        "Taken without effect on the number.",
+        taken(output_config={"effort": "low"}),
+        taken(tools=[tools.MESSAGES_TOOL], tool_choice={"type": "auto"}),
+    ),
+    row(
+        "`max_tokens`, `stream`, `thinking`, any other",
+        "Left out and named in `x-vlserve-dropped`: clients count the body that they are about to send.",
+        drops(max_tokens=9, stream=True, temperature=1, thinking={"type": "adaptive"}),
+    ),
+]

@@ -1,0 +1,246 @@
+"""A row of the tables in docs/api.md: what it says, and the checks that it is so."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.endpoints.asking import Ask
+from vlserve.protocols import CHAT
+
+Check = Callable[[Ask], None]
+COLOR = {
+    "type": "object",
+    "properties": {"color": {"enum": ["red", "blue"]}},
+    "required": ["color"],
+    "additionalProperties": False,
+}
+RED_OR_BLUE = r'\{\s*"color"\s*:\s*"(red|blue)"\s*\}'
+# At temperature 0 a small model may put one line break after the other, which JSON allows.
+SAMPLED = {"temperature": 1}
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    """Fields, values, roles or parts, in Markdown. Fields are what stands first in backticks."""
+    happens: str
+    checks: tuple[Check, ...]
+
+    @property
+    def fields(self) -> set[str]:
+        return set(re.findall(r"`(\w+)", self.what))
+
+
+def row(what: str, happens: str, *checks: Check) -> Row:
+    return Row(what, happens, checks)
+
+
+def same(**fields: Any) -> Check:
+    """Taken, and the answer is the one without."""
+
+    def check(ask: Ask) -> None:
+        answer = ask(**fields)
+        assert answer.text == ask.plain.text
+        assert not set(answer.dropped) & set(fields)
+
+    return check
+
+
+def changes(**fields: Any) -> Check:
+    """The answer is another."""
+
+    def check(ask: Ask) -> None:
+        assert ask.long(**fields).text != ask.plain_long.text
+
+    return check
+
+
+def varies(**fields: Any) -> Check:
+    """Texts of which the model is not sure are others."""
+
+    def check(ask: Ask) -> None:
+        assert ask.letters(**fields) != ask.letters()
+
+    return check
+
+
+def taken(**fields: Any) -> Check:
+    def check(ask: Ask) -> None:
+        assert not set(ask(**fields).dropped) & set(fields)
+
+    return check
+
+
+def refuses(*said: str, **fields: Any) -> Check:
+    """A 400 that says all of these."""
+
+    def check(ask: Ask) -> None:
+        answer = ask.try_(**fields)
+        assert answer.status == 400, answer.tree
+        assert all(word in answer.problem for word in said), answer.problem
+
+    return check
+
+
+def drops(**fields: Any) -> Check:
+    """The answer is the one without, and a header names the fields."""
+
+    def check(ask: Ask) -> None:
+        answer = ask(**fields)
+        assert set(fields) <= set(answer.dropped)
+        if ask.protocol.lengths:
+            assert answer.text == ask.plain.text
+
+    return check
+
+
+def matches(pattern: str, **fields: Any) -> Check:
+    """All that is said has this form."""
+
+    def check(ask: Ask) -> None:
+        said = ask(**{**SAMPLED, ask.length: 100, **fields}).text
+        assert re.fullmatch(pattern, said), said
+
+    return check
+
+
+def says_json(**fields: Any) -> Check:
+    def check(ask: Ask) -> None:
+        answer = ask(**{**SAMPLED, ask.length: 200, **fields})
+        assert answer.text.lstrip().startswith("{")
+        if answer.tokens < 200:
+            assert isinstance(json.loads(answer.text), dict)
+
+    return check
+
+
+def cuts(field: str, finish: str) -> Check:
+    """The answer ends before the text that ``field`` names, alone (where that may be) or in a list."""
+
+    def check(ask: Ask) -> None:
+        whole = ask.plain_long.text if "ignore_eos" in ask.protocol.fields else ask.plain.text
+        word = whole[len(whole) // 2 :][:4]
+        options = {"ignore_eos": True, ask.length: 32} if "ignore_eos" in ask.protocol.fields else {}
+        for value in ([word, "§"], word) if field == "stop" else ([word, "§"],):
+            answer = ask(**options, **{field: value})
+            assert answer.text == whole[: whole.index(word)]
+            assert answer.finish == finish
+
+    return check
+
+
+def keeps_stop(ask: Ask) -> None:
+    whole = ask.plain_long.text
+    word = whole[len(whole) // 2 :][:4]
+    assert ask.long(stop=word, include_stop_str_in_output=True).text == whole[: whole.index(word)] + word
+
+
+def seeded(ask: Ask) -> None:
+    texts = [ask.letters(temperature=1, seed=seed) for seed in (1, 1, 2, 3)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+
+
+def limits(finish: str) -> Check:
+    """Each of the protocol's fields with a length."""
+
+    def check(ask: Ask) -> None:
+        for name in ask.protocol.lengths:
+            answer = ask(**{**dict.fromkeys(ask.protocol.lengths), name: 3})
+            assert (answer.tokens, answer.finish) == (3, finish)
+            assert ask.try_(**{name: 0}).status == 400
+            assert "4096" in ask.try_(**{name: 100_000}).problem
+
+    return check
+
+
+def forces_token(ask: Ask) -> None:
+    assert set(ask.long(logit_bias={"40": 100}).text) == {"I"}
+
+
+def chooses_from_tokens(ask: Ask) -> None:
+    assert set(ask.long(allowed_token_ids=[40, 41]).text) <= set("IJ")
+
+
+def stops_at_token(ask: Ask) -> None:
+    """The third one of the usual answer: the prompt of a response is that of the same chat."""
+    other = ask.at(CHAT) if "return_token_ids" not in ask.protocol.fields else ask
+    ids = other.long(return_token_ids=True).tree["choices"][0]["token_ids"]
+    answer = ask.long(stop_token_ids=[ids[2]])
+    assert answer.tokens == ids.index(ids[2]) + 1
+    assert answer.text != ask.plain_long.text
+
+
+def goes_on(ask: Ask) -> None:
+    assert ask.long().tokens == 32
+
+
+def is_as_long(ask: Ask) -> None:
+    assert ask(**{"min_tokens": 32, ask.length: 32}).tokens == 32
+
+
+def shows_special_tokens(ask: Ask) -> None:
+    """The end of the answer is one; the answer goes on behind it."""
+    assert "<|" not in ask.plain_long.text
+    assert "<|" in ask.long(skip_special_tokens=False).text
+
+
+def gives_token_ids(ask: Ask) -> None:
+    answer = ask(return_token_ids=True)
+    assert len(answer.tree["choices"][0]["token_ids"]) == answer.tokens
+
+
+def scores_prompt(ask: Ask) -> None:
+    answer = ask(prompt_logprobs=1)
+    scores = answer.tree.get("prompt_logprobs") or answer.tree["choices"][0]["prompt_logprobs"]
+    assert len(scores) == answer.prompt_tokens
+
+
+def answers_twice(ask: Ask) -> None:
+    answer = ask(n=2, temperature=1)
+    assert [choice["index"] for choice in answer.tree["choices"]] == [0, 1]
+
+
+def routes(ask: Ask) -> None:
+    for model, engine in ((None, "text"), ("auto", "text"), ("demo-text", "text"), ("demo-vision", "vision")):
+        answer = ask(model=model)
+        assert answer.headers["x-vlserve-engine"] == engine
+        assert answer.tree.get("model", f"demo-{engine}") == f"demo-{engine}"
+    refused = ask.try_(model="nobody")
+    assert (refused.status, "demo-text" in refused.problem) == (404, True)
+
+
+def tells_usage_when_asked(ask: Ask) -> None:
+    for options, times in ((None, 0), ({"include_usage": False}, 0), ({"include_usage": True}, 1)):
+        events = ask.stream(stream_options=options)
+        assert events[-1][0] == "[DONE]"
+        assert len([tree for _, tree in events if tree.get("usage")]) == times
+
+
+def tells_usage_on_the_way(ask: Ask) -> None:
+    events = ask.stream(stream_options={"include_usage": True, "continuous_usage_stats": True})
+    assert len([tree for _, tree in events if tree.get("usage")]) > 2
+
+
+def gives_events(*names: str) -> Check:
+    """A stream has these kinds of events in this order, and the answer's text."""
+
+    def check(ask: Ask) -> None:
+        events = ask.stream()
+        assert list(dict.fromkeys(name for name, _ in events)) == list(names)
+        deltas = [tree.get("delta") or tree for _, tree in events]
+        texts = [one if isinstance(one, str) else _said(one) for one in deltas]
+        assert "".join(texts) == ask.plain.text
+
+    return check
+
+
+def _said(delta: dict[str, Any]) -> str:
+    choices = "".join(one.get("text") or one.get("delta", {}).get("content") or "" for one in delta.get("choices", []))
+    return choices or str(delta.get("text", "") if delta.get("type") == "text_delta" else "")
+
+
+def like_chat(ask: Ask) -> None:
+    assert ask.plain.text == ask.at(CHAT).plain.text

@@ -1,0 +1,19 @@
+"""The tables of docs/api.md, a list of rows for each endpoint. What is refused for its name alone, and what settings
+bound, is not among the rows: it comes from ``vlserve.protocols``."""
+
+from collections.abc import Mapping
+
+from tests.endpoints.chat import CHAT_ROWS
+from tests.endpoints.completions import COMPLETION_ROWS
+from tests.endpoints.messages import COUNT_ROWS, MESSAGE_ROWS
+from tests.endpoints.responses import RESPONSE_ROWS
+from tests.endpoints.rows import Row
+from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
+
+TABLES: Mapping[str, list[Row]] = {
+    CHAT.path: CHAT_ROWS,
+    COMPLETIONS.path: COMPLETION_ROWS,
+    RESPONSES.path: RESPONSE_ROWS,
+    MESSAGES.path: MESSAGE_ROWS,
+    MESSAGE_TOKENS.path: COUNT_ROWS,
+}
