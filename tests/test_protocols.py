@@ -146,7 +146,19 @@ async def test_uploaded_file_is_sent_as_a_picture(open_gateway: OpenGateway, tmp
             400,
             "cannot be combined with 'text'",
         ),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "any"}}, 400, "'tool_choice'"),
         (MESSAGES, {"messages": user("x"), "tool_choice": {"type": "any"}}, 400, "'tools' has none"),
+        (MESSAGES, {"messages": user("x"), "tool_choice": {"type": "custom"}}, 400, "'tool_choice'"),
+        (
+            MESSAGES,
+            {
+                "messages": [
+                    {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": "x"}]}
+                ]
+            },
+            400,
+            "messages[0].content[0].input must be an object",
+        ),
         (RESPONSES, {"input": "hi", "tools": [{"type": "web_search"}]}, 400, "tools[0]"),
         (RESPONSES, {"input": "hi", "max_output_tokens": 0}, 400, "'max_output_tokens' must be at least 1"),
         (RESPONSES, {**WITH_PICTURE[RESPONSES], "model": "org/text-7b"}, 400, "input[0].content[1] is a picture"),

@@ -43,7 +43,6 @@ def _row_cases() -> Iterator[tuple[str, Protocol, tuple[Check, ...]]]:
 CASES = {name: (protocol, checks) for name, protocol, checks in _row_cases()}
 REFUSED = {f"{path}: {field}": (path, field) for path, one in PROTOCOLS.items() for field in one.refused}
 
-
 BOUNDED = {
     f"{path}: {field}, {setting}": (path, field, setting)
     for path, one in PROTOCOLS.items()
@@ -98,7 +97,7 @@ def test_bounded_field_is_refused_above_its_setting(asks: dict[str, Ask], case: 
 @pytest.mark.parametrize("path", [path for path, one in PROTOCOLS.items() if one.lengths])
 def test_setting_bounds_the_length_of_answers(path: str) -> None:
     protocol = PROTOCOLS[path]
-    for field in protocol.lengths:
+    for field in (field for field, setting in document.bounded(protocol) if setting == "max_tokens"):
         body = {protocol.prompt: "x" if protocol.prompt != "messages" else user("x"), field: 8}
         with pytest.raises(InvalidRequest, match=r"request\.max_tokens"):
             check_caps(parse(json.dumps(body).encode(), protocol), Request(max_tokens=7))
@@ -116,3 +115,9 @@ def test_document_says_what_was_asked() -> None:
         DOCUMENT.write_text(written)
     else:
         assert written == text, "run: UPDATE_DOCS=1 pytest tests/test_vllm_api.py"
+
+
+def test_every_code_is_in_the_document() -> None:
+    source = "".join(path.read_text() for path in (REPOSITORY / "vlserve").glob("*.py"))
+    told = set(re.findall(r"`(\w+)`", DOCUMENT.read_text()))
+    assert set(re.findall(r'\bcode *= *"(\w+)"', source)) <= told

@@ -66,6 +66,8 @@ def _blocks(blocks: list[Any], place: str, where: str) -> Iterator[Media]:
         refuse_other_keys(block, {"type", "cache_control", *_KEYS[kind]}, here)
         if kind == "text" and not isinstance(block.get("text"), str):
             raise InvalidRequest(f"{here}.text must be a string.", param=here)
+        if kind == "tool_use" and not isinstance(block.get("input"), dict | None):
+            raise InvalidRequest(f"{here}.input must be an object.", param=here)
         if kind == "image":
             yield _picture(block.get("source"), blocks, index, here)
         if kind == "tool_result" and isinstance(block.get("content"), list):

@@ -178,7 +178,7 @@ _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000
 # vLLM's front end outlives its core process for some seconds and says this with status 500.
 _DIED = re.compile(r"EngineCore|EngineDead")
 # vLLM cannot write a model's tool call as a block of Anthropic's, and tells the client off for it (0.32).
-_BAD_CALL = re.compile(r"AnthropicContentBlock\b.*\binput\b")
+_BAD_CALL = re.compile(r"validation errors? for AnthropicContentBlock input\b")
 # "1 validation error: {'type': …, 'loc': 'body.top_p', 'msg': 'Input should be …', …}": the first one says enough.
 _INVALID_FIELD = re.compile(r"'loc': 'body\.(?P<field>[^']+)', 'msg': (?P<quote>['\"])(?P<problem>.+?)(?P=quote)")
 # Names of vLLM's classes on the way to a field, and whole reports of a library that checks forms.

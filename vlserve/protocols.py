@@ -55,7 +55,7 @@ _LOGPROBS = dict.fromkeys(("top_logprobs", "prompt_logprobs"), "max_top_logprobs
 
 
 def is_idle(name: str, value: Any) -> bool:
-    """Whether a refused field asks for nothing, as clients send it that name every field."""
+    """Whether a refused field asks for nothing (0 is False here), as clients send it that name every field."""
     return value in (None, False, "", []) or (value == 1 and name in ("n", "best_of"))
 
 
@@ -109,6 +109,8 @@ class Protocol:
     """vLLM insists on a model's name."""
     is_flat: bool = False
     """A tool is what chat has inside of ``function``."""
+    tool_choices: tuple[str, ...] = ()
+    """Types that an object in ``tool_choice`` may have, where vLLM passes over others; none: it checks them."""
 
 
 MESSAGES_PATH = "/v1/messages"
@@ -145,6 +147,7 @@ RESPONSES = Protocol(
     events=ResponseEvents,
     has_usage_option=False,
     is_flat=True,
+    tool_choices=("function", "custom"),
 )
 MESSAGES = Protocol(
     path=MESSAGES_PATH,
@@ -163,6 +166,7 @@ MESSAGES = Protocol(
     keeps_names=False,
     needs_model=True,
     is_flat=True,
+    tool_choices=("auto", "any", "tool", "none"),
 )
 # SDKs send the same body to be counted, so what is not needed for that is left out without a word.
 MESSAGE_TOKENS = replace(MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=MESSAGE_PROMPT_FIELDS, lengths=())

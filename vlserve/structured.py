@@ -26,8 +26,6 @@ _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _SCHEMAS = ("json", "json_schema", "schema", "parameters", "input_schema")
 # Where chat and completions, responses, and messages say which form an answer has.
 _FORMATS = ("response_format", "text", "output_config")
-# Ways to choose tools with an object: OpenAI's responses have the first two, Anthropic's messages the others.
-_CHOICES = ("function", "custom", "auto", "any", "tool", "none")
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
 
 
@@ -51,8 +49,8 @@ def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -
         _Bounds(field, allow_grammar=allow_grammar).check(value)
     if tree.get("tools") is not None and "tools" in protocol.fields:
         _check_tools(tree["tools"], is_flat=protocol.is_flat)
-    if protocol.is_flat:
-        _check_tool_choice(tree)
+    if protocol.tool_choices:
+        _check_tool_choice(tree, protocol.tool_choices)
     if protocol.prompt == "messages" and not protocol.is_flat:
         _check_tool_calls(tree["messages"])
 
@@ -87,14 +85,13 @@ def _is_form(field: str, value: Mapping[str, Any]) -> bool:
     return form is not None and not (isinstance(form, dict) and form.get("type") == "text")
 
 
-def _check_tool_choice(tree: Mapping[str, Any]) -> None:
-    """vLLM answers as if nothing was chosen where it does not know the choice of a responses or messages request, or
-    has no tools for it (0.32)."""
+def _check_tool_choice(tree: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """vLLM answers as if nothing was chosen where it does not know the choice, or has no tools for it (0.32)."""
     choice = tree.get("tool_choice")
     if isinstance(choice, dict):
         kind = choice.get("type")
-        if kind not in _CHOICES:
-            raise InvalidRequest(f"'tool_choice' may have the types {', '.join(_CHOICES)}.", param="tool_choice")
+        if kind not in known:
+            raise InvalidRequest(f"'tool_choice' may have the types {', '.join(known)}.", param="tool_choice")
         if kind not in ("auto", "none") and not tree.get("tools"):
             raise InvalidRequest("'tool_choice' names tools, but 'tools' has none.", param="tool_choice")
 

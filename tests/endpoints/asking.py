@@ -96,14 +96,16 @@ class Ask:
         return self(**{"ignore_eos": True, self.length: 32, **fields})
 
     def letters(self, **fields: Any) -> str:
-        """32 capital letters: of these the model is sure of none, however it was trained."""
+        """32 capital letters: of these the model is not sure, however it was trained."""
         return self.long(logit_bias=dict.fromkeys(map(str, range(32, 58)), 100), **fields).text
 
     def stream(self, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
         """(name, data) of each event; ``[DONE]`` is an event of that name."""
         events = []
         for event in self._post(self.body(stream=True, **fields)).text.strip().split("\n\n"):
-            name, _, data = event.rpartition("data: ")
+            if event.startswith(":"):  # a comment: the stream waits
+                continue
+            name, _, data = event.partition("data: ")
             is_tree = data.startswith("{")
             told = name.removeprefix("event: ").strip() if is_tree else data
             events.append((told, json.loads(data) if is_tree else {}))

@@ -38,13 +38,13 @@ def _continues(ask: Ask) -> None:
 
 
 def _scores(ask: Ask) -> None:
-    tokens = ask(logprobs=True, top_logprobs=2).tree["choices"][0]["logprobs"]["content"]
-    assert all(len(token["top_logprobs"]) == 2 for token in tokens)
+    tokens = ask.long(logprobs=True, top_logprobs=2).tree["choices"][0]["logprobs"]["content"]
+    assert [len(token["top_logprobs"]) for token in tokens] == [2] * 32
     assert all(token["top_logprobs"][0]["token"] == token["token"] for token in tokens)  # greedy
 
 
 def _first_counts(ask: Ask) -> None:
-    assert ask(max_completion_tokens=2, max_tokens=5).tokens == 2
+    assert ask(max_completion_tokens=2, max_tokens=5, ignore_eos=True).tokens == 2
 
 
 CHAT_ROWS = [
@@ -60,8 +60,10 @@ CHAT_ROWS = [
         "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
         "([pictures.md](pictures.md)) in every role. Parts of other types are a 400.",
         same(messages=user({"type": "input_text", "text": QUESTION})),
+        same(messages=user({"type": "output_text", "text": QUESTION})),
+        same(messages=user({"type": "refusal", "refusal": QUESTION})),
         looks_at(image_part(URL), {"type": "input_image", "image_url": URL}, {"image_url": URL}),
-        looks_in_roles("system", "developer", "assistant"),
+        looks_in_roles("system", "developer", "assistant", "tool"),
         refuses("input_audio", messages=user({"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}})),
         refuses("video", messages=user({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA"}})),
     ),

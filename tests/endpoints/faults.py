@@ -42,7 +42,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.NotFound,
-        "no such path, file or model (`model_not_found`)",
+        "no such path, model (`model_not_found`) or file (`file_not_found`; `files_unavailable`: none are kept)",
         (
             _is(404, "invalid_request_error", "/v1/nothing"),
             _is(404, "invalid_request_error", "/v1/responses/resp_1", method="GET"),
@@ -68,7 +68,12 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),
     (errors.TooManyRequests, "limits of the key, or a full queue; with `retry-after`", ()),
-    (errors.EngineFailed, "the engine failed on this request, or the model wrote a tool call that is none", ()),
+    (
+        errors.EngineFailed,
+        "the engine failed on this request; at `/v1/messages` also when the arguments of the model's tool call are no "
+        "object (`invalid_tool_call` in the log). `internal_error`: the gateway itself failed",
+        (),
+    ),
     (errors.EngineAway, "the engine is loading or restarting, or died under the request; with `retry-after`", ()),
     (errors.EngineTimeout, "no whole answer in `server.request_timeout_s`", ()),
     (errors.InsufficientStorage, "the disk for files is full", ()),
@@ -89,15 +94,20 @@ CODES: list[Row] = [
         refuses("unsupported_field", suffix="x", chat_template="x"),
     ),
     row(
-        "`unsupported_content_part`, `unsupported_input_item`",
-        "a part or item of another type, or with another field, than the tables have",
+        "`unsupported_content_part`, `unsupported_content_block`, `unsupported_input_item`",
+        "a part, block or item of another type, or with another field, than the tables have",
         refuses("unsupported_content_part", messages=user({"type": "file_search"})),
         refuses("unsupported_content_part", messages=user({**image_part(), "uuid": "x"})),
     ),
     row(
         "`context_length_exceeded`",
-        "the prompt does not fit `max_model_len`; both numbers are told",
+        "the prompt does not fit `max_model_len`, which is told",
         refuses("context_length_exceeded", messages=user("word " * 5000)),
+    ),
+    row(
+        "`invalid_value`",
+        "an answer is asked for that is longer than `max_model_len`",
+        refuses("invalid_value", max_tokens=100_000),
     ),
     row(
         "`invalid_structured_output`",
@@ -109,6 +119,18 @@ CODES: list[Row] = [
         "`invalid_image`",
         "bytes that are no picture of a known format, or cannot be decoded",
         refuses("invalid_image", messages=user(image_part(data_url(b"no picture")))),
+    ),
+    row(
+        "`invalid_image_url`, `image_fetch_failed`, `image_fetch_timeout`, `image_fetch_disabled`, "
+        "`image_domain_not_allowed`",
+        "a picture's address that is none, cannot be fetched, or may not be ([pictures.md](pictures.md#addresses))",
+        refuses("invalid_image_url", messages=user(image_part("ftp://127.0.0.1/x.png"))),
+        refuses("image_fetch_failed", messages=user(image_part("http://127.0.0.1:1/x.png"))),
+    ),
+    row(
+        "`image_too_large`",
+        "a picture over `image.max_image_bytes`, or all together over `image.max_image_pixels`",
+        refuses("image_too_large", messages=user(image_part(data_url(picture(8000, 6500, "red"))))),
     ),
     row(
         "`too_many_images`",

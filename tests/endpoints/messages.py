@@ -20,7 +20,6 @@ from tests.endpoints.rows import (
     routes,
     row,
     same,
-    taken,
 )
 from vlserve.protocols import MESSAGES
 
@@ -33,9 +32,20 @@ def _systems(ask: Ask) -> None:
 
 
 def _takes_thoughts(ask: Ask) -> None:
-    thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
-    turns = [*user("Hello!"), {"role": "assistant", "content": [thought, {"type": "text", "text": "Hello."}]}]
+    thoughts = [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "redacted_thinking", "data": "x"}]
+    turns = [*user("Hello!"), {"role": "assistant", "content": [*thoughts, {"type": "text", "text": "Hello."}]}]
     ask(messages=[*turns, *user(QUESTION)])
+
+
+def _calls(arguments: Any) -> list[dict[str, Any]]:
+    call = {"type": "tool_use", "id": "c1", "name": "f", "input": arguments}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": "x"}
+    return [*user("Hello!"), {"role": "assistant", "content": [call]}, *user(result)]
+
+
+def _tells_usage_at_the_end(ask: Ask) -> None:
+    (told,) = (tree for name, tree in ask.stream() if name == "message_delta")
+    assert told["usage"]["output_tokens"] == ask.plain.tokens
 
 
 _IMAGES = (
@@ -57,6 +67,7 @@ MESSAGE_ROWS = [
         _takes_thoughts,
         refuses("messages[0].content[0]", messages=user({"type": "document", "source": {"type": "url", "url": "x"}})),
         refuses("messages[0].role", messages=[{"role": "system", "content": "x"}]),
+        refuses("messages[1].content[0].input", messages=_calls("Rome")),
     ),
     row("a prompt that is too long", "400 with how many tokens fit.", is_too_long),
     row("`system`", "A text or blocks of text.", _systems),
@@ -86,6 +97,7 @@ MESSAGE_ROWS = [
         + ", `message_delta` (with the counts of tokens), "
         "`message_stop`. No `ping`.",
         gives_events(*_MESSAGE_EVENTS, "message_delta", "message_stop"),
+        _tells_usage_at_the_end,
     ),
     row(
         "`tools`, `tool_choice`",
@@ -95,9 +107,9 @@ MESSAGE_ROWS = [
         tools.must_call,
         tools.calls_named,
         tools.calls_none,
-        tools.calls_one,
         refuses("tools[0]", tools=[{"type": "bash_20250124", "name": "bash"}]),
         refuses("tools", tool_choice={"type": "any"}),
+        refuses("tool_choice", tool_choice={"type": "function", "name": "f"}),
     ),
     row(
         "`output_config`",
@@ -105,7 +117,7 @@ MESSAGE_ROWS = [
         matches(RED_OR_BLUE, output_config={"format": {"type": "json_schema", "schema": COLOR}}),
         same(output_config={"effort": "low"}),
     ),
-    row("`metadata`", "Taken without effect.", taken(metadata={"user_id": "ana"})),
+    row("`metadata`", "Taken without effect.", same(metadata={"user_id": "ana"})),
     row(
         "`thinking`, `service_tier`, `seed`, `stop`, any other",
         "Left out and named in `x-vlserve-dropped`: these models do not think, and vLLM's messages have no seed.",
@@ -129,6 +141,14 @@ def _adds(**fields: Any) -> Check:
     return check
 
 
+def _adds_nothing(ask: Ask) -> None:
+    tools_alone = {"tools": [tools.MESSAGES_TOOL]}
+    for fields in ({"tool_choice": {"type": "auto"}}, {"output_config": {"effort": "low"}}):
+        answer = ask(**tools_alone, **fields)
+        assert answer.prompt_tokens == ask(**tools_alone).prompt_tokens
+        assert not set(answer.dropped) & set(fields)
+
+
 COUNT_ROWS = [
     row(
         "`model`, `messages`, `system`",
@@ -142,8 +162,7 @@ COUNT_ROWS = [
     row(
         "`tool_choice`, `output_config`",
         "Taken without effect on the number.",
-        taken(output_config={"effort": "low"}),
-        taken(tools=[tools.MESSAGES_TOOL], tool_choice={"type": "auto"}),
+        _adds_nothing,
     ),
     row(
         "`max_tokens`, `stream`, `thinking`, any other",

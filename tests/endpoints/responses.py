@@ -107,7 +107,7 @@ RESPONSE_ROWS = [
         refuses("output_text and refusal", input=[{"role": "assistant", "content": [image_part(URL)]}]),
         refuses("input_file", input=user({"type": "input_file", "file_data": "x"})),
     ),
-    row("a prompt that is too long", "400 `context_length_exceeded` with both numbers.", is_too_long),
+    row("a prompt that is too long", "400 `context_length_exceeded` with how many tokens fit.", is_too_long),
     row("`instructions`", "The system prompt.", _instructs),
     row(
         "`max_output_tokens`",
@@ -153,6 +153,7 @@ RESPONSE_ROWS = [
         tools.calls_custom,
         refuses("tools[0]", tools=[{"type": "web_search"}]),
         refuses("tool_choice", tool_choice={"type": "allowed_tools", "mode": "auto", "tools": []}),
+        refuses("tool_choice", tool_choice={"type": "any"}),
         refuses("tools", tool_choice="required"),
     ),
     row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
