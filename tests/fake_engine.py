@@ -190,15 +190,16 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
 
 
 def _look(app: web.Application, body: dict[str, Any]) -> list[str]:
-    """Digests of the pictures of a request. Raises LookupError for a name without a picture."""
+    """Digests of the pictures and videos of a request. Raises LookupError for a name without a picture."""
     shown, kept = list[str](), app[PICTURES]
     for message in body["messages"]:
         for part in message["content"] if isinstance(message.get("content"), list) else ():
-            if "image_url" not in part:
+            kind = next((kind for kind in ("image", "video") if f"{kind}_url" in part), None)
+            if not kind:
                 continue
-            uuid, url = str(part.get("uuid") or ""), str((part["image_url"] or {}).get("url") or "")
+            uuid, url = str(part.get("uuid") or ""), str((part[f"{kind}_url"] or {}).get("url") or "")
             if not url and uuid not in kept:
-                raise LookupError(f"Cache miss for image at index {len(shown)} but data is not provided.")
+                raise LookupError(f"Cache miss for {kind} at index {len(shown)} but data is not provided.")
             if uuid:
                 # As in vLLM, what is kept under the name counts, whatever was sent with it.
                 url = kept[uuid] = kept.pop(uuid, url)

@@ -39,7 +39,7 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
             "engines: {text: {model: x, tensor_parallel_size: 2, gpus: [0]}}",
             "gpus names 1 GPUs but tensor_parallel_size is 2",
         ),
-        ("engines: {text: {model: x, limit_mm_per_prompt: {video: 1}}}", "engines.text.limit_mm_per_prompt.video"),
+        ("engines: {text: {model: x, limit_mm_per_prompt: {video: 2}}}", "engines.text.limit_mm_per_prompt.video"),
         ("engines: {text: {model: x}, vision: {model: x}}", "both engines are called 'x'"),
         ("engines: {text: {model: auto}}", "is the name for automatic routing"),
         ("engines: {text: {model: x, url: host:80}}", "url must start with http"),

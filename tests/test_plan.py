@@ -19,7 +19,7 @@ FLAGS = frozenset(
         "model uds served-model-name tensor-parallel-size dtype max-model-len gpu-memory-utilization seed hf-overrides"
         " kv-cache-memory-bytes max-num-seqs max-num-batched-tokens enable-chunked-prefill no-enable-chunked-prefill"
         " enforce-eager trust-remote-code override-generation-config limit-mm-per-prompt enable-auto-tool-choice"
-        " tool-call-parser otlp-traces-endpoint disable-log-stats"
+        " tool-call-parser otlp-traces-endpoint disable-log-stats mm-processor-kwargs media-io-kwargs"
     ).split()
 )
 CPUS = (0, 1, 2, 3)
@@ -87,6 +87,63 @@ def test_every_setting_becomes_its_flag() -> None:
     assert {"--enforce-eager", "--trust-remote-code", "--no-enable-chunked-prefill"} <= set(planned.argv)
     assert planned.environment["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert planned.environment["A"] == "b"
+
+
+VIDEO = {"limit_mm_per_prompt": {"video": 1}}
+SIZE = {"size": {"shortest_edge": 3136, "longest_edge": 602112}}
+
+
+def test_engine_without_videos_is_told_nothing_of_them() -> None:
+    assert not {"--mm-processor-kwargs", "--media-io-kwargs"} & set(make({}, engine="vision").argv)
+    # Nor the text engine, which never gets one.
+    assert not {"--mm-processor-kwargs", "--limit-mm-per-prompt"} & set(make(VIDEO).argv)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "processor"),
+    [
+        ([], {}),
+        (["--mm-processor-kwargs", '{"use_fast": false}'], {"use_fast": False}),
+        (["--mm_processor_kwargs={}", "--seed", "7"], {}),
+    ],
+)
+def test_engine_with_videos_is_told_their_size_and_frames(arguments: list[str], processor: dict[str, Any]) -> None:
+    planned = make({**VIDEO, "extra_args": arguments}, engine="vision")
+    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 4, "video": 1}
+    assert json.loads(value(planned, "--mm-processor-kwargs")) == {**processor, "videos_kwargs": SIZE}
+    assert json.loads(value(planned, "--media-io-kwargs")) == {"video": {"max_frames": 32}}
+    assert sum("mm" in one and "kwargs" in one for one in planned.argv) == 1
+    assert "--seed" not in arguments or value(planned, "--seed") == "7"
+
+
+def test_settings_of_videos_reach_the_engine() -> None:
+    config = Config.model_validate(
+        {
+            "video": {"max_frames": 8, "max_pixels": 100352, "max_video_pixels": 200_000_000},
+            "engines": {"vision": {"model": "org/m", **VIDEO}},
+        }
+    )
+    (planned,) = plan.make(config, GPU, {}, RUN).engines
+    kwargs = json.loads(value(planned, "--mm-processor-kwargs"))
+    assert kwargs["videos_kwargs"]["size"]["longest_edge"] == 100352
+    assert json.loads(value(planned, "--media-io-kwargs")) == {"video": {"max_frames": 8}}
+    assert planned.environment["VLLM_MAX_IMAGE_PIXELS"] == "100000000"  # a frame is a picture to vLLM
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mm-processor-kwargs", '{"videos_kwargs": {}}'],
+        ["--mm-processor-kwargs", "no JSON"],
+        ["--mm-processor-kwargs"],
+        ["--mm-processor-kwargs.use_fast", "false"],
+        ["--media-io-kwargs", '{"video": {"fps": 1}}'],
+        ["--media-io-kwargs=[]"],
+    ],
+)
+def test_flags_that_say_otherwise_about_videos_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="must be one JSON object"):
+        make({**VIDEO, "extra_args": arguments}, engine="vision")
 
 
 def test_remote_code_is_off_unless_asked_for() -> None:

@@ -25,6 +25,7 @@ class Account:
     route: Route | None = None
     is_stream: bool = False
     image_count: int = 0
+    video_count: int = 0
     images_dropped: int = 0
     images_shrunk: int = 0
 
@@ -51,6 +52,7 @@ class Account:
             "reason": route.reason,
             "stream": self.is_stream,
             "images": self.image_count,
+            "videos": self.video_count,
             "images_dropped": self.images_dropped,
             "images_shrunk": self.images_shrunk,
             "status": outcome.status,

@@ -23,7 +23,8 @@ ANONYMOUS = "anonymous"
 _MINUTE_S = 60.0
 _LONGEST_RETRY_S = 60.0
 # 50 megapixels are 150 MB in memory; an upload of 100 MiB lies in the folder for temporary files until it is whole.
-_DECODERS, _UPLOADS, _MOST_WAITING = 4, 8, 64
+# A video is read by a process of its own, which may take a gigabyte.
+_DECODERS, _VIDEOS, _UPLOADS, _MOST_WAITING = 4, 4, 8, 64
 
 
 class Admission:
@@ -40,6 +41,7 @@ class Admission:
         self._open: Counter[str] = Counter()
         self._body_bytes = 0
         self._decoding = _Queue("place for decoding pictures", _DECODERS, _MOST_WAITING, server.queue_timeout_s)
+        self._reading = _Queue("place for reading videos", _VIDEOS, _MOST_WAITING, server.queue_timeout_s)
         self._uploading = _Queue("place for uploads", _UPLOADS, _MOST_WAITING, server.queue_timeout_s)
 
     def in_flight(self, engine: str) -> int:
@@ -129,6 +131,10 @@ class Admission:
     def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
         """A place to decode pictures, which is much memory and work. Raises as ``permit`` does."""
         return self._place(self._decoding, key)
+
+    def reading_video(self, key: str) -> AbstractAsyncContextManager[None]:
+        """A place for a process that reads a video. Raises as ``permit`` does."""
+        return self._place(self._reading, key)
 
     def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
         """A place to upload a file, which lies on the disk twice meanwhile. Raises as ``permit`` does."""

@@ -41,7 +41,7 @@ from vlserve.tracing import Tracing
 from vlserve.upstream import Address
 
 _SCRAPE_TIMEOUT_S = 5.0
-_OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped")]
+_OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped", "videos")]
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -61,7 +61,8 @@ def create_app(
             sessions = {
                 name: await stack.enter_async_context(engine.address.open_session()) for name, engine in engines.items()
             }
-            pictures = Pictures(config.image, Fetcher(config.fetch, config.image.max_image_bytes), store)
+            fetcher = Fetcher(config.fetch, config.image.max_image_bytes, max_video_bytes=config.video.max_video_bytes)
+            pictures = Pictures(config.image, config.video, fetcher, store)
             stack.push_async_callback(pictures.close)
             app.state.runtime = Runtime(
                 config=config,

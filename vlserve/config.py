@@ -134,9 +134,27 @@ class Image(Settings):
     makes the pictures smaller until they fit, and the header `x-vlserve-images` says so."""
 
 
+class Video(Settings):
+    max_video_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**2)
+    """Largest video, in bytes after base64 decoding."""
+    max_frames: Annotated[int, Field(ge=4, le=768)] = 32
+    """Frames that the model looks at: two for each second, of a longer video fewer. Two frames make one picture of
+    tokens. With the default and `max_pixels`' a video fits what Qwen2.5-VL's engine keeps at once."""
+    max_pixels: Annotated[int, Field(ge=56 * 56, le=768 * 28 * 28)] = 768 * 28 * 28
+    """Width × height of a frame as the model gets it; larger ones are made smaller. The default, 768 tokens for two
+    frames, is the most: with more, engines would need more memory from their start."""
+    max_video_pixels: Annotated[int, Field(gt=0)] = 70_000_000
+    """Width × height of all frames that the model looks at, in their own size (32 of 1920×1080 are 66 million). While
+    an engine decodes them it takes up to twelve bytes of RAM for each."""
+    max_decoded_pixels: Annotated[int, Field(gt=0)] = 4_000_000_000
+    """Width × height of all frames in the file (64 s of 1920×1080 with 30 a second), since an engine decodes every one.
+    A core does some 400 million a second."""
+
+
 class Fetch(Settings):
     enabled: bool = True
-    """Fetch pictures that a request names by their `http(s)` address. Engines themselves never fetch anything."""
+    """Fetch pictures and videos that a request names by their `http(s)` address. Engines themselves never fetch
+    anything."""
     allowed_domains: list[str] = []
     """Fetch from these and their subdomains only, e.g. `[example.com]`. Default: from any."""
     denied_domains: list[str] = []
@@ -148,11 +166,11 @@ class Fetch(Settings):
     read_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for the next bytes."""
     total_timeout_s: Annotated[float, Field(gt=0)] = 20.0
-    """Time for one picture, redirects included."""
+    """Time for one picture or video, redirects included."""
     max_redirects: Annotated[int, Field(ge=0, le=3)] = 3
     """Redirects to follow, each checked like the first address."""
     max_in_flight: Annotated[int, Field(gt=0)] = 64
-    """Pictures fetched at once, for all requests together."""
+    """Pictures and videos fetched at once, for all requests together."""
 
 
 class Files(Settings):
@@ -173,8 +191,8 @@ class Files(Settings):
 class LimitMmPerPrompt(Settings):
     image: Annotated[int, Field(ge=0)] = 4
     """Pictures allowed in one request, older turns included. The gateway checks it first, vLLM again."""
-    video: Literal[0] = 0
-    """Videos allowed in one request. Video is not served yet, so 0 is the only value."""
+    video: Literal[0, 1] = 0
+    """Videos allowed in one request: none or one, older turns included. See [pictures.md](pictures.md#videos)."""
 
 
 class EngineSettings(Settings):
@@ -312,6 +330,7 @@ class Config(Settings):
     tracing: Tracing = Tracing()
     request: Request = Request()
     image: Image = Image()
+    video: Video = Video()
     image_overflow: Literal["reject", "keep_latest"] = "reject"
     """When a request has more pictures than `limit_mm_per_prompt`: `reject` is a 400; `keep_latest` puts a short text
     in the place of the oldest ones, and the header `x-vlserve-images-dropped` counts them."""
@@ -430,6 +449,13 @@ def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
         for name, value in environ.items()
         if name in _ENGINE_ENVIRONMENT or name.startswith(_ENGINE_ENVIRONMENT_PREFIXES)
     }
+
+
+def video_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process gets that reads a stranger's video: nothing that anybody could want."""
+    kept = {name: environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in environ}
+    quiet = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+    return {**kept, **quiet, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:

@@ -164,6 +164,9 @@ _CODES = (
     ),
     (re.compile(r"At most \d+ image"), "too_many_images"),
     (re.compile(r"Failed to load image"), "invalid_image"),
+    (re.compile(r"At most \d+ video"), "too_many_videos"),
+    (re.compile(r"Could not open video stream|Failed to load video"), "invalid_video"),
+    (re.compile(r"video item with \d+ embedding tokens"), "video_too_large"),
     (
         re.compile(r"(?i)regex|grammar|json schema|structured output|structural tag|^choice '"),
         "invalid_structured_output",

@@ -1,4 +1,5 @@
-"""Fetches a picture that a request names by its http(s) address, and can be led to no address that is not public.
+"""Fetches a picture or video that a request names by its http(s) address, and can be led to no address that is not
+public.
 
 What is checked is what is connected to: a URL is parsed once, by the parser that aiohttp uses; its name is resolved
 once, every address of it is checked, and those are connected to; the same check stands before each socket.
@@ -14,7 +15,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from yarl import URL
 
 from vlserve.config import Fetch
 from vlserve.errors import ConfigError, InvalidRequest
+from vlserve.parts import MediaKind
 
 log = logging.getLogger("vlserve.fetch")
 
@@ -64,8 +66,11 @@ _SHAPE = re.compile(
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\.?\Z)(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
 _REDIRECTS = (301, 302, 303, 307, 308)
+_ACCEPT: Mapping[MediaKind, str] = {
+    "image": "image/png, image/jpeg, image/webp, image/gif",
+    "video": "video/mp4, video/webm",
+}
 _HEADERS = {
-    "accept": "image/png, image/jpeg, image/webp, image/gif",
     "accept-encoding": "identity",  # nothing is inflated here
     "user-agent": "vlserve",
 }
@@ -138,10 +143,11 @@ class _Progress:
 
 
 class Fetcher:
-    """Fetches pictures, at most ``max_in_flight`` at once; made inside a running event loop, one per app.
+    """Fetches pictures and videos, at most ``max_in_flight`` at once; made inside a running event loop, one per app.
 
-    ``max_bytes`` is the largest picture. ``look_up`` (in a thread) resolves a name, ``open_socket`` opens the socket to
-    an address that was checked; tests give their own. Raises ConfigError for a domain in the settings that is none.
+    ``max_bytes`` is the largest picture, ``max_video_bytes`` the largest video. ``look_up`` (in a thread)
+    resolves a name, ``open_socket`` opens the socket to an address that was checked; tests give their own.
+    Raises ConfigError for a domain in the settings that is none.
     """
 
     def __init__(
@@ -150,9 +156,11 @@ class Fetcher:
         max_bytes: int,
         look_up: Callable[[str], Sequence[str]] = look_up,
         open_socket: Callable[[aiohttp.AddrInfoType], socket.socket] = open_socket,
+        *,
+        max_video_bytes: int = 0,
     ) -> None:
         self._settings = settings
-        self._max_bytes = max_bytes
+        self._most: Mapping[MediaKind, int] = {"image": max_bytes, "video": max_video_bytes}
         self._networks: tuple[Network, ...] = tuple(settings.allowed_networks)
         self._allowed = [_domain(name, "fetch.allowed_domains") for name in settings.allowed_domains]
         self._denied = [_domain(name, "fetch.denied_domains") for name in settings.denied_domains]
@@ -182,21 +190,21 @@ class Fetcher:
     async def close(self) -> None:
         await self._session.close()
 
-    async def fetch(self, url: str, param: str) -> bytes:
+    async def fetch(self, url: str, param: str, kind: MediaKind = "image") -> bytes:
         """The bytes at an address, whatever type they claim to be.
 
         Raises InvalidRequest that names ``param``, the part of the request at fault, and neither host nor address.
         """
         try:
-            return await self._fetch(url)
+            return await self._fetch(url, kind)
         except InvalidRequest as problem:
             log.info("%s was not fetched: %s", param, problem.message)
             raise InvalidRequest(f"{param}: {problem.message}", param=param, code=problem.code) from None
 
-    async def _fetch(self, text: str) -> bytes:
+    async def _fetch(self, text: str, kind: MediaKind) -> bytes:
         if not self._settings.enabled:
             raise InvalidRequest(
-                "pictures are not fetched here, send them as data: URLs (data:image/png;base64,…); "
+                "nothing is fetched here, send it as a data: URL (data:image/png;base64,…); "
                 "the setting fetch.enabled decides.",
                 code="image_fetch_disabled",
             )
@@ -204,7 +212,7 @@ class Fetcher:
         progress = _Progress()
         try:
             async with asyncio.timeout(self._settings.total_timeout_s), self._free:
-                return await self._follow(url, progress)
+                return await self._follow(url, kind, progress)
         except TimeoutError:
             # An address that never answers must not differ from one that is refused.
             if progress.is_connecting:
@@ -218,18 +226,21 @@ class Fetcher:
             log.info("an address could not be reached: %s", _reason(error))  # the operator's to know
             raise _unreachable() from None
 
-    async def _follow(self, url: URL, progress: _Progress) -> bytes:
+    async def _follow(self, url: URL, kind: MediaKind, progress: _Progress) -> bytes:
+        wanted = {"accept": _ACCEPT[kind]}
         for _ in range(self._settings.max_redirects + 1):
-            async with self._session.get(url, allow_redirects=False, trace_request_ctx=progress) as answer:
+            async with self._session.get(
+                url, headers=wanted, allow_redirects=False, trace_request_ctx=progress
+            ) as answer:
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None:
-                    return await self._read(answer)
+                    return await self._read(answer, kind)
             url = self._redirected(url, location)
         raise InvalidRequest(
             f"the address redirects more than {self._settings.max_redirects} times.", code="image_fetch_failed"
         )
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, answer: aiohttp.ClientResponse, kind: MediaKind) -> bytes:
         if answer.status != 200:
             raise InvalidRequest(f"the address answered with status {answer.status}.", code="image_fetch_failed")
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
@@ -237,17 +248,18 @@ class Fetcher:
                 "the address answered in a compressed form, which was not asked for.", code="image_fetch_failed"
             )
         body = bytearray()
-        is_too_large = (answer.content_length or 0) > self._max_bytes
+        most = self._most[kind]
+        is_too_large = (answer.content_length or 0) > most
         if not is_too_large:
             async for chunk in answer.content.iter_any():
                 body += chunk
-                if is_too_large := len(body) > self._max_bytes:
+                if is_too_large := len(body) > most:
                     break
         if is_too_large:
             raise InvalidRequest(
-                f"the picture is too large. At most {self._max_bytes:,} bytes are allowed; "
-                "the setting image.max_image_bytes decides.",
-                code="image_too_large",
+                f"what it names is too large. At most {most:,} bytes are allowed; "
+                f"the setting {kind}.max_{kind}_bytes decides.",
+                code=f"{kind}_too_large",
             )
         if not body:
             raise InvalidRequest("the address answered with nothing.", code="image_fetch_failed")
@@ -267,7 +279,7 @@ class Fetcher:
             raise _no_url()
         if _is_within(host, self._denied) or (self._allowed and not _is_within(host, self._allowed)):
             raise InvalidRequest(
-                "its domain is not one that pictures are fetched from; the settings fetch.allowed_domains and "
+                "its domain is not one that is fetched from; the settings fetch.allowed_domains and "
                 "fetch.denied_domains decide.",
                 code="image_domain_not_allowed",
             )
@@ -391,7 +403,7 @@ def _is_within(host: str, domains: Iterable[str]) -> bool:
 
 def _no_url() -> InvalidRequest:
     return InvalidRequest(
-        "a picture must be a data: URL (data:image/png;base64,…) or the plain http:// or https:// address of one; "
+        "it must be a data: URL (data:image/png;base64,…) or a plain http:// or https:// address; "
         "so must what such an address redirects to.",
         code="invalid_image_url",
     )

@@ -19,10 +19,11 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from vlserve import bodies, forms, images, routing, structured
+from vlserve import bodies, forms, images, pixels, routing, structured
 from vlserve.accounting import Account
 from vlserve.config import EngineSettings
 from vlserve.config import Request as RequestCaps
+from vlserve.config import Video as VideoSettings
 from vlserve.errors import (
     EngineAway,
     EngineFailed,
@@ -33,7 +34,8 @@ from vlserve.errors import (
     service_ends,
 )
 from vlserve.images import Picture
-from vlserve.pictures import Loaded
+from vlserve.pictures import Frames, Loaded
+from vlserve.pixels import Grid
 from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import ModelRequest, Sent, check_caps, parse
 from vlserve.routing import Route
@@ -104,13 +106,18 @@ async def count_tokens(request: Request) -> JSONResponse:
         call = _begin(request, held)
         aim, pictures, total = await _unless_left(call, _counted(call, await _read(call, CHAT)))
         call.account.route, call.account.image_count, call.account.outcome.status = aim.route, len(pictures), 200
+        call.account.video_count = len(aim.loaded.clips)
         call.account.close()
-        image_tokens = sum(picture.tokens for picture in pictures)
+        image_tokens, video_tokens = sum(picture.tokens for picture in pictures), aim.loaded.clip_tokens
         told = {
             "object": "chat.completion.input_tokens",
             "model": aim.engine.settings.model_id,
             "input_tokens": total,
-            "input_tokens_details": {"text_tokens": total - image_tokens, "image_tokens": image_tokens},
+            "input_tokens_details": {
+                "text_tokens": total - image_tokens - video_tokens,
+                "image_tokens": image_tokens,
+                "video_tokens": video_tokens,
+            },
             "images": [
                 {
                     "param": media.param,
@@ -120,7 +127,20 @@ async def count_tokens(request: Request) -> JSONResponse:
                     "model_height": picture.model_height,
                     "tokens": picture.tokens,
                 }
-                for media, picture in zip(aim.parsed.media, pictures, strict=True)
+                for media, picture in zip(aim.loaded.media, pictures, strict=True)
+            ],
+            "videos": [
+                {
+                    "param": clip.media.param,
+                    "width": clip.header.width,
+                    "height": clip.header.height,
+                    "frames": clip.header.frames,
+                    "model_width": clip.model_width,
+                    "model_height": clip.model_height,
+                    "model_frames": clip.seen,
+                    "tokens": clip.tokens,
+                }
+                for clip in aim.loaded.clips
             ],
             "max_model_len": aim.engine.max_model_len,
         }
@@ -221,18 +241,28 @@ async def _aim(call: _Call, parsed: ModelRequest) -> _Aim:
             retry_after_s=engine.retry_after_s(),
         )
     runtime.admission.check_room(route.engine, call.key)
-    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold)
-    aim = _Aim(route, engine, parsed, loaded, shrunk=[False] * len(parsed.media), left_out=before - len(parsed.media))
+    frames = _frames(engine, config.video)
+    reading = runtime.admission.reading_video(call.key)
+    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold, frames, reading)
+    aim = _Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
     return await _fit(call, aim) if parsed.media and engine.max_model_len else aim
+
+
+def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
+    """Only our own engines are told how to take videos (plan.py)."""
+    if not engine.settings.is_vllm:
+        return Frames(engine.grid, pixels.MOST_FRAMES)
+    grid = Grid(engine.grid.factor, pixels.VIDEO_MIN_PIXELS, settings.max_pixels)
+    return Frames(grid, settings.max_frames)
 
 
 async def _fit(call: _Call, aim: _Aim) -> _Aim:
     """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
     runtime, limit, loaded, parsed = call.runtime, aim.engine.max_model_len or 0, aim.loaded, aim.parsed
-    taken = sum(loaded.tokens)
+    taken = loaded.taken
     too_long = InvalidRequest(
         f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
-        "fewer or smaller pictures, or detail: low.",
+        "fewer or smaller pictures, detail: low, or a shorter or smaller video.",
         param=parsed.protocol.prompt,
         code="context_length_exceeded",
     )
@@ -242,7 +272,7 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
         return aim
     model = aim.engine.settings.model_id
     length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
-    rest = limit - length - _AROUND_TOKENS * len(loaded.media)
+    rest = limit - length - _AROUND_TOKENS * loaded.count
     if not parsed.protocol.counts_at:
         return aim
     question = await _written(call, lambda: parsed.question(model, None))
@@ -299,7 +329,8 @@ async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
     route, engine, parsed = aim.route, aim.engine, aim.parsed
     seen = runtime.seen.get(route.engine) if parsed.protocol.keeps_names else None
     account = call.account
-    account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(parsed.media)
+    account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(pictures)
+    account.video_count = len(aim.loaded.clips)
     account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
     call.request.state.account = account
     call.held.callback(account.close)
@@ -384,6 +415,12 @@ def _headers(aim: _Aim, pictures: Sequence[Picture]) -> dict[str, str]:
             f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}"
             + ("; fit=shrink" if is_shrunk else "")
             for one, is_shrunk in zip(pictures, aim.shrunk, strict=True)
+        )
+    if aim.loaded.clips:
+        headers["x-vlserve-videos"] = ", ".join(
+            f"original={clip.header.width}x{clip.header.height}; frames={clip.header.frames}; "
+            f"model={clip.model_width}x{clip.model_height}; model_frames={clip.seen}; tokens={clip.tokens}"
+            for clip in aim.loaded.clips
         )
     return headers
 

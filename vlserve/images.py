@@ -16,11 +16,12 @@ from vlserve import formats, pixels
 from vlserve.config import Image as ImageSettings
 from vlserve.config import LimitMmPerPrompt
 from vlserve.errors import InvalidRequest
-from vlserve.parts import Media
+from vlserve.parts import Media, MediaKind
 from vlserve.pixels import LARGEST_RATIO, Grid, Size
 
 Ascii = bytes
 _LONGEST_TYPE = 64
+_EXAMPLES: Mapping[MediaKind, tuple[str, str]] = {"image": ("image/png", "picture"), "video": ("video/mp4", "video")}
 # One limit on pixels, read from the settings, is held before Pillow sees anything; its own would warn on some sizes.
 Image.MAX_IMAGE_PIXELS = None
 # Opened by name: Image.open also looks for what else a file may be.
@@ -96,17 +97,25 @@ def check_count(media: Sequence[Media], limit: LimitMmPerPrompt, engine: str) ->
 
 def decode_data_url(url: str, param: str, settings: ImageSettings) -> bytes:
     """The bytes in a ``data:image/…;base64,`` URL. Raises InvalidRequest."""
+    return from_data_url(url, param, "image", settings.max_image_bytes)
+
+
+def from_data_url(url: str, param: str, kind: MediaKind, most: int) -> bytes:
+    """The bytes, ``most`` of them, in a data: URL of this kind. Raises InvalidRequest."""
     comma = url.find(",", 0, _LONGEST_TYPE)
     head = url[: max(0, comma)].lower()
-    if not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise _refuse(param, "the URL must begin like data:image/png;base64, followed by the picture.")
+    if not head.startswith(f"data:{kind}/") or not head.endswith(";base64"):
+        example, name = _EXAMPLES[kind]
+        raise _refuse(
+            param, f"the URL must begin like data:{example};base64, followed by the {name}.", f"invalid_{kind}"
+        )
     # 4 characters carry 3 bytes.
-    if (len(url) - comma - 1) * 3 // 4 > settings.max_image_bytes + 2:
-        raise _refuse(param, too_large("bytes", settings.max_image_bytes), "image_too_large")
+    if (len(url) - comma - 1) * 3 // 4 > most + 2:
+        raise _refuse(param, too_large("bytes", most, kind), f"{kind}_too_large")
     try:
         return pybase64.b64decode(url[comma + 1 :], validate=True)
     except ValueError:  # binascii.Error, and characters outside ASCII
-        raise _refuse(param, "the data after the comma is not base64.") from None
+        raise _refuse(param, "the data after the comma is not base64.", f"invalid_{kind}") from None
 
 
 def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
@@ -152,8 +161,8 @@ def prepare(raw: bytes, header: Header, param: str, grid: Grid, max_pixels: int)
     return Picture(header.width, header.height, *size, tokens, header.format, header.bytes, url)
 
 
-def too_large(unit: str, limit: int) -> str:
-    return f"At most {limit:,} {unit} are allowed; the setting image.max_image_{unit} decides."
+def too_large(unit: str, limit: int, kind: MediaKind = "image") -> str:
+    return f"At most {limit:,} {unit} are allowed; the setting {kind}.max_{kind}_{unit} decides."
 
 
 def _as_seen(raw: bytes, file: formats.File, size: Size) -> Image.Image:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import pynvml
 
@@ -62,6 +63,11 @@ async def observe(
     Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
     """
     models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
+    if config.engines.vision and config.engines.vision.limit_mm_per_prompt.video and not find_spec("cv2"):
+        raise ConfigError(
+            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed here. It "
+            "comes with vLLM; without vLLM: pip install opencv-python-headless."
+        )
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)

@@ -44,6 +44,11 @@ _SIZES = {
         "`original=1920x1080; model=1932x1092; tokens=2691`.",
         required=False,
     ),
+    "x-vlserve-videos": _header(
+        "For each video: its size and frames, the size and the frames that the model saw, and its tokens: "
+        "`original=1280x720; frames=300; model=1008x560; model_frames=20; tokens=7200`.",
+        required=False,
+    ),
     "x-vlserve-images-dropped": _header("Pictures that `image_overflow: keep_latest` took out.", required=False),
 }
 _PROBLEMS: Mapping[type[errors.VlserveError], str] = {

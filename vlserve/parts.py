@@ -28,7 +28,7 @@ _MEDIA_TYPES: Mapping[str, tuple[MediaKind, tuple[str, ...]]] = {
 }
 _SOURCES: Mapping[str, tuple[str, ...]] = {
     "image_url": ("url",),
-    "video_url": ("url",),
+    "video_url": ("url", "file_id"),
     "image_file": ("file_id",),
     "file": ("file_id", "file_data"),
 }
@@ -36,6 +36,7 @@ _OPENAI_TYPES = ("image_url", "video_url")
 _URL_WANTED = 'a URL: {"url": "data:…"} or a string'
 _WANTED = {
     "file_id": "the id of an uploaded file",
+    "video_url": 'a URL or the id of an uploaded file: {"url": "data:…"} or {"file_id": "file-…"}',
     "image_file": 'the id of an uploaded file: {"file_id": "file-…"}',
     "file": 'an uploaded file or a picture: {"file_id": "file-…"} or {"file_data": "data:image/…"}',
 }
@@ -137,6 +138,8 @@ def read_part(parts: list[Any], index: int, where: str) -> Media | None:
         raise InvalidRequest(f"{where}.{field} must hold {_WANTED.get(field, _URL_WANTED)}.", param=where)
     if detail is not None and detail not in _DETAILS:
         raise InvalidRequest(f"{where}: 'detail' must be one of {', '.join(_DETAILS)}.", param=where)
+    if media_kind == "video" and detail not in (None, "auto"):
+        raise InvalidRequest(f"{where}: 'detail' is for pictures.", param=where)
     is_plain = part.get("type") in _OPENAI_TYPES and isinstance(part.get(field), dict)
     media = Media(
         media_kind,

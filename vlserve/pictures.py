@@ -1,4 +1,4 @@
-"""The pictures of one request: brought from where they are, held against the budget, made ready to be sent.
+"""The pictures and videos of one request: brought from where they are, held against the budget, made ready to be sent.
 
 From a data: URL, an address (fetch.py), an uploaded file (files.py) or a form. What it costs the model is known before
 any engine is asked: sizes come from headers, and what is in the request's way is told with the tokens of each picture.
@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import pybase64
 
-from vlserve import images, pixels
+from vlserve import images, pixels, videos
 from vlserve.config import Image as ImageSettings
+from vlserve.config import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
@@ -24,6 +25,7 @@ from vlserve.parts import Media
 from vlserve.pixels import Grid
 from vlserve.requests import Sent
 from vlserve.seen import Seen
+from vlserve.videos import Clip
 
 T = TypeVar("T")
 Hold = Callable[[int], None]
@@ -31,14 +33,38 @@ _THREADS = 4  # to read, and as many to decode, so that nobody's header waits fo
 
 
 @dataclass(frozen=True)
+class Frames:
+    """How an engine takes videos: ``most`` frames at most, each on ``grid``."""
+
+    grid: Grid
+    most: int
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """A request's pictures before anything was decoded: bytes, headers, and each one's budget in pixels."""
+    """A request's pictures before anything was decoded: bytes, headers, and each one's budget in pixels. And its
+    videos, of which nothing is decoded here."""
 
     media: Sequence[Media]
+    """The pictures."""
     raws: Sequence[bytes]
     headers: Sequence[Header]
     budgets: Sequence[int]
     grid: Grid
+    clips: Sequence[Clip] = ()
+
+    @property
+    def taken(self) -> int:
+        """Prompt tokens of all together."""
+        return sum(self.tokens) + self.clip_tokens
+
+    @property
+    def clip_tokens(self) -> int:
+        return sum(clip.tokens for clip in self.clips)
+
+    @property
+    def count(self) -> int:
+        return len(self.media) + len(self.clips)
 
     @property
     def tokens(self) -> list[int]:
@@ -56,9 +82,10 @@ class Loaded:
         )
 
     def shrunk(self, available: int) -> "Loaded | None":
-        """The same within ``available`` tokens together, the largest made smaller; None where that cannot be."""
+        """The same within ``available`` tokens together, the largest pictures made smaller; None where that cannot
+        be."""
         sizes = [(one.width, one.height) for one in self.headers]
-        budgets = pixels.fit(sizes, self.budgets, self.grid, available)
+        budgets = pixels.fit(sizes, self.budgets, self.grid, available - self.clip_tokens)
         return replace(self, budgets=budgets) if budgets is not None else None
 
     def told(self) -> str:
@@ -67,14 +94,21 @@ class Loaded:
             f"{media.param} {one.width}×{one.height}: {tokens:,}"
             for media, one, tokens in zip(self.media, self.headers, self.tokens, strict=True)
         )
-        return f"the pictures take {sum(self.tokens):,} tokens ({each})"
+        told = [f"the pictures take {sum(self.tokens):,} tokens ({each})"] if self.media else []
+        for clip in self.clips:
+            size = f"{clip.seen} frames of {clip.header.width}×{clip.header.height}"
+            told.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
+        return " and ".join(told)
 
 
 class Pictures:
-    """Where pictures come from, for all requests of an app."""
+    """Where pictures and videos come from, for all requests of an app."""
 
-    def __init__(self, settings: ImageSettings, fetcher: Fetcher, store: FileStore | None) -> None:
+    def __init__(
+        self, settings: ImageSettings, video: VideoSettings, fetcher: Fetcher, store: FileStore | None
+    ) -> None:
         self._settings = settings
+        self._video = video
         self._fetcher = fetcher
         self._store = store
         self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
@@ -85,14 +119,48 @@ class Pictures:
             threads.shutdown(wait=False, cancel_futures=True)
         await self._fetcher.close()
 
-    async def load(self, media: Sequence[Media], key: str, grid: Grid, hold: Hold) -> Loaded:
-        """Bring every picture and read its header. ``key``: whose files may be used. ``hold`` counts bytes.
+    async def load(
+        self,
+        media: Sequence[Media],
+        key: str,
+        grid: Grid,
+        hold: Hold,
+        frames: Frames,
+        reading: AbstractAsyncContextManager[None],
+    ) -> Loaded:
+        """Bring every picture and video and read its header. ``key``: whose files may be used. ``hold`` counts bytes.
+        ``reading``: a place for that, where there is a video.
 
         Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
         """
         brought: Sequence[bytes | None] = [None] * len(media)
         if any(one.file_id or _is_address(one) for one in media):
             brought = await self._bring(media, key, hold)
+        pictures = [number for number, one in enumerate(media) if one.kind == "image"]
+        seen = [media[number] for number in pictures]
+        loaded = await self._load_pictures(seen, [brought[number] for number in pictures], grid)
+        if len(pictures) == len(media):
+            return loaded
+        async with reading:
+            clips = [
+                await self._load_video(one, number, brought[number], frames)
+                for number, one in enumerate(media)
+                if one.kind == "video"
+            ]
+        return replace(loaded, clips=clips)
+
+    async def _load_video(self, media: Media, place: int, brought: bytes | None, frames: Frames) -> Clip:
+        settings, param = self._video, media.param
+
+        def read() -> tuple[bytes, videos.Container]:
+            raw = videos.decode_data_url(media.url, param, settings) if brought is None else brought
+            return raw, videos.check_file(raw, param, settings)
+
+        raw, container = await _run(self._readers, read)
+        header = await videos.read_header(raw, container, param)
+        return videos.look(media, place, raw, header, frames.grid, frames.most, settings)
+
+    async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:
         raws, headers = await _run(self._readers, lambda: self._read(media, brought))
         settings = self._settings
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
@@ -114,8 +182,8 @@ class Pictures:
         hold: Hold,
         decoding: AbstractAsyncContextManager[None],
     ) -> tuple[list[Picture], list[Sent]]:
-        """What is sent of each picture, with its name where ``seen`` gives names. ``decoding``: a place for that, where
-        one has to be decoded. Raises InvalidRequest, TooManyRequests."""
+        """The pictures, and what is sent of each picture and video, with its name where ``seen`` gives names.
+        ``decoding``: a place for that, where one has to be decoded. Raises InvalidRequest, TooManyRequests."""
         work = functools.partial(_prepare, loaded, seen, key)
         if loaded.needs_decoding:
             async with decoding:
@@ -137,16 +205,17 @@ class Pictures:
 
     async def _bring_one(self, media: Media, key: str, hold: Hold) -> bytes:
         if not media.file_id:
-            raw = await self._fetcher.fetch(media.url, media.param)
+            raw = await self._fetcher.fetch(media.url, media.param, media.kind)
             hold(len(raw))
             return raw
         if not self._store:
             raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
         find = functools.partial(self._store.get, key, media.file_id)
-        size, most = (await _run(self._readers, find)).bytes, self._settings.max_image_bytes
+        size = (await _run(self._readers, find)).bytes
+        most = self._video.max_video_bytes if media.kind == "video" else self._settings.max_image_bytes
         if size > most:
-            problem = f"{media.param}: {images.too_large('bytes', most)}"
-            raise InvalidRequest(problem, param=media.param, code="image_too_large")
+            problem = f"{media.param}: {images.too_large('bytes', most, media.kind)}"
+            raise InvalidRequest(problem, param=media.param, code=f"{media.kind}_too_large")
         hold(size)
         return await _run(self._readers, functools.partial(self._store.read, key, media.file_id))
 
@@ -174,17 +243,19 @@ def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture]
     pictures, sent = [], []
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
         picture = images.prepare(raw, header, media.param, loaded.grid, budget)
-        url = picture.url
-        if url is None:
-            # With our own words before it: vLLM takes fewer spellings than browsers write.
-            inside = (
-                media.url.partition(",")[2].encode()
-                if media.url and not _is_address(media)
-                else pybase64.b64encode(raw)
-            )
-            url = b"data:image/%s;base64,%s" % (header.format.lower().encode(), inside)
+        url = picture.url or _data_url(media, raw, header.format)
         # A picture that was made smaller has another name than the whole one.
         name = seen.name(key, raw if picture.url is None else url) if seen else None
         pictures.append(picture)
         sent.append(Sent(url, name))
+    for clip in loaded.clips:
+        name = seen.name(key, clip.raw) if seen else None
+        sent.insert(clip.place, Sent(_data_url(clip.media, clip.raw, clip.header.container), name))
     return pictures, sent
+
+
+def _data_url(media: Media, raw: bytes, kind: str) -> bytes:
+    """With our own words before it: vLLM takes fewer spellings than browsers write."""
+    is_encoded = media.url and not _is_address(media)
+    inside = media.url.partition(",")[2].encode() if is_encoded else pybase64.b64encode(raw)
+    return b"data:%s/%s;base64,%s" % (media.kind.encode(), kind.lower().encode(), inside)

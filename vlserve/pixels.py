@@ -1,4 +1,4 @@
-"""How large the model sees a picture, and how many tokens that is. Pure arithmetic; nothing is imported for it.
+"""How large the model sees a picture or a video, and how many tokens that is. Pure arithmetic; nothing is imported.
 
 The rule is ``smart_resize`` of transformers' Qwen2VLImageProcessor, which vLLM runs on every picture.
 """
@@ -12,6 +12,11 @@ from typing import Any
 LARGEST_RATIO = 200
 # What transformers takes where preprocessor_config.json says nothing.
 _UNSAID_MIN_PIXELS, _UNSAID_MAX_PIXELS = 56 * 56, 28 * 28 * 1280
+
+_FRAMES_A_SECOND, _FEWEST_FRAMES = 2, 4
+MOST_FRAMES = 768
+"""Of a video that the model looks at, where nobody says less."""
+VIDEO_MIN_PIXELS = 56 * 56
 
 Size = tuple[int, int]
 
@@ -62,6 +67,16 @@ def tokens(width: int, height: int, grid: Grid, max_pixels: int | None = None) -
     """Tokens that the picture takes in the prompt, without the two that mark its begin and end."""
     wide, high = resized(width, height, grid, max_pixels)
     return (wide // grid.factor) * (high // grid.factor)
+
+
+def frames_seen(frames: int, fps: float, most: int = MOST_FRAMES) -> int:
+    """How many frames of a video the model looks at: two for each second, four at least where there are as many,
+    ``most`` at most; an even number, since two make one picture of tokens.
+
+    The rule is vLLM's (Qwen2VLVideoBackend in vllm/multimodal/video.py, 0.32), after transformers' own.
+    """
+    most = min(most, frames) // 2 * 2
+    return math.floor(min(max(frames / fps * _FRAMES_A_SECOND, _FEWEST_FRAMES), most, frames) / 2) * 2
 
 
 def fit(sizes: Sequence[Size], budgets: Sequence[int], grid: Grid, available_tokens: int) -> list[int] | None:

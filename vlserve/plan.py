@@ -6,11 +6,13 @@ import pathlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from vlserve.config import AUTO, Config, EngineName, EngineSettings
+from vlserve.config import AUTO, Config, EngineName, EngineSettings, Video
 from vlserve.errors import ConfigError
 from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
+from vlserve.pixels import VIDEO_MIN_PIXELS
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
@@ -105,6 +107,8 @@ def _plan_engine(
     if budget:
         settings = _with_budget(settings, budget)
     settings = _with_most_tokens(settings, config.request.max_tokens)
+    if name == "vision" and settings.limit_mm_per_prompt.video:
+        settings = _with_videos(settings, config.video)
     flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
     if config.tracing.otlp_endpoint:
         flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
@@ -180,6 +184,45 @@ def _with_most_tokens(settings: EngineSettings, most: int | None) -> EngineSetti
     )
 
 
+def _with_videos(settings: EngineSettings, video: Video) -> EngineSettings:
+    """How many frames an engine looks at, and how large, in ``extra_args``.
+
+    Without the size vLLM keeps memory for videos that cost several times what the largest picture does (seven times
+    with max_model_len 131,072), which memory.py does not count.
+    """
+    size = {"shortest_edge": VIDEO_MIN_PIXELS, "longest_edge": video.max_pixels}
+    arguments = settings.extra_args
+    for flag, name, value in (
+        ("--mm-processor-kwargs", "videos_kwargs", {"size": size}),
+        ("--media-io-kwargs", "video", {"max_frames": video.max_frames}),
+    ):
+        arguments = _with_member(arguments, flag, name, value)
+    return settings.model_copy(update={"extra_args": arguments})
+
+
+def _with_member(arguments: list[str], flag: str, name: str, value: object) -> list[str]:
+    """``arguments`` with one more member in a flag's JSON. Raises ConfigError where it is there already, or no JSON."""
+    others: list[str] = []
+    tree: Any = {}
+    left = iter(arguments)
+    for argument in left:
+        given, equals, written = argument.partition("=")
+        given = given.replace("_", "-") if given.startswith("--") else ""
+        if given.split(".")[0] != flag:
+            others.append(argument)
+            continue
+        try:
+            tree = json.loads(written if equals else next(left, ""))
+        except ValueError:
+            tree = None
+        if given != flag or not isinstance(tree, dict) or name in tree:
+            raise ConfigError(
+                f"engines.vision.extra_args: with videos, {flag} must be one JSON object without {name!r}, which "
+                "is made of the settings video.max_frames and video.max_pixels."
+            )
+    return [*others, flag, json.dumps({**tree, name: value})]
+
+
 def _flags(
     name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
 ) -> dict[str, list[str]]:
@@ -247,7 +290,7 @@ def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str,
         # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
         "VLLM_MAX_N_SEQUENCES": str(config.request.max_n),
         "VLLM_MAX_STOP_STRINGS": str(config.request.max_stop),
-        "VLLM_MAX_IMAGE_PIXELS": str(config.image.max_image_pixels),
+        "VLLM_MAX_IMAGE_PIXELS": str(max(config.image.max_image_pixels, _frame_pixels(settings, config))),
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }
     if settings.is_folder:
@@ -255,6 +298,11 @@ def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str,
     if settings.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[gpu] if gpus else str(gpu) for gpu in settings.gpus)
     return environment
+
+
+def _frame_pixels(settings: EngineSettings, config: Config) -> int:
+    """Of the largest frame that a video can have, which vLLM holds against the limit of pictures."""
+    return config.video.max_video_pixels // 2 if settings.limit_mm_per_prompt.video else 0
 
 
 def _thread_environment(name: EngineName, cpus: tuple[int, ...], ranks: int) -> dict[str, str]:

@@ -64,6 +64,12 @@ def _image_url(url: str | None, uuid: str | None) -> dict[str, Any]:
     return part if uuid is None else part | {"uuid": uuid}
 
 
+def video_url(url: str | None, uuid: str | None) -> dict[str, Any]:
+    """How vLLM takes a video: in chat alone."""
+    part: dict[str, Any] = {"type": "video_url", "video_url": None if url is None else {"url": url}}
+    return part if uuid is None else part | {"uuid": uuid}
+
+
 def _input_image(url: str | None, uuid: str | None) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "input_image", "image_url": url, "detail": "auto"}
     return part if uuid is None else part | {"uuid": uuid}

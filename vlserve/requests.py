@@ -12,7 +12,7 @@ from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.fields import INT64
 from vlserve.parts import Media
-from vlserve.protocols import CHAT, Protocol, is_idle
+from vlserve.protocols import CHAT, Protocol, is_idle, video_url
 
 # vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
@@ -26,12 +26,12 @@ _DEEPEST = 200  # what was read must also be written, by code that recurses
 
 @dataclass(frozen=True)
 class Sent:
-    """How a picture goes to its engine."""
+    """How a picture or video goes to its engine."""
 
     url: bytes | None
     """A data: URL in ASCII. None: the engine is to have it already, under ``uuid``."""
     uuid: str | None = None
-    """The picture's name in the engine's cache (vLLM's field)."""
+    """Its name in the engine's cache (vLLM's field)."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class ModelRequest:
         for media, one in zip(self.media, sent, strict=bool(sent)):
             if one.url is not None:
                 urls.append(one.url)
-            media.parts[media.index] = self.protocol.picture(None if one.url is None else marker, one.uuid)
+            write = self.protocol.picture if media.kind == "image" else video_url
+            media.parts[media.index] = write(None if one.url is None else marker, one.uuid)
         first, *others = _dump(tree).split(marker.encode())
         pieces: list[bytes | bytearray | memoryview] = [first]
         for url, other in zip(urls, others, strict=True):

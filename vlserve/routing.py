@@ -14,6 +14,8 @@ from vlserve.config import AUTO, EngineName
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.parts import Media
 
+_NAMES = {"image": "picture", "video": "video"}
+
 
 @dataclass(frozen=True)
 class Route:
@@ -38,14 +40,14 @@ def choose(
 ) -> Route:
     """``served``: engine → model id; ``away``: engines that cannot answer now, which only matters with ``fallback``.
 
-    Raises NotFound for a model that is not served, InvalidRequest for a picture
+    Raises NotFound for a model that is not served, InvalidRequest for a picture or video
     that no served model, or not the named one, can see."""
     first = next(iter(media), None)
     if model is None or model == AUTO or model in auto_aliases:
         if first:
             if "vision" not in served:
                 raise InvalidRequest(
-                    "This deployment has no vision engine, so pictures cannot be sent.",
+                    f"This deployment has no vision engine, so {_NAMES[first.kind]}s cannot be sent.",
                     param=first.param,
                     code="model_without_vision",
                 )
@@ -59,7 +61,7 @@ def choose(
         if name == model:
             if engine == "text" and first:
                 raise InvalidRequest(
-                    f"The model {model!r} reads text only, but {first.param} is a picture. "
+                    f"The model {model!r} reads text only, but {first.param} is a {_NAMES[first.kind]}. "
                     f"Use {served.get('vision', 'a vision model')!r} or {AUTO!r}.",
                     param=first.param.partition(".")[0],
                     code="model_without_vision",

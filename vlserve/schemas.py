@@ -26,6 +26,11 @@ _URL: Schema = {
     "description": "data:image/png;base64,…, or an address to fetch the picture from.",
 }
 _PICTURE: Schema = {"anyOf": [_closed("url", url=_URL, detail=_DETAIL), _URL]}
+_VIDEO_URL: Schema = {
+    "type": "string",
+    "pattern": "^(data:video/|https?://)",
+    "description": "data:video/mp4;base64,…, or an address to fetch the video from.",
+}
 _FILE_ID: Schema = TEXT | {"description": "Of an uploaded file (`/v1/files`)."}
 _CONTENT: list[Schema] = [TEXT, {"type": "array", "items": ref("Part")}]
 _MESSAGE: Schema = {
@@ -70,6 +75,11 @@ SCHEMAS: Mapping[str, Schema] = {
             _part(["image_url", "input_image"], "image_url", _PICTURE),
             _part(["input_image"], "file_id", _FILE_ID),
             _part(["image_file"], "image_file", _closed("file_id", file_id=_FILE_ID, detail=_DETAIL)),
+            _part(
+                ["video_url"],
+                "video_url",
+                {"anyOf": [_closed("url", url=_VIDEO_URL), _closed("file_id", file_id=_FILE_ID), _VIDEO_URL]},
+            ),
             _part(["file"], "file", _closed("file_id", file_id=_FILE_ID, filename={})),
             _part(["file"], "file", _closed("file_data", file_data=_URL, filename={})),
         ]
@@ -173,11 +183,13 @@ SCHEMAS: Mapping[str, Schema] = {
         last_id=TEXT,
     ),
     "InputTokens": an_object(
-        "object model input_tokens input_tokens_details images max_model_len",
+        "object model input_tokens input_tokens_details images videos max_model_len",
         object={"const": "chat.completion.input_tokens"},
         model=TEXT,
         input_tokens=INTEGER,
-        input_tokens_details=an_object("text_tokens image_tokens", text_tokens=INTEGER, image_tokens=INTEGER),
+        input_tokens_details=an_object(
+            "text_tokens image_tokens video_tokens", text_tokens=INTEGER, image_tokens=INTEGER, video_tokens=INTEGER
+        ),
         images={
             "type": "array",
             "items": an_object(
@@ -187,6 +199,20 @@ SCHEMAS: Mapping[str, Schema] = {
                 height=INTEGER,
                 model_width=INTEGER,
                 model_height=INTEGER,
+                tokens=INTEGER,
+            ),
+        },
+        videos={
+            "type": "array",
+            "items": an_object(
+                "param width height frames model_width model_height model_frames tokens",
+                param=TEXT,
+                width=INTEGER,
+                height=INTEGER,
+                frames=INTEGER,
+                model_width=INTEGER,
+                model_height=INTEGER,
+                model_frames=INTEGER,
                 tokens=INTEGER,
             ),
         },

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from vlserve import bodies, images, multipart
-from vlserve.config import Image as ImageSettings
+from vlserve import bodies, images, multipart, videos
+from vlserve.config import Config
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.files import PIECE_BYTES, FileStore
 from vlserve.runtime import Runtime
@@ -59,16 +59,23 @@ async def create_file(request: Request) -> JSONResponse:
             multipart.text(form, "expires_after[anchor]"), multipart.whole_number(form, "expires_after[seconds]")
         )
         if purpose == "vision":
-            await asyncio.to_thread(_check_picture, upload.file, runtime.config.image)
+            await asyncio.to_thread(_check_seen, upload.file, runtime.config)
         add = functools.partial(store.add, key, upload.filename or "file", purpose, upload.file, expires_after_s)
         file = await _finished(add, held)
         _tell("file uploaded", request, key, file.id, file.bytes)
         return JSONResponse(file.as_object())
 
 
-def _check_picture(file: BinaryIO, settings: ImageSettings) -> None:
-    """A file for ``vision`` that is no picture is told at once, not when it is asked about. Raises InvalidRequest."""
-    images.read_header(file.read(settings.max_image_bytes + 1), "file", settings)
+def _check_seen(file: BinaryIO, config: Config) -> None:
+    """A file for ``vision`` that is no picture, nor a video where those are taken, is told at once, not when it is
+    asked about. Raises InvalidRequest."""
+    vision = config.engines.vision
+    is_video = vision and vision.limit_mm_per_prompt.video and videos.find_container(file.read(videos.HEAD_BYTES))
+    file.seek(0)
+    if is_video:
+        videos.check_file(file.read(config.video.max_video_bytes + 1), "file", config.video)
+    else:
+        images.read_header(file.read(config.image.max_image_bytes + 1), "file", config.image)
     file.seek(0)
 
 

@@ -1,0 +1,51 @@
+"""Small videos, true and lying."""
+
+import base64
+import functools
+import pathlib
+import struct
+import tempfile
+from typing import Any
+
+import cv2
+import numpy
+
+
+@functools.cache
+def film(width: int = 280, height: int = 280, frames: int = 8, fps: float = 2, kind: str = "mp4") -> bytes:
+    """A video whose color changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / f"film.{kind}"
+        codec = {"mp4": "mp4v", "webm": "VP80", "avi": "MJPG"}[kind]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+        for number in range(frames):
+            shade = number * 255 // frames
+            writer.write(numpy.full((height, width, 3), (shade, 80, 255 - shade), numpy.uint8))
+        writer.release()
+        return path.read_bytes()
+
+
+def lying(frames: int) -> bytes:
+    """A video of eight frames whose tables speak of many more."""
+    raw = bytearray(film())
+    sizes, times, chunks = (raw.index(name) for name in (b"stsz", b"stts", b"stsc"))
+    raw[sizes + 8 : sizes + 16] = struct.pack(">II", 100, frames)
+    raw[times + 12 : times + 16] = struct.pack(">I", frames)
+    raw[chunks + 16 : chunks + 20] = struct.pack(">I", frames)
+    return bytes(raw)
+
+
+def wide(width: int) -> bytes:
+    """A video that says to be wider than it is."""
+    raw = bytearray(film())
+    entry = raw.index(b"mp4v", raw.index(b"stsd"))
+    raw[entry + 28 : entry + 30] = struct.pack(">H", width)
+    return bytes(raw)
+
+
+def video_url(raw: bytes, kind: str = "mp4") -> str:
+    return f"data:video/{kind};base64,{base64.b64encode(raw).decode()}"
+
+
+def part(raw: bytes | None = None, kind: str = "mp4") -> dict[str, Any]:
+    return {"type": "video_url", "video_url": {"url": video_url(film() if raw is None else raw, kind)}}
