@@ -47,7 +47,7 @@ APART = {
     "allreduce",
     "reaper",
     "reference",
-    "video",
+    "video_reader",
     "weights",
 }  # the version, and programs of their own that import nothing of ours
 PACKAGE = REPOSITORY / "vlserve"

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, is_alive, picture, until, user
 from tests.fake_engine import FAULTS
-from tests.films import film, lying, part, video_url, wide
-from vlserve import pixels, video, videos
+from tests.films import film, growing, lying, part, video_url, wide
+from vlserve import pixels, video_reader, videos
 from vlserve.config import Config
 from vlserve.errors import ConfigError
 from vlserve.keys import ApiKey
@@ -340,16 +340,20 @@ async def test_tokens_are_counted(taking: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "words"),
     [
-        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}),
-        ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}),
-        ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}),
+        ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a text"),
+        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "the Responses API has no videos"),
+        ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}, "text, image, tool_result"),
+        ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}, "reads text only"),
     ],
 )
-async def test_other_protocols_and_the_text_model_take_none(taking: Gateway, path: str, body: dict[str, Any]) -> None:
-    async with taking.post(body, path) as answer:
-        assert answer.status == 400
+async def test_other_protocols_and_the_text_model_take_none(
+    taking: Gateway, path: str, body: dict[str, Any], words: str
+) -> None:
+    status, _, tree = await told(taking.post(body, path))
+    assert status == 400
+    assert words in tree["error"]["message"]
     assert not taking.seen("vision")
     assert not taking.seen("text")
 
@@ -374,6 +378,31 @@ async def test_reader_that_cannot_work_is_the_servers_fault(taking: Gateway, mon
     assert "no_such_library" not in tree["error"]["message"]
 
 
+async def test_work_is_bounded_whatever_the_first_frame_says(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine would decode every one of these frames."""
+    raw = growing(600, 4000)
+    assert len(raw) < 1024**2
+    monkeypatch.setattr(videos, "_CPU_S", 2)
+    status, _, tree = await told(taking.post({"messages": user(part(raw))}))
+    assert (status, tree["error"]["code"]) == (400, "invalid_video")
+    assert "too much work" in tree["error"]["message"]
+
+
+async def test_video_is_read_once_for_each_key(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
+    async with open_gateway(ENGINES, keys) as gateway:
+
+        async def ask(name: str, raw: bytes) -> int:
+            headers = {"authorization": f"Bearer {name}"}
+            return (await told(gateway.post({"messages": user(part(raw))}, headers=headers)))[0]
+
+        assert await ask("ana", film()) == 200
+        instead(monkeypatch, "raise SystemExit(3)")
+        assert await ask("ana", film()) == 200
+        assert await ask("ana", film(kind="webm")) == 400
+        assert await ask("bo", film()) == 400
+
+
 _WAITS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
 
 
@@ -395,8 +424,8 @@ async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(
 
 def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> None:
     code = (
-        "import socket, sys; from vlserve import video; video._limit()\n"
-        "for work in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 * video._MEMORY_BYTES)):\n"
+        "import socket, sys; from vlserve import video_reader; video_reader._limit(20)\n"
+        "for work in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 * video_reader._MEMORY_BYTES)):\n"
         "    try: work()\n"
         "    except (OSError, MemoryError): print('no')\n"
     )
@@ -405,7 +434,7 @@ def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> N
 
 
 def test_reader_and_gateway_agree() -> None:
-    assert video.UNREADABLE == videos._UNREADABLE
+    assert video_reader.UNREADABLE == videos._UNREADABLE
 
 
 async def test_service_without_the_library_says_so_at_its_start(

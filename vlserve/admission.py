@@ -24,7 +24,7 @@ _MINUTE_S = 60.0
 _LONGEST_RETRY_S = 60.0
 # 50 megapixels are 150 MB in memory; an upload of 100 MiB lies in the folder for temporary files until it is whole.
 # A video is read by a process of its own, which may take a gigabyte.
-_DECODERS, _VIDEOS, _UPLOADS, _MOST_WAITING = 4, 4, 8, 64
+_DECODERS, _VIDEO_READERS, _UPLOADS, _MOST_WAITING = 4, 4, 8, 64
 
 
 class Admission:
@@ -41,7 +41,7 @@ class Admission:
         self._open: Counter[str] = Counter()
         self._body_bytes = 0
         self._decoding = _Queue("place for decoding pictures", _DECODERS, _MOST_WAITING, server.queue_timeout_s)
-        self._reading = _Queue("place for reading videos", _VIDEOS, _MOST_WAITING, server.queue_timeout_s)
+        self._reading = _Queue("place for reading videos", _VIDEO_READERS, _MOST_WAITING, server.queue_timeout_s)
         self._uploading = _Queue("place for uploads", _UPLOADS, _MOST_WAITING, server.queue_timeout_s)
 
     def in_flight(self, engine: str) -> int:

@@ -6,6 +6,7 @@ any engine is asked: sizes come from headers, and what is in the request's way i
 
 import asyncio
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -29,6 +30,7 @@ from vlserve.videos import Clip
 
 T = TypeVar("T")
 Hold = Callable[[int], None]
+_MOST_REMEMBERED = 1024
 _THREADS = 4  # to read, and as many to decode, so that nobody's header waits for others' pixels
 
 
@@ -111,6 +113,9 @@ class Pictures:
         self._video = video
         self._fetcher = fetcher
         self._store = store
+        # A video costs seconds to read, and comes again with every turn of its chat. Each key's are its own, so that
+        # time tells nobody what others sent.
+        self._video_headers: dict[tuple[str, bytes], videos.Header] = {}
         self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
 
@@ -143,21 +148,26 @@ class Pictures:
             return loaded
         async with reading:
             clips = [
-                await self._load_video(one, number, brought[number], frames)
+                await self._load_video(one, number, brought[number], key, frames)
                 for number, one in enumerate(media)
                 if one.kind == "video"
             ]
         return replace(loaded, clips=clips)
 
-    async def _load_video(self, media: Media, place: int, brought: bytes | None, frames: Frames) -> Clip:
+    async def _load_video(self, media: Media, place: int, brought: bytes | None, key: str, frames: Frames) -> Clip:
         settings, param = self._video, media.param
 
-        def read() -> tuple[bytes, videos.Container]:
+        def read() -> tuple[bytes, videos.Container, bytes]:
             raw = videos.decode_data_url(media.url, param, settings) if brought is None else brought
-            return raw, videos.check_file(raw, param, settings)
+            return raw, videos.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
-        raw, container = await _run(self._readers, read)
-        header = await videos.read_header(raw, container, param)
+        raw, container, digest = await _run(self._readers, read)
+        header = self._video_headers.get((key, digest))
+        if header is None:
+            header = await videos.read_header(raw, container, param, settings)
+            if len(self._video_headers) >= _MOST_REMEMBERED:
+                del self._video_headers[next(iter(self._video_headers))]
+            self._video_headers[key, digest] = header
         return videos.look(media, place, raw, header, frames.grid, frames.most, settings)
 
     async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:

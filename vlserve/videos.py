@@ -1,7 +1,7 @@
 """Videos of a request, before an engine sees them: how large, how long, how many frames and tokens the model gets.
 
 Nothing is decoded in the gateway. Container and completeness are read from the file's parts; the rest is asked of a
-child process (video.py), which reads a file as engines do. What would cost an engine much is refused.
+child process (video_reader.py), which reads a file as engines do. What would cost an engine much is refused.
 """
 
 import asyncio
@@ -23,9 +23,10 @@ from vlserve.pixels import LARGEST_RATIO, Grid
 log = logging.getLogger("vlserve.videos")
 
 Container = Literal["mp4", "webm"]
-_PROGRAM = (sys.executable, "-P", str(pathlib.Path(__file__).with_name("video.py")))
+_PROGRAM = (sys.executable, "-P", str(pathlib.Path(__file__).with_name("video_reader.py")))
 _UNREADABLE = 3
-_TIMEOUT_S = 20.0
+_CPU_S = 20  # twice what the default of max_decoded_pixels takes
+_TIMEOUT_S = 40.0
 _MOST_BOXES = 10_000
 HEAD_BYTES = 64
 _EBML, _WEBM = b"\x1aE\xdf\xa3", b"\x42\x82\x84webm"
@@ -94,13 +95,14 @@ def _is_whole(raw: bytes) -> bool:
     return False
 
 
-async def read_header(raw: bytes, container: Container, param: str) -> Header:
+async def read_header(raw: bytes, container: Container, param: str, settings: VideoSettings) -> Header:
     """Ask a child process. Raises InvalidRequest for a video that engines could not read, VlserveError where the child
     cannot work."""
     environment = config.video_environment()
     pipe = asyncio.subprocess.PIPE
+    limits = (str(_CPU_S), str(settings.max_decoded_pixels))
     child = await asyncio.create_subprocess_exec(
-        *_PROGRAM, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+        *_PROGRAM, *limits, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
     )
     told = problem = b""
     try:
@@ -117,7 +119,9 @@ async def read_header(raw: bytes, container: Container, param: str) -> Header:
         return Header(container=container, **json.loads(told))
     if child.returncode == _UNREADABLE or (child.returncode or 0) < 0:
         raise _refuse(
-            param, f"this {container} video cannot be read: it is damaged, or made in a way that engines do not know."
+            param,
+            f"this {container} video cannot be read: it is damaged, takes too much work, or is made in a way that "
+            "engines do not know.",
         )
     log.error("Videos cannot be read: %s", problem.decode(errors="replace").strip()[-1000:])
     raise VlserveError("The service cannot read videos.", code="video_unavailable")
