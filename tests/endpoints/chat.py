@@ -58,14 +58,14 @@ CHAT_ROWS = [
     row(
         "`messages`: parts",
         "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
-        "([pictures.md](pictures.md)) in every role. Parts of other types are a 400.",
+        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken. Parts "
+        "of other types are a 400.",
         same(messages=user({"type": "input_text", "text": QUESTION})),
         same(messages=user({"type": "output_text", "text": QUESTION})),
         same(messages=user({"type": "refusal", "refusal": QUESTION})),
         looks_at(image_part(URL), {"type": "input_image", "image_url": URL}, {"image_url": URL}),
         looks_in_roles("system", "developer", "assistant", "tool"),
         refuses("input_audio", messages=user({"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}})),
-        refuses("video", messages=user({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA"}})),
     ),
     row(
         "a prompt that is too long",

@@ -6,6 +6,7 @@ from tests.conftest import data_url, image_part, picture, user
 from tests.endpoints.asking import Ask
 from tests.endpoints.common import URL
 from tests.endpoints.rows import Check, Row, refuses, row
+from tests.films import film, part
 from tests.vllm_service import KEYED
 from vlserve import errors
 from vlserve.errors import VlserveError
@@ -138,8 +139,15 @@ CODES: list[Row] = [
         refuses("too_many_images", messages=user(*[image_part(URL)] * 5)),
     ),
     row(
+        "`invalid_video`, `video_too_large`, `too_many_videos`",
+        "the same of videos ([pictures.md](pictures.md#videos))",
+        refuses("invalid_video", messages=user(part(b"no video"))),
+        refuses("video_too_large", messages=user(part(film(3840, 2160, 10, 2)))),
+        refuses("too_many_videos", messages=user(part(), part())),
+    ),
+    row(
         "`model_without_vision`",
-        "a picture for the text model",
+        "a picture or video for the text model",
         refuses("model_without_vision", model="demo-text", messages=user(image_part(URL))),
     ),
 ]
@@ -150,6 +158,12 @@ def _says_which(ask: Ask) -> None:
     for answer, told in ((ask.plain, ("text", "text_only")), (seen, ("vision", "named"))):
         assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == told
     assert seen.headers["x-vlserve-images"].startswith("original=100x50; model=112x56; tokens=8")
+
+
+def _says_what_of_video(ask: Ask) -> None:
+    seen = ask(model="auto", messages=user(part()))
+    said = "original=280x280; frames=8; model=280x280; model_frames=8; tokens=400"
+    assert seen.headers["x-vlserve-videos"] == said
 
 
 def _names_dropped(ask: Ask) -> None:
@@ -171,6 +185,12 @@ HEADERS: list[Row] = [
         "Which engine answered and why ([README](../README.md#which-engine-answers)); of each picture its size, the "
         "size at which the model saw it, its tokens.",
         _says_which,
+    ),
+    row(
+        "`x-vlserve-videos`",
+        "Of each video its size and frames, what the model saw of them, its tokens "
+        "([pictures.md](pictures.md#videos)).",
+        _says_what_of_video,
     ),
     row("`x-vlserve-dropped`", "The names of fields that were left out.", _names_dropped),
     row(
