@@ -9,7 +9,7 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, from
 
 ROLES = (
     *("button", "link", "textbox", "checkbox", "radio", "combobox", "switch", "heading", "tab", "menuitem", "alert"),
-    *("dialog", "text", "columnheader", "cell", "image"),
+    *("dialog", "text", "columnheader", "cell"),
 )
 SHAPES = ("circle", "square", "triangle", "star", "rectangle", "diamond")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")

@@ -12,7 +12,7 @@ from questions.answers import CHINESE, COLOURS, ENGLISH, NOUNS, ORDER, ORDER_CHI
 from questions.templates import Phrasing
 
 # A table's cells and headers are left out of lists of elements.
-LISTED = frozenset((*ROLES, *SHAPES)) - {"columnheader", "cell", "image"}
+LISTED = frozenset((*ROLES, *SHAPES)) - {"columnheader", "cell"}
 # Nobody can tell from a picture which of these a label belongs to, so "there is no …" is not said about the others.
 ALIKE = {
     role: group
