@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ def tokenizer() -> Any:
     return Tokenizer.from_file(str(MODELS / "tokenizer.json"))
 
 
-def reference(model: Path, messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Eight tokens by transformers."""
+def by_transformers(*arguments: str, given: object) -> Any:
+    """What a program prints as JSON: transformers can be imported only where `compat` was before it."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "vlserve" / "compat"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "vlserve.reference", str(model), "float32", "cpu"],
-        input=json.dumps({"messages": messages, "max_tokens": 8}) + "\n",
+        [sys.executable, *arguments],
+        input=json.dumps(given) + "\n",
         env=environment,
         cwd=REPOSITORY,
         capture_output=True,
@@ -51,8 +52,13 @@ def reference(model: Path, messages: list[dict[str, Any]]) -> dict[str, Any]:
         timeout=200,
         check=True,
     )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
+
+
+def reference(model: Path, messages: list[dict[str, Any]]) -> Any:
+    """Eight tokens by transformers."""
+    given = {"messages": messages, "max_tokens": 8}
+    return by_transformers("-m", "vlserve.reference", str(model), "float32", "cpu", given=given)
 
 
 @pytest.mark.parametrize("kind", ["text", "vision"])
@@ -149,6 +155,46 @@ def test_a_call_about_a_picture_and_its_result_are_as_the_template_writes_them()
         {"role": "assistant", "content": "Done."},
     ]
     assert text == batches.speech.render(messages, tools).removesuffix("\n")
+
+
+ROPE_INDEX = """
+import json, torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
+
+with torch.device("meta"):
+    model = Qwen2_5_VLModel(Qwen2_5_VLConfig())
+image, asked = json.loads(input())
+found = []
+for ids, grids in asked:
+    ids = torch.tensor([ids])
+    positions, _ = model.get_rope_index(ids, (ids == image).int(), image_grid_thw=torch.tensor(grids))
+    found.append(positions[:, 0].tolist())
+print(json.dumps(found))
+"""
+
+
+def test_positions_in_rows_are_those_of_transformers() -> None:
+    """Of every conversation in a row by itself, about wide and about tall pictures."""
+    from training.batches import PADDING
+    from training.model import PATCH
+    from training.vision_batches import SHARES, VisionBatches
+
+    layouts = {layout: 2 if layout == "two pictures" else 1 for layout in SHARES if layout != "no picture"}
+    image, asked, ours = tokenizer().token_to_id("<|image_pad|>"), [], []
+    for page in (replace(PAGE, width=420), replace(PAGE, height=420)):
+        batches = VisionBatches([page], {}, tokenizer(), "1", 1500)
+        for layout, pictures in layouts.items():
+            batch = batches.batch(random.Random(4), layout)
+            grids = [[1, batch.shown[1] // PATCH, batch.shown[0] // PATCH]] * pictures
+            for ids, group, positions in zip(
+                batch.rows.ids, batch.rows.group, batch.rows.positions.unbind(1), strict=True
+            ):
+                for number in set(group.tolist()) - {PADDING, 0}:
+                    seen = (group == 0) | (group == number)
+                    asked.append((ids[seen].tolist(), grids))
+                    ours.append(positions[:, seen].tolist())
+    assert len(asked) > 30
+    assert ours == by_transformers("-c", ROPE_INDEX, given=(image, asked))
 
 
 def test_conversations_in_one_row_do_not_see_each_other() -> None:
