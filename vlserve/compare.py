@@ -1,8 +1,8 @@
 """Does a running deployment answer as transformers does? Asks both the same questions and compares token by token.
 
 The questions cover text (short, long, several turns, other scripts) and pictures (many sizes and aspect ratios, large
-ones, transparency, two in one prompt). Answers are greedy. Pictures of one size must also get different answers: a
-model that answers all of them alike would pass every other check without having looked.
+ones, transparency, two in one prompt). Answers are greedy. Six pictures of one size must also be told
+apart by their colour: a model that answers all of them alike would pass every other check without having looked.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _SIZES = (
     *((28, 28), (56, 56), (100, 75), (224, 224), (280, 280), (301, 199), (333, 500), (640, 480), (800, 600)),
     *((1000, 60), (60, 1000), (1280, 720), (720, 1280), (1366, 768), (1920, 1080), (2560, 1440), (3840, 2160)),
 )
-_TWINS = 6
+_TWINS = ("red", "green", "blue", "yellow", "black", "white")
 _TWIN_SIZE = (448, 336)
 # What an engine refuses because of its own limits says nothing about its answers.
 _LIMITS = {"context_length_exceeded", "too_many_images", "image_too_large"}
@@ -88,8 +88,9 @@ def questions(engine: EngineName) -> Iterator[Question]:
     yield Question("grey", _about(_draw(71, 320, 240, "L")))
     yield Question("two pictures", _about(_draw(80, 400, 300), _draw(81, 300, 500)))
     yield Question("no picture", [{"role": "user", "content": "Hello"}])
-    for number in range(_TWINS):
-        yield Question(f"twin {number + 1}", _about(_draw(90 + number, *_TWIN_SIZE)), is_twin=True)
+    for color in _TWINS:
+        page = _url(Image.new("RGB", _TWIN_SIZE, color))
+        yield Question(f"twin, {color}", _about(page, text="What colour is this picture?"), is_twin=True)
 
 
 def _texts() -> Iterator[Question]:
@@ -106,9 +107,9 @@ def _texts() -> Iterator[Question]:
         yield Question(f"{count} words", [{"role": "user", "content": " ".join(chance.choices(words, k=count))}])
 
 
-def _about(*pictures: str) -> Messages:
+def _about(*pictures: str, text: str = "What is this?") -> Messages:
     parts = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": "What is this?"}]}]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
 
 
 def _draw(seed: int, width: int, height: int, mode: str = "RGB") -> str:
@@ -126,8 +127,12 @@ def _draw(seed: int, width: int, height: int, mode: str = "RGB") -> str:
         chance.choice((pen.rectangle, pen.ellipse))(box, fill=color())
     if mode == "RGBA":
         page.putalpha(Image.linear_gradient("L").resize(page.size))
+    return _url(page.convert(mode) if mode != page.mode else page)
+
+
+def _url(page: Image.Image) -> str:
     file = io.BytesIO()
-    (page.convert(mode) if mode != page.mode else page).save(file, "PNG")
+    page.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
