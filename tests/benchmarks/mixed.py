@@ -26,7 +26,17 @@ from PIL import Image, ImageDraw
 
 from tests.benchmarks.gpu import SERVICE, Memory, start, stop
 
-WORDS = (pathlib.Path(__file__).parents[2] / "samples" / "demo-models" / "words.txt").read_text().split()
+WORDS = (
+    "a about after again air all animal answer apple back ball bed before begin bird blue book box bread bring build "
+    "button call cat change child city clean clock close cloud cold come corner count cup dark day deep door down draw "
+    "early earth eat end eye face far fast field find fire fish flower follow food foot friend garden give glass go "
+    "green hand head hear hill hold home house ice image keep kind kitchen know lake large late learn leave letter "
+    "light line listen long look make map menu milk moon morning move music name near new night note now number open "
+    "page paper place plan play point quiet rain read red right ring river road room run sea second see send ship "
+    "short show side sing sister sky slow small snow sound stand star start step stone story street sun table take "
+    "talk tall teach thin think time top town train tree turn under use visit voice wait walk wall warm watch water "
+    "way week white wide wind window winter wood word work world write yellow young"
+).split()
 KINDS = ("text", "vision")
 Body = dict[str, Any]
 
