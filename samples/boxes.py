@@ -65,7 +65,7 @@ def main() -> None:
     answer, (by_x, by_y) = ask(client, options.image, options.what)
     boxes = read(answer)
     if not boxes:
-        sys.exit(f"no boxes in the answer (the demo models cannot give any): {answer}")
+        sys.exit(f"no boxes in the answer: {answer}")
     picture = ImageOps.exif_transpose(Image.open(options.image)).convert("RGB")  # as the model saw it
     draw = ImageDraw.Draw(picture)
     for box in boxes:

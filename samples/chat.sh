@@ -25,7 +25,7 @@ JSON
 echo "== picture =="
 # A picture in base64 is too long for a command line, so the body is piped.
 {
-  printf '{"model": "auto", "max_tokens": 64, "messages": [{"role": "user", "content": ['
+  printf '{"model": "auto", "max_tokens": 200, "messages": [{"role": "user", "content": ['
   printf '{"type": "text", "text": "What does this page tell the user?"},'
   printf '{"type": "image_url", "image_url": {"url": "data:image/png;base64,'
   base64 <"$picture" | tr -d '\n'

@@ -115,7 +115,7 @@ def ask(client: openai.OpenAI, question: str, picture: Path | None = None) -> No
         content.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
     started = time.monotonic()
     raw = client.chat.completions.with_raw_response.create(
-        model="auto", max_tokens=48, messages=[{"role": "user", "content": content}]
+        model="auto", temperature=0, max_tokens=300, messages=[{"role": "user", "content": content}]
     )
     answer = raw.parse()
     print(f"\nquestion  {question}" + (f" [{picture.relative_to(ROOT)}]" if picture else ""))
@@ -141,8 +141,8 @@ def demo(service: Service, is_once: bool) -> None:
     with openai.DefaultHttpxClient(trust_env=False) as http:
         client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", http_client=http)
         ask(client, "Name three things to test on a sign-in page.")
-        ask(client, "What does this page tell the user?", PICTURE)
-    print("\nThe words mean nothing: the demo models are random. The engines, the routing and the API are real.")
+        ask(client, "What is on this screenshot?", PICTURE)
+    print("\nThe demo models are tiny: samples/demo-models/README.md tells what they can be asked.")
     if is_once:
         return
     print(try_it(service.url))
@@ -172,9 +172,6 @@ def main() -> None:
     arguments = parser.parse_args()
     handle(leave)
     check_port(arguments.port)
-    print("making the demo models", flush=True)
-    subprocess.run((sys.executable, ROOT / "samples" / "demo-models" / "make.py"), check=True)
-
     came: list[int] = []
     handle(lambda number, _: came.append(number))  # a signal now must not come between the start and the `try`
     service = Service(arguments.port)

@@ -57,7 +57,9 @@ def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
 def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> None:
     message = refused("serve", "--config", write(tmp_path, engines={"text": {"model": "./txt"}}), "--port", "0")
     assert f"engines.text.model: there is no model in {tmp_path / 'txt'}" in message
-    assert "make.py" in message
+    assert "clone" not in message
+    demo = write(tmp_path, engines={"text": {"model": "../samples/demo-models/text"}})
+    assert "The demo models come with a clone of the repository" in refused("serve", "--config", demo, "--port", "0")
 
 
 def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pathlib.Path) -> None:

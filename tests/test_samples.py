@@ -1,4 +1,4 @@
-"""Samples that need an answer which the demo models do not give, over fake engines."""
+"""What samples make of an answer, over fake engines; over real ones they run in test_vllm_answers.py."""
 
 import asyncio
 import os

@@ -38,8 +38,7 @@ def test_text_and_picture_go_to_their_models(service: Service) -> None:
         assert answer.model == model
         assert (raw.headers["x-vlserve-engine"], raw.headers["x-vlserve-reason"]) == (engine, reason)
         assert answer.choices[0].message.content
-        assert answer.usage
-        assert 0 < answer.usage.completion_tokens <= 64
+        assert answer.choices[0].finish_reason == "stop"
 
 
 def test_stream_says_the_same_as_the_whole_answer(service: Service) -> None:
@@ -57,22 +56,6 @@ def test_stream_says_the_same_as_the_whole_answer(service: Service) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ask(service, *parts)
         assert {chunk.model for chunk in chunks} == {"demo-vision" if len(parts) == 2 else "demo-text"}
         assert len(chunks) > 5
-
-
-def test_different_pictures_give_different_answers(service: Service) -> None:
-    urls = [data_url(picture(280, 280, color)) for color in ("red", "green", "blue", "white", "black", "gray")]
-    answers = {ask(service, {"type": "text", "text": "What is this?"}, image_part(url)) for url in urls}
-    assert len(answers) == len(urls)
-
-
-def test_picture_in_an_older_turn_still_matters(service: Service) -> None:
-    def about(url: str) -> str:
-        history = [*user(image_part(url)), {"role": "assistant", "content": "I see."}, *user("What colour was it?")]
-        answer = service.openai.chat.completions.create(model="auto", messages=history, temperature=0, max_tokens=16)
-        assert answer.model == "demo-vision"
-        return str(answer.choices[0].message.content)
-
-    assert about(data_url(picture(280, 280, "red"))) != about(data_url(picture(280, 280, "blue")))
 
 
 @pytest.mark.parametrize("role", ["system", "tool", "assistant"])
@@ -97,7 +80,7 @@ def test_every_format_and_spelling_of_a_picture_is_understood(service: Service, 
 
 
 def test_image_tokens_are_those_of_qwens_own_resize(service: Service) -> None:
-    script = "import sys, qwen_vl_utils as q; print(*q.smart_resize(480, 640, 28, 3136, 1003520))"
+    script = "import sys, qwen_vl_utils as q; print(*q.smart_resize(480, 640, 28, 3136, 501760))"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "vlserve" / "compat")}
     resized = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
@@ -179,6 +162,7 @@ def test_history_tools_and_structured_output_reach_the_engines(service: Service)
             tools=[tool],
             tool_choice=forced,
             temperature=0,
+            max_tokens=64,
         )
         assert answer.choices[0].message.tool_calls
         assert answer.choices[0].message.tool_calls[0].function.name == "f"
@@ -229,6 +213,8 @@ def test_sample_chat_sh(service: Service) -> None:
         "chat.completion",
         "demo-text",
         "demo-vision",
+        "A right password",
+        "A login page",
     ):
         assert expected in out
 
@@ -237,25 +223,35 @@ def test_sample_chat_stream_history(service: Service) -> None:
     out = run_sample(service, sys.executable, str(SAMPLES / "chat_stream_history.py")).stdout
     answers = re.findall(r"^assistant: *(.*)$", out, flags=re.MULTILINE)
     assert len(answers) == 3
-    assert all(answer.strip() for answer in answers)
+    assert all("password" in answer for answer in answers)
 
 
 def test_sample_analyze_screenshot(service: Service) -> None:
     out = run_sample(service, sys.executable, str(SAMPLES / "analyze_screenshot.py"), str(LOGIN)).stdout
     assert "demo-vision" in out
+    assert '"Password"' in out
+
+
+def test_sample_boxes(service: Service, tmp_path: pathlib.Path) -> None:
+    arguments = [str(LOGIN), "every button", "-o", str(tmp_path / "boxes.png")]
+    out = run_sample(service, sys.executable, str(SAMPLES / "boxes.py"), *arguments).stdout
+    [(left, top, right, bottom)] = re.findall(r'^button "Sign in": (\d+), (\d+), (\d+), (\d+)$', out, re.MULTILINE)
+    assert 171 < (int(left) + int(right)) / 2 < 469
+    assert 372 < (int(top) + int(bottom)) / 2 < 409
+    assert (tmp_path / "boxes.png").is_file()
 
 
 @pytest.mark.parametrize("target", ["playwright", "selenium"])
 def test_sample_ui_to_test(service: Service, tmp_path: pathlib.Path, target: str) -> None:
     made = tmp_path / "test_login.py"
     arguments = [str(LOGIN), "--scenario", "log in", "--target", target, "-o", str(made)]
-    run_sample(service, sys.executable, str(SAMPLES / "ui_to_test.py"), *arguments)
+    done = run_sample(service, sys.executable, str(SAMPLES / "ui_to_test.py"), *arguments)
+    assert "Warning" not in done.stderr  # it is Python with a test function
     text = made.read_text()
     assert "unverified" in text.lower()
     assert "demo-vision" in text
     assert target in text.lower()
-    body = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert body, "the model's answer is missing"
+    assert "Password" in text
 
 
 def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:

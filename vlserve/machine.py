@@ -144,9 +144,9 @@ def _read_folder(name: str, folder: pathlib.Path) -> Model:
     try:
         tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        hint = " The demo models come with a clone of the repository only." if "demo-models" in folder.parts else ""
         raise ConfigError(
-            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read). "
-            "The demo models are made by: python samples/demo-models/make.py"
+            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read).{hint}"
         ) from error
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
     size = sum(weights) if weights else None
