@@ -1,6 +1,7 @@
 """Completions, responses and Anthropic's messages over real vLLM: the same answers as in chat, the same rules."""
 
 import io
+import json
 import re
 import time
 from typing import Any
@@ -225,3 +226,46 @@ def test_errors_are_those_of_the_clients_own_kind(service: Service) -> None:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             stranger.messages.create(model="auto", max_tokens=5, messages=[{"role": "user", "content": "hi"}])
         assert refused.value.request_id
+
+
+def test_named_tool_is_called_in_every_protocol(service: Service) -> None:
+    chat_tool = {"type": "function", "function": {"name": "paint", "description": "Paint", "parameters": PAINT}}
+    message = (
+        service.openai.chat.completions.create(
+            model="auto",
+            messages=user("Paint it blue."),
+            tools=[chat_tool],
+            tool_choice={"type": "function", "function": {"name": "paint"}},
+            temperature=0,
+            max_tokens=60,
+        )
+        .choices[0]
+        .message
+    )
+    given = [message.tool_calls[0].function.arguments]
+    flat = {"type": "function", "name": "paint", "description": "Paint", "parameters": PAINT, "strict": True}
+    answer = service.openai.responses.create(
+        model="auto",
+        input="Paint it blue.",
+        tools=[flat],
+        tool_choice={"type": "function", "name": "paint"},
+        temperature=0,
+        max_output_tokens=60,
+    )
+    [call] = [item for item in answer.output if item.type == "function_call"]
+    assert call.name == "paint"
+    given.append(call.arguments)
+    for arguments in given:
+        assert json.loads(arguments)["color"] in COLOR["enum"]
+    tool = {"name": "paint", "description": "Paint", "input_schema": PAINT}
+    answer = service.anthropic.messages.create(
+        model="auto",
+        messages=user("Paint it blue."),
+        tools=[tool],
+        tool_choice={"type": "tool", "name": "paint"},
+        extra_body={"temperature": 0},
+        max_tokens=60,
+    )
+    [block] = [block for block in answer.content if block.type == "tool_use"]
+    assert (block.name, block.input["color"] in COLOR["enum"]) == ("paint", True)
+    assert answer.stop_reason == "tool_use"
