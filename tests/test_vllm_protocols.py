@@ -229,7 +229,10 @@ def test_errors_are_those_of_the_clients_own_kind(service: Service) -> None:
 
 
 def test_named_tool_is_called_in_every_protocol(service: Service) -> None:
-    chat_tool = {"type": "function", "function": {"name": "paint", "description": "Paint", "parameters": PAINT}}
+    chat_tool = {
+        "type": "function",
+        "function": {"name": "paint", "description": "Paint", "parameters": PAINT, "strict": True},
+    }
     message = (
         service.openai.chat.completions.create(
             model="auto",
