@@ -254,6 +254,27 @@ def test_sample_ui_to_test(service: Service, tmp_path: pathlib.Path, target: str
     assert "Password" in text
 
 
+def test_sample_structured_output(service: Service) -> None:
+    out = run_sample(service, sys.executable, str(SAMPLES / "structured_output.py")).stdout
+    choice, regex, car, grammar = (line[9:].strip() for line in out.splitlines())
+    assert choice == "positive"
+    assert re.fullmatch(r"[a-z0-9.]{1,20}@\w{6,10}\.com", regex)
+    assert car.startswith("Car(brand='Toyota', model='Supra'")
+    assert re.fullmatch(r"SELECT (username|email) from users where (username|email)= [12]", grammar)
+
+
+def test_sample_agent_calls_functions_and_answers_with_their_results(service: Service) -> None:
+    sample = str(SAMPLES / "agent.py")
+    out = run_sample(service, sys.executable, sample, "What is 37 times 41?").stdout
+    assert re.search(r"^call    multiply\(.*\) = .*1517", out, re.MULTILINE)
+    assert re.search(r"^answer  .*1517", out, re.MULTILINE)
+    out = run_sample(service, sys.executable, sample, "What time is it in Tokyo?").stdout
+    assert re.search(r'^call    get_time\({"city": "Tokyo"}\)', out, re.MULTILINE)
+    out = run_sample(service, sys.executable, sample, "Click the blue button.", str(LOGIN)).stdout
+    assert 'call    click({"name": "Sign in"}) = {"clicked": "Sign in"}' in out
+    assert re.search(r"^answer  \S", out, re.MULTILINE)
+
+
 def test_keys_do_not_share_the_prefix_cache(service: Service) -> None:
     prompt = " ".join(str(number) for number in range(400))
 
