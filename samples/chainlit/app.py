@@ -1,7 +1,7 @@
 """A chat page over the service, with the functions of samples/agent.py; drop a screenshot on it to ask about that.
 
-python3 -m venv .chainlit && .chainlit/bin/pip install -r samples/chainlit/requirements.txt
-.chainlit/bin/chainlit run samples/chainlit/app.py --port 8010
+python3 -m venv .venv-chainlit && .venv-chainlit/bin/pip install -r samples/chainlit/requirements.txt
+.venv-chainlit/bin/chainlit run samples/chainlit/app.py --port 8010
 """
 
 import base64
@@ -54,6 +54,7 @@ async def on_message(message: chainlit.Message) -> None:
             async with chainlit.Step(name=call.function.name, type="tool") as step:
                 step.input, step.output = call.function.arguments, agent.run(call)
             messages.append({"role": "tool", "tool_call_id": call.id, "content": step.output})
+    await chainlit.Message(f"(no answer after {agent.MOST_ROUNDS} rounds of calls)").send()
 
 
 def parts(message: dict[str, Any]) -> list[dict[str, Any]]:
