@@ -20,6 +20,8 @@ class Weather(BaseModel):
 
 
 class Color(BaseModel):
+    """Save a colour"""
+
     color: str
 
 
@@ -38,7 +40,7 @@ def text() -> None:
 
 
 def picture() -> None:
-    ask(checks.picture_parts(), Color)
+    checks.expect(ask(checks.picture_parts(), Color, instructor.Mode.TOOLS).color, "red")
 
 
 def stream() -> None:
