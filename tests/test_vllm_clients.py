@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import httpx
@@ -60,16 +59,16 @@ class Environments:
         return self.folder / name / "bin"
 
     def install(self) -> None:
-        """All at once: most of it is waiting."""
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self._make, REQUIREMENTS))
+        """With uv, from PyPI: it takes a tenth of pip's time, and keeps once what several of them have."""
+        subprocess.run((sys.executable, "-m", "venv", self.folder / "uv"), check=True)
+        options = ("--quiet", "--no-input", "--disable-pip-version-check")
+        subprocess.run((self.bin("uv") / "python", "-m", "pip", "install", *options, "uv"), check=True)
+        uv = str(self.bin("uv") / "uv")
+        for name, requirements in REQUIREMENTS.items():
+            subprocess.run((uv, "venv", "--quiet", "--python", sys.executable, self.folder / name), check=True)
+            python = str(self.bin(name) / "python")
+            subprocess.run((uv, "pip", "install", "--quiet", "--python", python, "-r", requirements), check=True)
         self.run("clients", "npm", "install", "--no-audit", "--no-fund", "--silent")
-
-    def _make(self, name: str) -> None:
-        subprocess.run((sys.executable, "-m", "venv", self.folder / name), check=True)
-        options = ("--quiet", "--no-input", "--no-compile", "--disable-pip-version-check")
-        pip = (self.bin(name) / "python", "-m", "pip", "install", *options)
-        subprocess.run((*pip, "-r", REQUIREMENTS[name]), check=True)
 
     def run(self, name: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command with an environment's programs first; nothing is asked but the service."""
@@ -95,7 +94,7 @@ class Environments:
         elif script.endswith(".mjs"):
             command = ("node", "-p", f"require('./node_modules/{package}/package.json').version")
         else:
-            command = ("curl", "--version")
+            return "any"  # it is the machine's own
         return str(re.findall(r"\d[\d.]+", self.run(name, *command).stdout)[0])
 
 
@@ -119,7 +118,7 @@ def page(environments: Environments, service: Service) -> Iterator[str]:
     log = environments.folder / "page.log"
     command = (environments.bin("chainlit") / "chainlit", "run", SAMPLES / "chainlit" / "app.py", "--headless")
     settings = {"VLSERVE_URL": f"{service.url}/v1", "VLSERVE_API_KEY": KEYS["ana"]}
-    settings |= {"CHAINLIT_APP_ROOT": str(environments.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    settings |= {"CHAINLIT_APP_ROOT": str(environments.folder)}
     with log.open("w") as file:
         process = subprocess.Popen(
             (*command, "--host", "127.0.0.1", "--port", str(port)),
@@ -134,7 +133,7 @@ def page(environments: Environments, service: Service) -> Iterator[str]:
             return False
 
     try:
-        wait_until(answers, 120)
+        wait_until(answers, 300)
         yield url
     finally:
         process.terminate()
