@@ -3,10 +3,12 @@
 Every test has its counterpart: the same question about something else has another answer.
 """
 
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image, ImageDraw
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.vllm_service import SAMPLES, Service, ask, login_url
@@ -31,6 +33,15 @@ CLICK = tool("click", "Click an element by its name", name="string")
 
 def plain(color: str) -> str:
     return data_url(picture(280, 280, color))
+
+
+def drawn(shape: str, color: str) -> str:
+    """A shape of PIL's on white."""
+    image = Image.new("RGB", (280, 280), "white")
+    getattr(ImageDraw.Draw(image), shape)((80, 80, 200, 200), fill=color)
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data_url(data.getvalue())
 
 
 def settings_url() -> str:
@@ -98,7 +109,11 @@ def test_chinese_is_answered_in_chinese(service: Service) -> None:
     ("question", "of_login", "of_settings"),
     [
         ("How many links are there?", "There are 2 links.", "There are no links."),
-        ('Is there a button "Cancel"?', 'No, there is no button "Cancel".', 'Yes, there is a button "Cancel".'),
+        (
+            'Is there a button "Delete account"?',
+            'No, there is no button "Delete account".',
+            'Yes, there is a button "Delete account".',
+        ),
         (
             "What is the title of the dialog?",
             "There is no dialog.",
@@ -145,9 +160,9 @@ def test_picture_of_an_older_turn_is_still_seen(service: Service, color: str) ->
 
 
 def test_two_pictures_are_told_apart(service: Service) -> None:
-    red, blue = plain("red"), plain("blue")
-    assert about(service, "Which picture is blue?", red, blue) == "The second picture."
-    assert about(service, "Which picture is blue?", blue, red) == "The first picture."
+    circle, square = drawn("ellipse", "red"), drawn("rectangle", "blue")
+    assert about(service, "Which picture has a red circle?", circle, square) == "The first picture."
+    assert about(service, "Which picture has a red circle?", square, circle) == "The second picture."
 
 
 def test_description_names_what_is_there_and_comes_in_pieces(service: Service) -> None:

@@ -93,14 +93,15 @@ def test_picture_in_the_result_of_a_tool_is_seen(service: Service) -> None:
     def look(url: str) -> Any:
         call = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
         output = [{"type": "input_image", "image_url": url}]
-        items: list[Any] = [{"role": "user", "content": "Look"}, call]
+        items: list[Any] = [{"role": "user", "content": "Look at the picture."}, call]
         items += [{"type": "function_call_output", "call_id": "c1", "output": output}]
+        items += [{"role": "user", "content": "What colour is the picture?"}]
         return service.openai.responses.create(model="auto", input=items, temperature=0, max_output_tokens=24)
 
     red, blue = (look(data_url(picture(280, 280, color))) for color in ("red", "blue"))
     assert red.model == blue.model == "demo-vision"
     assert red.usage.input_tokens > 100  # a hundred are the picture
-    assert red.output_text != blue.output_text
+    assert (red.output_text, blue.output_text) == ("It is red.", "It is blue.")
 
 
 def test_streams_have_their_own_events_and_say_what_the_whole_answer_says(service: Service) -> None:
@@ -236,7 +237,7 @@ def test_named_tool_is_called_in_every_protocol(service: Service) -> None:
     message = (
         service.openai.chat.completions.create(
             model="auto",
-            messages=user("Paint it blue."),
+            messages=user("Paint the wall blue."),
             tools=[chat_tool],
             tool_choice={"type": "function", "function": {"name": "paint"}},
             temperature=0,
@@ -249,7 +250,7 @@ def test_named_tool_is_called_in_every_protocol(service: Service) -> None:
     flat = {"type": "function", "name": "paint", "description": "Paint", "parameters": PAINT, "strict": True}
     answer = service.openai.responses.create(
         model="auto",
-        input="Paint it blue.",
+        input="Paint the wall blue.",
         tools=[flat],
         tool_choice={"type": "function", "name": "paint"},
         temperature=0,
@@ -263,7 +264,7 @@ def test_named_tool_is_called_in_every_protocol(service: Service) -> None:
     tool = {"name": "paint", "description": "Paint", "input_schema": PAINT}
     answer = service.anthropic.messages.create(
         model="auto",
-        messages=user("Paint it blue."),
+        messages=user("Paint the wall blue."),
         tools=[tool],
         tool_choice={"type": "tool", "name": "paint"},
         extra_body={"temperature": 0},

@@ -370,7 +370,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the demo models on held-out pages and words.")
     parser.add_argument("--base-url", help="of a service that runs already, without /v1; default: start one")
     parser.add_argument("--api-key", default="none")
-    parser.add_argument("--pages", type=int, default=75, help="about eleven questions each (default: 75)")
+    parser.add_argument("--pages", type=int, default=90, help="about eleven questions each (default: 90, all)")
     parser.add_argument("--conversations", type=int, default=400, help="with the text model (default: 400)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show-wrong", type=int, default=0, metavar="N", help="print N wrong answers")
