@@ -8,6 +8,16 @@ from vlserve.errors import VlserveError
 
 _DATA = re.compile(rb"(?:^|\n)data: ?")
 _STATUS = re.compile(r"'code': (\d{3})")
+# Of servers that have words in the place of vLLM's numbers; another vlserve is one.
+_STATUSES = {
+    "invalid_request_error": 400,
+    "rate_limit_error": 429,
+    "service_unavailable_error": 503,
+    "overloaded_error": 503,
+    "engine_unavailable": 503,
+    "timeout_error": 504,
+    "engine_timeout": 504,
+}
 
 
 class Events:
@@ -107,14 +117,15 @@ def inside(event: bytes) -> dict[str, Any]:
 
 
 def status(event: bytes) -> int:
-    """The status that vLLM puts into an error event, whose HTTP status was 200 already."""
+    """The status that an error event tells, whose HTTP status was 200 already."""
     error = inside(event)
     error = error["error"] if isinstance(error.get("error"), dict) else error
     try:
         return int(error.get("code", ""))
     except (TypeError, ValueError):
+        word = next((str(error[name]) for name in ("code", "type") if str(error.get(name)) in _STATUSES), "")
         found = _STATUS.search(str(error.get("message", "")))
-        return int(found[1]) if found else 500
+        return int(found[1]) if found else _STATUSES.get(word, 500)
 
 
 def _event(name: str, tree: dict[str, Any]) -> bytes:

@@ -36,6 +36,7 @@ _WRITE_PIECE_BYTES = 256 * 1024
 _KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_EVENT_BYTES = 16 * 1024**2
+_LONGEST_RETRY_AFTER_S = 3600.0
 Body = tuple[bytes | bytearray | memoryview, ...]
 # vLLM's answer to the name of a picture that it does not have. (500: its two caches had drifted apart.)
 _MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
@@ -219,7 +220,7 @@ class PassThrough(Response):
                 problem = await answer.read()
                 if may_miss and answer.status in _MISSES and _MISSES[answer.status].search(problem):
                     raise _MissedError
-                raise await self._translate(answer.status, problem)
+                raise await self._translate(answer.status, problem, _retry_after_s(answer))
             if self.upstream.is_stream:
                 await self._relay_events(answer.content.iter_any(), send, may_miss=may_miss)
             else:
@@ -230,7 +231,7 @@ class PassThrough(Response):
         if self.upstream.trial_body:
             async with self._post(await self.upstream.trial_body()) as answer:
                 if answer.status != 200:
-                    return await self._translate(answer.status, await answer.read())
+                    return await self._translate(answer.status, await answer.read(), _retry_after_s(answer))
         return EngineFailed(f"The {self.upstream.engine} engine failed on this request.")
 
     def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
@@ -278,8 +279,8 @@ class PassThrough(Response):
             retry_after_s=self.upstream.retry_after_s(),
         )
 
-    async def _translate(self, status: int, body: bytes) -> VlserveError:
-        error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s())
+    async def _translate(self, status: int, body: bytes, told_s: float | None = None) -> VlserveError:
+        error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s(), told_s)
         if error.code == "context_length_exceeded":
             return await self.upstream.too_long(error)
         if error.code == EngineFailed.code and self.upstream.is_constrained:
@@ -295,8 +296,10 @@ class PassThrough(Response):
         try:
             answer = json.loads(body)
         except ValueError:
-            raise EngineFailed(f"The {self.upstream.engine} engine's answer was not JSON.") from None
-        self.outcome.count(answer.get("usage") if isinstance(answer, dict) else None)
+            answer = None
+        if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
+            raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
+        self.outcome.count(answer.get("usage"))
         self.upstream.accepted()
         await self._start(send, "application/json", len(body))
         await self._send_body(send, body, is_last=True)
@@ -380,6 +383,12 @@ class PassThrough(Response):
     async def _send_body(self, send: Send, body: bytes, *, is_last: bool) -> None:
         self.is_over = is_last
         await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+
+def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
+    """Retry-After, where it is in seconds."""
+    told = answer.headers.get("retry-after", "")
+    return min(float(told), _LONGEST_RETRY_AFTER_S) if told.isascii() and told.isdigit() else None
 
 
 async def until_disconnect(receive: Receive) -> None:
