@@ -210,7 +210,8 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
     try:
         timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
         async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
-            return await answer.text() if answer.status == 200 else ""
+            # A server elsewhere may have something else there: TensorRT-LLM has JSON.
+            return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
     except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError):
         return ""
 

@@ -79,6 +79,8 @@ class Metrics:
 
 
 class _Relabelled(Collector):
+    """Without what has the label already: figures of another gateway's engines, which that one tells."""
+
     def __init__(self, scraped: Mapping[str, str]) -> None:
         self._scraped = scraped
 
@@ -94,8 +96,11 @@ class _Relabelled(Collector):
                 log.warning("%s engine: its /metrics is not in Prometheus' format and is left out", engine)
                 continue
             for family in itertools.filterfalse(_collides, parsed):
+                samples = [sample for sample in family.samples if ENGINE not in sample.labels]
+                if not samples:
+                    continue
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                for sample in family.samples:
+                for sample in samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, ENGINE: engine}))
         yield from families.values()
 
