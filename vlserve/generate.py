@@ -79,6 +79,11 @@ class _Aim:
     left_out: int
     """Pictures that ``image_overflow: keep_latest`` took out."""
 
+    @property
+    def model(self) -> str:
+        """A name that the engine knows."""
+        return self.engine.settings.forwarded_model or self.engine.settings.model_id
+
 
 def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
     """The handler of a protocol's endpoint."""
@@ -150,8 +155,7 @@ async def count_tokens(request: Request) -> JSONResponse:
 async def _counted(call: _Call, parsed: ModelRequest) -> tuple[_Aim, list[Picture], int]:
     aim = await _aim(call, parsed)
     pictures, sent = await _prepare(call, aim, None)
-    model = aim.engine.settings.model_id
-    question = await _written(call, lambda: aim.parsed.question(model, sent))
+    question = await _written(call, lambda: aim.parsed.question(aim.model, sent))
     async with call.runtime.admission.permit(aim.route.engine, call.key):
         return aim, pictures, await _count(call, aim, question)
 
@@ -270,21 +274,18 @@ async def _fit(call: _Call, aim: _Aim) -> _Aim:
         if taken >= limit:
             raise too_long
         return aim
-    model = aim.engine.settings.model_id
     length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
     rest = limit - length - _AROUND_TOKENS * loaded.count
     if not parsed.protocol.counts_at:
         return aim
-    question = await _written(call, lambda: parsed.question(model, None))
+    question = await _written(call, lambda: parsed.question(aim.model, None))
     if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
         return aim
     try:
         async with runtime.admission.permit(aim.route.engine, call.key):
             rest -= await _count(call, aim, question)
-    except InvalidRequest as error:
-        if error.code == "cannot_count_tokens":
-            return aim
-        raise
+    except InvalidRequest:  # it does not count, or the request is wrong, which its answer will tell
+        return aim
     if taken <= rest:
         return aim
     shrunk = loaded.shrunk(rest) if rest > 0 else None
@@ -359,7 +360,8 @@ async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
         is_constrained=structured.is_constrained(parsed.tree),
         too_long=functools.partial(_too_long, call, aim, sent),
         request_id=account.request_id,
-        headers={"x-request-id": uuid.uuid4().hex, **account.trace.headers},  # vLLM's own id is made of it: unique
+        # vLLM's own id is made of it: unique, whatever the client sends.
+        headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
         timeout_s=runtime.config.server.request_timeout_s,
         keep_alive_s=runtime.config.server.sse_keep_alive_s,
         retry_after_s=engine.retry_after_s,
@@ -380,7 +382,7 @@ async def _too_long(call: _Call, aim: _Aim, sent: Sequence[Sent], error: Vlserve
     pictures = f" Of the prompt, {aim.loaded.told()}." if parsed.media else ""
     told = f"{error.message}{pictures}"
     if limit and parsed.protocol.counts_at == _COUNTS_ANY and isinstance(parsed.tree.get("prompt", ""), str):
-        question = await _written(call, lambda: parsed.question(aim.engine.settings.model_id, sent))
+        question = await _written(call, lambda: parsed.question(aim.model, sent))
         with contextlib.suppress(VlserveError):
             total = await _count(call, aim, question)
             told = (
