@@ -200,8 +200,7 @@ def judge_model(name: EngineName, settings: EngineSettings, seen: Mapping[str, A
             return Finding(_PROBLEM, subject, f"{what}: make room, or name another place with HF_HOME")
         return Finding(_WARNING, subject, f"{what}: vlserve fetch {name} does it now, serve before it starts")
     if settings.is_folder and "config.json" not in seen["files"]:
-        made = "the demo models are made by: python samples/demo-models/make.py"
-        return Finding(_PROBLEM, subject, f"there is no model in {settings.model} (no config.json); {made}")
+        return Finding(_PROBLEM, subject, f"there is no model in {settings.model}: it has no config.json")
     needed = ["config.json", *(["preprocessor_config.json"] if name == "vision" else [])]
     if absent := [file for file in needed if file not in seen["files"]]:
         return Finding(_PROBLEM, subject, f"{settings.model} has no {' and no '.join(absent)}: {again}")
