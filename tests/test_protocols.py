@@ -373,7 +373,26 @@ async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gatewa
         told = await answer.json()
     assert (answer.status, told["error"]["code"], told["error"]["param"]) == (400, "context_length_exceeded", "input")
     assert "4491" in message(told)
-    assert "4096" in message(told)
+    assert "Its text alone has 1 tokens, and 8,192 fit" in message(told)
+
+
+async def test_caps_hold_for_fields_that_are_taken_only(gateway: Gateway) -> None:
+    for path, left_out in ((RESPONSES, {"prompt_logprobs": 50, "bad_words": ["a"] * 40}), (COUNT, {"max_tokens": 0})):
+        async with gateway.post({**BODIES[path], **left_out}, path) as answer:
+            assert (answer.status, answer.headers["x-vlserve-dropped"]) == (200, ", ".join(left_out))
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, RESPONSES, MESSAGES, COUNT])
+async def test_text_that_cannot_fit_is_refused_before_an_engine_reads_it(gateway: Gateway, path: str) -> None:
+    body = json.loads(json.dumps(BODIES[path]))
+    field = next(name for name in ("messages", "prompt", "input") if name in body)
+    long = "long " * (8192 * 256 // 5 + 1)
+    body[field] = user(long) if field == "messages" else long
+    async with gateway.post(body, path) as answer:
+        told = await answer.json()
+    assert (answer.status, "its text has 2,097," in message(told)) == (400, True), told
+    assert "8,192 tokens fit (max_model_len of the text engine)" in message(told)
+    assert sent(gateway, "text") == []
 
 
 async def test_picture_of_a_turn_before_goes_as_a_name_in_responses_too(gateway: Gateway) -> None:

@@ -4,85 +4,39 @@ Admit, read, route, bring the pictures, hand to the engine.
 """
 
 import asyncio
-import contextlib
 import functools
-import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import aiohttp
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from vlserve import bodies, forms, images, pixels, routing, structured
+from vlserve import bodies, counting, forms, images, pixels, routing, structured
 from vlserve.accounting import Account
+from vlserve.calls import Aim, Call, written
 from vlserve.config import EngineSettings
 from vlserve.config import Request as RequestCaps
 from vlserve.config import Video as VideoSettings
 from vlserve.errors import (
     EngineAway,
-    EngineFailed,
-    EngineTimeout,
-    InvalidRequest,
-    VlserveError,
-    from_engine,
     service_ends,
 )
 from vlserve.images import Picture
-from vlserve.pictures import Frames, Loaded
+from vlserve.pictures import Frames
 from vlserve.pixels import Grid
 from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import ModelRequest, Sent, check_caps, parse
-from vlserve.routing import Route
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
-from vlserve.upstream import Body, Outcome, PassThrough, Upstream, in_pieces, until_disconnect
+from vlserve.upstream import Body, Outcome, PassThrough, Upstream, until_disconnect
 
 T = TypeVar("T")
 _LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
 _MOST_DROPPED_NAMED = 20
-_COUNT_TIMEOUT_S = 60.0
-_COUNTS_ANY = "/tokenize"  # which knows no limit
-_ANSWER_TOKENS = 1024  # room for an answer whose request does not say how long it may be
-_AROUND_TOKENS = 4  # vision_start and vision_end around each picture, and some
-
-
-@dataclass
-class _Call:
-    """One admitted request."""
-
-    request: Request
-    runtime: Runtime
-    key: str
-    account: Account
-    held: ExitStack
-    hold: Callable[[int], None]
-    """Counts bytes of this request that are in memory."""
-    is_large: bool = True
-
-
-@dataclass(frozen=True)
-class _Aim:
-    """Where a request goes, and with what."""
-
-    route: Route
-    engine: EngineView
-    parsed: ModelRequest
-    loaded: Loaded
-    shrunk: Sequence[bool]
-    """Which pictures were made smaller to fit the prompt."""
-    left_out: int
-    """Pictures that ``image_overflow: keep_latest`` took out."""
-
-    @property
-    def model(self) -> str:
-        """A name that the engine knows."""
-        return self.engine.settings.forwarded_model or self.engine.settings.model_id
 
 
 def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
@@ -152,15 +106,15 @@ async def count_tokens(request: Request) -> JSONResponse:
         return JSONResponse(told, headers=_headers(aim, pictures))
 
 
-async def _counted(call: _Call, parsed: ModelRequest) -> tuple[_Aim, list[Picture], int]:
+async def _counted(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], int]:
     aim = await _aim(call, parsed)
     pictures, sent = await _prepare(call, aim, None)
-    question = await _written(call, lambda: aim.parsed.question(aim.model, sent))
+    question = await written(call, lambda: aim.parsed.question(aim.model, sent))
     async with call.runtime.admission.permit(aim.route.engine, call.key):
-        return aim, pictures, await _count(call, aim, question)
+        return aim, pictures, await counting.count(call, aim, question)
 
 
-async def _unless_left(call: _Call, work: Coroutine[Any, Any, T]) -> T:
+async def _unless_left(call: Call, work: Coroutine[Any, Any, T]) -> T:
     """Do the work, whose body is here already, unless its client leaves meanwhile (ClientDisconnect) or the service
     ends (EngineAway)."""
     task = asyncio.create_task(work)
@@ -178,19 +132,14 @@ async def _unless_left(call: _Call, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((task, leaving))
 
 
-async def _written(call: _Call, write: Callable[[], Body]) -> Body:
-    """Large bodies are written in a thread."""
-    return await asyncio.to_thread(write) if call.is_large else write()
-
-
-async def _prepare(call: _Call, aim: _Aim, seen: Seen | None) -> tuple[list[Picture], list[Sent]]:
+async def _prepare(call: Call, aim: Aim, seen: Seen | None) -> tuple[list[Picture], list[Sent]]:
     if not aim.parsed.media:
         return [], []
     decoding = call.runtime.admission.decoding(call.key)
     return await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.hold, decoding)
 
 
-def _begin(request: Request, held: ExitStack) -> _Call:
+def _begin(request: Request, held: ExitStack) -> Call:
     """Authenticate, and count the request against its key's limits. Raises Unauthorized, TooManyRequests."""
     runtime: Runtime = request.app.state.runtime
     key = request.state.key = runtime.admission.authenticate(request.headers)
@@ -198,12 +147,12 @@ def _begin(request: Request, held: ExitStack) -> _Call:
     held.enter_context(runtime.admission.request(key))
     hold = held.enter_context(runtime.admission.holding())
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
-    return _Call(request, runtime, key, account, held, hold)
+    return Call(request, runtime, key, account, held, hold)
 
 
-async def _read(call: _Call, protocol: Protocol) -> ModelRequest:
+async def _read(call: Call, protocol: Protocol) -> ModelRequest:
     body = await bodies.whole(call.request, call.runtime, call.hold)
-    call.is_large = len(body) >= _LARGE_BODY_BYTES
+    call.size, call.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
     understood = functools.partial(_understand, body, protocol, call.runtime.config.request)
     return await asyncio.to_thread(understood) if call.is_large else understood()
 
@@ -219,7 +168,7 @@ def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
     return parsed
 
 
-async def _aim(call: _Call, parsed: ModelRequest) -> _Aim:
+async def _aim(call: Call, parsed: ModelRequest) -> Aim:
     """Raises NotFound, InvalidRequest, EngineAway."""
     runtime, config = call.runtime, call.runtime.config
     route = routing.choose(
@@ -248,8 +197,9 @@ async def _aim(call: _Call, parsed: ModelRequest) -> _Aim:
     frames = _frames(engine, config.video)
     reading = runtime.admission.reading_video(call.key)
     loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold, frames, reading)
-    aim = _Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
-    return await _fit(call, aim) if parsed.media and engine.max_model_len else aim
+    aim = Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
+    await counting.check_size(call, aim)
+    return await counting.fit(call, aim) if parsed.media and engine.max_model_len else aim
 
 
 def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
@@ -260,70 +210,7 @@ def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
     return Frames(grid, settings.max_frames)
 
 
-async def _fit(call: _Call, aim: _Aim) -> _Aim:
-    """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
-    runtime, limit, loaded, parsed = call.runtime, aim.engine.max_model_len or 0, aim.loaded, aim.parsed
-    taken = loaded.taken
-    too_long = InvalidRequest(
-        f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
-        "fewer or smaller pictures, detail: low, or a shorter or smaller video.",
-        param=parsed.protocol.prompt,
-        code="context_length_exceeded",
-    )
-    if runtime.config.image.fit == "reject":
-        if taken >= limit:
-            raise too_long
-        return aim
-    length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
-    rest = limit - length - _AROUND_TOKENS * loaded.count
-    if not parsed.protocol.counts_at:
-        return aim
-    question = await _written(call, lambda: parsed.question(aim.model, None))
-    if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
-        return aim
-    try:
-        async with runtime.admission.permit(aim.route.engine, call.key):
-            rest -= await _count(call, aim, question)
-    except InvalidRequest:  # it does not count, or the request is wrong, which its answer will tell
-        return aim
-    if taken <= rest:
-        return aim
-    shrunk = loaded.shrunk(rest) if rest > 0 else None
-    if not shrunk:
-        raise too_long
-    is_less = [now < before for now, before in zip(shrunk.tokens, loaded.tokens, strict=True)]
-    return _Aim(aim.route, aim.engine, parsed, shrunk, is_less, left_out=aim.left_out)
-
-
-async def _count(call: _Call, aim: _Aim, body: Body) -> int:
-    """Tokens of a prompt, counted by the engine, in which the request has a place. Raises what a request raises."""
-    runtime, name = call.runtime, aim.route.engine
-    url = f"{aim.engine.address.base_url}{aim.parsed.protocol.counts_at}"
-    headers = {"content-type": "application/json", "content-length": str(sum(map(len, body)))}
-    try:
-        async with (
-            asyncio.timeout(_COUNT_TIMEOUT_S),
-            runtime.sessions[name].post(url, data=in_pieces(body), headers=headers) as answer,
-        ):
-            raw, status = await answer.read(), answer.status
-    except TimeoutError:
-        raise EngineTimeout(f"The {name} engine did not count in {_COUNT_TIMEOUT_S:g} s.") from None
-    except (aiohttp.ClientError, ConnectionError) as fault:
-        raise EngineAway(
-            f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()
-        ) from fault
-    if status in (404, 405, 501):
-        raise InvalidRequest(f"The {name} engine is a server that cannot count tokens.", code="cannot_count_tokens")
-    if status != 200:
-        raise from_engine(status, raw, name, aim.engine.retry_after_s())
-    try:
-        told = json.loads(raw)
-        return int(told["count"] if "count" in told else told["input_tokens"])
-    except (ValueError, KeyError, TypeError):
-        raise EngineFailed(f"The {name} engine cannot count tokens.") from None
-
-
-async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
+async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
     runtime = call.runtime
     loading = _loaded(call, parsed)
     aim, pictures, sent = await (_unless_left(call, loading) if parsed.media else loading)
@@ -342,7 +229,7 @@ async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
         model = engine.settings.model_id
 
     async def make_body(sent: Sequence[Sent], *, is_trial: bool = False) -> Body:
-        return await _written(call, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
+        return await written(call, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
 
     named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
     events = parsed.protocol.events(wants_usage=parsed.wants_usage)
@@ -358,7 +245,7 @@ async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
         is_stream=parsed.is_stream,
         events=events,
         is_constrained=structured.is_constrained(parsed.tree),
-        too_long=functools.partial(_too_long, call, aim, sent),
+        too_long=functools.partial(counting.too_long, call, aim, sent),
         request_id=account.request_id,
         # vLLM's own id is made of it: unique, whatever the client sends.
         headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
@@ -370,26 +257,10 @@ async def _answer(call: _Call, parsed: ModelRequest) -> PassThrough:
     return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
 
 
-async def _loaded(call: _Call, parsed: ModelRequest) -> tuple[_Aim, list[Picture], list[Sent]]:
+async def _loaded(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], list[Sent]]:
     aim = await _aim(call, parsed)
     seen = call.runtime.seen.get(aim.route.engine) if parsed.protocol.keeps_names else None
     return aim, *await _prepare(call, aim, seen)
-
-
-async def _too_long(call: _Call, aim: _Aim, sent: Sequence[Sent], error: VlserveError) -> InvalidRequest:
-    """The same error with both numbers: what the prompt takes and what fits. Called while the request has its place."""
-    parsed, limit = aim.parsed, aim.engine.max_model_len
-    pictures = f" Of the prompt, {aim.loaded.told()}." if parsed.media else ""
-    told = f"{error.message}{pictures}"
-    if limit and parsed.protocol.counts_at == _COUNTS_ANY and isinstance(parsed.tree.get("prompt", ""), str):
-        question = await _written(call, lambda: parsed.question(aim.model, sent))
-        with contextlib.suppress(VlserveError):
-            total = await _count(call, aim, question)
-            told = (
-                f"The prompt is too long: it has {total:,} tokens, and {limit:,} fit, with at least one of the answer "
-                f"(max_model_len of the {aim.route.engine} engine).{pictures}"
-            )
-    return InvalidRequest(told, param=parsed.protocol.prompt, code="context_length_exceeded")
 
 
 def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:
@@ -406,7 +277,7 @@ def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest,
     return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
 
 
-def _headers(aim: _Aim, pictures: Sequence[Picture]) -> dict[str, str]:
+def _headers(aim: Aim, pictures: Sequence[Picture]) -> dict[str, str]:
     headers = routing.headers(aim.route)
     if aim.parsed.dropped:
         headers["x-vlserve-dropped"] = _printable(aim.parsed.dropped)

@@ -149,6 +149,7 @@ RESPONSES = Protocol(
     picture=_input_image,
     text="input_text",
     counts_at=None,
+    counted=("input", "instructions", "tools"),
     lengths=("max_output_tokens",),
     events=ResponseEvents,
     has_usage_option=False,

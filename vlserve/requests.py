@@ -202,7 +202,7 @@ def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
     tree, protocol = parsed.tree, parsed.protocol
     for name, setting in protocol.numbers.items():
         value, most = tree.get(name), getattr(caps, setting)
-        if value is None:
+        if value is None or name not in protocol.fields:  # (what is left out costs nothing)
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):  # vLLM would read a number in a string
             raise InvalidRequest(f"{name!r} must be a number.", param=name)
@@ -214,7 +214,7 @@ def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
             raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)
     for name in protocol.lists:
         value = tree.get(name)
-        if isinstance(value, list) and len(value) > caps.max_stop:
+        if isinstance(value, list) and len(value) > caps.max_stop and name in protocol.fields:
             raise InvalidRequest(
                 f"{name!r} may have {caps.max_stop} entries at most; the setting request.max_stop decides.", param=name
             )

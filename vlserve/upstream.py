@@ -42,6 +42,8 @@ Body = tuple[bytes | bytearray | memoryview, ...]
 _MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
 _COMMENT = b": waiting\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
+_END_BYTES = 3  # of an end that the next piece completes
+_LARGE_BYTES = 64 * 1024  # reading so much may take longer than others should wait
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,7 @@ class PassThrough(Response):
     async def _relay_whole(self, body: bytes, send: Send) -> None:
         self.upstream.activity.progressed()
         try:
-            answer = json.loads(body)
+            answer = await asyncio.to_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
@@ -306,31 +308,34 @@ class PassThrough(Response):
 
     async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send, *, may_miss: bool) -> None:
         """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
-        form, rest = self.upstream.events, b""
+        form, rest = self.upstream.events, bytearray()
         promised: list[bytes] = []
         try:
             async for piece in pieces:
                 self.upstream.activity.progressed()
+                scanned = max(0, len(rest) - _END_BYTES)
                 rest += piece
                 if len(rest) > _LONGEST_EVENT_BYTES:
                     raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
                 events: list[bytes] = []
                 start, is_done = 0, False
-                for end in _END_OF_EVENT.finditer(rest):
-                    event, start = rest[start : end.end()], end.end()
+                for end in _END_OF_EVENT.finditer(rest, scanned):
+                    event, start = bytes(rest[start : end.end()]), end.end()
                     if form.is_error(event):
                         await self._fail(event, events, send, may_miss=may_miss)
                     elif form.is_promise(event):
                         promised.append(event)
                         continue
-                    usage = form.usage(event)
+                    usage = (
+                        form.usage(event) if len(event) < _LARGE_BYTES else await asyncio.to_thread(form.usage, event)
+                    )
                     self.outcome.count(usage)
                     if form.is_for_client(event, usage):
                         events.append(event)
                     if form.is_last(event):
                         is_done = True
                         break
-                rest = rest[start:]
+                del rest[:start]
                 if events:
                     events, promised = promised + events, []
                     if self.outcome.first_token_s is None:

@@ -1,0 +1,55 @@
+"""One request on its way: what it holds, where it goes, and with what."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from vlserve.accounting import Account
+from vlserve.pictures import Loaded
+from vlserve.requests import ModelRequest
+from vlserve.routing import Route
+from vlserve.runtime import EngineView, Runtime
+from vlserve.upstream import Body
+
+
+@dataclass
+class Call:
+    """One admitted request."""
+
+    request: Request
+    runtime: Runtime
+    key: str
+    account: Account
+    held: ExitStack
+    hold: Callable[[int], None]
+    """Counts bytes of this request that are in memory."""
+    size: int = 0
+    """Bytes of the body; 0: a form, whose text is short."""
+    is_large: bool = True
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where a request goes, and with what."""
+
+    route: Route
+    engine: EngineView
+    parsed: ModelRequest
+    loaded: Loaded
+    shrunk: Sequence[bool]
+    """Which pictures were made smaller to fit the prompt."""
+    left_out: int
+    """Pictures that ``image_overflow: keep_latest`` took out."""
+
+    @property
+    def model(self) -> str:
+        """A name that the engine knows."""
+        return self.engine.settings.forwarded_model or self.engine.settings.model_id
+
+
+async def written(call: Call, write: Callable[[], Body]) -> Body:
+    """Large bodies are written in a thread."""
+    return await asyncio.to_thread(write) if call.is_large else write()
