@@ -130,7 +130,7 @@ def try_it(url: str) -> str:
     return f"""
 Open {url}/ in a browser, or try it from another terminal:
   curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
-  VLSERVE_URL={url}/v1 samples/chat.sh samples/screenshots/dashboard.png
+  VLSERVE_URL={url}/v1 samples/chat.sh samples/screenshots/login.png
   VLSERVE_URL={url}/v1 .venv/bin/python samples/analyze_screenshot.py samples/screenshots/settings.png
 """
 

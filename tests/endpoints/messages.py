@@ -69,7 +69,7 @@ MESSAGE_ROWS = [
         refuses("messages[0].role", messages=[{"role": "system", "content": "x"}]),
         refuses("messages[1].content[0].input", messages=_calls("Rome")),
     ),
-    row("a prompt that is too long", "400 with how many tokens fit.", is_too_long),
+    row("a prompt that is too long", "400 with the tokens of its text and how many fit.", is_too_long),
     row("`system`", "A text or blocks of text.", _systems),
     row(
         "`max_tokens`",
@@ -157,7 +157,7 @@ COUNT_ROWS = [
         _equals_usage,
         _systems,
     ),
-    row("a prompt that is too long", "400 with how many tokens fit.", is_too_long),
+    row("a prompt that is too long", "400 with the tokens of its text and how many fit.", is_too_long),
     row("`tools`", "Count, too.", _adds(tools=[tools.MESSAGES_TOOL])),
     row(
         "`tool_choice`, `output_config`",

@@ -107,7 +107,11 @@ RESPONSE_ROWS = [
         refuses("output_text and refusal", input=[{"role": "assistant", "content": [image_part(URL)]}]),
         refuses("input_file", input=user({"type": "input_file", "file_data": "x"})),
     ),
-    row("a prompt that is too long", "400 `context_length_exceeded` with how many tokens fit.", is_too_long),
+    row(
+        "a prompt that is too long",
+        "400 `context_length_exceeded` with the tokens of its text and how many fit.",
+        is_too_long,
+    ),
     row("`instructions`", "The system prompt.", _instructs),
     row(
         "`max_output_tokens`",
