@@ -7,6 +7,7 @@ screenshot the vision model calls them with what it sees: `python samples/agent.
 import base64
 import datetime
 import json
+import mimetypes
 import os
 import sys
 import zoneinfo
@@ -84,7 +85,8 @@ def main() -> None:
     print(f"user    {question}")
     if len(sys.argv) > 2:
         data = base64.b64encode(Path(sys.argv[2]).read_bytes()).decode()
-        picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        kind = mimetypes.guess_type(sys.argv[2])[0] or "image/png"
+        picture = {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
         content: Any = [picture, {"type": "text", "text": question}]
         print(f"answer  {answer(client, content, PICTURE_TOOLS)}")
     else:

@@ -147,10 +147,10 @@ def _about(group: str, forms: Iterable[str], about: str, answer: str, is_chinese
 
 
 def _capitals() -> Iterator[Fact]:
-    for country, city, guo, shi in _rows(_CAPITALS):
+    for country, city, country_zh, city_zh in _rows(_CAPITALS):
         yield _about("capital", CAPITAL_QUESTIONS, country, f"The capital of {country} is {city}.")
-        if guo:
-            yield _about("首都", CHINESE_CAPITAL_QUESTIONS, guo, f"{guo}的首都是{shi}。", True)
+        if country_zh:
+            yield _about("首都", CHINESE_CAPITAL_QUESTIONS, country_zh, f"{country_zh}的首都是{city_zh}。", True)
         back: tuple[str, ...] = (
             "{} is the capital of which country?",
             "Which country has the capital {}?",
@@ -169,7 +169,7 @@ def _opposites() -> Iterator[Fact]:
 
 
 def _colors() -> Iterator[Fact]:
-    for thing, color, wu, yan in _rows(_COLORED):
+    for thing, color, thing_zh, color_zh in _rows(_COLORED):
         one = f"the {thing}" if thing in ("sky", "sun", "night") else thing if thing in _MASS else a(thing)
         forms: tuple[str, ...] = (
             "What colour is {}?",
@@ -187,7 +187,7 @@ def _colors() -> Iterator[Fact]:
             "{}什么颜色？",
             "{}是哪种颜色？",
         )
-        yield _about("颜色", chinese, wu, f"{wu}是{yan}的。", True)
+        yield _about("颜色", chinese, thing_zh, f"{thing_zh}是{color_zh}的。", True)
 
 
 _MASS = listed("grass snow blood chocolate coal milk")
@@ -240,13 +240,13 @@ def _status_codes() -> Iterator[Fact]:
 
 
 def _counts() -> Iterator[Fact]:
-    for whole, parts, answer, chinese, antwort in _COUNTS:
+    for whole, parts, answer, chinese, answer_zh in _COUNTS:
         forms = ["How many {p} has {w}?", "How many {p} does {w} have?", "How many {p} are in {w}?", "{p} in {w}?"]
         forms += ["How many {p} are there in {w}?", "Tell me how many {p} {w} has.", "What number of {p} has {w}?"]
         questions = (form.format(p=parts, w=whole) for form in forms)
         yield Fact(f"{whole.capitalize()} has {answer}.", tuple(q[0].upper() + q[1:] for q in questions))
         asked = chinese.split("|")
-        yield Fact(antwort, (*asked, *("告诉我" + one for one in asked)), True)
+        yield Fact(answer_zh, (*asked, *("告诉我" + one for one in asked)), True)
 
 
 def _sequences() -> Iterator[Fact]:

@@ -81,7 +81,10 @@ _SHARES = [share for share, _ in _MAKERS.values()]
 
 
 def conversation(random: Random, split: Split) -> Conversation:
-    """One of any kind. What is held out (words, names, values, ways to ask) is in none of the other split."""
+    """One of any kind. What is held out (names, values, questions as a whole) is in none of the other split.
+
+    But `extract` is drawn without a split: of it only names and values in some texts are held out.
+    """
     return _made(Dice(random, split), random.choices(KINDS, _SHARES)[0])
 
 

@@ -17,6 +17,9 @@ MAX_PIXELS = 640 * CELL**2  # one picture takes at most 640 tokens
 MAX_LENGTH = 4096
 PLACES = {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>", "vision": "<|vision_pad|>"}
 PLACES |= {"image": "<|image_pad|>", "video": "<|video_pad|>"}
+# What Qwen2.5-VL's processor takes off each channel and divides it by.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -118,8 +121,3 @@ def write(
     tensors = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in weights.items()}
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)
-
-
-# What Qwen2.5-VL's processor takes off each channel and divides it by.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
