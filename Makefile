@@ -19,7 +19,7 @@ demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (
 	@$(BIN)/python samples/demo.py --port $(PORT) $(if $(filter-out 0,$(ONCE)),--once)
 
 .PHONY: eval-demo
-eval-demo: $(INSTALLED) ## Measure the demo models on pages and words that training never had (ARGS=--strict: more)
+eval-demo: $(INSTALLED) ## Measure the demo models on pages that training never had (ARGS=--strict: more)
 	@$(BIN)/python samples/demo-models/evaluate.py $(ARGS)
 
 .PHONY: test

@@ -1,7 +1,8 @@
-"""Renders generated pages with Chromium: `python screenshots.py OUT_DIR --pages 24000 --seed 1 --split train --jobs 2`.
+"""Renders generated pages with Chromium: `python screenshots.py OUT_DIR --pages 40000 --seed 1 --split train --jobs 2`.
 
 OUT_DIR gets pack-000.zip and so on, each with `pages.jsonl`, one Page a line, and the pictures 000000.webp … in the
-same order. Many pages stand in one document and one screenshot, because that is what makes it fast.
+same order. Many pages stand in one document and one screenshot, because that is what makes it fast. A seed gives the
+same pages only with the same Chromium and the same fonts.
 """
 
 import argparse
@@ -198,7 +199,7 @@ def work(task: tuple[Path, list[Group], int, Split, bool]) -> tuple[Path, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pages", type=int, default=24_000)
+    parser.add_argument("--pages", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=("train", "held-out"), default="train")
     parser.add_argument("--jobs", type=int, default=2)

@@ -1,11 +1,12 @@
 """Trains a demo model from scratch, on one GPU or, for a try, on the CPU.
 
-    python samples/demo-models/train.py text OUT [--minutes 8]
-    python samples/demo-models/train.py vision OUT --pages FOLDER [--minutes 19] [--compile]
+    python samples/demo-models/train.py text OUT --minutes 11 --tokens 65536
+    python samples/demo-models/train.py vision OUT --pages FOLDER --minutes 21.5 --compile
 
 FOLDER holds the packs that screenshots.py renders, and FOLDER/held-out those to be tested on; OUT becomes a folder that
-vLLM loads. The data depends on the seed alone. Two runs do not give the same weights: sums on a GPU come in no fixed
-order, and how many steps fit into the minutes depends on the machine (OUT/training.json tells; `--steps` fixes it).
+vLLM loads. The data depends on --seed, --workers and --tokens, for the vision model on the pages, too. Two runs do not
+give the same weights: sums on a GPU come in no fixed order, and how many steps fit into the minutes depends on the
+machine (OUT/training.json tells; `--steps` fixes it).
 """
 
 import abc
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("model", choices=("text", "vision"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--pages", type=Path, help="folder of packs (vision)")
-    parser.add_argument("--minutes", type=float, default=19, help="how long to train")
+    parser.add_argument("--minutes", type=float, default=21.5, help="how long to train")
     parser.add_argument("--steps", type=int, help="how many steps to train, instead")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--tokens", type=int, default=100_000, help="in a batch; some thousand for a try on a CPU")
