@@ -250,6 +250,40 @@ def test_pictures_compressed_for_training_look_like_jpegs(quality: int) -> None:
     assert abs(ours - expected)[around_letters].mean() < 0.1 * spoiled[around_letters].mean()
 
 
+FIRST_BATCHES = """
+import hashlib, random
+from tests.test_demo_training import PAGE, tokenizer
+from training.text_batches import TextBatches
+from training.vision_batches import VisionBatches
+
+text = next(iter(TextBatches(tokenizer(), "1", "train", 4096)))
+seen = VisionBatches([PAGE], {"Sign": 0, "Save": 1}, tokenizer(), "1", 1500)
+batch = seen.batch(random.Random("1-0"), "picture first")
+digest = hashlib.sha256()
+
+def note(tensor):
+    digest.update(tensor.numpy().tobytes())
+    return tensor
+
+for part in (text, batch.rows, batch.hints):
+    part.each(note)
+print(digest.hexdigest())
+"""
+
+
+def test_a_seed_gives_the_same_first_batches_in_every_process() -> None:
+    made = set()
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", FIRST_BATCHES]
+        done = subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        made.add(done.stdout)
+    assert len(made) == 1, made
+
+
 def run(*arguments: str) -> list[float]:
     """The losses that a training writes."""
     command = [sys.executable, str(MODELS / "train.py"), *arguments, "--workers", "0", "--test", "1"]
