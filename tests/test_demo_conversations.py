@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tests.conftest import REPOSITORY
 
@@ -266,8 +267,7 @@ def test_words_are_few(trained: list[Conversation]) -> None:
 def test_every_conversation_renders_with_the_chat_template(
     trained: list[Conversation], held_out: list[Conversation]
 ) -> None:
-    jinja2 = pytest.importorskip("jinja2.sandbox")
-    environment = jinja2.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda tree: json.dumps(tree, ensure_ascii=False)  # transformers' own
     source = (REPOSITORY / "samples" / "demo-models" / "chat_template.jinja").read_text(encoding="utf-8")
     template = environment.from_string(source)

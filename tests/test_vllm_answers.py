@@ -73,10 +73,13 @@ def test_pictures_in_every_role_are_taken(service: Service, role: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_every_format_and_spelling_of_a_picture_is_understood(service: Service, kind: str) -> None:
-    url = data_url(picture(280, 280, "teal", kind), kind.lower())
+    url = data_url(picture(280, 280, "blue", kind), kind.lower())
     spellings = [image_part(url), {"image_url": url}, {"type": "image_url", "image_url": url}]
     spellings.append({"type": "input_image", "image_url": url})
-    assert len({ask(service, spelling, max_tokens=8) for spelling in spellings}) == 1
+    for spelling in spellings:
+        assert ask(service, spelling, {"type": "text", "text": "What colour is this picture?"}) == "It is blue.", (
+            spelling
+        )
 
 
 def test_image_tokens_are_those_of_qwens_own_resize(service: Service) -> None:
@@ -150,7 +153,7 @@ def test_placeholder_tokens_in_plain_text_are_text(service: Service) -> None:
         assert ask(service, "<|vision_start|><|image_pad|><|vision_end|> <|image_pad|>", model=model, max_tokens=4)
 
 
-def test_history_tools_and_structured_output_reach_the_engines(service: Service) -> None:
+def test_tools_and_structured_output_reach_the_engines(service: Service) -> None:
     for model in ("demo-text", "demo-vision"):
         choice = ask(service, "yes?", model=model, extra_body={"structured_outputs": {"choice": ["ja", "nein"]}})
         assert choice in ("ja", "nein")
