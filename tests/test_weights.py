@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY, session_of, until
 from tests.fake_hub import hub_with, sha256
 from tests.test_engine import fake
-from vlserve import plan, restarts, weights
+from vlserve import findings, plan, restarts, weights
 from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine
 from vlserve.machine import FETCH, Machine, Vllm
@@ -187,9 +187,13 @@ async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib
         assert isinstance(found, dict)
         return found
 
+    small = Config.model_validate({"engines": {"text": {"model": "org/small"}}})
     async with hub_with("org/small", FILES) as hub:
         empty = await check()
         assert (empty["missing_bytes"], empty["problems"]) == (len(FILES[WEIGHTS]) + 2, [])
+        told = str(findings.judge_model("text", settings_of(small), empty))
+        assert f"org/small: 0.0 GB to download into {tmp_path / 'hub'}, " in told
+        assert "vlserve fetch text does it now" in told
         assert hub.downloaded == []
         await fetch(tmp_path, hub.endpoint)
         whole = await check()
@@ -257,10 +261,10 @@ async def test_modelscope_without_its_client_names_the_extra(tmp_path: pathlib.P
     assert "pip install 'vlserve[modelscope]'" in said
 
 
-async def vlserve(home: pathlib.Path, endpoint: str, *arguments: str) -> tuple[int | None, str]:
+async def vlserve(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vlserve.cli", *arguments),
-        env=environment(home, endpoint) | {"TMPDIR": "/tmp"},
+        env=environment(home, endpoint) | {"TMPDIR": "/tmp"} | more,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -297,6 +301,16 @@ async def test_fetch_command_fails_where_a_model_cannot_be_had(tmp_path: pathlib
         code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "vision", "--config", config)
         assert code == 2
         assert "engines.vision: there is no such engine in this config" in said
+
+
+@pytest.mark.parametrize(("option", "more"), [(["--from=modelscope"], {}), ([], {"VLLM_USE_MODELSCOPE": "True"})])
+async def test_fetch_command_does_not_promise_to_verify_what_modelscope_brought(
+    tmp_path: pathlib.Path, option: list[str], more: dict[str, str]
+) -> None:
+    config = config_of(tmp_path, text={"model": "org/small"})
+    arguments = ("fetch", "--verify", *option, "--config", config)
+    code, said = await vlserve(tmp_path, "http://127.0.0.1:9", *arguments, **more)
+    assert (code, "--verify is for Hugging Face" in said) == (2, True), said
 
 
 async def test_ctrl_c_ends_a_fetch_and_leaves_no_process(tmp_path: pathlib.Path) -> None:

@@ -27,7 +27,8 @@ async def download(
     """Fetch the model of each of these engines, one after the other; whether all are there now.
 
     ``environment`` is what engines inherit. ``source``: ``huggingface`` or ``modelscope``; default: where vLLM looks.
-    Raises ConfigError for an engine that is not in the config, and where the environment forbids to ask a hub.
+    Raises ConfigError for an engine that is not in the config, where the environment forbids to ask a hub, and for
+    ``verify`` with ModelScope.
     """
     engines = dict(config.engines.items())
     if missing := [name for name in names if name not in engines]:
@@ -42,6 +43,8 @@ async def download(
         chosen = source or ("modelscope" if uses_modelscope(own) else "huggingface")
         if chosen == "huggingface" and own.get("HF_HUB_OFFLINE") == "1":
             raise ConfigError("HF_HUB_OFFLINE=1 forbids to ask the hub; unset it to fetch.")
+        if chosen == "modelscope" and verify:
+            raise ConfigError("--verify is for Hugging Face; ModelScope's client compares what it fetches by itself.")
         more = ["--from=modelscope"] if chosen == "modelscope" else ["--verify"] if verify else []
         is_complete &= await _run(name, fetch_command(settings, *more), own)
     return is_complete

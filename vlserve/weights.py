@@ -184,7 +184,7 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
     problems = [f"{file.name} is cut off or damaged" for file, path in paths.items() if _is_cut_off(path)]
     missing = sum(file.size for file in absent) - _begun(blobs, absent)
     return {
-        "folder": place,
+        **place,
         "missing_bytes": missing,
         "hub": None,
         "files": [file.name for file in files],
