@@ -65,6 +65,10 @@ async def test_video_goes_to_the_vision_engine_whole(taking: Gateway, kind: str)
     assert (status, headers["x-vlserve-engine"], headers["x-vlserve-reason"]) == (200, "vision", "has_image")
     assert headers["x-vlserve-videos"] == "original=280x280; frames=8; model=280x280; model_frames=8; tokens=400"
     assert "x-vlserve-images" not in headers
+    async with taking.get("/metrics") as answer:
+        figures = await answer.text()
+    assert 'vlserve_videos_total{vlserve_engine="vision"} 1.0' in figures
+    assert 'vlserve_images_total{vlserve_engine="vision"} 0.0' in figures
     (sent,) = (one for one in last_parts(taking) if one["type"] == "video_url")
     assert sent["video_url"] == {"url": video_url(raw, kind)}
 

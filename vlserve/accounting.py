@@ -39,6 +39,7 @@ class Account:
         completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
         metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
         metrics.images.labels(route.engine).inc(self.image_count)
+        metrics.videos.labels(route.engine).inc(self.video_count)
         metrics.prompt_tokens.labels(route.engine, self.key).inc(outcome.prompt_tokens or 0)
         metrics.completion_tokens.labels(route.engine, self.key).inc(completion_tokens)
         metrics.duration.labels(route.engine).observe(duration)

@@ -34,6 +34,7 @@ class Metrics:
             registry=self.registry,
         )
         self.images = Counter("vlserve_images", "Pictures sent to an engine.", (ENGINE,), registry=self.registry)
+        self.videos = Counter("vlserve_videos", "Videos sent to an engine.", (ENGINE,), registry=self.registry)
         self.prompt_tokens = Counter(
             "vlserve_prompt_tokens", "Prompt tokens, by API key.", (ENGINE, "key"), registry=self.registry
         )
