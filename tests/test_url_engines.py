@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests import fake_protocols, fake_trtllm
+from tests import fake_engine, fake_protocols, fake_trtllm
 from tests.conftest import Gateway, OpenGateway, Server, data_url, image_part, picture, until, user
 from vlserve import connections, probe
 from vlserve.app import create_app
@@ -317,6 +317,12 @@ async def two(open_gateway: OpenGateway) -> AsyncIterator[tuple[Outer, Gateway]]
         async with outer(tree, "sk-mine") as gateway:
             await until(lambda: all(engine.is_ready for engine in gateway.engines.values()))
             yield gateway, inner
+
+
+async def test_longest_prompt_of_another_vlserve_is_known(two: tuple[Outer, Gateway]) -> None:
+    gateway, inner = two
+    for name in ("text", "vision"):
+        assert gateway.engines[name].max_model_len == inner.views[name].max_model_len == fake_engine.MAX_MODEL_LEN
 
 
 async def test_headers_of_another_vlserve_come_once_and_the_request_can_be_followed(

@@ -162,7 +162,10 @@ async def get_model(request: Request, model: str) -> dict[str, Any]:
 
 
 def _model(runtime: Runtime, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": runtime.started, "owned_by": "vlserve"}
+    """Its longest prompt plus answer under the name that vLLM has for it, where it is known."""
+    limits = {served: runtime.engines[engine].max_model_len for engine, served in runtime.served.items()}
+    limit = {"max_model_len": limits[name]} if limits.get(name) else {}
+    return {"id": name, "object": "model", "created": runtime.started, "owned_by": "vlserve", **limit}
 
 
 async def health() -> dict[str, str]:

@@ -160,7 +160,12 @@ SCHEMAS: Mapping[str, Schema] = {
         request_id=TEXT,
     ),
     "Model": an_object(
-        "id object created owned_by", id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT
+        "id object created owned_by",
+        id=TEXT,
+        object={"const": "model"},
+        created=INTEGER,
+        owned_by=TEXT,
+        max_model_len=INTEGER,
     ),
     "Models": an_object("object data", object={"const": "list"}, data={"type": "array", "items": ref("Model")}),
     "File": an_object(
