@@ -34,11 +34,11 @@ REQUIREMENTS = {
 # Script → the client, its package, and where that is installed.
 SCRIPTS = {
     "openai_python.py": (
-        "OpenAI SDK, Python: chat, responses; sync, async; `parse()`; stream helpers",
+        "OpenAI SDK, Python: chat; responses, but for tools; sync, async; `parse()`; stream helpers",
         "openai",
         "clients",
     ),
-    "openai_node.mjs": ("OpenAI SDK, Node: chat, responses", "openai", "clients"),
+    "openai_node.mjs": ("OpenAI SDK, Node: chat, a text of responses", "openai", "clients"),
     "anthropic_python.py": ("Anthropic SDK, Python", "anthropic", "clients"),
     "langchain_python.py": ("LangChain `ChatOpenAI`", "langchain-openai", "clients"),
     "litellm_python.py": ("LiteLLM SDK, `openai/auto`", "litellm", "litellm"),

@@ -1,4 +1,4 @@
-// openai for Node: chat and responses.
+// openai for Node: chat, and a text of responses.
 import OpenAI from "openai";
 import * as checks from "./checks.mjs";
 

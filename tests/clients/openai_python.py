@@ -1,4 +1,4 @@
-"""openai for Python: chat and responses, sync and async, `parse()`, the helpers for streams."""
+"""openai for Python: chat, responses but for tools, sync and async, `parse()`, the helpers for streams."""
 
 import asyncio
 from typing import Any
@@ -76,6 +76,7 @@ def structured() -> None:
 
 def error() -> None:
     checks.expect_error(lambda: chat("hi", model="nobody"), openai.NotFoundError)
+    checks.expect_error(lambda: client.responses.create(model="nobody", input="hi"), openai.NotFoundError)
 
 
 checks.run(text=text, picture=picture, stream=stream, tool=tool, structured=structured, error=error)
