@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import re
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import fake_engine
-from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.conftest import REPOSITORY, Gateway, OpenGateway, data_url, image_part, picture, until, user
 from vlserve import upstream
 from vlserve.keys import ApiKey
 
@@ -261,10 +262,21 @@ async def test_paths_are_not_redirected_by_the_hosts_name(gateway: Gateway) -> N
         assert answer.status == 404
 
 
+async def test_readme_shows_the_log_line_as_it_is(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post({"messages": user("hi")}) as answer:
+        assert answer.status == 200
+    await until(lambda: any(hasattr(record, "fields") for record in caplog.records))
+    (shown,) = re.findall(r"^[\d-]+ [\d:,]+ INFO request .*$", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    (written,) = (record.fields for record in caplog.records if record.name == "vlserve.request")  # type: ignore[attr-defined]
+    assert re.findall(r"(\w+)=", shown) == list(written)
+
+
 async def test_models(gateway: Gateway) -> None:
     async with gateway.get("/v1/models") as answer:
         models = (await answer.json())["data"]
     assert [model["id"] for model in models] == ["org/text-7b", "org/vision-7b", "auto"]
+    assert [model.get("max_model_len") for model in models] == [fake_engine.MAX_MODEL_LEN] * 2 + [None]
     async with gateway.get("/v1/models/org/vision-7b") as answer:
         assert (await answer.json()) == models[1]
     async with gateway.get("/v1/models/org/other") as answer:
