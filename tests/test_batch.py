@@ -1,6 +1,7 @@
 """`vlserve batch`: every line answered once, whatever ends the run, and what is told of lines that cannot work."""
 
 import asyncio
+import contextlib
 import email.utils
 import hashlib
 import json
@@ -8,6 +9,7 @@ import os
 import pathlib
 import pty
 import signal
+import socket
 import sys
 import termios
 import time
@@ -17,10 +19,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from tests import fake_engine
+from tests import fake_engine, fake_protocols
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
 from vlserve import batch
 from vlserve.batch import Retries
@@ -288,6 +291,41 @@ async def test_a_service_that_is_not_there_is_told_at_once_and_earlier_failures_
     assert whole(tmp_path / "out.errors.jsonl") == ["a"]
 
 
+async def test_a_service_that_makes_no_connection_is_gone_too(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its machine is away: a connection is not refused, it only never comes."""
+
+    async def looked(*_: object) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(batch, "_check_service", looked)
+    monkeypatch.setattr(batch, "_TIMEOUT", aiohttp.ClientTimeout(total=60, sock_connect=0.2))
+    source, output = write(tmp_path, line("a"))
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # whoever comes after these waits
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        with pytest.raises(ConfigError, match="No service answers at"):
+            await batch.run(source, output, f"http://127.0.0.1:{full.getsockname()[1]}", None, 1, QUICK)
+    assert whole(output) == whole(tmp_path / "out.errors.jsonl") == []
+
+
+async def test_a_service_that_says_nothing_is_not_waited_for_as_for_an_answer(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_FIRST_LOOK", aiohttp.ClientTimeout(total=0.2))
+    source, output = write(tmp_path, line("a"))
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, and that is all
+        async with asyncio.timeout(10):
+            with pytest.raises(ConfigError, match="No service answers at"):
+                await batch.run(source, output, f"http://127.0.0.1:{mute.getsockname()[1]}", None, 1)
+
+
 async def test_a_wrong_key_is_told_at_once(tmp_path: pathlib.Path, open_gateway: OpenGateway) -> None:
     source, output = write(tmp_path, line("a"))
     async with open_gateway(keys=(ApiKey("ana", hashlib.sha256(b"sk-1").digest()),)) as gateway:
@@ -318,6 +356,7 @@ BAD_LINES = [
     (line("b", image_part("none.png")), "the picture 'none.png' is no file"),
     (line("b", image_part("\0" + 5000 * "x")), "is no file"),
     (line("b", {"type": "input_image", "image_url": "none.png"}), "the picture 'none.png' is no file"),
+    (line("b", {"type": "image", "source": {"type": "url", "url": "../a.png"}}), "the picture '../a.png' is outside"),
     (line("b", image_part("file:///tmp/in.png")), "write a path that is relative to the input file"),
 ]
 
@@ -377,6 +416,16 @@ async def test_pictures_beside_the_input_are_sent_and_addresses_stay(
     first, second = (seen["body"]["messages"][0]["content"] for seen in gateway.seen("vision"))
     assert [part["image_url"]["url"] for part in first] == [data_url(), other]
     assert second[0]["image_url"] == {"url": data_url()} or second[0]["image_url"] is None  # sent by name
+
+
+async def test_a_picture_beside_the_input_is_sent_in_messages_too(tmp_path: pathlib.Path, gateway: Gateway) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    asked = line("a", {"type": "image", "source": {"type": "url", "url": "a.png"}}, {"type": "text", "text": "What?"})
+    asked["body"]["max_tokens"] = 5
+    source, output = write(tmp_path, asked | {"url": "/v1/messages"})
+    assert (await batch.run(source, output, gateway.url, None, 1, QUICK)).failed == 0
+    (seen,) = gateway.engines["vision"][fake_protocols.SEEN]
+    assert data_url().partition(",")[2] in json.dumps(seen["body"])
 
 
 async def test_a_file_that_is_no_picture_fails_its_line_and_is_not_sent(tmp_path: pathlib.Path) -> None:

@@ -29,6 +29,7 @@ from vlserve.lines import LINES_AT_ONCE, Line, Results
 log = logging.getLogger("vlserve.batch")
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3600, sock_connect=10)  # an hour: a long answer behind many others
+_FIRST_LOOK = aiohttp.ClientTimeout(total=30)
 _LONGEST_RETRY_AFTER_S = 600.0
 _TELL_S = 30.0
 
@@ -143,7 +144,7 @@ async def run(
 async def _check_service(session: aiohttp.ClientSession, base_url: str) -> None:
     """Raises ConfigError for what would fail in the same way for every line."""
     try:
-        async with session.get(f"{base_url}/v1/models", allow_redirects=False) as answer:
+        async with session.get(f"{base_url}/v1/models", allow_redirects=False, timeout=_FIRST_LOOK) as answer:
             status = answer.status
     except (aiohttp.ClientError, TimeoutError) as error:
         raise _unreachable(base_url, _reason(error)) from error
@@ -231,7 +232,8 @@ class _Batch:
                 content = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             error_object = {"code": "no_answer", "message": _reason(error)}
-            return _Outcome(0, None, error_object, is_unreachable=isinstance(error, aiohttp.ClientConnectorError))
+            is_unreachable = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            return _Outcome(0, None, error_object, is_unreachable=is_unreachable)
         body, failure = None, None
         try:
             body = json.loads(content)

@@ -115,8 +115,11 @@ def _local_pictures(body: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], s
             left.extend(node)
         elif isinstance(node, dict):
             left.extend(node.values())
-            value = node.get("image_url")
-            holder, field = (value, "url") if isinstance(value, dict) else (node, "image_url")
+            value, source = node.get("image_url"), node.get("source")
+            if node.get("type") == "image" and isinstance(source, dict) and source.get("type") == "url":  # in Messages
+                holder, field = source, "url"
+            else:
+                holder, field = (value, "url") if isinstance(value, dict) else (node, "image_url")
             address = holder.get(field)
             is_file = isinstance(address, str) and (address[:5].lower() == "file:" or not _SCHEME.match(address))
             if is_file:
