@@ -8,8 +8,10 @@ import pathlib
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from tests.conftest import REPOSITORY, is_alive, until
@@ -86,6 +88,7 @@ def test_driver(driver: Driver | None, torch: Any, expected: str, words: str) ->
         ({"needs_reset": True}, {}, "problem", "reset it, else replace it"),
         ({"ecc_errors": 3}, {}, "warning", "3 uncorrected memory errors"),
         ({"is_mig": True}, {}, "warning", "CUDA_VISIBLE_DEVICES"),
+        ({"lost": "GPU is lost"}, {}, "problem", "lost: the driver says 'GPU is lost'"),
     ],
 )
 def test_gpu(change: dict[str, Any], settings: dict[str, object], expected: str, words: str) -> None:
@@ -118,6 +121,7 @@ RESULT = '{"is_right": %s, "bytes": 67108864, "seconds": %s}\n'
         (Output(0, "NCCL version 2.28\n" + RESULT % ("true", 0.2), ""), "warning", "which is slow"),
         (Output(0, RESULT % ("false", 0.001), ""), "problem", "add up wrongly"),
         (Output(None, "", ""), "problem", "NCCL_P2P_DISABLE"),
+        (Output(None, "", "x\nRuntimeError: CUDA out of memory\ny\n"), "problem", "RuntimeError: CUDA out of memory"),
         (Output(1, "", "x\nRuntimeError: NCCL error: unhandled system error\n"), "problem", "--shm-size 8g"),
         (Output(1, "", "ModuleNotFoundError: No module named 'torch'\n"), "problem", "No module named 'torch'"),
         (Output(0, "", ""), "problem", "no word"),
@@ -237,9 +241,18 @@ def test_busy_port_is_seen_with_who_has_it() -> None:
     assert inspection.listener(port) is None
 
 
+def test_host_that_has_no_address_is_told_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_server(*_: object, **__: object) -> socket.socket:
+        raise OSError(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    assert inspection.why_not_listen("nowhere.invalid", 8000) == "Name or service not known"
+
+
 def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path: pathlib.Path) -> None:
     seen = inspection.room(tmp_path / "not" / "yet")
     assert (seen.folder, seen.is_writable, seen.free_bytes > 0) == (tmp_path, True, True)
+    assert inspection.room(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
 
 
 def test_this_machines_torch_and_limits_are_seen() -> None:
@@ -265,6 +278,64 @@ async def test_adding_up_works_over_two_processes() -> None:
     (engine,) = two_gpus()[1].engines
     assert str(findings.judge_nccl(engine, output).verdict) in ("ok", "warning"), output
     assert "add up 64 MiB" in findings.judge_nccl(engine, output).text
+
+
+async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.Path) -> None:
+    fails = "import os, sys\nif sys.orig_argv[-2:] == ['--rank', '1']:\n"
+    fails += "    os.write(2, b'RuntimeError: GPU 1 is broken\\n')\n    os._exit(3)\n"
+    (tmp_path / "sitecustomize.py").write_text(fails)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+    output = await inspection.run((*inspection.ALL_REDUCE, "2", "--backend", "gloo"), environment, 60)
+    (engine,) = two_gpus()[1].engines
+    assert output.code == 3
+    assert "GPUs 0,1 cannot add up: RuntimeError: GPU 1 is broken" in findings.judge_nccl(engine, output).text
+
+
+class Nvml:
+    """A driver with three GPUs. GPU 1 fell off the bus, GPU 2 does so while it is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers: dict[str, Any] = {
+            "Init": None,
+            "Shutdown": None,
+            "DeviceGetCount": 3,
+            "DeviceGetCudaComputeCapability": (9, 0),
+            "DeviceGetMigMode": (0, 0),
+            "DeviceGetTotalEccErrors": 0,
+            "DeviceGetRemappedRows": (0, 0, 0, 0),
+            "DeviceGetComputeRunningProcesses": [],
+            "DeviceGetName": "NVIDIA H100",
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(pynvml, f"nvml{name}", lambda *_, answer=answer: answer)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", self.handle)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", self.memory)
+
+    def handle(self, number: int) -> int:
+        if number == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return number
+
+    def memory(self, handle: int) -> SimpleNamespace:
+        if handle == 2:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+        return SimpleNamespace(total=80 * GIB, free=79 * GIB)
+
+
+def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    Nvml(monkeypatch)
+    assert machine.usable_gpus({}) == (("0",), 80 * GIB)
+    seen = inspection.gpus()
+    assert seen[0] == GPU
+    config, made = two_gpus()
+    said = [str(findings.judge_gpu(gpu, config)) for gpu in seen]
+    assert said[0].startswith("ok ")
+    for number in (1, 2):
+        assert said[number].startswith(f"problem  gpu {number}          lost: ")
+        assert f"nvidia-smi --gpu-reset -i {number}" in said[number]
+    assert list(findings.judge_free_memory(config, made, seen)) == []
+    (environment,) = findings.judge_environment({}, {}, seen)
+    assert environment.text == "nothing in it is in the way"
 
 
 def run_doctor(folder: pathlib.Path, **settings: Any) -> tuple[int, str]:

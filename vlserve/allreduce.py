@@ -16,6 +16,7 @@ import time
 
 _BYTES = 64 * 1024**2
 _ROUNDS = 5
+_POLL_S = 0.1
 
 
 def main() -> int:
@@ -32,7 +33,11 @@ def main() -> int:
         command = [sys.executable, "-m", "vlserve.allreduce", str(arguments.ranks), "--backend", arguments.backend]
         command += ["--meeting", os.path.join(folder, "meeting"), "--rank"]  # noqa: PTH118  (a string is wanted)
         children = [subprocess.Popen([*command, str(rank)]) for rank in range(arguments.ranks)]  # noqa: S603
-        codes = [child.wait() for child in children]
+        while None in (codes := [child.poll() for child in children]) and not any(codes):
+            time.sleep(_POLL_S)
+        for child in children:  # where one failed, the others would wait for it
+            child.kill()
+            child.wait()
     return next((code for code in codes if code), 0)
 
 

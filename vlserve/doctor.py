@@ -56,7 +56,8 @@ async def _engines(
     torch = inspection.torch_build()
     if there.vllm:
         yield findings.judge_vllm(there.vllm, torch)
-    if is_needed and not (there.vllm and there.vllm.is_cpu):
+    on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
+    if on_gpus:
         yield findings.judge_driver(inspection.driver(), torch)
         visible, smallest = machine.usable_gpus(environment)
         there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest)
@@ -68,11 +69,11 @@ async def _engines(
             yield Finding(Verdict.PROBLEM, "plan", error.message)
         else:
             yield findings.judge_plan(made, there)
-    if there.gpus:
+    if on_gpus:
         planned = {gpu for one in (made.engines if made else ()) if one.budget for gpu in one.budget.gpus}
         used = {there.gpus[gpu] for gpu in planned} or set(there.gpus)
         for gpu in seen:
-            yield findings.judge_gpu(gpu, settings, is_used=str(gpu.number) in used)
+            yield findings.judge_gpu(gpu, settings, is_used=str(gpu.number) in used or not used)
     if made:
         async for finding in _gpus_together(settings, made, seen):
             yield finding

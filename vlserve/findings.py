@@ -58,9 +58,13 @@ def judge_vllm(vllm: Vllm, torch: tuple[str, tuple[int, int] | None] | None) -> 
     found = re.match(r"(\d+)\.(\d+)", vllm.version)
     version = (int(found[1]), int(found[2])) if found else OLDEST_VLLM
     if not OLDEST_VLLM <= version <= NEWEST_VLLM:
-        return Finding(_WARNING, "vllm", f"{what}; vlserve is made for 0.26 to 0.33: pip install 'vllm>=0.26,<0.34'")
+        oldest, newest, after = map(_dotted, (OLDEST_VLLM, NEWEST_VLLM, (NEWEST_VLLM[0], NEWEST_VLLM[1] + 1)))
+        made_for = f"vlserve is made for {oldest} to {newest}: pip install 'vllm>={oldest},<{after}'"
+        return Finding(_WARNING, "vllm", f"{what}; {made_for}")
     if version < ADVISED_VLLM:
-        return Finding(_WARNING, "vllm", f"{what}; take 0.32 or newer for clients that you do not trust")
+        return Finding(
+            _WARNING, "vllm", f"{what}; take {_dotted(ADVISED_VLLM)} or newer for clients that you do not trust"
+        )
     if torch and torch[1] and vllm.is_cpu:
         return Finding(_WARNING, "vllm", f"{what}, which is built for CUDA: install torch's build for the CPU")
     return Finding(_OK, "vllm", what)
@@ -93,6 +97,13 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
 def judge_gpu(gpu: Gpu, settings: Config, *, is_used: bool = True) -> Finding:
     """What is wrong with a GPU that the plan does not use is no problem."""
     bad = _PROBLEM if is_used else _WARNING
+    if gpu.lost:
+        return Finding(
+            bad,
+            f"gpu {gpu.number}",
+            f"lost: the driver says {gpu.lost!r} (dmesg has more, under NVRM: Xid): stop what uses it and reset it "
+            f"(nvidia-smi --gpu-reset -i {gpu.number}) or restart the machine, else replace it",
+        )
     what = f"{gpu.name}, {gpu.free_bytes / GIB:.1f} of {gpu.total_bytes / GIB:.1f} GiB free"
     if gpu.users:
         what += f", used by {', '.join(gpu.users)}"
@@ -144,7 +155,7 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
                 needed[gpu] = needed.get(gpu, 0) + part
     for gpu_seen in seen:
         asked = needed.get(str(gpu_seen.number), 0)
-        if asked > gpu_seen.free_bytes:
+        if asked > gpu_seen.free_bytes and not gpu_seen.lost:
             users = ", ".join(gpu_seen.users) or "processes that cannot be seen from here"
             yield Finding(
                 _PROBLEM,
@@ -156,7 +167,9 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
 
 def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
     gpus = engine.environment.get("CUDA_VISIBLE_DEVICES", "")
-    if output.code is None:
+    lines = output.words.strip().splitlines()
+    error = next((line.strip() for line in reversed(lines) if "Error" in line), None)
+    if output.code is None and not error:
         return Finding(
             _PROBLEM,
             "nccl",
@@ -164,10 +177,9 @@ def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
             "(virtual machines, PCIe switches), NCCL_DEBUG: INFO says where it waits",
         )
     found = re.search(r'\{"is_right": (true|false), "bytes": (\d+), "seconds": ([\d.e-]+)\}', output.text)
-    if output.code or not found:
-        lines = output.words.strip().splitlines()
+    if output.code != 0 or not found:
         known = diagnose(lines)
-        last = next((line.strip() for line in reversed(lines) if "Error" in line), lines[-1] if lines else "no word")
+        last = error or (lines[-1] if lines else "no word")
         return Finding(_PROBLEM, "nccl", f"GPUs {gpus} cannot add up: {last[:200]}. {known or ''}".rstrip())
     if found[1] == "false":
         return Finding(_PROBLEM, "nccl", f"GPUs {gpus} add up wrongly: try env: {{NCCL_P2P_DISABLE: '1'}}")
@@ -298,7 +310,7 @@ def _cuda_variables(environ: Mapping[str, str], seen: Sequence[Gpu]) -> Iterator
             yield Finding(_PROBLEM, "environment", f"{shown} names a GPU twice")
         elif beyond := [name for name in names if name.lstrip("-").isdigit() and not 0 <= int(name) < len(seen)]:
             yield Finding(_PROBLEM, "environment", f"{shown}: there is no GPU {beyond[0]}, the last is {len(seen) - 1}")
-    if len({gpu.name for gpu in seen}) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+    if len({gpu.name for gpu in seen if not gpu.lost}) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         yield Finding(
             _WARNING,
             "environment",

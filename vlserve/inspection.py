@@ -47,6 +47,8 @@ class Gpu:
     """Uncorrected ones since the driver was loaded."""
     needs_reset: bool = False
     """Rows of its memory wait to be replaced, or could not be."""
+    lost: str = ""
+    """Why the driver tells nothing of it; then nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def driver() -> Driver | None:
     try:
         cuda = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
         return Driver(str(pynvml.nvmlSystemGetDriverVersion()), (cuda // 1000, cuda % 1000 // 10))
+    except pynvml.NVMLError:
+        return None
     finally:
         pynvml.nvmlShutdown()
 
@@ -86,12 +90,20 @@ def gpus() -> tuple[Gpu, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        return tuple(_gpu(number) for number in range(pynvml.nvmlDeviceGetCount()))
+        return tuple(_gpu_or_lost(number) for number in range(_ask(pynvml.nvmlDeviceGetCount, 0)))
     finally:
         pynvml.nvmlShutdown()
 
 
+def _gpu_or_lost(number: int) -> Gpu:
+    try:
+        return _gpu(number)
+    except pynvml.NVMLError as error:
+        return Gpu(number, "?", 0, 0, (0, 0), lost=str(error))
+
+
 def _gpu(number: int) -> Gpu:
+    """Raises NVMLError."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(number)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
@@ -141,7 +153,8 @@ def torch_build() -> tuple[str, tuple[int, int] | None] | None:
 
 def room(path: pathlib.Path) -> Room:
     """Free space where ``path`` is or would be made."""
-    folder = next(one for one in (path, *path.parents) if one.exists())
+    parents = (path, *path.parents)
+    folder = next(one for one in parents if os.path.exists(one))  # noqa: PTH110  (pathlib's raises where it may not look)
     return Room(folder, shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK))
 
 
@@ -166,7 +179,8 @@ def why_not_listen(host: str, port: int) -> str | None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family, reuse_port=False).close()
     except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
+        # Below zero are getaddrinfo's numbers, which strerror does not know.
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
     return None
 
 

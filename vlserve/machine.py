@@ -191,19 +191,20 @@ def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
     except pynvml.NVMLError:
         return (), 0
     try:
-        handles = {
-            str(number): pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())
-        }
+        sizes = dict[str, int]()
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # a lost one
+                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+                sizes[str(number)] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         if visible is not None:
             # Names that are not numbers (UUIDs, MIG) cannot be matched here, but all GPUs of a machine are alike.
-            any_handle = next(iter(handles.values()), None)
-            if any_handle is None:
+            any_size = next(iter(sizes.values()), None)
+            if any_size is None:
                 return (), 0
-            handles = {
-                name.strip(): handles.get(name.strip(), any_handle) for name in visible.split(",") if name.strip()
-            }
-        sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles.values()]
-        return tuple(handles), min(sizes, default=0)
+            sizes = {name.strip(): sizes.get(name.strip(), any_size) for name in visible.split(",") if name.strip()}
+        return tuple(sizes), min(sizes.values(), default=0)
+    except pynvml.NVMLError:
+        return (), 0
     finally:
         pynvml.nvmlShutdown()
 
