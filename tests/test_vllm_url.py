@@ -117,7 +117,8 @@ def test_other_protocols_are_answered_as_in_chat(outer: Service) -> None:
 def test_structured_output_holds(outer: Service) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "paint", "schema": COLOR}}
     for constraint in ({"response_format": schema}, {"extra_body": {"guided_json": COLOR}}):
-        assert re.fullmatch(r'\{\s*"color":\s*"(red|blue)"\s*\}', ask(outer, "Write this as JSON: color: red", **constraint))
+        said = ask(outer, "Write this as JSON: color: red", **constraint)
+        assert re.fullmatch(r'\{\s*"color":\s*"(red|blue)"\s*\}', said)
     with pytest.raises(openai.BadRequestError) as refused:
         ask(outer, "Paint.", extra_body={"guided_regex": "(a"})
     assert refused.value.code == "invalid_structured_output"
