@@ -59,7 +59,8 @@ class Environments:
         return self.folder / name / "bin"
 
     def install(self) -> None:
-        """With uv, from PyPI: it takes a tenth of pip's time, and keeps once what several of them have."""
+        """With uv, from PyPI: it takes a tenth of pip's time, and keeps once what several of them have. It and Node
+        bring certificates of their own; a machine's may be others, as behind a proxy."""
         subprocess.run((sys.executable, "-m", "venv", self.folder / "uv"), check=True)
         options = ("--quiet", "--no-input", "--disable-pip-version-check")
         subprocess.run((self.bin("uv") / "python", "-m", "pip", "install", *options, "uv"), check=True)
@@ -67,13 +68,15 @@ class Environments:
         for name, requirements in REQUIREMENTS.items():
             subprocess.run((uv, "venv", "--quiet", "--python", sys.executable, self.folder / name), check=True)
             python = str(self.bin(name) / "python")
-            subprocess.run((uv, "pip", "install", "--quiet", "--python", python, "-r", requirements), check=True)
+            install = (uv, "pip", "install", "--quiet", "--system-certs", "--python", python, "-r", requirements)
+            subprocess.run(install, check=True)
         self.run("clients", "npm", "install", "--no-audit", "--no-fund", "--silent")
 
     def run(self, name: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command with an environment's programs first; nothing is asked but the service."""
         path = f"{self.bin(name)}:{self.bin('clients')}:{os.environ['PATH']}"
-        settings = {**os.environ, "PATH": path, "LITELLM_LOCAL_MODEL_COST_MAP": "True", **environment}
+        settings = {**os.environ, "PATH": path, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        settings |= {"NODE_OPTIONS": "--use-system-ca", **environment}
         return subprocess.run(
             command, cwd=self.folder, env=settings, capture_output=True, text=True, timeout=300, check=not environment
         )

@@ -54,7 +54,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "ten thousand bad words": {"bad_words": ["x"] * 10_000},
     "number of 400 digits": {"top_k": 10**400},
     "top_k beyond 64 bits": {"top_k": 2**64},
-    "prompt cut to nothing": {"truncate_prompt_tokens": 0},
     "template": {"chat_template": "{{ 1 }}"},
     "template by its arguments": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
     "processor's arguments": {"mm_processor_kwargs": {"size": 1}},
@@ -77,7 +76,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "arguments 100,000 lists deep": answered_calls("[" * 100_000),
     "calls that are none": {"messages": [*user("x"), {"role": "assistant", "content": "x", "tool_calls": 0}]},
-    "developer with a picture": {"messages": [{"role": "developer", "content": [image_part()]}]},
     "role that is a number": {"messages": [{"role": 5, "content": "x"}]},
     "part that is a string": {"messages": user("a", "b")},
     "four pictures of 48 megapixels": {"messages": user(*[image_part(data_url(picture(8000, 6000)))] * 4)},
@@ -116,6 +114,8 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "most repetitions": regex("(a{1,44}){1,44}"),
     "tools that are required": {"tools": [_TOOL] * 100, "tool_choice": "required"},
     "five megabytes of text": {"messages": user("x" * 5_000_000)},
+    "prompt cut to nothing": {"truncate_prompt_tokens": 0},
+    "developer with a picture": {"messages": [{"role": "developer", "content": [image_part()]}]},
     "longest picture": {"messages": user(image_part(data_url(picture(1, 200))))},
 }
 
