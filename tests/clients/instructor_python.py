@@ -1,6 +1,6 @@
 """instructor, with JSON schemas and with tools."""
 
-from typing import Any
+from typing import Any, Literal
 
 import checks
 import instructor
@@ -20,9 +20,7 @@ class Weather(BaseModel):
 
 
 class Color(BaseModel):
-    """Save a colour"""
-
-    color: str
+    color: Literal["red", "green", "blue"]
 
 
 PLAIN = openai.OpenAI(base_url=f"{checks.URL}/v1", api_key=checks.KEY, max_retries=0)
@@ -40,7 +38,7 @@ def text() -> None:
 
 
 def picture() -> None:
-    checks.expect(ask(checks.picture_parts(), Color, instructor.Mode.TOOLS).color, "red")
+    checks.expect(ask(checks.picture_parts(), Color).color, "red")
 
 
 def stream() -> None:
