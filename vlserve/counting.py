@@ -45,15 +45,15 @@ async def fit(call: Call, aim: Aim) -> Aim:
     """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
     runtime, limit, loaded, parsed = call.runtime, aim.engine.max_model_len or 0, aim.loaded, aim.parsed
     taken = loaded.taken
-    too_long = InvalidRequest(
+    problem = InvalidRequest(
         f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
         "fewer or smaller pictures, detail: low, or a shorter or smaller video.",
         param=parsed.protocol.prompt,
         code="context_length_exceeded",
     )
-    if taken >= limit and (runtime.config.image.fit == "reject" or not parsed.protocol.counts_at):
-        raise too_long
     if runtime.config.image.fit == "reject" or not parsed.protocol.counts_at:
+        if taken >= limit:
+            raise problem
         return aim
     length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
     rest = limit - length - _AROUND_TOKENS * loaded.count
@@ -69,7 +69,7 @@ async def fit(call: Call, aim: Aim) -> Aim:
         return aim
     shrunk = loaded.shrunk(rest) if rest > 0 else None
     if not shrunk:
-        raise too_long
+        raise problem
     is_less = [now < before for now, before in zip(shrunk.tokens, loaded.tokens, strict=True)]
     return Aim(aim.route, aim.engine, parsed, shrunk, is_less, left_out=aim.left_out)
 
@@ -124,7 +124,8 @@ async def too_long(call: Call, aim: Aim, sent: Sequence[Sent], error: VlserveErr
 
 def _text(aim: Aim) -> Body:
     """What has an engine count the texts of a request whose form it does not count."""
-    text = "\n".join(_texts(json.loads(b"".join(aim.parsed.question(aim.model, None)))))
+    tree = aim.parsed.tree
+    text = "\n".join(_texts({name: tree.get(name) for name in aim.parsed.protocol.counted}))
     return (json.dumps({"model": aim.model, "prompt": text, "add_special_tokens": False}).encode(),)
 
 
