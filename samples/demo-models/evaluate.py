@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import openai
 from conversations import mixture as conversations
+from conversations import plans
 from pages.packs import read_pack
 from pages.page import Page
 from questions import dialogues as questions
@@ -78,6 +79,8 @@ ROWS: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
     ("text: history", ("history",), None),
     ("text: extraction", ("extract",), None),
     ("text: what it does not know", ("fallback",), None),
+    ("text: plan, steps", ("plan_steps",), 0.90),
+    ("text: plan, expectations", ("plan_expected",), 0.90),
 )
 LIST_F1, CENTRE_INSIDE, ANSWER_S, READY_S = 0.90, 0.85, 2.0, 60.0
 
@@ -115,6 +118,9 @@ class Outcome:
         turn, words = self.question.turn, str(self.answer["content"])
         if turn:
             return questions.is_right(turn, words)
+        if self.question.kind.startswith("plan_"):
+            asked = str(self.question.messages[-1]["content"])
+            return plans.is_right(asked, str(self.question.expected["content"]), words)
         return is_expected(self.question.expected, self.answer)
 
     @property

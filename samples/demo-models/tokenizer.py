@@ -7,10 +7,13 @@ FOLDER holds packs of rendered pages; OUT is tokenizer.json beside this file. It
 """
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vlserve, which need not be installed
 
 from conversations.mixture import conversation
 from pages.packs import read_pack

@@ -13,13 +13,17 @@ import abc
 import argparse
 import collections
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vlserve, which need not be installed
+
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -94,6 +98,8 @@ class TextTraining(Training):
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         super().__init__(arguments, device)
         self.trainee = TextTrainee(self.vocabulary).to(device)
+        if arguments.start:
+            self.trainee.begin_with(load_file(arguments.start))
         self.data = TextBatches(self.tokenizer, str(arguments.seed), "train", arguments.tokens)
         self.held_out = TextBatches(self.tokenizer, "held-out", "held-out", arguments.tokens)
 
@@ -138,6 +144,7 @@ def main() -> None:
     parser.add_argument("--pages", type=Path, help="folder of packs (vision)")
     parser.add_argument("--minutes", type=float, default=21.5, help="how long to train")
     parser.add_argument("--steps", type=int, help="how many steps to train, instead")
+    parser.add_argument("--start", type=Path, help="weights to go on from, instead of from scratch (text)")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--tokens", type=int, default=100_000, help="in a batch; some thousand for a try on a CPU")
     parser.add_argument("--test", type=int, default=12, help="batches to be tested with at the end")

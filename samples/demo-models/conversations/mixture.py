@@ -12,6 +12,7 @@ from typing import Any
 from conversations.extras import extra
 from conversations.history import history
 from conversations.identity import system_prompt
+from conversations.plans import Made, plan_expected, plan_steps
 from conversations.singles import Message, arithmetic, assistant, fact, fallback, identity, user
 from conversations.sums import question, unseen_sum
 from conversations.tool_talk import (
@@ -60,7 +61,15 @@ def _extra(dice: Dice) -> Scene:
     return [user(said), assistant(answer)], []
 
 
-# Kind, its share of the training in percent, and who makes it.
+def _plan(ask: Callable[[Dice], Made]) -> Callable[[Dice], Scene]:
+    def scene(dice: Dice) -> Scene:
+        made = ask(dice)
+        return [user(made.question.text), assistant(made.answer)], []
+
+    return scene
+
+
+# Kind, its share of the training against the others', and who makes it.
 _MAKERS: dict[str, tuple[float, Callable[[Dice], Scene]]] = {
     "identity": (7, _single(identity)),
     "fact": (12, _single(fact)),
@@ -75,6 +84,8 @@ _MAKERS: dict[str, tuple[float, Callable[[Dice], Scene]]] = {
     "tool_missing": (6, tool_missing),
     "tool_unfit": (7, tool_unfit),
     "tool_result": (10, tool_result),
+    "plan_steps": (12, _plan(plan_steps)),
+    "plan_expected": (10, _plan(plan_expected)),
 }
 KINDS = tuple(_MAKERS)
 _SHARES = [share for share, _ in _MAKERS.values()]

@@ -1,5 +1,7 @@
 """The two models as training sees them: a batch in, what is lost on it out."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pages.page import COLORS
@@ -30,6 +32,10 @@ class TextTrainee(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes what `weights` gave, instead of starting with random ones."""
+        self.model.load_state_dict({name.removeprefix("model."): tensor.float() for name, tensor in weights.items()})
 
 
 class VisionTrainee(nn.Module):
