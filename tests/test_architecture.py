@@ -3,6 +3,8 @@
 import ast
 import graphlib
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +42,7 @@ ROWS = [
         "page",
         "runtime",
         "schemas",
+        "testgen",
         "uploads",
     },
     {"cli"},
@@ -72,7 +75,12 @@ def own(path: pathlib.Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("vlserve.")}
 
 
-MODULES = {path.stem: own(path) for path in PACKAGE.glob("*.py")}
+# A package is one module here, whatever its files import of each other.
+PACKAGES = {
+    path.parent.name: set().union(*map(own, path.parent.glob("*.py"))) - {path.parent.name}
+    for path in PACKAGE.glob("*/__init__.py")
+}
+MODULES = {path.stem: own(path) for path in PACKAGE.glob("*.py")} | PACKAGES
 
 
 def test_every_module_has_a_row() -> None:
@@ -122,5 +130,13 @@ def test_reaper_needs_the_standard_library_only() -> None:
 
 
 def test_gateway_imports_no_model_code() -> None:
-    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "reference.py", PACKAGE / "allreduce.py"}:
+    apart = {PACKAGE / "reference.py", PACKAGE / "allreduce.py", PACKAGE / "compat" / "sitecustomize.py"}
+    for path in set(PACKAGE.rglob("*.py")) - apart:
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "vllm", "transformers", "qwen_vl_utils"}
+
+
+def test_the_service_imports_nothing_of_an_extra_before_it_is_asked_for() -> None:
+    extras = {"playwright", "selenium", "pytest", "modelscope", "opentelemetry"}
+    script = f"import sys, vlserve.app; print(*{extras} & sys.modules.keys())"
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert child.stdout.split() == []

@@ -49,6 +49,10 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("engines: {text: {model: x}}\nauto_aliases: [x]", "'x' is the name of a model"),
         ("engines: {text: {model: x}}\nfallback: vision", "fallback needs both engines"),
         ("engines: {text: {model: x}}\nserver: foo", "server: Input should be"),
+        (
+            "engines: {text: {model: x}}\ntestgen: {allowed_origins: [https://a.com/b]}",
+            "testgen.allowed_origins: 'https://a.com/b' is not an origin. Write it like https://example.com",
+        ),
         ("- a", "must hold settings"),
         ("a: b: c", "is not YAML"),
     ],

@@ -24,6 +24,7 @@ from vlserve.errors import ConfigError
 from vlserve.files import FileStore
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
+from vlserve.testgen import command
 
 log = logging.getLogger("vlserve")
 
@@ -82,6 +83,15 @@ def main(argv: list[str] | None = None) -> int:
     batched.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file that answers are appended to")
     batched.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
     batched.add_argument("--concurrency", type=int, default=32, help="requests under way at once (default: 32)")
+    command.add_arguments(
+        commands.add_parser(
+            "testgen",
+            parents=[configured],
+            help="write a UI test from a screenshot, and try it",
+            description="Exit code 0: the test passed, or is a draft; 1: it failed, or there is none; 2: the command "
+            "cannot work. An API key is read from VLSERVE_API_KEY. Needs vlserve[testgen].",
+        )
+    )
     key = commands.add_parser("key", help="make an API key, and its line for the file of keys")
     key.add_argument("name", help="whose key it is; in the log and the metrics")
     arguments = parser.parse_args(argv)
@@ -314,6 +324,14 @@ def _listen(server: config.Server) -> socket.socket:
         raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
 
 
+async def _testgen(arguments: argparse.Namespace) -> int:
+    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    own_task = cast(asyncio.Task[int], asyncio.current_task())
+    for number in (signal.SIGINT, signal.SIGTERM):  # browsers and folders are ended with it
+        asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
+    return await command.run(arguments, url, keys.read_client_key())
+
+
 _COMMANDS = {
     "serve": _serve,
     "plan": _plan,
@@ -321,6 +339,7 @@ _COMMANDS = {
     "doctor": _doctor,
     "compare": _compare,
     "batch": _batch,
+    "testgen": _testgen,
     "key": _key,
 }
 

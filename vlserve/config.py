@@ -6,17 +6,29 @@ Unknown keys are refused with the nearest right name. The descriptions here are 
 import difflib
 import os
 import pathlib
+import re
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
+from yarl import URL
 
 from vlserve.errors import ConfigError
 
 AUTO = "auto"
+ANY_ORIGIN = "*"
 EngineName = Literal["text", "vision"]
 
 # What an engine may see of the gateway's environment. Everything else stays out: VLLM_* of another experiment would
@@ -44,6 +56,16 @@ _ENGINE_ENVIRONMENT_PREFIXES = (
         "OTEL_",
     ),
 )
+
+
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/?#@:%*\[\]\\]+)(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return _ORIGIN.fullmatch(text) is not None and bool(URL(text).origin())
+    except ValueError:  # a port or a host that there cannot be
+        return False
 
 
 class Settings(BaseModel):
@@ -186,6 +208,32 @@ class Files(Settings):
     """Bytes of all files of all keys."""
     expires_after_s: Annotated[float, Field(gt=0)] = 30 * 24 * 3600.0
     """A file is removed after this long; a request may ask for less with `expires_after`."""
+
+
+class Testgen(Settings):
+    enabled: bool = True
+    """Make tests of screenshots at `POST /v1/testgen`, where the extra `vlserve[testgen]` is installed."""
+    run: bool = False
+    """Run each finished test here, in a child process under limits. Default: pages are opened and looked at, and what
+    is handed over was not run."""
+    allowed_origins: list[str] = []
+    """Pages that may be opened here, by their origin, e.g. `[https://staging.example.com]`, and what these may load
+    from; `["*"]`: any public one. Default: none, and every test is a draft."""
+    allowed_networks: list[IPvAnyNetwork] = []
+    """Networks that are not public and whose pages may be opened all the same, e.g. `[10.1.0.0/16]`. Default: none."""
+    max_concurrent: Annotated[int, Field(gt=0)] = 1
+    """Tests made at once, each with a browser of its own; more is a 429."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Longest time to make one test; then it is a 504, or an error event in its stream, and all that was made of it is
+    lost. One with repairs and many expectations may take minutes."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, given: list[str]) -> list[str]:
+        for one in given:
+            if one != ANY_ORIGIN and not _is_origin(one):
+                raise ValueError(f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080")
+        return given
 
 
 class LimitMmPerPrompt(Settings):
@@ -336,6 +384,7 @@ class Config(Settings):
     in the place of the oldest ones, and the header `x-vlserve-images-dropped` counts them."""
     fetch: Fetch = Fetch()
     files: Files = Files()
+    testgen: Testgen = Testgen()
     auto_aliases: list[str] = []
     """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
     fallback: Literal["vision"] | None = None
@@ -440,6 +489,15 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
         files = files.model_copy(update={"folder": (folder / files.folder).resolve()})
     resolved = {"server": server, "files": files, "engines": config.engines.model_copy(update=engines)}
     return config.model_copy(update=resolved)
+
+
+def chromium() -> str | None:
+    """The browser that testgen opens pages with, where the one on PATH will not do."""
+    return os.environ.get("VLSERVE_CHROMIUM")
+
+
+def chromedriver() -> str | None:
+    return os.environ.get("VLSERVE_CHROMEDRIVER")
 
 
 def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -11,6 +11,7 @@ VlserveError
 ├── HeadTooLarge     431
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
+├── NotInstalled     501   needs packages that are not installed here
 ├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
@@ -118,6 +119,11 @@ class TooManyRequests(VlserveError):
 class EngineFailed(VlserveError):
     status = 500
     code = "engine_failed"
+
+
+class NotInstalled(VlserveError):
+    status = 501
+    code = "not_installed"
 
 
 class EngineAway(VlserveError):

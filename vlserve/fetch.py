@@ -86,6 +86,16 @@ def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
     return socket.socket(*info[:3])
 
 
+def parse_url(text: str) -> URL:
+    """A plain http or https address, in which no two parsers can see two hosts. Raises ValueError."""
+    if len(text) > _LONGEST_URL or not text.isprintable() or not _SHAPE.fullmatch(text):
+        raise ValueError("not a plain http:// or https:// address")
+    url = URL(text)
+    if not _is_host(url.raw_host or ""):
+        raise ValueError("its host is neither a name nor an address")
+    return url
+
+
 def may_connect(address: str, allowed_networks: Iterable[Network] = ()) -> bool:
     """Whether an address, as text, is public or in one of these networks; an IPv4 address inside it must be so, too."""
     found = _literal(address)
@@ -267,16 +277,12 @@ class Fetcher:
 
     def _parse(self, text: str) -> URL:
         """A URL that may be asked, as far as that can be seen before its name is resolved. Raises InvalidRequest."""
-        if len(text) > _LONGEST_URL or not text.isprintable() or not _SHAPE.fullmatch(text):
-            raise _no_url()
         try:
-            url = URL(text)
+            url = parse_url(text)
         except ValueError:
             raise _no_url() from None
         host = (url.raw_host or "").rstrip(".")
         literal = _literal(host)
-        if url.scheme not in ("http", "https") or not _is_host(url.raw_host or ""):
-            raise _no_url()
         if _is_within(host, self._denied) or (self._allowed and not _is_within(host, self._allowed)):
             raise InvalidRequest(
                 "its domain is not one that is fetched from; the settings fetch.allowed_domains and "

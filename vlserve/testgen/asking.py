@@ -1,0 +1,97 @@
+"""Questions to the service's own chat endpoint, asked inside the process with the client's own key.
+
+So routing, limits, turns, log lines and metrics are those of any chat request. An answer is waited for on a task of its
+own: who asks and is cancelled hangs up, as a client does, and the engine is free at once.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import Request
+from starlette.types import Message, Scope
+
+from vlserve.errors import EngineFailed, VlserveError
+from vlserve.protocols import CHAT
+from vlserve.testgen import service
+from vlserve.testgen.result import Answer, Ask, TestgenError
+from vlserve.tracing import Trace
+
+_CREDENTIALS = ("authorization", "x-api-key")
+
+
+class AskError(TestgenError):
+    """The service refused a question, or failed on it; ``error`` is what any client would have been told."""
+
+    def __init__(self, error: VlserveError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def through(request: Request, trace: Trace) -> Ask:
+    """Asks the app that ``request`` came to, in that client's name and under the same request id."""
+    given = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
+    own = {"content-type": "application/json", "x-request-id": request.state.request_id, **trace.headers}
+
+    async def ask(question: dict[str, Any]) -> Answer:
+        body = await asyncio.to_thread(lambda: json.dumps(question).encode())
+        headers = {**own, **given, "content-length": str(len(body))}
+        status, told, raw = await _exchange(request, headers, body)
+        if status != 200:
+            raise AskError(_error(status, told, raw))
+        try:
+            return service.read(json.loads(raw), told.get("x-vlserve-images", ""))
+        except (ValueError, TestgenError):
+            raise AskError(EngineFailed("The engine's answer was not a chat completion.")) from None
+
+    return ask
+
+
+async def _exchange(request: Request, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers in small letters, and body of the answer."""
+    status, told, raw = 0, dict[str, str](), bytearray()
+    sent, left = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Message:
+        if not sent.is_set():
+            sent.set()
+            return {"type": "http.request", "body": body, "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            told.update((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in message["headers"])
+        else:
+            raw.extend(message.get("body", b""))
+
+    scope: Scope = {
+        **{name: request.scope.get(name) for name in ("asgi", "http_version", "scheme", "server", "client")},
+        "type": "http",
+        "method": "POST",
+        "path": CHAT.path,
+        "raw_path": CHAT.path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
+        "state": {},
+    }
+    answering = asyncio.ensure_future(request.app(scope, receive, send))
+    try:
+        await asyncio.wait((answering,))
+    finally:
+        left.set()
+        await asyncio.wait((answering,))
+    answering.result()
+    return status, told, bytes(raw)
+
+
+def _error(status: int, headers: dict[str, str], raw: bytes) -> VlserveError:
+    """The error that the endpoint told, as it was: status, type, code, Retry-After. Its ``param`` is of a request that
+    the client never sent."""
+    told, wait_s = json.loads(raw)["error"], headers.get("retry-after")
+    error = VlserveError(told["message"], code=told["code"], retry_after_s=float(wait_s) if wait_s else None)
+    error.status, error.type = status, told["type"]
+    return error

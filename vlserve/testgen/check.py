@@ -1,0 +1,136 @@
+"""Holds code against what every test must be: Python that parses, has nothing for ruff to say, and holds one test."""
+
+import ast
+import asyncio
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
+
+from vlserve.testgen.render import SETTINGS
+
+TIMEOUT_S = 60.0
+RULES = "E,F,I,W,B,PT,S105,T20"
+_LONGEST_OUTPUT = 16 * 1024
+_KILL_S = 5.0
+# What the children need of our environment. Keys and tokens of the service are not among it.
+_INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
+_FILE = "test_generated.py"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is wrong with code; each is empty where nothing is. ``output`` is what the children printed, by name."""
+
+    syntax: str
+    lint: str
+    collection: str
+    output: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(one for one in (self.syntax, self.lint, self.collection) if one)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.problems
+
+
+async def check(source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S) -> Checks:
+    """Write the code into a folder (which it makes) and check it there; each child has ``timeout_s`` seconds.
+
+    Code that does not parse is given to no child. Raises OSError.
+    """
+    if wrong := syntax_error(source):
+        return Checks(syntax=wrong, lint="", collection="")
+    path = folder / _FILE
+    await asyncio.to_thread(_write, path, source)
+    lint_argv = [find_ruff_bin(), "check", *SETTINGS, "--select", RULES, "--output-format", "concise", path.name]
+    collect_argv = [
+        *(sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "--color=no"),
+        # Nothing of what surrounds the folder: no settings, no conftest.py, no plugins.
+        *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"),
+        path.name,
+    ]
+    (lint_code, lint_output), (code, output) = await asyncio.gather(
+        run_child(lint_argv, folder, timeout_s), run_child(collect_argv, folder, timeout_s)
+    )
+    return Checks(
+        syntax="",
+        lint="" if lint_code == 0 else _told("ruff", lint_code, lint_output, timeout_s),
+        collection=_collection(code, output, timeout_s),
+        output={"ruff": lint_output, "pytest": output},
+    )
+
+
+def syntax_error(source: str) -> str:
+    """Why it is not Python; empty where it is."""
+    try:
+        ast.parse(source)
+    except SyntaxError as error:
+        return f"Not Python: {error.msg}, line {error.lineno}."
+    except (ValueError, RecursionError, MemoryError) as error:  # NUL and lone surrogates; too deep
+        return f"Not Python: {error}."
+    return ""
+
+
+async def run_child(
+    argv: Sequence[str], folder: pathlib.Path, timeout_s: float, environment: Mapping[str, str] | None = None
+) -> tuple[int | None, str]:
+    """Exit code and the end of what it printed; the code is None where the time was up.
+
+    The child leads a session of its own, and whatever is left of that is killed when the child ends or its time is up.
+    """
+    if environment is None:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+    # Not a pipe: that ends only when everybody who holds it does.
+    with tempfile.TemporaryFile() as output:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=folder,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        code: int | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await child.wait()
+        except TimeoutError:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await asyncio.wait((asyncio.ensure_future(child.wait()),), timeout=_KILL_S)
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _LONGEST_OUTPUT))
+        return code, output.read().decode("utf-8", "replace")
+
+
+def _write(path: pathlib.Path, source: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source, encoding="utf-8", newline="")
+
+
+def _collection(code: int | None, output: str, timeout_s: float) -> str:
+    tests = re.findall(rf"(?m)^{re.escape(_FILE)}::\S.*$", output)
+    if code == 0 and len(tests) != 1:
+        return f"pytest found {len(tests)} tests, not one."
+    return "" if code == 0 else _told("pytest", code, output, timeout_s)
+
+
+def _told(program: str, code: int | None, output: str, timeout_s: float) -> str:
+    if code is None:
+        return f"{program} took longer than {timeout_s:g} s."
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    first = next((line for line in lines if re.match(r"E  |.*\b(?:error|Error)\b|\S+:\d+:\d+:", line)), "")
+    return f"{program} ended with {code}: {first or (lines[-1] if lines else 'it printed nothing')}"

@@ -1,0 +1,73 @@
+"""What is on a page, as a test can speak of it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+Target = Literal["playwright", "selenium"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in CSS pixels of the viewport (in a draft: in pixels of the picture)."""
+
+By = Literal[
+    "role", "label", "placeholder", "text", "alt", "title", "test_id", "id", "aria_label", "xpath", "css", "point"
+]
+
+ALERTS = frozenset({"alert", "status"})
+TYPED_INTO = frozenset({"textbox", "searchbox", "spinbutton"})
+TURNED_ON = frozenset({"checkbox", "radio", "switch"})
+CHOSEN_FROM = frozenset({"combobox", "listbox"})
+
+
+@dataclass(frozen=True)
+class Locator:
+    """One way to an element: ``by`` with its ``value``; of a role also the accessible ``name``.
+
+    ``within`` is what it lies in where the page has several of them, such as the row of a table; ``frames`` are CSS
+    selectors of the iframes around it, outermost first; a point is ``"x,y"`` in CSS pixels.
+    """
+
+    by: By
+    value: str
+    name: str | None = None
+    within: "Locator | None" = None
+    frames: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Element:
+    """Something that can be seen. ``id`` is short, stands in the plan and on the annotated picture."""
+
+    id: str
+    role: str
+    """ARIA's; ``text`` for words that have none."""
+    name: str
+    """The accessible name, or the text."""
+    box: Box
+    locators: tuple[Locator, ...]
+    """For one target, best first. On a live page each of them leads to this element alone. Never empty."""
+    is_verified: bool = False
+    """It was found on the live page."""
+    context: str = ""
+    """What tells it from others of the same role and name, such as ``row "Dana Reyes"``."""
+    value: str = ""
+    """What is typed or chosen there."""
+    options: tuple[str, ...] = ()
+    """Of a combobox or listbox, as far as they are known."""
+    states: frozenset[str] = field(default_factory=frozenset)
+    """Of ``checked``, ``disabled``, ``expanded``, ``selected``."""
+    path: str = ""
+    """CSS path at the time it was seen, for mutation; no locator, since any change of the page breaks it."""
+    is_secret: bool = False
+    """What is typed there must not stand in code or in a report."""
+
+    @property
+    def told(self) -> str:
+        """How a model is told of it, and how a report names it. The name is quoted as JSON: it is data of the page."""
+        name = f" {quoted(self.name)}" if self.name else ""
+        return f"{self.role}{name}{f' in {self.context}' if self.context else ''}"
+
+
+def quoted(text: str, longest: int = 80) -> str:
+    """On one line and in quotation marks, shortened where it is longer than so many characters."""
+    line = " ".join(text.split())
+    return json.dumps(line if len(line) <= longest else f"{line[: longest - 1]}…", ensure_ascii=False)

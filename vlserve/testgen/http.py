@@ -1,0 +1,380 @@
+"""``/v1/testgen``: a screenshot and a scenario become a test; its steps are told while it is made.
+
+The work needs packages of an extra, so it is imported with the first request. Its questions to the models are chat
+requests of the same client (asking.py).
+"""
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pybase64
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from vlserve import fetch, routing
+from vlserve.config import Testgen
+from vlserve.errors import (
+    EngineAway,
+    EngineTimeout,
+    InvalidRequest,
+    NotFound,
+    NotInstalled,
+    TooManyRequests,
+    VlserveError,
+    service_ends,
+)
+from vlserve.parts import Media
+from vlserve.runtime import Runtime
+from vlserve.testgen import asking, pages, wanted
+from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
+from vlserve.tracing import Trace
+from vlserve.upstream import until_disconnect
+
+log = logging.getLogger("vlserve.testgen")
+
+PATH = "/v1/testgen"
+Generate = Callable[[Job, Ask, Tell], Awaitable[Result]]
+# What the extra brings, by the names under which it is imported.
+_EXTRA = ("playwright", "pytest", "pytest_playwright", "ruff", "selenium")
+_HOW_TO_INSTALL = "pip install 'vlserve[testgen]'"
+_RETRY_AFTER_S = 15.0
+_LAST_EVENT_S = 1.0  # for a client that does not read to take the news that the service ends
+_COMMENT = b": waiting\n\n"
+
+
+class Places:
+    """Tests that are made at once."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    def check(self) -> None:
+        """Raise TooManyRequests where ``take`` would, so that nothing is done for nothing."""
+        if not self._free:
+            raise TooManyRequests(
+                "As many tests are being made as this server makes at once (testgen.max_concurrent); try again.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        self.check()
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+def add_routes(app: FastAPI, settings: Testgen) -> None:
+    places = Places(settings.max_concurrent)
+    warn_root = functools.cache(_warn_root)  # once
+
+    async def make(request: Request) -> Making:
+        making = await _make_test(request, places)
+        if making.job.url is not None:
+            warn_root()
+        return making
+
+    app.post(PATH, response_model=None)(make)
+    app.get(PATH, response_model=None)(describe)
+
+
+def _warn_root() -> None:
+    if os.geteuid() == 0:
+        log.warning(
+            "This service runs as root, where Chromium has no sandbox of its own: a page that breaks out of it "
+            "is root. Run the service as another user."
+        )
+
+
+async def describe(request: Request) -> JSONResponse:
+    """What a client may ask for here."""
+    runtime: Runtime = request.app.state.runtime
+    request.state.key = runtime.admission.authenticate(request.headers)
+    settings = runtime.config.testgen
+    problem = None
+    try:
+        _check_available(settings)
+        routing.choose(None, [Media("image", "image")], runtime.served)
+    except VlserveError as error:
+        problem = error.message
+    told = {
+        "object": "testgen",
+        "available": problem is None,
+        "problem": problem,
+        "targets": wanted.TARGETS,
+        "run": settings.run,
+        "allowed_origins": settings.allowed_origins,
+    }
+    return JSONResponse(told)
+
+
+async def _make_test(request: Request, places: Places) -> "Making":
+    runtime: Runtime = request.app.state.runtime
+    admission, settings = runtime.admission, runtime.config.testgen
+    key = request.state.key = admission.authenticate(request.headers)
+    _check_available(settings)
+    trace = request.state.trace = runtime.tracing.begin(f"POST {PATH}", request.headers)
+    with ExitStack() as held:
+        # Only while it is read: its questions count as requests of this key, of which one alone may be open.
+        with admission.request(key):
+            places.check()
+            hold = held.enter_context(admission.holding())
+            asked = await wanted.read(request, runtime, hold)
+            _check_engines(runtime, asked.picture)
+            picture = await wanted.load(asked.picture, runtime, key, hold)
+        job = Job(
+            picture=picture,
+            scenario=asked.scenario,
+            target=asked.target,
+            url=asked.url,
+            viewport=asked.viewport,
+            may_run=settings.run,
+            with_trace=False,  # it is not handed out
+            allowed_origins=pages.origins(settings),
+            may_connect=lambda address: fetch.may_connect(address, settings.allowed_networks),
+        )
+        is_stream = asked.is_stream if asked.is_stream is not None else not _wants_json(request)
+        generate = await asyncio.to_thread(_pipeline)
+        account = Account(request.state.request_id, key, trace, job)
+        return Making(
+            generate,
+            job,
+            asking.through(request, trace),
+            account,
+            places,
+            settings.timeout_s,
+            runtime.config.server.sse_keep_alive_s if is_stream else None,
+            held.pop_all(),
+        )
+
+
+def _pipeline() -> Generate:
+    from vlserve.testgen.pipeline import generate
+
+    return generate
+
+
+def offered(settings: Testgen) -> Literal["off", "draft", "open", "run"]:
+    """What may be asked for here: nothing, tests of a picture alone, of a page that is opened, that are run there."""
+    if not settings.enabled or not _is_installed():
+        return "off"
+    if not settings.allowed_origins:
+        return "draft"
+    return "run" if settings.run else "open"
+
+
+def _is_installed() -> bool:
+    return all(importlib.util.find_spec(name) for name in _EXTRA)
+
+
+def _check_available(settings: Testgen) -> None:
+    """Raises NotFound, NotInstalled."""
+    if not settings.enabled:
+        raise NotFound("This server makes no tests; the setting testgen.enabled decides.", code="testgen_disabled")
+    if not _is_installed():
+        raise NotInstalled(f"To make tests, this server needs more packages: {_HOW_TO_INSTALL}")
+
+
+def _check_engines(runtime: Runtime, picture: Media) -> None:
+    """Minutes of work are not begun for an engine that is away. Raises EngineAway, InvalidRequest."""
+    away = [name for name, view in runtime.engines.items() if not view.is_ready]
+    for media in ([picture], []):
+        route = routing.choose(None, media, runtime.served, away=away, fallback=runtime.config.fallback)
+        engine = runtime.engines[route.engine]
+        if engine.is_ready:
+            continue
+        if engine.state in ("draining", "stopped"):
+            raise service_ends()
+        raise EngineAway(
+            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+            retry_after_s=engine.retry_after_s(),
+        )
+
+
+def _wants_json(request: Request) -> bool:
+    accepted = request.headers.get("accept", "")
+    return "application/json" in accepted and "text/event-stream" not in accepted
+
+
+@dataclass
+class Account:
+    """What the log tells of one request; never its scenario, picture or page."""
+
+    request_id: str
+    key: str
+    trace: Trace
+    job: Job
+    started: float = field(default_factory=time.monotonic)
+
+    def close(self, status: int, error: str | None = None, result: Result | None = None) -> None:
+        fields = {
+            "request_id": self.request_id,
+            "trace_id": self.trace.id,
+            "key": self.key,
+            "target": self.job.target,
+            "mode": result.mode if result else None,
+            "outcome": result.outcome if result else None,
+            "status": status,
+            "error": error,
+            "duration_s": time.monotonic() - self.started,
+        }
+        log.info("testgen", extra={"fields": fields})
+        self.trace.end(fields)
+
+
+class Making(Response):
+    """A response that makes itself: the work, told as events or at its end as JSON.
+
+    Raises VlserveError before anything was sent; afterwards an error is the stream's last event.
+    """
+
+    def __init__(
+        self,
+        generate: Generate,
+        job: Job,
+        ask: Ask,
+        account: Account,
+        places: Places,
+        timeout_s: float,
+        keep_alive_s: float | None,
+        held: ExitStack,
+    ) -> None:
+        """``keep_alive_s``: after this long without an event a stream gets a comment; None: no stream. ``held`` is
+        closed at the end of the answer."""
+        super().__init__()
+        self.generate, self.job, self.ask, self.account, self.places = generate, job, ask, account, places
+        self.timeout_s, self.keep_alive_s = timeout_s, keep_alive_s
+        self.held = held
+        self.is_started = self.is_over = False
+        self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        with self.held:
+            await self._race(receive, send)
+
+    async def _race(self, receive: Receive, send: Send) -> None:
+        """Until the answer is complete or the client has left, whichever is first; then nothing of the work is left."""
+        work = asyncio.create_task(self._work())
+        work.add_done_callback(lambda _: self.events.put_nowait(None))
+        relay = asyncio.create_task(self._relay(work, send))
+        leaving = asyncio.create_task(until_disconnect(receive))
+        tasks = (work, relay, leaving)
+        try:
+            await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if relay.done():
+                relay.result()
+            else:
+                self.account.close(499, "client_left")
+        except asyncio.CancelledError:
+            relay.cancel()
+            await asyncio.wait((relay,))
+            ending = service_ends()
+            if not self.is_started:
+                raise ending from None
+            if self.is_over:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_EVENT_S):
+                    await self._fail(ending, send)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _work(self) -> Result:
+        """Raises VlserveError."""
+        try:
+            with self.places.take():
+                async with asyncio.timeout(self.timeout_s) as limit:
+                    return await self.generate(self.job, self.ask, self.events.put_nowait)
+        except asking.AskError as refused:
+            raise refused.error from None
+        except TestgenError as error:
+            raise InvalidRequest(str(error), code="testgen_failed") from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise EngineTimeout(
+                f"The test was not made in {self.timeout_s:g} s; the setting testgen.timeout_s decides.",
+                code="testgen_timeout",
+            ) from None
+
+    async def _relay(self, work: "asyncio.Task[Result]", send: Send) -> None:
+        while event := await self._next(send):
+            if self.keep_alive_s:
+                await self._send(send, _event("step", {"step": event.step, "text": event.text}))
+        error = work.exception()
+        if error is None:
+            await self._finish(work.result(), send)
+        elif not self.is_started:
+            raise error
+        elif isinstance(error, VlserveError):
+            await self._fail(error, send)
+        else:  # a bug: the client is told that there was one, the log which
+            told = VlserveError("The server failed on this request. It was logged.", code="internal_error")
+            await self._fail(told, send)
+            raise error
+
+    async def _next(self, send: Send) -> Event | None:
+        """The next event; None when the work is over. A stream that waits for it gets comments."""
+        while True:
+            try:
+                async with asyncio.timeout(self.keep_alive_s):
+                    return await self.events.get()
+            except TimeoutError:
+                await self._send(send, _COMMENT)
+
+    async def _finish(self, result: Result, send: Send) -> None:
+        told = await asyncio.to_thread(_told, result)
+        self.account.close(200, result=result)
+        if self.keep_alive_s:
+            await self._send(send, b"event: result\ndata: " + told + b"\n\n", is_last=True)
+        else:
+            await self._send(send, told, is_last=True, length=len(told))
+
+    async def _fail(self, error: VlserveError, send: Send) -> None:
+        self.account.close(error.status, error.code or error.type)
+        await self._send(send, _event("error", error.envelope()), is_last=True)
+
+    async def _send(self, send: Send, body: bytes, *, is_last: bool = False, length: int | None = None) -> None:
+        if not self.is_started:
+            headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+            if length is not None:
+                headers = {"content-type": "application/json", "content-length": str(length)}
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            self.is_started = True
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
+        self.is_over = is_last
+        await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+
+def _event(name: str, tree: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(tree)}\n\n".encode()
+
+
+def _told(result: Result) -> bytes:
+    """A result as JSON. A trace, which may be many megabytes and shows all of the page, stays here."""
+    tree = {
+        "mode": result.mode,
+        "outcome": result.outcome,
+        "file_name": result.file_name,
+        "code": result.code,
+        "report": result.report,
+        "annotated": f"data:image/png;base64,{pybase64.b64encode_as_string(result.annotated)}",
+        "junit": result.junit.decode() if result.junit is not None else None,
+    }
+    return json.dumps(tree).encode()

@@ -1,0 +1,142 @@
+"""Roles, names, labels and texts as XPath 1.0, since Selenium finds by none of them.
+
+What a role is in HTML follows HTML-AAM (3.4), where a name comes from accname (1.2); both as far as a path can.
+"""
+
+from collections.abc import Mapping
+
+from vlserve.testgen.elements import Locator
+
+_OTHER_INPUTS = " button checkbox color file hidden image number radio range reset search submit "
+_HEADINGS = " or ".join(f"self::h{level}" for level in range(1, 7))
+_TAGS: Mapping[str, str] = {
+    "article": "self::article",
+    "banner": "self::header",
+    "button": "self::button or self::summary"
+    " or self::input[@type='button' or @type='submit' or @type='reset' or @type='image']",
+    "cell": "self::td",
+    "checkbox": "self::input[@type='checkbox']",
+    "columnheader": "self::th[not(@scope='row')]",
+    "combobox": "self::select[not(@multiple)] or self::input[@list]",
+    "complementary": "self::aside",
+    "contentinfo": "self::footer",
+    "dialog": "self::dialog",
+    "figure": "self::figure",
+    "form": "self::form",
+    "group": "self::fieldset or self::details",
+    "heading": _HEADINGS,
+    "img": "self::img",
+    "link": "self::a[@href] or self::area[@href]",
+    "list": "self::ul or self::ol or self::menu",
+    "listbox": "self::select[@multiple or @size>1]",
+    "listitem": "self::li",
+    "main": "self::main",
+    "meter": "self::meter",
+    "navigation": "self::nav",
+    "option": "self::option",
+    "paragraph": "self::p",
+    "progressbar": "self::progress",
+    "radio": "self::input[@type='radio']",
+    "region": "self::section",
+    "row": "self::tr",
+    "rowheader": "self::th[@scope='row']",
+    "searchbox": "self::input[@type='search']",
+    "separator": "self::hr",
+    "slider": "self::input[@type='range']",
+    "spinbutton": "self::input[@type='number']",
+    "status": "self::output",
+    "table": "self::table",
+    "textbox": "self::textarea or @contenteditable='' or @contenteditable='true'"
+    f" or self::input[not(@list) and not(contains('{_OTHER_INPUTS}', concat(' ', @type, ' ')))]",
+}
+_FIELDS = frozenset(
+    {
+        *("checkbox", "combobox", "listbox", "meter", "progressbar", "radio", "searchbox", "slider", "spinbutton"),
+        *("switch", "textbox"),
+    }
+)
+_WITH_PLACEHOLDER = frozenset({"combobox", "searchbox", "spinbutton", "textbox"})
+
+
+def path(locator: Locator) -> str | None:
+    """XPath from the document, with what the element lies in; None where it is told by CSS."""
+    own = _own(locator)
+    if own is None or locator.within is None:
+        return own
+    outer = path(locator.within)
+    return None if outer is None else f"{outer}{own}"
+
+
+def text(words: str) -> str:
+    """A string of XPath 1.0, which knows no escapes."""
+    if "'" not in words:
+        return f"'{words}'"
+    if '"' not in words:
+        return f'"{words}"'
+    return "concat(" + ', "\'", '.join(f"'{part}'" for part in words.split("'")) + ")"
+
+
+def _own(locator: Locator) -> str | None:
+    value = text(locator.value)
+    words = text(" ".join(locator.value.split()))
+    plain = {
+        "xpath": locator.value,
+        "id": f"//*[@id={value}]",
+        "test_id": f"//*[@data-testid={value}]",
+        "aria_label": f"//*[@aria-label={value}]",
+        "placeholder": f"//*[@placeholder={value}]",
+        "alt": f"//*[@alt={value}]",
+        "title": f"//*[@title={value}]",
+        "label": f"//*[{' or '.join(_labels(words))}]",
+        # The innermost one: what is around it has the same text.
+        "text": f"//*[normalize-space()={words} and not(*[normalize-space()={words}])"
+        " and not(self::script or self::style or self::title)]",
+    }
+    if locator.by != "role":
+        return plain.get(locator.by)
+    role = f"@role={value}"
+    if tags := _TAGS.get(locator.value):
+        role = f"{role} or (not(@role) and ({tags}))"
+    if locator.name is None:
+        return f"//*[{role}]"
+    return f"//*[{role}][{' or '.join(_names(locator.value, ' '.join(locator.name.split())))}]"
+
+
+def _names(role: str, name: str) -> list[str]:
+    """Where the name of an element with this role may stand."""
+    words = text(name)
+    found = []
+    if role in _FIELDS:
+        found += _labels(words)
+        if role in _WITH_PLACEHOLDER:
+            found.append(f"@placeholder={words}")
+        if role in ("checkbox", "radio", "switch"):
+            found.append(f"(not(self::input) and normalize-space()={words})")
+    else:
+        found += [f"normalize-space()={words}", *_attributes(words)]
+    if role == "button":
+        found.append(f"(self::input and (@value={words} or @alt={words}))")
+        if name in ("Submit", "Reset"):  # what browsers write on an input that says nothing itself
+            found.append(f"(self::input and not(@value) and @type='{name.lower()}')")
+    if role == "img":
+        found.append(f"@alt={words}")
+    if role in ("button", "link"):
+        found.append(f"(normalize-space()='' and .//*[@alt={words} or @aria-label={words}])")
+    if role == "group":
+        found.append(f"legend[normalize-space()={words}]")
+    if role == "table":
+        found.append(f"caption[normalize-space()={words}]")
+    if role == "row":  # cells need no space between them
+        found.append(f"translate(normalize-space(), ' ', '')={text(name.replace(' ', ''))}")
+        found.append(f"*[normalize-space()={words}]")  # one cell tells it
+    return [*found, f"@title={words}"]
+
+
+def _labels(words: str) -> list[str]:
+    """A label that points to the element or is around it, also with the options of a <select> in it."""
+    label = f"label[normalize-space()={words} or .//text()[normalize-space()={words}]]"
+    return [f"@id=//{label}/@for", f"ancestor::{label}", *_attributes(words)]
+
+
+def _attributes(words: str) -> list[str]:
+    return [f"@aria-label={words}", f"@aria-labelledby=//*[normalize-space()={words}]/@id"]

@@ -1,0 +1,75 @@
+"""Asks a running service, as any client does."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from vlserve.testgen.result import Answer, Ask, TestgenError
+
+_TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)
+_TRIES, _LONGEST_WAIT_S = 4, 30.0
+
+
+@asynccontextmanager
+async def connect(base_url: str, key: str | None = None) -> AsyncIterator[Ask]:
+    """A service by its base URL, with or without ``/v1``; any OpenAI-style one that takes pictures will do."""
+    root = base_url.rstrip("/").removesuffix("/v1")
+    if not root.startswith(("http://", "https://")):
+        raise TestgenError(f"The service's base URL {base_url!r} must start with http:// or https://.")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(headers=headers, timeout=_TIMEOUT) as session:
+
+        async def ask(body: dict[str, Any]) -> Answer:
+            return await _ask(session, f"{root}/v1/chat/completions", body)
+
+        yield ask
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Answer:
+    for attempt in range(1, _TRIES + 1):
+        try:
+            async with session.post(url, json=body) as answer:
+                if answer.status in (429, 503) and attempt < _TRIES:
+                    await asyncio.sleep(_wait_s(answer.headers.get("retry-after", "")))
+                    continue
+                tree = await _tree(answer)
+                if answer.status != 200:
+                    raise TestgenError(f"{url} refused: {_message(tree) or f'status {answer.status}'}")
+                return read(tree, answer.headers.get("x-vlserve-images", ""))
+        except aiohttp.ClientConnectorError as error:
+            raise TestgenError(f"Nothing answers at {url}. Is the service running?") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise TestgenError(
+                f"No answer from {url}: {error or type(error).__name__}. Is the service running?"
+            ) from error
+    raise TestgenError(f"{url} is too busy.")
+
+
+async def _tree(answer: aiohttp.ClientResponse) -> Any:
+    """Its JSON; None where it is something else, as of a server of another kind."""
+    try:
+        return await answer.json(content_type=None)
+    except ValueError:
+        return None
+
+
+def read(tree: Any, images: str) -> Answer:
+    """The answer in the body of a chat completion. Raises TestgenError."""
+    try:
+        return Answer(str(tree["choices"][0]["message"]["content"] or ""), str(tree.get("model", "")), images)
+    except (KeyError, IndexError, TypeError) as error:
+        raise TestgenError("The service answered with something that is no chat completion.") from error
+
+
+def _message(tree: Any) -> str:
+    with contextlib.suppress(KeyError, TypeError):
+        return str(tree["error"]["message"])
+    return ""
+
+
+def _wait_s(retry_after: str) -> float:
+    return min(_LONGEST_WAIT_S, float(retry_after)) if retry_after.isdigit() else 1.0
