@@ -92,7 +92,8 @@ def read_document(url: str, *, is_own: bool) -> dict[str, Any]:
     if is_own:
         # In a form everything is text, so a wrong type may be a right one; what is inside of items and blocks an engine
         # checks.
-        for path in ("/v1/analyze", "/v1/files", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"):
+        forms = ("/v1/analyze", "/v1/files", "/v1/testgen")
+        for path in (*forms, "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"):
             del document["paths"][path]
         for path in (*CHAT_BODIES, "/v1/completions"):
             body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]

@@ -506,10 +506,9 @@ async def test_an_answer_is_one_line_for_every_reader(tmp_path: pathlib.Path, ga
     assert answer["choices"][0]["message"]["content"] == "eins\u2028zwei\x85drei\n你好"
 
 
-async def test_lines_may_go_to_every_endpoint_for_json(gateway: Gateway) -> None:
+async def test_lines_may_go_to_every_endpoint_that_models_answer_as_json(gateway: Gateway) -> None:
     async with gateway.get("/openapi.json") as answer:
         paths = (await answer.json())["paths"]
     posts = {path: item["post"] for path, item in paths.items() if "post" in item}
-    assert set(ENDPOINTS) == {
-        path for path, post in posts.items() if "application/json" in post["requestBody"]["content"]
-    }
+    wanted = {path for path, post in posts.items() if "application/json" in post["requestBody"]["content"]}
+    assert set(ENDPOINTS) == wanted - {"/v1/testgen"}  # it opens browsers; samples/testgen_suite.py makes many tests

@@ -37,6 +37,7 @@ from vlserve.pictures import Pictures
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
+from vlserve.testgen import http as testgen
 from vlserve.tracing import Tracing
 from vlserve.upstream import Address
 
@@ -91,6 +92,7 @@ def create_app(
     app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
     uploads.add_routes(app)
+    testgen.add_routes(app, config.testgen)
     app.get("/v1/models")(list_models)
     app.get("/v1/models/{model:path}")(get_model)
     app.get("/health")(health)
@@ -100,7 +102,7 @@ def create_app(
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(ClientDisconnect)(_on_client_left)
     app.exception_handler(Exception)(_on_bug)
-    add_page(app, needs_key=bool(keys))
+    add_page(app, needs_key=bool(keys), testgen=testgen.offered(config.testgen))
     add_docs(app, caps=config.request, needs_key=bool(keys))
     if config.server.cors_origins:
         app.add_middleware(

@@ -19,6 +19,8 @@ from vlserve.files import LONGEST_LIST, PURPOSES
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.requests import capped_fields
 from vlserve.schemas import SCHEMAS
+from vlserve.testgen.result import LONGEST_SCENARIO
+from vlserve.testgen.wanted import FORMATS, TARGETS, VIEWPORT
 
 # 28 × 28 pixels, red.
 _PICTURE_EXAMPLE = (
@@ -51,7 +53,7 @@ _SIZES = {
     ),
     "x-vlserve-images-dropped": _header("Pictures that `image_overflow: keep_latest` took out.", required=False),
 }
-_PROBLEMS: Mapping[type[errors.VlserveError], str] = {
+_PROBLEMS: dict[type[errors.VlserveError], str] = {
     errors.InvalidRequest: "The request is at fault; the message says where.",
     errors.Unauthorized: "The API key is missing or unknown.",
     errors.NotFound: "There is no such model or file.",
@@ -61,6 +63,10 @@ _PROBLEMS: Mapping[type[errors.VlserveError], str] = {
     errors.EngineFailed: "The engine, or the service, failed on this request.",
     errors.EngineAway: "The engine is loading, restarting, or died under this request.",
     errors.EngineTimeout: "The engine did not finish in time.",
+}
+_RARE: dict[type[errors.VlserveError], str] = {
+    errors.InsufficientStorage: "The disk is full.",
+    errors.NotInstalled: "The server lacks packages that this needs.",
 }
 
 
@@ -79,7 +85,7 @@ def _refusals(*kinds: type[errors.VlserveError], error: str = "Error") -> Schema
             headers = {"www-authenticate": _header("The scheme.", const="Bearer")}
         elif kind in (errors.TooManyRequests, errors.EngineAway):
             headers = _RETRY_AFTER
-        answers[str(kind.status)] = _answer(_PROBLEMS.get(kind, "The disk is full."), ref(error), headers)
+        answers[str(kind.status)] = _answer((_PROBLEMS | _RARE)[kind], ref(error), headers)
     return answers
 
 
@@ -240,6 +246,43 @@ def _files() -> Mapping[tuple[str, str], Schema]:
     }
 
 
+def _testgen() -> Mapping[tuple[str, str], Schema]:
+    """A test of a screenshot, and what may be asked for."""
+    common = {
+        "scenario": TEXT | {"minLength": 1, "maxLength": LONGEST_SCENARIO, "description": "What the test does."},
+        "target": {"enum": list(TARGETS)},
+        "url": TEXT | {"description": "The page; without one the test is a draft. `testgen.allowed_origins` decides."},
+        "viewport": {
+            "type": "string",
+            "pattern": f"^{VIEWPORT.pattern}$",
+            "description": "The page's size in CSS pixels, like `1280x720`.",
+        },
+        "stream": {"type": "boolean", "default": True, "description": "`false`: one JSON object and no events."},
+        "file_id": TEXT | {"description": "Of an uploaded file (`/v1/files`), in the place of the picture."},
+    }
+    form = an_object("scenario target", image=_FILE | {"description": f"{', '.join(FORMATS)}."}, **common)
+    image_url = TEXT | {"pattern": "^data:image/", "description": "data:image/png;base64,…"}
+    content = _form("")["content"]
+    content["multipart/form-data"]["schema"] = form | {"additionalProperties": False}
+    body = an_object("scenario target", image_url=image_url, **common) | {"additionalProperties": False}
+    body["oneOf"] = [{"required": ["image_url"]}, {"required": ["file_id"]}]
+    made = _answer("The test, or the steps that lead to it as events.", ref("GeneratedTest"))
+    told = "Of a `step` its name and what came of it (empty: it begins), of `result` the test, of `error` the error."
+    events = {"event": {"enum": ["step", "result", "error"]}, "data": TEXT | {"description": f"JSON. {told}"}}
+    made["content"]["text/event-stream"] = {"schema": an_object("event data", **events)}
+    return {
+        ("post", "/v1/testgen"): {
+            "summary": "A test of a screenshot",
+            "requestBody": {"required": True, "content": {**content, "application/json": {"schema": body}}},
+            "responses": {"200": made} | _refusals(*_PROBLEMS, errors.NotInstalled, errors.InsufficientStorage),
+        },
+        ("get", "/v1/testgen"): {
+            "summary": "Whether tests are made here, and of which pages",
+            "responses": {"200": _answer("What may be asked for.", ref("Testgen")), **_refusals(errors.Unauthorized)},
+        },
+    }
+
+
 def _operations(caps: RequestCaps) -> Mapping[tuple[str, str], Schema]:
     which = {
         "name": "engine",
@@ -261,6 +304,7 @@ def _operations(caps: RequestCaps) -> Mapping[tuple[str, str], Schema]:
         **asking,
         **_pictures(asking["post", CHAT.path]),
         **_files(),
+        **_testgen(),
         ("get", "/v1/models"): {"responses": models},
         ("get", "/v1/models/{model}"): {"responses": by_name},
         ("get", "/metrics"): {"responses": {"200": metrics, **_refusals(errors.Unauthorized)}},

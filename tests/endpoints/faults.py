@@ -75,6 +75,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
         "object (`invalid_tool_call` in the log). `internal_error`: the gateway itself failed",
         (),
     ),
+    (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (`vlserve[testgen]`)", ()),
     (errors.EngineAway, "the engine is loading or restarting, or died under the request; with `retry-after`", ()),
     (errors.EngineTimeout, "no whole answer in `server.request_timeout_s`", ()),
     (errors.InsufficientStorage, "the disk for files is full", ()),
