@@ -154,6 +154,10 @@ class Service:
             self.left.set()
             raise
 
+    def add_to(self, app: FastAPI) -> None:
+        app.post("/v1/chat/completions", response_model=None)(self.chat)
+        app.get("/v1/models", response_model=None)(self.models)
+
     async def models(self, request: Request) -> Response:
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
             return _error(401, "The API key is missing or unknown.", {})
@@ -170,11 +174,10 @@ def _error(status: int, message: str, headers: dict[str, str]) -> Response:
     return JSONResponse({"error": {"message": message, "type": "t", "param": None, "code": None}}, status, headers)
 
 
-async def serve(service: Service, *, needs_key: bool = False) -> AsyncIterator[Service]:
+async def serve(service: Service, *, needs_key: bool = False, testgen: str = "off") -> AsyncIterator[Service]:
     app = FastAPI()
-    page.add_page(app, needs_key=needs_key)
-    app.post("/v1/chat/completions", response_model=None)(service.chat)
-    app.get("/v1/models", response_model=None)(service.models)
+    page.add_page(app, needs_key=needs_key, testgen=testgen)
+    service.add_to(app)
     server = Server(connections.configure(app, ServerSettings(port=0), Metrics()))
     async with server.running() as port:
         service.url = f"http://127.0.0.1:{port}/"
@@ -212,13 +215,15 @@ async def test_page_is_open_and_asked_for_again_only_when_it_changed(locked: Ser
 # ---- In a browser
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium() -> AsyncIterator[Browser]:
+async def open_browser() -> AsyncIterator[Browser]:
     """The system's Chromium, or the one that ``playwright install chromium`` fetched."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         yield browser
         await browser.close()
+
+
+chromium = pytest_asyncio.fixture(scope="module", loop_scope="module")(open_browser)
 
 
 @dataclass
@@ -284,8 +289,7 @@ class Screen:
         )
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def screen(chromium: Browser) -> AsyncIterator[Screen]:
+async def open_screen(chromium: Browser) -> AsyncIterator[Screen]:
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
     context.set_default_timeout(20_000)
     tab = await context.new_page()
@@ -294,6 +298,9 @@ async def screen(chromium: Browser) -> AsyncIterator[Screen]:
     await context.close()
     assert seen.problems == []
     assert all(url.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")) for url in seen.asked)
+
+
+screen = pytest_asyncio.fixture(loop_scope="module")(open_screen)
 
 
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -454,6 +461,7 @@ async def test_refusal_is_shown_with_its_time(screen: Screen, service: Service) 
 @in_browser
 async def test_key_is_asked_for_on_a_refusal_and_the_request_made_again(screen: Screen, service: Service) -> None:
     await screen.open(service)
+    await expect(screen.tab.get_by_label("Model").get_by_role("option")).to_have_count(3)
     service.key = "sk-right"
     service.says("Welcome.")
     await screen.say("Hello?")

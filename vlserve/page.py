@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 
 _LIBRARIES = ("vendor/purify.min.js", "vendor/marked.umd.js")
 # Together one module: what they name stays in it.
-_OWN_SCRIPTS = ("store.js", "api.js", "answer.js", "page.js")
+_OWN_SCRIPTS = ("store.js", "api.js", "answer.js", "testgen.js", "page.js")
 # A browser with its tools open would ask the service for these files.
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$", re.MULTILINE)
 
@@ -30,8 +30,12 @@ class Page:
         return f'"{hashlib.sha256((self.policy + self.text).encode()).hexdigest()[:32]}"'
 
 
-def build(*, needs_key: bool = False) -> Page:
-    """Put the page together. ``needs_key``: it asks for an API key at once instead of after the first refusal."""
+def build(*, needs_key: bool = False, testgen: str = "off") -> Page:
+    """Put the page together. ``needs_key``: it asks for an API key at once instead of after the first refusal.
+
+    ``testgen`` is what ``/v1/testgen`` does with the address of a page: ``run`` its test there, only ``open`` it,
+    neither (``draft``); where it is ``off``, the page does not speak of tests.
+    """
     folder = importlib.resources.files("vlserve") / "web"
     styles = _inline((folder / "page.css").read_text("utf-8"))
     libraries = [_inline((folder / name).read_text("utf-8")) for name in _LIBRARIES]
@@ -39,6 +43,7 @@ def build(*, needs_key: bool = False) -> Page:
     scripts = [f"<script>{text}</script>" for text in libraries] + [f'<script type="module">{module}</script>']
     parts = {
         "needs-key": "true" if needs_key else "false",
+        "testgen": testgen,
         "styles": f"<style>{styles}</style>",
         "scripts": "\n".join(scripts),
     }
@@ -64,9 +69,9 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def add_page(app: FastAPI, *, needs_key: bool = False) -> None:
+def add_page(app: FastAPI, *, needs_key: bool = False, testgen: str = "off") -> None:
     """Add ``/``. It is open, as it holds no secret and no name of a model: the page asks ``/v1/models``."""
-    page = build(needs_key=needs_key)
+    page = build(needs_key=needs_key, testgen=testgen)
     headers = {"content-security-policy": page.policy, "cache-control": "no-cache", "etag": page.etag}
 
     async def root(request: Request) -> Response:

@@ -42,23 +42,28 @@ async function modelNames() {
   return models.data.map((model) => model.id);
 }
 
-// Yields the data of each server-sent event, and null for a comment, which the service sends while a request waits.
+// Yields name and data of each server-sent event, and null for a comment, which the service sends while a request waits.
 async function* serverEvents(body, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  let data = [];
+  let [name, data] = ["", []];
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      if (!value.includes("\n")) {
+        rest += value; // a picture is one long line: it is looked through once
+        continue;
+      }
       const lines = (rest + value).split(/\r?\n/);
       rest = lines.pop();
       for (const line of lines) {
         if (line.startsWith(":")) yield null;
         else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
-        else if (line === "" && data.length) {
-          yield data.join("\n");
-          data = [];
+        else if (line.startsWith("event:")) name = line.slice(6).trim();
+        else if (line === "") {
+          if (data.length) yield { name, data: data.join("\n") };
+          [name, data] = ["", []];
         }
       }
     }
@@ -90,10 +95,10 @@ async function streamAnswer(model, turns, answer, { signal, changed }) {
   answer.reason = response.headers.get("x-vlserve-reason");
   answer.dropped = Number(response.headers.get("x-vlserve-images-dropped")) || 0;
   answer.seenAs = sizeOfLastPicture(response.headers.get("x-vlserve-images"));
-  for await (const data of serverEvents(response.body, signal)) {
-    if (data === "[DONE]") return;
-    if (data === null) answer.state = answer.text ? "answering" : "waiting";
-    else take(JSON.parse(data), answer, started);
+  for await (const event of serverEvents(response.body, signal)) {
+    if (event?.data === "[DONE]") return;
+    if (event === null) answer.state = answer.text ? "answering" : "waiting";
+    else take(JSON.parse(event.data), answer, started);
     changed();
   }
   throw new ServerError("The connection ended before the answer was complete.");

@@ -87,27 +87,31 @@ function removePending(picture) {
 }
 
 function showPending() {
-  const items = pending.map((picture) =>
-    element("li", {}, imageOf(picture), button("×", () => removePending(picture), { ariaLabel: `Remove ${picture.name}` })),
-  );
+  const items = pending.map((picture) => {
+    const remove = button("×", () => removePending(picture), { className: "remove", ariaLabel: `Remove ${picture.name}` });
+    const item = element("li", {}, imageOf(picture), remove);
+    if (canMakeTests) item.append(button("Make a test", () => openTestPanel(picture), { ariaLabel: `Make a test of ${picture.name}` }));
+    return item;
+  });
   $("pending").replaceChildren(...items);
 }
 
 // What can be done with a picture that was sent; each entry becomes a button under it.
 const PICTURE_ACTIONS = [{ label: "Use again", run: (picture) => addFiles([fileOf(picture)]) }];
+if (canMakeTests) PICTURE_ACTIONS.push({ label: "Make a test", run: (picture) => openTestPanel(picture) });
 
 function fileOf(picture) {
   const blob = blobs.get(picture.id);
   return new File([blob], picture.name, { type: blob.type });
 }
 
-function pictureCard(picture) {
+function pictureCard(picture, actions = PICTURE_ACTIONS) {
   const zoom = element("button", { type: "button", className: "zoom", ariaExpanded: "false", ariaLabel: `Enlarge ${picture.name}` });
   zoom.onclick = () => (zoom.ariaExpanded = String(zoom.ariaExpanded !== "true"));
   zoom.append(imageOf(picture));
   const caption = element("figcaption", {});
   caption.append(element("span", { className: "hint" }, `${picture.name} · ${picture.width}×${picture.height}`));
-  caption.append(...PICTURE_ACTIONS.map(({ label, run }) => button(label, () => run(picture))));
+  caption.append(...actions.map(({ label, run }) => button(label, () => run(picture))));
   return element("figure", { className: "picture" }, zoom, caption);
 }
 
@@ -121,12 +125,13 @@ function showChat() {
 }
 
 function turnNode(turn, index) {
-  return turn.role === "user" ? userNode(turn) : answerNode(turn, index);
+  if (turn.role === "user") return userNode(turn);
+  return turn.test ? testNode(turn, index) : answerNode(turn, index);
 }
 
 function userNode(turn) {
   const node = element("article", { className: "user", ariaLabel: "You" });
-  if (turn.pictures.length) node.append(element("div", { className: "pictures" }, ...turn.pictures.map(pictureCard)));
+  if (turn.pictures.length) node.append(element("div", { className: "pictures" }, ...turn.pictures.map((picture) => pictureCard(picture))));
   if (turn.text) node.append(element("p", { className: "said" }, turn.text));
   return node;
 }
@@ -218,9 +223,11 @@ async function retry() {
   await answer();
 }
 
+// To the last message; to one that asks for a test, it is a test.
 async function answer() {
   const [mine, controller] = [chat, new AbortController()];
-  const turn = { role: "assistant", text: "", state: "waiting" };
+  const { test } = mine.turns.at(-1);
+  const turn = { role: "assistant", text: "", state: "waiting", ...(test && { test, steps: [] }) };
   const index = mine.turns.push(turn) - 1;
   const asked = mine.turns.slice(0, index);
   let [timer, saved] = [0, 0];
@@ -234,7 +241,9 @@ async function answer() {
     if (chat !== mine) return;
     const scroller = $("scroller");
     const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
-    $("log").children[index].replaceWith(answerNode(turn, index));
+    const node = $("log").children[index];
+    if (test && isComing(turn)) showSteps(node, turn);
+    else node.replaceWith(turnNode(turn, index));
     if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
     if (performance.now() - saved < SAVE_MS) return;
     saved = performance.now();
@@ -243,7 +252,8 @@ async function answer() {
   const changed = () => (timer ||= setTimeout(redraw, REDRAW_MS));
 
   try {
-    await streamAnswer($("model").value, asked, turn, { signal: controller.signal, changed });
+    if (test) await streamTest(turn, { signal: controller.signal, changed });
+    else await streamAnswer($("model").value, asked, turn, { signal: controller.signal, changed });
     turn.state = "done";
   } catch (error) {
     turn.state = controller.signal.aborted ? "stopped" : "failed";
@@ -253,6 +263,8 @@ async function answer() {
   clearTimeout(timer);
   if (running === controller) setRunning(null);
   redraw();
+  const annotated = turn.made?.picture;
+  if (annotated) await keep(() => savePictures(mine.id, [{ id: annotated.id, blob: blobs.get(annotated.id) }]));
   await save(mine);
   await showChats();
 }
@@ -397,7 +409,7 @@ $("prompt").onkeydown = (event) => {
   send();
 };
 document.onkeydown = (event) => {
-  if (event.key !== "Escape" || $("key-dialog").open) return;
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
   if ($("menu").ariaExpanded === "true") showMenu(false);
   else if (running) stop();
 };
@@ -434,6 +446,12 @@ $("theme").onclick = nextTheme;
 $("model").onchange = () => remember("vlserve-model", $("model").value);
 $("key").onclick = () => askForKey("");
 $("key-cancel").onclick = () => $("key-dialog").close();
+$("test-form").onsubmit = (event) => {
+  event.preventDefault();
+  submitTest();
+};
+$("test-scenario").oninput = () => $("test-scenario").setCustomValidity("");
+$("test-cancel").onclick = () => $("test-dialog").close();
 window.onhashchange = () => openChat(location.hash.slice(1));
 
 showTheme(remembered("vlserve-theme") ?? "system");
