@@ -1,15 +1,41 @@
 """What samples make of an answer, over fake engines; over real ones they run in test_vllm_answers.py."""
 
 import asyncio
+import json
 import os
 import pathlib
 import re
+import shutil
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from tests.conftest import REPOSITORY, Gateway
 from tests.fake_engine import ANSWER
+from tests.testgen_models import Scripted
+
+LOGIN = REPOSITORY / "samples" / "screenshots" / "login.png"
+FORM = [
+    ('textbox "Email"', [173, 176, 467, 212]),
+    ('textbox "Password"', [173, 246, 467, 282]),
+    ('button "Sign in"', [173, 326, 467, 362]),
+]
+REFUSED = Scripted(
+    FORM,
+    steps=[
+        ("fill", 'textbox "Email"', "dana@example.com"),
+        ("fill", 'textbox "Password"', "wrong-one"),
+        ("click", 'button "Sign in"'),
+    ],
+    expected=["visible alert"],
+)
+PAID = Scripted(FORM, steps=[("click", 'button "Pay"')])
+STORIES = {"a wrong password is refused": REFUSED, "pay the order": PAID}
 
 
 async def test_boxes_are_mapped_back_and_drawn(gateway: Gateway, tmp_path: pathlib.Path) -> None:
@@ -31,3 +57,158 @@ async def test_boxes_are_mapped_back_and_drawn(gateway: Gateway, tmp_path: pathl
         *[(255, 0, 0)] * 3,
         (255, 255, 255),
     ]
+
+
+@asynccontextmanager
+async def models(stories: Mapping[str, Scripted]) -> AsyncIterator[TestServer]:
+    """A service with models that know these scenarios, and testgen's pages beside it."""
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        asked = body["messages"][0]["content"]
+        told = asked if isinstance(asked, str) else next(iter(stories))
+        story = next(story for scenario, story in stories.items() if scenario in told)
+        text = (await story(body)).text
+        return web.json_response({"model": "stand-in", "choices": [{"message": {"content": text}}]})
+
+    app = web.Application(client_max_size=2**24)
+    app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_static("/", REPOSITORY / "vlserve" / "testgen" / "fixtures")
+    server = TestServer(app)
+    async with server:
+        yield server
+
+
+async def sample(name: str, *arguments: str, url: str) -> tuple[int | None, str, str]:
+    """Exit code, standard output, standard error."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(REPOSITORY / "samples" / name), *arguments),
+        env={**os.environ, "VLSERVE_URL": url, "PYTHONPATH": str(REPOSITORY)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await child.communicate()
+    assert "Traceback" not in errors.decode()
+    return child.returncode, output.decode(), errors.decode()
+
+
+async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> None:
+    async with models(STORIES) as server:
+        code, output, errors = await sample(
+            *("testgen_pipeline.py", str(LOGIN), "--scenario", "a wrong password is refused"),
+            *("--target", "selenium", "-o", str(tmp_path / "out")),
+            url=str(server.make_url("/v1")),
+        )
+    assert code == 0, errors
+    stem = tmp_path / "out" / "test_a_wrong_password_is_refused"
+    assert output.split() == [f"{stem}.py", f"{stem}.png", f"{stem}.report.json"]
+    assert "inventory: 3 elements on the picture\n" in errors
+    assert errors.endswith("from the environment: TEST_PASSWORD\n")
+    written = stem.with_suffix(".py").read_text()
+    assert "DRAFT" in written
+    assert "from selenium" in written
+    assert written.count("# UNVERIFIED") == 5  # the URL, three elements, the alert
+    assert "wrong-one" not in written
+
+
+async def test_what_is_not_on_the_picture_is_reported(tmp_path: pathlib.Path) -> None:
+    async with models(STORIES) as server:
+        code, output, _ = await sample(
+            *("testgen_pipeline.py", str(LOGIN), "--scenario", "pay the order", "-o", str(tmp_path)),
+            url=str(server.make_url("/v1")),
+        )
+    assert code == 1
+    assert output.split() == [f"{tmp_path}/test_pay_the_order.png", f"{tmp_path}/test_pay_the_order.report.json"]
+    report = json.loads((tmp_path / "test_pay_the_order.report.json").read_text())
+    assert report["outcome"] == "no_test"
+    assert report["missing"] == ['button "Pay"']
+
+
+@pytest.mark.parametrize("name", ["testgen_pipeline.py", "testgen_suite.py"])
+async def test_service_that_is_not_there_is_told(name: str, tmp_path: pathlib.Path) -> None:
+    shutil.copy(LOGIN, tmp_path)
+    (tmp_path / "scenarios.csv").write_text("picture,scenario\nlogin.png,sign in\n")
+    given = [str(LOGIN), "--scenario", "sign in"] if name == "testgen_pipeline.py" else [str(tmp_path)]
+    code, output, errors = await sample(name, *given, "-o", str(tmp_path / "out"), url="http://127.0.0.1:9/v1")
+    assert code == 1
+    assert "Nothing answers at http://127.0.0.1:9/v1/chat/completions" in output + errors
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.browser
+async def test_test_is_tried_where_the_page_is_known(tmp_path: pathlib.Path) -> None:
+    async with models(STORIES) as server:
+        code, output, errors = await sample(
+            *("testgen_pipeline.py", str(LOGIN), "--scenario", "a wrong password is refused"),
+            *("--url", str(server.make_url("/login.html")), "-o", str(tmp_path)),
+            url=str(server.make_url("")),
+        )
+    assert code == 0, errors
+    assert "run: passed" in errors
+    assert "mutate: 1 of 1 changes of the page were noticed" in errors
+    stem = tmp_path / "test_a_wrong_password_is_refused"
+    assert output.split() == [f"{stem}{end}" for end in (".py", ".png", ".report.json", ".junit.xml", ".trace.zip")]
+    assert "VERIFIED" in stem.with_suffix(".py").read_text()
+    assert "UNVERIFIED" not in stem.with_suffix(".py").read_text()
+
+
+async def test_suite_goes_on_after_a_failure(tmp_path: pathlib.Path) -> None:
+    shots, suite = tmp_path / "shots", tmp_path / "suite"
+    shots.mkdir()
+    shutil.copy(LOGIN, shots / "login.png")
+    (shots / "broken.png").write_bytes(b"no picture")
+    rows = [
+        "login.png,a wrong password is refused,",
+        "gone.png,a wrong password is refused,",
+        "broken.png,a wrong password is refused,",
+        "login.png,pay the order,",
+        "login.png,a wrong password is refused,",
+    ]
+    (shots / "scenarios.csv").write_text("\n".join(["picture,scenario,url", *rows]))
+    async with models(STORIES) as server:
+        code, output, errors = await sample(
+            "testgen_suite.py", str(shots), "-o", str(suite), url=str(server.make_url("/v1"))
+        )
+    assert code == 1, errors
+    table = [re.split(r"  +", line) for line in output.splitlines()]
+    assert [row[:3] for row in table[:-1]] == [
+        ["file", "mode", "outcome"],
+        ["test_a_wrong_password_is_refused.py", "draft", "not_run"],
+        ["gone.png", "-", "error"],
+        ["broken.png", "-", "error"],
+        ["test_pay_the_order.py", "draft", "no_test"],
+        ["test_a_wrong_password_is_refused_2.py", "draft", "not_run"],
+    ]
+    assert "no PNG" in table[3][3]
+    assert output.splitlines()[-1].startswith("2 of 5 passed or are drafts")
+    names = {path.name for path in suite.glob("*.py")}
+    assert names == {"test_a_wrong_password_is_refused.py", "test_a_wrong_password_is_refused_2.py"}
+
+
+async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
+    shutil.copy(LOGIN, tmp_path)
+    (tmp_path / "scenarios.csv").write_text("picture,scenario\nlogin.png,a wrong password is refused\n", "utf-8-sig")
+    async with models(STORIES) as server:
+        code, output, _ = await sample(
+            "testgen_suite.py", str(tmp_path), "-o", str(tmp_path / "out"), url=str(server.make_url("/v1"))
+        )
+    assert code == 0
+    assert "1 of 1 passed or are drafts" in output
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (None, "No such file"),
+        ("picture,scenario,url\nlogin.png,type an address, and send it,\n", "line 2: more columns than names"),
+        ("picture,scenario,url\n\nlogin.png,,\n", "line 3: picture and scenario are needed"),
+        ("login.png,sign in\nlogin.png,sign out\n", "line 2: picture and scenario are needed"),
+    ],
+    ids=["missing", "comma", "no-scenario", "no-names"],
+)
+async def test_list_that_cannot_be_read_is_told(written: str | None, told: str, tmp_path: pathlib.Path) -> None:
+    if written:
+        (tmp_path / "scenarios.csv").write_text(written)
+    code, _, errors = await sample("testgen_suite.py", str(tmp_path), url="http://127.0.0.1:9/v1")
+    assert code == 2
+    assert told in errors

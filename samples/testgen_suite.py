@@ -1,0 +1,101 @@
+"""A folder of screenshots in, a folder of UI tests out, and a table of what came of each:
+
+    python samples/testgen_suite.py shots -o suite
+
+Beside the pictures lies scenarios.csv, one line for each test: a picture may have several, every spreadsheet writes the
+form, and Python reads it without a library. Without a URL a test is a draft.
+
+    picture,scenario,url
+    login.png,log in with a wrong password and see the error,https://staging.example.com/login
+    login.png,"leave the email empty, and be told",https://staging.example.com/login
+    settings.png,turn the weekly report off,
+
+Exit code 0: every test passed, or is a draft; 1: some failed, or were not written; 2: the list cannot be read.
+Needs `pip install 'vlserve[testgen]'`.
+"""
+
+import argparse
+import asyncio
+import csv
+import dataclasses
+import os
+import sys
+from pathlib import Path, PurePath
+from typing import get_args
+
+from vlserve.testgen.elements import Target
+from vlserve.testgen.pipeline import generate
+from vlserve.testgen.result import Ask, Job, Result, TestgenError
+from vlserve.testgen.service import connect
+
+URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
+LIST = "scenarios.csv"
+ROW = "{:<68}  {:<8}  {:<7}  {}"
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """One dictionary for each line that says something. Raises OSError, ValueError."""
+    rows = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.DictReader(file)
+        for line in lines:
+            where = f"{path}, line {lines.line_num}"
+            if None in line:
+                raise ValueError(f"{where}: more columns than names; a text with a comma needs quotation marks")
+            row = {name: (value or "").strip() for name, value in line.items()}
+            if not row.get("picture") or not row.get("scenario"):
+                raise ValueError(f"{where}: picture and scenario are needed, and named in the first line (with commas)")
+            rows.append(row)
+    return rows
+
+
+async def make(row: dict[str, str], folder: Path, target: Target, ask: Ask) -> Result:
+    """Raises OSError, TestgenError."""
+    picture = await asyncio.to_thread((folder / row["picture"]).read_bytes)
+    return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None), ask)
+
+
+def unlike(result: Result, taken: set[str]) -> Result:
+    """Under another name where its own is taken: a test is named for its scenario, and several may have the same."""
+    stem = PurePath(result.file_name).stem
+    names = [result.file_name, *(f"{stem}_{number}.py" for number in range(2, len(taken) + 2))]
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return dataclasses.replace(result, file_name=name)
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description="Write a UI test for every line of scenarios.csv.")
+    parser.add_argument("folder", type=Path, help=f"screenshots and {LIST}")
+    parser.add_argument("--target", choices=get_args(Target), default="playwright")
+    parser.add_argument("-o", "--output", type=Path, default=Path("suite"), help="folder (default: suite)")
+    arguments = parser.parse_args()
+    try:
+        rows = read(arguments.folder / LIST)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if not rows:
+        parser.error(f"{arguments.folder / LIST} has no line but the first")
+
+    taken: set[str] = set()
+    good = 0
+    print(ROW.format("file", "mode", "outcome", "note"))
+    async with connect(URL, os.environ.get("VLSERVE_API_KEY")) as ask:
+        for row in rows:
+            try:
+                result = unlike(await make(row, arguments.folder, arguments.target, ask), taken)
+                result.write(arguments.output)
+            except (OSError, TestgenError) as error:  # the next one may work
+                print(ROW.format(row["picture"], "-", "error", error), flush=True)
+                continue
+            good += result.outcome in ("passed", "not_run")
+            print(ROW.format(result.file_name, result.mode, result.outcome, result.report["note"]), flush=True)
+    print(f"{good} of {len(rows)} passed or are drafts; what was written is in {arguments.output}")
+    return 0 if good == len(rows) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main()))
+    except TestgenError as problem:
+        sys.exit(str(problem))
