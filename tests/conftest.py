@@ -21,12 +21,12 @@ from PIL import Image
 from tests import fake_engine
 from vlserve import connections
 from vlserve.app import create_app
-from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
 from vlserve.files import FileStore
 from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
 from vlserve.pixels import Grid
+from vlserve.settings import Config, EngineName, EngineSettings
 from vlserve.upstream import Activity, Address
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ import atheris
 
 with atheris.instrument_imports():
     from vlserve import images, requests, routing, structured
-    from vlserve.config import Image, LimitMmPerPrompt, Request
     from vlserve.errors import VlserveError
     from vlserve.pixels import Grid
+    from vlserve.settings import Image, LimitMmPerPrompt, Request
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.reliability.pictures import hostile

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from vlserve.admission import Admission, _Rate
-from vlserve.config import EngineSettings, Server
 from vlserve.errors import TooManyRequests
+from vlserve.settings import EngineSettings, Server
 
 
 def admission(max_in_flight: int = 1, max_queued: int = 8, **server: object) -> Admission:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "tracing"},
+    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"},
     {
         "accounting",
@@ -55,6 +55,16 @@ APART = {
     "video_reader",
     "weights",
 }  # the version, and programs of their own that import nothing of ours
+TESTGEN_ROWS = [
+    {"elements", "plan", "result"},
+    {"inventory", "questions", "snapshot", "locators", "match", "proxy"}
+    | {"playwright_code", "selenium_code", "selenium_xpath"},
+    {"child", "live", "mutate", "render"},
+    {"check", "planning", "report", "run"},
+    {"repair"},
+    {"evaluate", "fixture_pages", "pipeline", "service"},
+    {"asking", "command", "http", "pages", "wanted"},
+]
 PACKAGE = REPOSITORY / "vlserve"
 
 
@@ -75,16 +85,27 @@ def own(path: pathlib.Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("vlserve.")}
 
 
+def of_testgen(path: pathlib.Path) -> set[str]:
+    """Names of the modules beside it that a file of testgen imports."""
+    found = {name.removeprefix("vlserve.testgen.") for name in imports(path) if name.startswith("vlserve.testgen.")}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "vlserve.testgen":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
 # A package is one module here, whatever its files import of each other.
 PACKAGES = {
     path.parent.name: set().union(*map(own, path.parent.glob("*.py"))) - {path.parent.name}
     for path in PACKAGE.glob("*/__init__.py")
 }
 MODULES = {path.stem: own(path) for path in PACKAGE.glob("*.py")} | PACKAGES
+TESTGEN = {path.stem: of_testgen(path) for path in (PACKAGE / "testgen").glob("*.py")}
 
 
 def test_every_module_has_a_row() -> None:
     assert set(MODULES) == set().union(*ROWS) | APART
+    assert set(TESTGEN) == set().union(*TESTGEN_ROWS) | {"__init__", "plugin"}
 
 
 @pytest.mark.parametrize("module", sorted(set().union(*ROWS)))
@@ -93,8 +114,15 @@ def test_imports_never_go_up(module: str) -> None:
     assert MODULES[module] <= set().union(*ROWS[: row + 1])
 
 
-def test_no_circles() -> None:
-    graphlib.TopologicalSorter(MODULES).prepare()
+@pytest.mark.parametrize("module", sorted(set().union(*TESTGEN_ROWS)))
+def test_imports_of_testgen_never_go_up(module: str) -> None:
+    row = next(number for number, names in enumerate(TESTGEN_ROWS) if module in names)
+    assert TESTGEN[module] <= set().union(*TESTGEN_ROWS[: row + 1])
+
+
+@pytest.mark.parametrize("modules", [MODULES, TESTGEN], ids=["vlserve", "testgen"])
+def test_no_circles(modules: dict[str, set[str]]) -> None:
+    graphlib.TopologicalSorter(modules).prepare()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vlserve import config
-from vlserve.config import Config
 from vlserve.errors import ConfigError
+from vlserve.settings import Config, Engines, EngineSettings, Settings, settings_type
 
 DOCUMENT = REPOSITORY / "docs" / "configuration.md"
 
@@ -114,13 +114,13 @@ def test_engines_inherit_an_allow_list_only() -> None:
     }
 
 
-def settings_rows(model: type[config.Settings], prefix: str = "") -> Iterator[str]:
+def settings_rows(model: type[Settings], prefix: str = "") -> Iterator[str]:
     """A Markdown table row for each setting."""
     for name, field in model.model_fields.items():
-        inner = None if field.default == {} else config.settings_type(field.annotation)
-        if inner is config.Engines:
-            yield from settings_rows(config.EngineSettings, "engines.*.")
-        elif inner and inner is not config.EngineSettings:
+        inner = None if field.default == {} else settings_type(field.annotation)
+        if inner is Engines:
+            yield from settings_rows(EngineSettings, "engines.*.")
+        elif inner and inner is not EngineSettings:
             yield from settings_rows(inner, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else f"`{_shown(field.default)}`"
@@ -134,7 +134,7 @@ def _shown(value: object) -> str:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """Run with UPDATE_DOCS=1 to write the table anew from the descriptions in config.py."""
+    """Run with UPDATE_DOCS=1 to write the table anew from the descriptions in settings.py."""
     begin, end = "<!-- settings -->\n", "<!-- /settings -->\n"
     table = "| setting | default | meaning |\n|---|---|---|\n" + "\n".join(settings_rows(Config)) + "\n"
     before, _, rest = DOCUMENT.read_text().partition(begin)

@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from tests.conftest import Server
 from vlserve import connections
-from vlserve.config import Server as ServerSettings
 from vlserve.metrics import Metrics
+from vlserve.settings import Server as ServerSettings
 
 TIMEOUT_S = 0.6
 IDLE_S = 1  # between requests

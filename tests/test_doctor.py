@@ -17,11 +17,11 @@ import pytest
 from tests.conftest import REPOSITORY, is_alive, until
 from tests.test_engine import fake
 from vlserve import doctor, findings, inspection, machine, plan
-from vlserve.config import Config, Server
 from vlserve.findings import Finding
 from vlserve.inspection import Driver, Gpu, Output, Room
 from vlserve.machine import Vllm
 from vlserve.memory import GIB
+from vlserve.settings import Config, Server
 
 MIB = 1024**2
 GPU = Gpu(0, "NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))

@@ -19,11 +19,11 @@ from tests import fake_engine
 from tests.conftest import REPOSITORY, is_alive, session_of, until, user
 from vlserve import engine as engines
 from vlserve import plan, probe, process, restarts
-from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine, EngineState, Fleet
 from vlserve.machine import Machine
 from vlserve.memory import GIB, Budget
 from vlserve.metrics import Metrics
+from vlserve.settings import Config, EngineSettings
 
 
 def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:

@@ -32,9 +32,9 @@ from tests.reliability.addresses import (
     tells_an_address,
 )
 from vlserve import fetch
-from vlserve.config import Fetch
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.fetch import Fetcher, may_connect
+from vlserve.settings import Fetch
 
 RAW = picture()
 LOOPBACK = "127.0.0.0/8"

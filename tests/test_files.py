@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.conftest import REPOSITORY
-from vlserve.config import Files
 from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge, VlserveError
 from vlserve.files import PIECE_BYTES, FileStore, StoredFile, clean_filename
+from vlserve.settings import Files
 
 Clock = Callable[[], float]
 

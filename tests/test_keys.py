@@ -6,9 +6,9 @@ import pathlib
 import pytest
 
 from vlserve import cli, keys
-from vlserve.config import KeyLimits, Server
 from vlserve.errors import ConfigError
 from vlserve.keys import ApiKey
+from vlserve.settings import KeyLimits, Server
 
 
 def digest(key: str) -> bytes:

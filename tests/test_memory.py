@@ -9,11 +9,11 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vlserve import config, machine, plan
-from vlserve.config import Config
 from vlserve.errors import ConfigError
 from vlserve.memory import GIB
 from vlserve.model import known_models
 from vlserve.plan import EnginePlan
+from vlserve.settings import Config
 
 RUN = pathlib.Path("/run/v")
 TEXT, VISION = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"

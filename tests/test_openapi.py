@@ -11,10 +11,10 @@ from fastapi import FastAPI
 
 from tests import conftest
 from tests.conftest import REPOSITORY, Gateway, OpenGateway
-from vlserve.config import Request
 from vlserve.fields import CHAT_FIELDS
 from vlserve.keys import ApiKey
 from vlserve.openapi import document
+from vlserve.settings import Request
 
 CHAT = "/v1/chat/completions"
 

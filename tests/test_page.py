@@ -20,8 +20,8 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, async_p
 
 from tests.conftest import REPOSITORY, Server, picture
 from vlserve import connections, page
-from vlserve.config import Server as ServerSettings
 from vlserve.metrics import Metrics
+from vlserve.settings import Server as ServerSettings
 
 expect.set_options(timeout=20_000)
 WEB = REPOSITORY / "vlserve" / "web"

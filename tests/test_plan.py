@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from vlserve import plan
-from vlserve.config import Config
 from vlserve.errors import ConfigError
 from vlserve.machine import COMPAT, Machine, Vllm, parse_flags
 from vlserve.memory import GIB
 from vlserve.plan import EnginePlan
+from vlserve.settings import Config
 
 FLAGS = frozenset(
     "--" + name

@@ -1,14 +1,10 @@
 """Code is held against Python, ruff and pytest in children that see nothing of ours and leave nothing behind."""
 
-import asyncio
-import os
 import pathlib
-import sys
 
 import pytest
 
-from tests.conftest import is_alive, until
-from vlserve.testgen.check import check, run_child
+from vlserve.testgen.check import check
 from vlserve.testgen.elements import Element, Locator
 from vlserve.testgen.plan import Assertion, Plan, Step
 from vlserve.testgen.render import render
@@ -68,47 +64,6 @@ async def test_surroundings_are_not_asked(tmp_path: pathlib.Path, monkeypatch: p
     ]
 
 
-CHILD_OF_ITS_OWN = """\
-import pathlib, subprocess, sys, time
-pathlib.Path("pid").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
-print("started", flush=True)
-"""
-
-
-def pid_in(folder: pathlib.Path) -> int:
-    return int((folder / "pid").read_text() or "0") if (folder / "pid").exists() else 0
-
-
-async def test_time_limit_ends_the_whole_group(tmp_path: pathlib.Path) -> None:
-    argv = [sys.executable, "-c", f"{CHILD_OF_ITS_OWN}time.sleep(600)"]
-    running = asyncio.create_task(run_child(argv, tmp_path, 10))
-    await until(lambda: pid_in(tmp_path) > 0, 10)
-    assert is_alive(pid_in(tmp_path))
-    assert await running == (None, "started\n")
-    await until(lambda: not is_alive(pid_in(tmp_path)))
-
-
-async def test_what_a_child_leaves_ends_with_it(tmp_path: pathlib.Path) -> None:
-    assert await run_child([sys.executable, "-c", CHILD_OF_ITS_OWN], tmp_path, 60) == (0, "started\n")
-    await until(lambda: not is_alive(pid_in(tmp_path)))
-
-
-async def test_cancelling_ends_the_whole_group(tmp_path: pathlib.Path) -> None:
-    argv = [sys.executable, "-c", f"{CHILD_OF_ITS_OWN}time.sleep(600)"]
-    running = asyncio.create_task(run_child(argv, tmp_path, 600))
-    await until(lambda: pid_in(tmp_path) > 0, 60)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    await until(lambda: not is_alive(pid_in(tmp_path)))
-
-
 async def test_code_that_never_ends_is_told(tmp_path: pathlib.Path) -> None:
     checks = await check(f"import time\n\n{GOOD}\n\ntime.sleep(600)\n", tmp_path, timeout_s=5)
     assert checks.collection == "pytest took longer than 5 s."
-
-
-async def test_only_the_end_of_much_output_is_kept(tmp_path: pathlib.Path) -> None:
-    code, output = await run_child([sys.executable, "-c", "print('x' * 10**6, 'end')"], tmp_path, 60)
-    assert (code, output[-5:]) == (0, f" end{os.linesep}")
-    assert len(output) < 20_000

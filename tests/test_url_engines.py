@@ -18,10 +18,10 @@ from tests import fake_engine, fake_protocols, fake_trtllm
 from tests.conftest import Gateway, OpenGateway, Server, data_url, image_part, picture, until, user
 from vlserve import connections, probe
 from vlserve.app import create_app
-from vlserve.config import Config, EngineName
 from vlserve.engine import Engine
 from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
+from vlserve.settings import Config, EngineName
 
 MINE = {"authorization": "Bearer sk-mine"}
 KEYS = tuple(ApiKey(name, hashlib.sha256(f"sk-{name}".encode()).digest()) for name in ("mine", "other"))

@@ -19,11 +19,11 @@ from tests.conftest import Gateway, OpenGateway, data_url, image_part, is_alive,
 from tests.fake_engine import FAULTS
 from tests.films import film, growing, lying, part, video_url, wide
 from vlserve import pixels, video_reader, videos
-from vlserve.config import Config
 from vlserve.errors import ConfigError
 from vlserve.keys import ApiKey
 from vlserve.machine import observe
 from vlserve.pixels import Grid
+from vlserve.settings import Config
 
 URL = "http://engine"
 ENGINES: dict[str, Any] = {

@@ -17,10 +17,10 @@ from tests.endpoints.faults import CODES, HEADERS, STATUSES
 from tests.endpoints.rows import Check
 from tests.endpoints.tables import TABLES
 from tests.vllm_service import Service
-from vlserve.config import Request
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
 from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import check_caps, parse
+from vlserve.settings import Request
 
 DOCUMENT = REPOSITORY / "docs" / "api.md"
 _HELD: set[str] = set()

@@ -16,10 +16,10 @@ from tests.conftest import REPOSITORY, session_of, until
 from tests.fake_hub import hub_with, sha256
 from tests.test_engine import fake
 from vlserve import findings, plan, restarts, weights
-from vlserve.config import Config, EngineSettings
 from vlserve.engine import Engine
 from vlserve.machine import FETCH, Machine, Vllm
 from vlserve.metrics import Metrics
+from vlserve.settings import Config, EngineSettings
 
 HEAD = b'{"weight":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}'
 

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from vlserve.config import EngineSettings, KeyLimits, Server
 from vlserve.errors import TooManyRequests, Unauthorized
 from vlserve.keys import ApiKey
+from vlserve.settings import EngineSettings, KeyLimits, Server
 
 ANONYMOUS = "anonymous"
 _MINUTE_S = 60.0

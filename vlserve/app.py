@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlserve import __version__, routing, uploads
 from vlserve.accounting import refuse
 from vlserve.admission import Admission
-from vlserve.config import AUTO, Config, EngineName
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, VlserveError
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
@@ -37,6 +36,7 @@ from vlserve.pictures import Pictures
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
+from vlserve.settings import AUTO, Config, EngineName
 from vlserve.testgen import http as testgen
 from vlserve.tracing import Tracing
 from vlserve.upstream import Address

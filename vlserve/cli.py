@@ -24,6 +24,7 @@ from vlserve.errors import ConfigError
 from vlserve.files import FileStore
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
+from vlserve.settings import Config, Server
 from vlserve.testgen import command
 
 log = logging.getLogger("vlserve")
@@ -207,7 +208,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         return await _run(settings, api_keys, store)
 
 
-async def _run(settings: config.Config, api_keys: tuple[keys.ApiKey, ...], store: FileStore | None) -> int:
+async def _run(settings: Config, api_keys: tuple[keys.ApiKey, ...], store: FileStore | None) -> int:
     """Serve until the end is asked for; returns the exit code."""
     loop = asyncio.get_running_loop()
     metrics = Metrics()
@@ -271,12 +272,12 @@ async def _batch(arguments: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def _url(server: config.Server) -> str:
+def _url(server: Server) -> str:
     """Where a service with this config listens."""
     return f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}"
 
 
-async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
+async def _fleet(settings: Config, metrics: Metrics) -> Fleet:
     environment = config.engine_environment()
     here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
@@ -301,7 +302,7 @@ async def _fleet(settings: config.Config, metrics: Metrics) -> Fleet:
     return Fleet(engines, folder)
 
 
-def _store(settings: config.Config) -> FileStore | None:
+def _store(settings: Config) -> FileStore | None:
     """A second service on this machine finds the default folder taken, and keeps no files."""
     store = FileStore(config.files_folder(settings.files), settings.files)
     try:
@@ -314,7 +315,7 @@ def _store(settings: config.Config) -> FileStore | None:
     return store
 
 
-def _listen(server: config.Server) -> socket.socket:
+def _listen(server: Server) -> socket.socket:
     host, port = server.host, server.port
     try:
         return socket.create_server(

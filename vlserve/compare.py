@@ -19,9 +19,10 @@ from typing import Any
 import aiohttp
 from PIL import Image, ImageDraw
 
-from vlserve.config import Config, EngineName, EngineSettings, engine_environment
+from vlserve.config import engine_environment
 from vlserve.errors import ConfigError
 from vlserve.machine import compat_path
+from vlserve.settings import Config, EngineName, EngineSettings
 
 MAX_TOKENS = 16
 _TIMEOUT_S = 600

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vlserve.accounting import refuse
-from vlserve.config import Server
 from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
 from vlserve.metrics import Metrics
+from vlserve.settings import Server
 
 # Line, headers, chunk sizes and trailers of one request: this, and as much again as its body has.
 _MOST_OVERHEAD_BYTES = 64 * 1024

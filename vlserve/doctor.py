@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import AsyncIterator, Mapping
 
 from vlserve import config, findings, inspection, keys, machine, plan
-from vlserve.config import Config, Server
 from vlserve.errors import ConfigError
 from vlserve.findings import Finding, Verdict
 from vlserve.machine import Machine
+from vlserve.settings import Config, Server
 
 # Only shown, never made; as long as the real one.
 _RUN_FOLDER = pathlib.Path("/tmp/vlserve-XXXXXXXX")  # noqa: S108

@@ -5,11 +5,11 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.engine import make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.plan import EnginePlan, fetch_command, uses_modelscope
 from vlserve.process import COMPLETED, Process
+from vlserve.settings import Config, EngineName, EngineSettings
 
 log = logging.getLogger("vlserve.download")
 

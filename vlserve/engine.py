@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vlserve.config import EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
 from vlserve.machine import free_gpu_bytes, read_grid
 from vlserve.memory import GIB, share
@@ -36,6 +35,7 @@ from vlserve.plan import EnginePlan
 from vlserve.probe import Probe
 from vlserve.process import COMPLETED, Process
 from vlserve.restarts import Restarts
+from vlserve.settings import EngineName, EngineSettings
 from vlserve.upstream import Activity, Address
 
 log = logging.getLogger("vlserve.engine")

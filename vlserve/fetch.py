@@ -24,9 +24,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from vlserve.config import Fetch
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.parts import MediaKind
+from vlserve.settings import Fetch
 
 log = logging.getLogger("vlserve.fetch")
 

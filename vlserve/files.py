@@ -32,8 +32,8 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import Field, TypeAdapter
 
-from vlserve.config import Files
 from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge
+from vlserve.settings import Files
 
 log = logging.getLogger("vlserve.files")
 

@@ -18,9 +18,6 @@ from starlette.requests import ClientDisconnect
 from vlserve import bodies, counting, forms, images, pixels, routing, structured
 from vlserve.accounting import Account
 from vlserve.calls import Aim, Call, written
-from vlserve.config import EngineSettings
-from vlserve.config import Request as RequestCaps
-from vlserve.config import Video as VideoSettings
 from vlserve.errors import (
     EngineAway,
     service_ends,
@@ -32,6 +29,9 @@ from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import ModelRequest, Sent, check_caps, parse
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
+from vlserve.settings import EngineSettings
+from vlserve.settings import Request as RequestCaps
+from vlserve.settings import Video as VideoSettings
 from vlserve.upstream import Body, Outcome, PassThrough, Upstream, until_disconnect
 
 T = TypeVar("T")

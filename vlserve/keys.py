@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vlserve.config import EngineSettings, Server
 from vlserve.errors import ConfigError
+from vlserve.settings import EngineSettings, Server
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")

@@ -13,12 +13,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from vlserve import errors
-from vlserve.config import Request as RequestCaps
 from vlserve.fields import INTEGER, TEXT, Schema, an_object, ref
 from vlserve.files import LONGEST_LIST, PURPOSES
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.requests import capped_fields
 from vlserve.schemas import SCHEMAS
+from vlserve.settings import Request as RequestCaps
 from vlserve.testgen.result import LONGEST_SCENARIO
 from vlserve.testgen.wanted import FORMATS, TARGETS, VIEWPORT
 

@@ -16,8 +16,6 @@ from typing import TypeVar
 import pybase64
 
 from vlserve import images, pixels, videos
-from vlserve.config import Image as ImageSettings
-from vlserve.config import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
@@ -26,6 +24,8 @@ from vlserve.parts import Media
 from vlserve.pixels import Grid
 from vlserve.requests import Sent
 from vlserve.seen import Seen
+from vlserve.settings import Image as ImageSettings
+from vlserve.settings import Video as VideoSettings
 from vlserve.videos import Clip
 
 T = TypeVar("T")

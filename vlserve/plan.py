@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlserve.config import AUTO, Config, EngineName, EngineSettings, Video
 from vlserve.errors import ConfigError
 from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
 from vlserve.pixels import VIDEO_MIN_PIXELS
+from vlserve.settings import AUTO, Config, EngineName, EngineSettings, Video
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}

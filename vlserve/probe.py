@@ -20,10 +20,10 @@ from typing import Any
 import aiohttp
 from PIL import Image
 
-from vlserve.config import EngineName, EngineSettings
 from vlserve.errors import from_engine
 from vlserve.plan import EnginePlan
 from vlserve.process import is_running
+from vlserve.settings import EngineName, EngineSettings
 from vlserve.upstream import Activity, Address
 
 log = logging.getLogger("vlserve.engine")

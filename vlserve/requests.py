@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlserve import prompts
-from vlserve.config import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.fields import INT64
 from vlserve.parts import Media
 from vlserve.protocols import CHAT, Protocol, is_idle, video_url
+from vlserve.settings import Request as RequestCaps
 
 # vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}

@@ -7,13 +7,13 @@ from typing import Protocol
 import aiohttp
 
 from vlserve.admission import Admission
-from vlserve.config import Config, EngineName, EngineSettings
 from vlserve.diagnosis import Diagnosis
 from vlserve.files import FileStore
 from vlserve.metrics import Metrics
 from vlserve.pictures import Pictures
 from vlserve.pixels import Grid
 from vlserve.seen import Seen
+from vlserve.settings import Config, EngineName, EngineSettings
 from vlserve.tracing import Tracing
 from vlserve.upstream import Activity, Address
 

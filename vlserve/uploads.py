@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from vlserve import bodies, images, multipart, videos
-from vlserve.config import Config
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.files import PIECE_BYTES, FileStore
 from vlserve.runtime import Runtime
+from vlserve.settings import Config
 
 log = logging.getLogger("vlserve.files")
 

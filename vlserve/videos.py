@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vlserve import config, images, pixels
-from vlserve.config import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.parts import Media
 from vlserve.pixels import LARGEST_RATIO, Grid
+from vlserve.settings import Video as VideoSettings
 
 log = logging.getLogger("vlserve.videos")
 

@@ -2,24 +2,19 @@
 
 import ast
 import asyncio
-import contextlib
 import os
 import pathlib
 import re
-import signal
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
+from vlserve.testgen.child import run_child
 from vlserve.testgen.render import SETTINGS
 
 TIMEOUT_S = 60.0
 RULES = "E,F,I,W,B,PT,S105,T20"
-_LONGEST_OUTPUT = 16 * 1024
-_KILL_S = 5.0
 # What the children need of our environment. Keys and tokens of the service are not among it.
 _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
 _FILE = "test_generated.py"
@@ -59,8 +54,10 @@ async def check(source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S)
         *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"),
         path.name,
     ]
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
     (lint_code, lint_output), (code, output) = await asyncio.gather(
-        run_child(lint_argv, folder, timeout_s), run_child(collect_argv, folder, timeout_s)
+        run_child(lint_argv, folder, timeout_s, environment), run_child(collect_argv, folder, timeout_s, environment)
     )
     return Checks(
         syntax="",
@@ -79,41 +76,6 @@ def syntax_error(source: str) -> str:
     except (ValueError, RecursionError, MemoryError) as error:  # NUL and lone surrogates; too deep
         return f"Not Python: {error}."
     return ""
-
-
-async def run_child(
-    argv: Sequence[str], folder: pathlib.Path, timeout_s: float, environment: Mapping[str, str] | None = None
-) -> tuple[int | None, str]:
-    """Exit code and the end of what it printed; the code is None where the time was up.
-
-    The child leads a session of its own, and whatever is left of that is killed when the child ends or its time is up.
-    """
-    if environment is None:
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-    # Not a pipe: that ends only when everybody who holds it does.
-    with tempfile.TemporaryFile() as output:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=folder,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        code: int | None = None
-        try:
-            async with asyncio.timeout(timeout_s):
-                code = await child.wait()
-        except TimeoutError:
-            pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await asyncio.wait((asyncio.ensure_future(child.wait()),), timeout=_KILL_S)
-        output.seek(max(0, output.seek(0, os.SEEK_END) - _LONGEST_OUTPUT))
-        return code, output.read().decode("utf-8", "replace")
 
 
 def _write(path: pathlib.Path, source: str) -> None:

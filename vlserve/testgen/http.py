@@ -24,7 +24,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vlserve import fetch, routing
-from vlserve.config import Testgen
 from vlserve.errors import (
     EngineAway,
     EngineTimeout,
@@ -37,6 +36,7 @@ from vlserve.errors import (
 )
 from vlserve.parts import Media
 from vlserve.runtime import Runtime
+from vlserve.settings import Testgen
 from vlserve.testgen import asking, pages, wanted
 from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
 from vlserve.tracing import Trace

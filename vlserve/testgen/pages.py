@@ -8,9 +8,9 @@ import ipaddress
 
 from yarl import URL
 
-from vlserve.config import ANY_ORIGIN, Testgen
 from vlserve.errors import InvalidRequest
 from vlserve.fetch import may_connect, parse_url
+from vlserve.settings import ANY_ORIGIN, Testgen
 
 
 def check(text: str, settings: Testgen) -> str:

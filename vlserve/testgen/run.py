@@ -2,12 +2,10 @@
 reaches the page's origin and nothing else."""
 
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -16,14 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlserve import config
-from vlserve.testgen.check import run_child
+from vlserve.testgen.child import run_child
 from vlserve.testgen.elements import Target
 from vlserve.testgen.live import browser_arguments, find_browser
 from vlserve.testgen.proxy import OriginProxy
 from vlserve.testgen.result import TestgenError
 
 _LONGEST_RUN_S = 90.0
-_LONGEST_END_S = 10.0
 _PLUGINS: Mapping[Target, tuple[str, ...]] = {
     "playwright": ("pytest_playwright.pytest_playwright",),
     "selenium": (),
@@ -62,7 +59,7 @@ class Sandbox:
         try:
             return await self._run(folder, source, file_name, script, with_trace, times)
         finally:
-            await asyncio.to_thread(_remove, folder)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _run(
         self, folder: pathlib.Path, source: str, file_name: str, script: str, with_trace: bool, times: int
@@ -131,27 +128,3 @@ def find_driver(target: Target) -> str | None:
 def open_sandbox(target: Target, proxy: OriginProxy, secrets: Mapping[str, str]) -> Sandbox:
     """Raises TestgenError where a browser or driver is missing."""
     return Sandbox(target, proxy, secrets, find_browser(), find_driver(target))
-
-
-def _remove(folder: pathlib.Path) -> None:
-    """Remove a run's folder, and before that end what still runs with it.
-
-    Playwright's browsers are in sessions of their own. They end when their driver has, but meanwhile they write.
-    """
-    until = time.monotonic() + _LONGEST_END_S
-    while (left := _left(folder)) and time.monotonic() < until:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _left(folder: pathlib.Path) -> list[int]:
-    """Processes whose folder for temporary files it is."""
-    found = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it ended, or is somebody else's
-            if f"TMPDIR={folder}".encode() in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
-    return found

@@ -10,13 +10,13 @@ from typing import Any, get_args
 from fastapi import Request
 
 from vlserve import bodies, multipart
-from vlserve.config import Testgen
 from vlserve.errors import InvalidRequest
 from vlserve.parts import Media
 from vlserve.pictures import Frames
 from vlserve.pixels import Grid
 from vlserve.requests import parse_json
 from vlserve.runtime import Runtime
+from vlserve.settings import Testgen
 from vlserve.testgen import pages
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import LARGEST_SIDE, LONGEST_SCENARIO, SMALLEST_SIDE

@@ -1,0 +1,374 @@
+"""The settings: frozen models, each section of the config one of them.
+
+The descriptions here are the text of docs/configuration.md.
+"""
+
+import pathlib
+import re
+import typing
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    field_validator,
+    model_validator,
+)
+from yarl import URL
+
+AUTO = "auto"
+ANY_ORIGIN = "*"
+EngineName = Literal["text", "vision"]
+
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/?#@:%*\[\]\\]+)(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        return _ORIGIN.fullmatch(text) is not None and bool(URL(text).origin())
+    except ValueError:  # a port or a host that there cannot be
+        return False
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class KeyLimits(Settings):
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Requests that one key may make in a minute, for answers, counts and files; a whole minute's worth may come at
+    once. More is a 429."""
+    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    """Requests that one key may have open at once, in engines and queues. More is a 429."""
+
+
+class Server(Settings):
+    host: str = "127.0.0.1"
+    """Address to listen on. A public one needs API keys, or `allow_unauthenticated`."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port; 0 takes a free one and prints it."""
+    api_keys_file: pathlib.Path | None = None
+    """File with a line `name: sha256:…` for each key (`vlserve key NAME` makes both); `#` begins a comment line."""
+    api_keys_env: str | None = None
+    """Name of an environment variable with comma-separated API keys, each `key` or `name: key`."""
+    key_limits: KeyLimits = KeyLimits()
+    keys: dict[str, KeyLimits] = {}
+    """Limits of single keys by name, instead of `key_limits`: `{ana: {requests_per_minute: 600}}`."""
+    allow_unauthenticated: bool = False
+    """Allow a public `host` without any API key."""
+    max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
+    """Largest request body; more is a 413."""
+    max_bodies_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
+    """All request bodies and pictures that are in memory together; more is a 429."""
+    head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A connection must have sent the head of its request by then, or it is closed."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Time for a request's body to arrive; each 64 KiB that arrived give a second more. Then it is a 408. An answer of
+    which a client takes nothing for this time is broken off."""
+    queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Longest wait for a place in an engine that is full; then it is a 429."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longest time one request may take, waiting included; then it is a 504, or an error event in its stream."""
+    sse_keep_alive_s: Annotated[float, Field(gt=0)] = 15.0
+    """A stream that waits gets a comment this often, so that nothing between client and server takes it for dead."""
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
+    """After SIGTERM or Ctrl-C, the time that running answers get to finish; new requests are a 503 meanwhile."""
+    cors_origins: list[str] = []
+    """Web pages (`https://host`) whose scripts may call this service. Default: none."""
+
+
+class Log(Settings):
+    format: Literal["pretty", "json"] = "pretty"
+    """`pretty` for people, `json` for programs: one object per line."""
+
+
+class Tracing(Settings):
+    otlp_endpoint: str | None = None
+    """OpenTelemetry collector (OTLP over HTTP, `http://host:4318`) for a span per request, engines included."""
+
+
+class Request(Settings):
+    max_n: Annotated[int, Field(ge=1)] = 8
+    """Largest `n`, choices per request."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens one answer may have; asked of the engine where a request names none. Default: `max_model_len`."""
+    max_top_logprobs: Annotated[int, Field(ge=0)] = 20
+    """Largest `top_logprobs` and `prompt_logprobs`."""
+    max_stop: Annotated[int, Field(ge=0)] = 32
+    """Most entries in `stop`, `stop_token_ids` and `bad_words`."""
+    allow_grammar: bool = False
+    """Take `structured_outputs.grammar`. A grammar of 70 characters can keep an engine busy for as long as its client
+    waits, and nothing can tell it from a good one: only for clients that you trust."""
+
+
+class Image(Settings):
+    max_image_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**2)
+    """Largest picture, in bytes after base64 decoding."""
+    max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    """Width × height of all pictures of a request together, read from their headers before anything decodes them."""
+    allow_gif: bool = True
+    """Take GIF pictures; only the first frame is looked at."""
+    max_pixels: Annotated[int, Field(ge=28 * 28)] | None = None
+    """Width × height of one picture as the model gets it; a larger one is made smaller first. Default: the model's own
+    limit (12,845,056 for Qwen2.5-VL, of which a screenshot of 1920×1080 is a sixth). 28 × 28 pixels are one token."""
+    low_detail_max_pixels: Annotated[int, Field(ge=28 * 28)] = 512 * 512
+    """The same for pictures that a request sends with OpenAI's `detail: low`."""
+    fit: Literal["reject", "shrink"] = "reject"
+    """When pictures and text do not fit `max_model_len`: `reject` tells the tokens of each picture in a 400, `shrink`
+    makes the pictures smaller until they fit, and the header `x-vlserve-images` says so."""
+
+
+class Video(Settings):
+    max_video_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**2)
+    """Largest video, in bytes after base64 decoding."""
+    max_frames: Annotated[int, Field(ge=4, le=768)] = 32
+    """Frames that the model looks at: two for each second, of a longer video fewer. Two frames make one picture of
+    tokens. With the default and `max_pixels`' a video fits what Qwen2.5-VL's engine keeps at once."""
+    max_pixels: Annotated[int, Field(ge=56 * 56, le=768 * 28 * 28)] = 768 * 28 * 28
+    """Width × height of a frame as the model gets it; larger ones are made smaller. The default, 768 tokens for two
+    frames, is the most: with more, engines would need more memory from their start."""
+    max_video_pixels: Annotated[int, Field(gt=0)] = 70_000_000
+    """Width × height of all frames that the model looks at, in their own size (32 of 1920×1080 are 66 million). While
+    an engine decodes them it takes up to twelve bytes of RAM for each."""
+    max_decoded_pixels: Annotated[int, Field(gt=0)] = 4_000_000_000
+    """Width × height of all frames in the file (64 s of 1920×1080 with 30 a second), since an engine decodes every one.
+    A core does some 400 million a second."""
+
+
+class Fetch(Settings):
+    enabled: bool = True
+    """Fetch pictures and videos that a request names by their `http(s)` address. Engines themselves never fetch
+    anything."""
+    allowed_domains: list[str] = []
+    """Fetch from these and their subdomains only, e.g. `[example.com]`. Default: from any."""
+    denied_domains: list[str] = []
+    """Never fetch from these and their subdomains."""
+    allowed_networks: list[IPvAnyNetwork] = []
+    """Networks that are not public and may be asked all the same, e.g. `[10.1.0.0/16]`. Default: none."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """Time to resolve a name and connect."""
+    read_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Longest wait for the next bytes."""
+    total_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """Time for one picture or video, redirects included."""
+    max_redirects: Annotated[int, Field(ge=0, le=3)] = 3
+    """Redirects to follow, each checked like the first address."""
+    max_in_flight: Annotated[int, Field(gt=0)] = 64
+    """Pictures and videos fetched at once, for all requests together."""
+
+
+class Files(Settings):
+    folder: pathlib.Path | None = None
+    """Where uploaded files are kept. Default: `$XDG_DATA_HOME/vlserve/files` (`~/.local/share/vlserve/files`)."""
+    max_file_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(100 * 1024**2)
+    """Largest file; more is a 413."""
+    max_files: Annotated[int, Field(gt=0)] = 1000
+    """Files that one API key may have."""
+    max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
+    """Bytes of all files that one API key may have."""
+    max_total_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(20 * 1024**3)
+    """Bytes of all files of all keys."""
+    expires_after_s: Annotated[float, Field(gt=0)] = 30 * 24 * 3600.0
+    """A file is removed after this long; a request may ask for less with `expires_after`."""
+
+
+class Testgen(Settings):
+    enabled: bool = True
+    """Make tests of screenshots at `POST /v1/testgen`, where the extra `vlserve[testgen]` is installed."""
+    run: bool = False
+    """Run each finished test here, in a child process under limits. Default: pages are opened and looked at, and what
+    is handed over was not run."""
+    allowed_origins: list[str] = []
+    """Pages that may be opened here, by their origin, e.g. `[https://staging.example.com]`, and what these may load
+    from; `["*"]`: any public one. Default: none, and every test is a draft."""
+    allowed_networks: list[IPvAnyNetwork] = []
+    """Networks that are not public and whose pages may be opened all the same, e.g. `[10.1.0.0/16]`. Default: none."""
+    max_concurrent: Annotated[int, Field(gt=0)] = 1
+    """Tests made at once, each with a browser of its own; more is a 429."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Longest time to make one test; then it is a 504, or an error event in its stream, and all that was made of it is
+    lost. One with repairs and many expectations may take minutes."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, given: list[str]) -> list[str]:
+        for one in given:
+            if one != ANY_ORIGIN and not _is_origin(one):
+                raise ValueError(f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080")
+        return given
+
+
+class LimitMmPerPrompt(Settings):
+    image: Annotated[int, Field(ge=0)] = 4
+    """Pictures allowed in one request, older turns included. The gateway checks it first, vLLM again."""
+    video: Literal[0, 1] = 0
+    """Videos allowed in one request: none or one, older turns included. See [pictures.md](pictures.md#videos)."""
+
+
+class EngineSettings(Settings):
+    model: str
+    """Hub name, or a folder (`/…`, `./…` or `../…`, relative to this file). With `url`: the name that server knows."""
+    served_model_name: str | None = None
+    """The name clients use. Default: `model`, or the folder's name. Answers of a `url` engine carry its own name."""
+    url: str | None = None
+    """Base URL of an OpenAI-style server that runs elsewhere (`http://host:port`, no `/v1`); nothing is started."""
+    url_api_key_env: str | None = None
+    """With `url`: name of the environment variable with that server's API key."""
+    command: list[str] | None = None
+    """Start line that replaces vLLM's; `{uds}` in it becomes the socket to listen on. Such an engine is sent no
+    `cache_salt`, and one that has not vLLM's figures may look hung while long answers that are not streamed fill it:
+    raise `hang_after_s`."""
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
+    gpus: list[int] | None = None
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES); as many as `tensor_parallel_size`. Default: planned."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of weights and activations."""
+    max_model_len: Annotated[int, Field(gt=0)] | None = None
+    """Longest prompt plus answer, in tokens. Default: the model's own."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the whole GPU's memory (on the CPU: of RAM) that must be free at start and is used at most."""
+    kv_cache_memory_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    """KV cache size, e.g. `12GiB`. Two engines on one GPU both need it: vLLM cannot measure while another one loads."""
+    max_num_seqs: Annotated[int, Field(gt=0)] | None = None
+    """Requests computed in one batch at most."""
+    max_num_batched_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens computed in one step at most."""
+    enable_chunked_prefill: bool | None = None
+    """Split long prompts over several steps. Default: vLLM's choice."""
+    enforce_eager: bool = False
+    """Skip CUDA graphs and compilation: starts faster, answers slower."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models whose code you have read."""
+    limit_mm_per_prompt: LimitMmPerPrompt = LimitMmPerPrompt()
+    override_generation_config: dict[str, float | int] = {}
+    """Sampling defaults where a request says nothing, e.g. `{temperature: 0.2, max_new_tokens: 1024}`."""
+    tool_call_parser: str | None = "hermes"
+    """vLLM's parser for tool calls (`hermes` is Qwen2.5's); null turns automatic tool choice off."""
+    extra_args: list[str] = []
+    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag the installed vLLM does not know is refused."""
+    env: dict[str, str] = {}
+    """Environment variables for this engine, on top of the allowed ones."""
+    max_in_flight: Annotated[int, Field(gt=0)] = 1024
+    """Requests inside this engine at most. Those that vLLM cannot batch (`max_num_seqs`) wait there, first come first
+    served; more wait in the gateway, keys in turns."""
+    max_queued: Annotated[int, Field(ge=0)] = 64
+    """Requests that wait in the gateway for this engine, one key's in half of these places at most; more is a 429."""
+    hang_after_s: Annotated[float, Field(gt=0)] | None = 30.0
+    """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
+    replaced. null: never."""
+    ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time from start to the first answered request; then the engine is restarted."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "EngineSettings":
+        if self.url and self.command:
+            raise ValueError("give either url (a server elsewhere) or command (a start line), not both")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must start with http:// or https://")
+        if self.url and self.url.rstrip("/").endswith("/v1"):
+            raise ValueError("url is the server's base, without /v1")
+        if self.url_api_key_env and not self.url:
+            raise ValueError("url_api_key_env belongs to url")
+        if self.gpus is not None and len(set(self.gpus)) != self.tensor_parallel_size:
+            raise ValueError(
+                f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size is {self.tensor_parallel_size}; "
+                "they must be equal"
+            )
+        if self.model == AUTO or self.served_model_name == AUTO:
+            raise ValueError(f"{AUTO!r} is the name for automatic routing; a model needs another one")
+        return self
+
+    @property
+    def is_folder(self) -> bool:
+        return self.model.startswith(("/", "./", "../"))
+
+    @property
+    def model_id(self) -> str:
+        """The name in ``/v1/models`` and in answers."""
+        if self.served_model_name:
+            return self.served_model_name
+        return pathlib.Path(self.model).name if self.is_folder else self.model
+
+    @property
+    def is_vllm(self) -> bool:
+        """Started here with the installed vLLM."""
+        return not self.url and not self.command
+
+    @property
+    def keeps_pictures(self) -> bool:
+        """Whether a picture can be named by its ``uuid`` in later requests: vLLM's own, one front end, with a cache."""
+        given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}
+        return self.is_vllm and not given & {
+            *("--mm-processor-cache-gb", "--api-server-count", "--data-parallel-size", "--runner", "--headless"),
+        }
+
+    @property
+    def forwarded_model(self) -> str | None:
+        """The model name to put into requests; None where the engine answers to every name that a client may use."""
+        if self.url:
+            return self.model
+        return self.model_id if self.command else None
+
+
+class Engines(Settings):
+    text: EngineSettings | None = None
+    """The engine for text-only chat."""
+    vision: EngineSettings | None = None
+    """The engine for anything with a picture."""
+
+    @model_validator(mode="after")
+    def _any(self) -> "Engines":
+        if not self.text and not self.vision:
+            raise ValueError("at least one engine is needed: text, vision or both")
+        if self.text and self.vision and self.text.model_id == self.vision.model_id:
+            raise ValueError(f"both engines are called {self.text.model_id!r}; set served_model_name on one")
+        return self
+
+    def items(self) -> list[tuple[EngineName, EngineSettings]]:
+        named: list[tuple[EngineName, EngineSettings | None]] = [("text", self.text), ("vision", self.vision)]
+        return [(name, settings) for name, settings in named if settings]
+
+    def on_vllm(self) -> dict[EngineName, EngineSettings]:
+        """Those that are to be started here with the installed vLLM: no ``url``, no ``command``."""
+        return {name: settings for name, settings in self.items() if settings.is_vllm}
+
+
+class Config(Settings):
+    server: Server = Server()
+    log: Log = Log()
+    tracing: Tracing = Tracing()
+    request: Request = Request()
+    image: Image = Image()
+    video: Video = Video()
+    image_overflow: Literal["reject", "keep_latest"] = "reject"
+    """When a request has more pictures than `limit_mm_per_prompt`: `reject` is a 400; `keep_latest` puts a short text
+    in the place of the oldest ones, and the header `x-vlserve-images-dropped` counts them."""
+    fetch: Fetch = Fetch()
+    files: Files = Files()
+    testgen: Testgen = Testgen()
+    auto_aliases: list[str] = []
+    """More model names that mean `auto`, for clients that insist on one, e.g. `[gpt-4o]`."""
+    fallback: Literal["vision"] | None = None
+    """`vision`: text with model `auto` goes to the vision engine while the text engine is away."""
+    engines: Engines
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "Config":
+        served = {settings.model_id for _, settings in self.engines.items()}
+        if taken := served.intersection(self.auto_aliases):
+            raise ValueError(f"auto_aliases: {sorted(taken)[0]!r} is the name of a model; an alias must be another one")
+        if self.fallback and not (self.engines.text and self.engines.vision):
+            raise ValueError("fallback needs both engines")
+        return self
+
+
+def settings_type(annotation: Any) -> type[Settings] | None:
+    """The Settings class in a field's annotation (``X`` or ``X | None``), if there is one."""
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+    return None
