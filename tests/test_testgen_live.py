@@ -149,6 +149,18 @@ async def test_of_several_alike_the_generated_test_uses_the_right_one(opened: Op
     assert done in code
 
 
+async def test_what_is_under_a_modal_dialog_is_offered_when_it_is_closed(opened: Open, site: Site) -> None:
+    wanted: list[Wanted] = [("click", name) for name in ('button "Delete order"', 'button "Delete"', 'button "Close"')]
+    models = Scripted([], wanted, ['status "delete, close"'])
+    found = await planned(opened, f"{site.origin}/alike", "playwright", models)
+    assert [found.elements[one.element].name for one in found.steps] == ["Delete order", "Delete", "Close"]
+    first, under, after, *_ = [body["messages"][0]["content"] for body in models.asked]
+    assert 'button "Close"' in first
+    assert 'button "Delete"' in under
+    assert 'button "Close"' not in under
+    assert 'button "Close"' in after
+
+
 @pytest.mark.parametrize("target", BOTH)
 @pytest.mark.parametrize(
     ("path", "steps", "expected"),

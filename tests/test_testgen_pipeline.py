@@ -74,6 +74,7 @@ def once(before: int) -> str | None:
 PAGES: dict[str, Page] = {
     "/login": html(LOGIN, COMPLAINS),
     "/placed": html(PLACED),
+    "/reset": html("<form><label>City <input></label><button type=reset>Reset</button></form>"),
     "/changing": changing,
     "/once": once,
     "/by-itself": html(
@@ -117,6 +118,14 @@ async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site
             assert SECRET.encode() not in data, name
     started = [one.step for one in events if not one.text]
     assert started == ["inventory", "open", "match", "plan", "render", "check", "run", "mutate", "report"]
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_field_that_is_emptied_may_be_expected(site: Site, target: Target) -> None:
+    steps: list[Wanted] = [("fill", "City", "Oslo"), ("click", "Reset")]
+    result = await generate(a_job(f"{site.origin}/reset", target), Scripted([], steps, ['empty textbox "City"']))
+    assert result.outcome == "passed", result.report
+    assert result.report["mutation"]["caught"] == 1
 
 
 @pytest.mark.parametrize(

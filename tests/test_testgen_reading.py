@@ -202,6 +202,13 @@ def test_candidates_are_what_the_steps_changed() -> None:
     assert found[0].element == "a2", "an alert is what people look for"
 
 
+def test_a_field_that_was_emptied_is_a_change() -> None:
+    filled = [element("e2", "textbox", "Email", value="dana"), *PAGE[2:]]
+    steps = [Step(do="fill", element="e2", value="dana"), Step(do="click", element="e4")]
+    emptied = [element("e2", "textbox", "Email"), *PAGE[2:]]
+    assert questions.candidates(filled, emptied, steps) == [Assertion(expect="empty", element="e2")]
+
+
 def test_without_steps_what_is_shown_may_be_expected() -> None:
     assert {one.element for one in questions.candidates(PAGE, PAGE, [])} == {"e1", "e2", "e3", "e4"}
 

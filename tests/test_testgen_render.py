@@ -82,6 +82,7 @@ EXPECTED = {
     "hidden": expected("hidden", "e3"),
     "value": expected("value", "e1", "dana"),
     "chosen": expected("value", "e6", "Japan"),
+    "empty": expected("empty", "e1"),
     "checked": expected("checked", "e5"),
     "unchecked": expected("unchecked", "e5"),
     "enabled": expected("enabled", "e3"),

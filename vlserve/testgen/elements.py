@@ -57,6 +57,8 @@ class Element:
     """Of ``checked``, ``disabled``, ``expanded``, ``selected``."""
     path: str = ""
     """CSS path at the time it was seen, for mutation; no locator, since any change of the page breaks it."""
+    is_inert: bool = False
+    """It is under a modal dialog, and nobody can use it."""
     is_secret: bool = False
     """What is typed there must not stand in code or in a report."""
 

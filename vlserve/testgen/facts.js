@@ -24,6 +24,7 @@
     return parts.join(" > ");
   }
 
+  const modals = [...document.querySelectorAll("dialog:modal")];
   const css = path();
   const attribute = (name) => element.getAttribute(name) ?? "";
   const frame = ["title", "name", "src"].map((name) => [name, attribute(name)]).find(([name, value]) => value && only(`iframe[${name}=${quoted(value)}]`));
@@ -42,6 +43,6 @@
     options: [...(element.options ?? [])].map((option) => option.text.trim()).filter((text) => text),
     css: only(css) ? css : "",
     frame: frame ? `iframe[${frame[0]}=${quoted(frame[1])}]` : only(css) ? css : "",
-    edge: [element.clientLeft, element.clientTop],
+    inert: element.closest("[inert]") !== null || (modals.length > 0 && !modals.some((modal) => modal.contains(element))),
   };
 }

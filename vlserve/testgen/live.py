@@ -244,6 +244,7 @@ class LivePage:
             options=tuple(facts["options"]),
             states=node.states,
             path=facts["css"],
+            is_inert=facts["inert"],
             is_secret=facts["type"] == "password",
         )
 

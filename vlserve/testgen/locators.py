@@ -23,7 +23,7 @@ class Facts(TypedDict):
     options: list[str]
     css: str
     frame: str
-    edge: list[float]
+    inert: bool
 
 
 def candidates(

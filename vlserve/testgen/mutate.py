@@ -30,7 +30,7 @@ _REMOVE = """(() => {
 _STILL = """(() => {
   const stop = (event) => {
     event.stopImmediatePropagation();
-    event.preventDefault();
+    if (event.key?.length !== 1) event.preventDefault();  // what is typed is there, and the page hears nothing of it
   };
   for (const kind of ["click", "submit", "input", "change", "keydown", "keyup", "pointerdown", "mousedown"]) {
     window.addEventListener(kind, stop, { capture: true });

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from vlserve.testgen.elements import Element
 
 Action = Literal["click", "fill", "check", "uncheck", "select", "press"]
-Expectation = Literal["visible", "hidden", "value", "checked", "unchecked", "enabled", "disabled", "text"]
+Expectation = Literal["visible", "hidden", "value", "empty", "checked", "unchecked", "enabled", "disabled", "text"]
 Key = Literal["Enter", "Escape", "Tab", "Space", "ArrowDown", "ArrowUp"]
 KEYS: tuple[str, ...] = get_args(Key)
 PAGE = "page"

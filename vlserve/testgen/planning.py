@@ -63,7 +63,7 @@ class Planned:
 
     async def ask_steps(self, ask: Ask, elements: Sequence[Element]) -> list[Step]:
         """The next steps on what is there now; sets ``missing``. Raises PlanError, TestgenError."""
-        shown = elements[:MOST_ELEMENTS]
+        shown = [one for one in elements if not one.is_inert][:MOST_ELEMENTS]
         answer = await self.ask(ask, questions.ask_steps(shown, self.scenario, self.done))
         read = questions.read_steps(answer)
         self.untaken = []
@@ -122,8 +122,8 @@ def _guesses(elements: Sequence[Element], planned: Planned, target: Target) -> l
 async def plan_live(planned: Planned, live: LivePage, before: Sequence[Element], ask: Ask) -> None:
     """The steps are taken on the page while they are planned, with a look at it after each.
 
-    What is not there may come with a step, so the model is asked again while it finds steps to take. Raises PlanError,
-    TestgenError.
+    What is not there, or under a dialog, may come with a step, so the model is asked again while it finds steps to
+    take. Raises PlanError, TestgenError.
     """
     looks = [list(before)]
     for _ in range(_ROUNDS):

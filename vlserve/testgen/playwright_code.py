@@ -61,6 +61,7 @@ def assertion(one: Assertion, element: Element | None, name: str, value: str) ->
         "visible": "to_be_visible()",
         "hidden": "to_be_hidden()",
         "value": f"to_have_value({value})",
+        "empty": 'to_have_value("")',
         "checked": "to_be_checked()",
         "unchecked": "not_to_be_checked()",
         "enabled": "to_be_enabled()",

@@ -103,6 +103,8 @@ def _changes(before: Element, after: Element) -> list[Assertion]:
             )
     if after.value != before.value and after.value and not after.is_secret:
         found.append(_value(after))
+    if before.value and not after.value and after.role in TYPED_INTO and not after.is_secret:
+        found.append(Assertion(expect="empty", element=after.id))
     return found
 
 
