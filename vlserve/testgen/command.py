@@ -33,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", action="store_true", help="coordinates where nothing else tells an element")
     parser.add_argument("--eval", action="store_true", help="measure it on the pages that vlserve brings along")
+    parser.epilog = (
+        "Exit code 0: the test passed, or it is a draft, or --no-run was given; 1: it failed, or there is none; "
+        "2: the command cannot work."
+    )
 
 
 def _viewport(text: str) -> tuple[int, int]:

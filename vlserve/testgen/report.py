@@ -43,14 +43,14 @@ def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
 
 
 def told(element: Element, *, is_seen: bool) -> dict[str, Any]:
-    """An element as the report has it, the box in CSS pixels of the page."""
+    """An element as the report has it, the box in CSS pixels of the page; none where it is a guess what will come."""
     way = element.locators[0]
     return {
         "id": element.id,
         "role": element.role,
         "name": element.name,
         "context": element.context,
-        "box": [round(side) for side in element.box],
+        "box": [round(side) for side in element.box] if any(element.box) else None,
         "verified": element.is_verified,
         "seen": is_seen,
         "locator": {"by": way.by, "value": way.value, **({"name": way.name} if way.name else {})},

@@ -94,7 +94,8 @@ class TestgenError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """``verified``: every locator was found on the live page and the test was run; else it is a draft.
+    """``verified``: every locator was found on the live page and the test was run; else, also where only the run is
+    lacking, it is a draft.
 
     ``no_test``: nothing that the scenario expects was found, ``report`` says what is missing, and there is no code.
     """
