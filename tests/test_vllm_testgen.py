@@ -42,8 +42,8 @@ def make(service: Service, folder: pathlib.Path, picture: bytes, *options: str) 
     [
         ("login", "playwright", "log in with a wrong password and see the error"),
         ("table", "selenium", 'search for Zoe and see "No results"'),
-        ("form", "playwright", "fill in Full name, press Reset and see that the name is gone"),
-        ("modal", "selenium", 'click Delete project and see the question "Delete this project?"'),
+        ("form", "playwright", "fill in Full name, press Reset and check that Full name is empty"),
+        ("modal", "selenium", 'click Delete project, then Cancel, save changes and see "Your changes were saved."'),
         ("tabs", "playwright", 'open Billing, choose the plan Pro and see "Total: €29.00"'),
         ("dark", "selenium", 'choose German as the language, save and see "Your changes were saved."'),
         ("duplicates", "playwright", "turn on Copy address and check that the Street of Billing is disabled"),
