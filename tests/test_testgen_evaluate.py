@@ -37,7 +37,8 @@ DRAFT = GOOD | {
     "mutation": {},
 }
 CODE = "pass\n"
-DRAFT_CODE = "a  # UNVERIFIED\nb  # UNVERIFIED\n"
+DRAFT_CODE = "URL = 1  # UNVERIFIED\na  # UNVERIFIED\nb  # UNVERIFIED\n"
+HALF_MARKED = "URL = 1  # UNVERIFIED\na  # UNVERIFIED\nb\n"
 
 
 def result(report: dict[str, Any], outcome: Outcome = "passed", code: str | None = CODE) -> Result:
@@ -119,7 +120,7 @@ TAUTOLOGY = [{"expect": "enabled", "element": "e1"}]
         (result(GOOD), {"again": "failed"}, "passes five times more"),
         (result(GOOD), {"rendered": "other\n"}, "same plan, same code"),
         ("the service is down", {}, "there is an answer"),
-        (result(DRAFT, "not_run"), {"mode": "draft"}, "every locator is marked as not verified"),
+        (result(DRAFT, "not_run", HALF_MARKED), {"mode": "draft"}, "every locator is marked as not verified"),
         (result(DRAFT, "passed", DRAFT_CODE), {"mode": "draft"}, "does not say passed"),
     ],
 )

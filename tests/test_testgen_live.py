@@ -161,6 +161,28 @@ async def test_what_is_under_a_modal_dialog_is_offered_when_it_is_closed(opened:
     assert 'button "Close"' in after
 
 
+async def test_what_can_be_used_is_told_through_shadow_roots_and_frames(opened: Open, site: Site) -> None:
+    site.pages["/web-components"] = html(
+        '<button>Under</button><iframe title="Shop" srcdoc="<button>Pay</button>"></iframe><dialog><p></p></dialog>',
+        'document.querySelector("p").attachShadow({ mode: "open" }).innerHTML = "<button>Inside</button>";'
+        'document.querySelector("dialog").showModal();',
+    )
+    async with open_page(opened.browser, f"{site.origin}/web-components", VIEWPORT, "playwright") as live:
+        found = {one.name: one.is_inert for one in await live.look() if one.role == "button"}
+    assert found == {"Under": True, "Pay": True, "Inside": False}
+
+
+async def test_a_combobox_with_suggestions_is_typed_into(opened: Open, site: Site) -> None:
+    site.pages["/suggests"] = html(
+        '<input list="cities" aria-label="City"><datalist id="cities"><option>Oslo</datalist><p role="status"></p>',
+        'const said = document.querySelector("p");'
+        'document.querySelector("input").oninput = () => { said.innerHTML = "Off to <strong>Oslo</strong>"; };',
+    )
+    models = Scripted([], [("fill", 'combobox "City"', "Oslo")], ['status "Off to Oslo"'])
+    _, ran = await played(opened, f"{site.origin}/suggests", "playwright", models)
+    assert ran.outcome == "passed", ran.message
+
+
 @pytest.mark.parametrize("target", BOTH)
 @pytest.mark.parametrize(
     ("path", "steps", "expected"),

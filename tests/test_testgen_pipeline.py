@@ -77,9 +77,13 @@ PAGES: dict[str, Page] = {
     "/reset": html("<form><label>City <input></label><button type=reset>Reset</button></form>"),
     "/changing": changing,
     "/once": once,
+    "/covered": html(
+        "<button>Next</button><p hidden>Second</p><label>Password <input type=password></label>"
+        '<div style="position: relative"><button>Pay</button><i style="position: absolute; inset: 0"></i></div>',
+        'document.querySelector("button").onclick = () => { document.querySelector("p").hidden = false; };',
+    ),
     "/by-itself": html(
-        "<button>Go</button><p>Loading…</p>",
-        'document.querySelector("button").onclick = () => setTimeout(() => {}, 0);'
+        "<button onclick='this.nextSibling.remove()'>Clear</button><b>Old order</b><button>Go</button><p>Loading…</p>",
         'setTimeout(() => document.querySelector("p").remove(), 1200);',
     ),
 }
@@ -253,13 +257,27 @@ async def test_a_page_that_broke_meanwhile_is_told_and_the_test_is_kept(
 
 async def test_an_assertion_that_holds_whatever_happens_is_told(site: Site) -> None:
     result = await generate(
-        a_job(f"{site.origin}/by-itself"), Scripted([], [("click", "Go")], ['hidden text "Loading…"'])
+        a_job(f"{site.origin}/by-itself"),
+        Scripted([], [("click", "Clear")], ['hidden text "Old order"', 'hidden text "Loading…"']),
     )
     assert result.outcome == "passed", result.report
-    assert result.report["mutation"] == {"tried": 1, "caught": 0, "survived": ['hidden text "Loading…"'], "untried": []}
+    assert result.report["mutation"] == {"tried": 2, "caught": 1, "survived": ['hidden text "Loading…"'], "untried": []}
     assert result.report["note"].endswith(
         'It did not notice when this was changed on the page: hidden text "Loading…".'
     )
+
+
+async def test_a_secret_that_was_planned_and_never_typed_is_in_no_file(site: Site) -> None:
+    class Forgetful(Scripted):
+        def _steps(self, text: str) -> dict[str, Any]:
+            return super()._steps(text) if "Done:" not in text else {"steps": [], "missing": ["the receipt"]}
+
+    job = dataclasses.replace(a_job(f"{site.origin}/covered"), scenario=f"pay with {SECRET}, see the receipt")
+    steps: list[Wanted] = [("click", "Next"), ("click", "Pay"), ("fill", "Password", SECRET)]
+    result = await generate(job, Forgetful([], steps))
+    assert (result.outcome, result.report["missing"]) == ("no_test", ["the receipt"])
+    assert result.report["scenario"] == "pay with $TEST_PASSWORD, see the receipt"
+    assert not [name for name, data in result.files.items() if SECRET.encode() in data or SECRET in name]
 
 
 async def test_an_address_that_may_not_be_connected_to_gets_no_packet() -> None:

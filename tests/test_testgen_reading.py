@@ -1,5 +1,7 @@
 """What testgen reads: aria snapshots, the vision model's lists, plans; and how picture and page are matched."""
 
+import dataclasses
+
 import pytest
 
 from vlserve.testgen import inventory, match, plan, questions, snapshot
@@ -54,6 +56,35 @@ def test_a_snapshot_gives_what_a_test_can_speak_of() -> None:
     ]
 
 
+def test_a_message_with_markup_in_it_is_one_text() -> None:
+    """As Playwright writes Bootstrap's alerts, and a message with a link."""
+    tree = """\
+- generic [ref=e1]:
+  - alert [ref=e2]:
+    - strong [ref=e3]: "Error:"
+    - text: Wrong password.
+  - status [ref=e6]:
+    - text: See
+    - link "the order" [ref=e7]:
+      - /url: x
+  - generic [ref=e8]:
+    - text: Total
+    - strong [ref=e9]: "42"
+  - navigation [ref=e10]:
+    - link "Home" [ref=e11]
+    - text: "|"
+    - link "About" [ref=e12]
+"""
+    assert [(node.role, node.name) for node in snapshot.read(tree)] == [
+        ("alert", "Error: Wrong password."),
+        ("status", "See the order"),
+        ("link", "the order"),
+        ("text", "Total 42"),
+        ("link", "Home"),
+        ("link", "About"),
+    ]
+
+
 def test_a_snapshot_tells_states_surroundings_and_frames() -> None:
     nodes = {node.ref: node for node in snapshot.read(SNAPSHOT)}
     assert nodes["e22"].states == {"checked"}
@@ -98,11 +129,19 @@ def test_labels_of_models_become_role_and_name(label: str, role: str, name: str)
         '{"bbox_2d": [1, 2, 3, 4], "label": "x',
         '{"label": "x"}',
         "no list at all",
+        '{"bbox_2d": [0, 0, 1' + "0" * 400 + ', 5], "label": "x"}',
+        '{"bbox_2d": [0, 0, 1e308, 5], "label": "x"}',
+        '{"bbox_2d": ' + "[" * 100_000,
     ],
 )
 def test_what_is_no_element_is_left_out(entry: str) -> None:
     good = '{"bbox_2d": [5, 6, 7, 8], "label": "button \\"OK\\""}'
     assert inventory.read(f"[{good}, {entry}") == [Seen("button", "OK", (5, 6, 7, 8))]
+
+
+def test_a_label_may_have_braces() -> None:
+    found = inventory.read('{"elements": [{"bbox_2d": [1, 2, 3, 4], "label": "text \\"{{ name }}\\""}]}')
+    assert found == [Seen("text", "{{ name }}", (1, 2, 3, 4))]
 
 
 def test_boxes_are_mapped_back_to_the_pictures_own_pixels() -> None:
@@ -202,6 +241,17 @@ def test_candidates_are_what_the_steps_changed() -> None:
     assert found[0].element == "a2", "an alert is what people look for"
 
 
+def test_a_value_that_would_be_cut_off_is_not_expected() -> None:
+    filled = [element("e2", "textbox", "Email", value="x" * 201), *PAGE[2:]]
+    assert questions.candidates(PAGE[1:], filled, [Step(do="click", element="e4")]) == []
+
+
+def test_a_combobox_that_takes_text_is_typed_into() -> None:
+    offered = questions.ask_steps([element("e1", "combobox", "City", takes_text=True, is_verified=True)], "x").schema
+    actions = [form["properties"]["do"]["enum"] for form in offered["properties"]["steps"]["items"]["anyOf"]]
+    assert actions == [["fill"], ["press"], ["click"]]
+
+
 def test_a_field_that_was_emptied_is_a_change() -> None:
     filled = [element("e2", "textbox", "Email", value="dana"), *PAGE[2:]]
     steps = [Step(do="fill", element="e2", value="dana"), Step(do="click", element="e4")]
@@ -258,5 +308,9 @@ def test_what_is_expected_is_taken_once() -> None:
 def test_a_plan_is_told_by_what_it_expects() -> None:
     one = a_plan(Step(do="click", element="e4"))
     other = a_plan(Step(do="click", element="e4"), expects=(Assertion(expect="hidden", element="a1"),))
-    assert one.fingerprint() == a_plan(Step(do="press", element="e2", value="Enter")).fingerprint()
-    assert one.fingerprint() != other.fingerprint()
+    known = {one.id: one for one in KNOWN}
+    told = one.fingerprint(known)
+    assert told == a_plan(Step(do="press", element="e2", value="Enter")).fingerprint(known)
+    assert told != other.fingerprint(known)
+    elsewhere = dataclasses.replace(known["a1"], locators=(Locator("css", "p"),))
+    assert told != one.fingerprint(known | {"a1": elsewhere}), "found in another way, it may be another thing"

@@ -1,7 +1,9 @@
 """Code from a plan: what it says, that no text gets out of its quotation marks, and that it runs."""
 
 import ast
+import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -22,10 +24,10 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no type
 
 from tests.test_page import FLAGS
 from vlserve.testgen import playwright_code, selenium_code
-from vlserve.testgen.check import RULES
+from vlserve.testgen.check import RULES, check
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.plan import PAGE, Action, Assertion, Expectation, Plan, PlanError, Step
-from vlserve.testgen.render import SETTINGS, attribute_names, environment, render
+from vlserve.testgen.render import SETTINGS, Secrets, attribute_names, environment, render
 from vlserve.testgen.result import Subject
 
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -385,13 +387,13 @@ def test_environment_is_what_the_plan_typed() -> None:
 def test_a_secret_is_nowhere(secret: str, target: Target) -> None:
     elements = [
         *ELEMENTS[:3],
-        element("e4", "alert", f"{secret} is wrong", Locator("text", f"{secret} is wrong"))
+        element("a4", "alert", f"{secret} is wrong", Locator("text", f"{secret} is wrong"))
         if len(secret) > 3
-        else ERROR,
+        else dataclasses.replace(ERROR, id="a4"),
     ]
     plan = planned(
         [step("fill", "e1", secret), step("fill", "e2", secret), step("click", "e3")],
-        expected("visible", "e4"),
+        expected("visible", "a4"),
         expected("text", PAGE, f"Bye {secret}" if len(secret) > 3 else "Bye"),
         scenario=f"Log in with {secret}, see an error.",
         missing=(secret,),
@@ -403,6 +405,28 @@ def test_a_secret_is_nowhere(secret: str, target: Target) -> None:
     assert not [one for one in said if secret in one or " ".join(secret.split()) in one]
     assert "Log in with $TEST_PASSWORD, see an error." in (ast.get_docstring(tree) or "")
     assert environment(plan, elements) == {"TEST_PASSWORD": secret}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_what_the_page_shows_anyway_stays_in_the_code(target: Target, tmp_path: pathlib.Path) -> None:
+    """Its address, a name from before the steps, and a plain word: the test must hold with another password, too."""
+    welcome = element("e5", "button", "demo4 of demo", Locator("role", "button", "demo4 of demo"))
+    said = element("a1", "alert", "The password is wrong.", Locator("text", "The password is wrong."))
+    for secret in ("demo4", "wrong"):
+        plan = planned([step("fill", "e2", secret), step("click", "e5")], expected("visible", "a1"))
+        subject = dataclasses.replace(LIVE, url="https://demo4.example/login")
+        source = render(plan, [*ELEMENTS[:3], welcome, said], subject, target)
+        assert source.count("os.environ") == 1
+        checks = await check(source, tmp_path / secret, variables=environment(plan, ELEMENTS))
+        assert checks.problems == ()
+
+
+def test_a_secret_is_masked_also_as_pytest_and_json_spell_it() -> None:
+    value = 'it\'s "q" \\n'
+    masked = Secrets(planned([step("fill", "e2", value)], expected("visible", "e4")), ELEMENTS).masked
+    assert masked(f"{value} {value!r} {json.dumps(value)}") == (
+        "$TEST_PASSWORD " + repr(value)[0] + "$TEST_PASSWORD" + repr(value)[0] + ' "$TEST_PASSWORD"'
+    )
 
 
 def test_word_of_the_field_itself_is_no_secret_elsewhere() -> None:

@@ -181,6 +181,13 @@ async def test_a_failure_tells_its_line_in_the_test(
     assert message in ran.message
 
 
+async def test_who_dies_after_the_test_has_not_passed(proxy: OriginProxy) -> None:
+    code = "import atexit, os\n\ndef test_it():\n    atexit.register(os._exit, 3)\n"
+    ran = await run.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
+    assert ran.outcome == "failed"
+    assert ran.message.startswith("pytest ended with 3")
+
+
 @pytest.mark.parametrize("target", BOTH)
 async def test_a_test_that_is_cancelled_leaves_nothing(
     site: Site, proxy: OriginProxy, folder: pathlib.Path, target: Target

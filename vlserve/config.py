@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest right name.
 import difflib
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,6 +133,20 @@ def chromium() -> str | None:
 
 def chromedriver() -> str | None:
     return os.environ.get("VLSERVE_CHROMEDRIVER")
+
+
+def browser_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What testgen's browser gets."""
+    names = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
+    return {name: environ[name] for name in names if name in environ}
+
+
+def sandbox_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process gets that collects or runs a generated test: no keys or tokens, this process's packages."""
+    kept = {"PATH": os.defpath, "LANG": "C.UTF-8", **browser_environment(environ)}
+    packages = os.pathsep.join(path for path in sys.path if path)
+    quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **quiet, "PYTHONPATH": packages}
 
 
 def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

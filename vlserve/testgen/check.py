@@ -6,17 +6,17 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
+from vlserve import config
 from vlserve.testgen.child import run_child
 from vlserve.testgen.render import SETTINGS
 
 TIMEOUT_S = 60.0
 RULES = "E,F,I,W,B,PT,S105,T20"
-# What the children need of our environment. Keys and tokens of the service are not among it.
-_INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
 _FILE = "test_generated.py"
 
 
@@ -38,8 +38,11 @@ class Checks:
         return not self.problems
 
 
-async def check(source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S) -> Checks:
+async def check(
+    source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S, *, variables: Collection[str] = ()
+) -> Checks:
     """Write the code into a folder (which it makes) and check it there; each child has ``timeout_s`` seconds.
+    ``variables`` are those of the environment that the code reads.
 
     Code that does not parse is given to no child. Raises OSError.
     """
@@ -54,8 +57,7 @@ async def check(source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S)
         *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"),
         path.name,
     ]
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+    environment = config.sandbox_environment() | dict.fromkeys(variables, "x") | {"PYTHONUTF8": "1"}
     (lint_code, lint_output), (code, output) = await asyncio.gather(
         run_child(lint_argv, folder, timeout_s, environment), run_child(collect_argv, folder, timeout_s, environment)
     )

@@ -59,8 +59,15 @@ class Element:
     """CSS path at the time it was seen, for mutation; no locator, since any change of the page breaks it."""
     is_inert: bool = False
     """It is under a modal dialog, and nobody can use it."""
+    takes_text: bool = False
+    """A combobox that can be typed into."""
     is_secret: bool = False
     """What is typed there must not stand in code or in a report."""
+
+    @property
+    def was_there(self) -> bool:
+        """Before the steps."""
+        return self.id.startswith("e")
 
     @property
     def told(self) -> str:

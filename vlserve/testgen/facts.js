@@ -24,7 +24,19 @@
     return parts.join(" > ");
   }
 
-  const modals = [...document.querySelectorAll("dialog:modal")];
+  // Under a modal dialog, or in what was made inert; through shadow roots, and the frames around of the same origin.
+  function isInert(element) {
+    const page = element.ownerDocument;
+    const modals = [...page.querySelectorAll("dialog:modal")];
+    let isUnder = modals.length > 0;
+    for (let above = element; above; above = above.parentNode ?? above.host) {
+      if (above.inert === true) return true;
+      if (modals.includes(above)) isUnder = false;
+    }
+    const frame = page.defaultView?.frameElement;
+    return isUnder || (frame ? isInert(frame) : false);
+  }
+
   const css = path();
   const attribute = (name) => element.getAttribute(name) ?? "";
   const frame = ["title", "name", "src"].map((name) => [name, attribute(name)]).find(([name, value]) => value && only(`iframe[${name}=${quoted(value)}]`));
@@ -37,12 +49,12 @@
     placeholder: attribute("placeholder"),
     alt: attribute("alt"),
     title: attribute("title"),
-    labels: [...(element.labels ?? [])].map((label) => label.innerText.trim()),
+    labels: [...(element.labels ?? [])].slice(0, 4).map((label) => label.innerText.trim().slice(0, 200)),
     text: (element.innerText ?? "").trim().slice(0, 200),
-    value: typeof element.value === "string" ? (element.selectedOptions?.[0]?.text ?? element.value) : "",
-    options: [...(element.options ?? [])].map((option) => option.text.trim()).filter((text) => text),
+    value: typeof element.value === "string" ? (element.selectedOptions?.[0]?.text ?? element.value).slice(0, 1000) : "",
+    options: [...(element.options ?? [])].slice(0, 500).map((option) => option.text.trim().slice(0, 200)).filter((text) => text),
     css: only(css) ? css : "",
     frame: frame ? `iframe[${frame[0]}=${quoted(frame[1])}]` : only(css) ? css : "",
-    inert: element.closest("[inert]") !== null || (modals.length > 0 && !modals.some((modal) => modal.contains(element))),
+    inert: isInert(element),
   };
 }

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
-import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ _MOST_TOKENS = 2000
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _LONGEST_LABEL = 200
 _LABEL = re.compile(r"""([A-Za-z-]+(?: [A-Za-z-]+)*) ?:? ?["“'](.*)["”']\Z""")
-_ENTRY = re.compile(r"\{[^{}]*\}", re.DOTALL)
+_FURTHEST = 100_000  # pixels; models repeat digits without end
 # Words that models use for roles, and ARIA's.
 _ROLES = {
     "input": "textbox",
@@ -107,17 +108,25 @@ async def take(picture: bytes, ask: Ask) -> Inventory:
 def read(answer: str, scale: tuple[float, float] = (1.0, 1.0)) -> list[Seen]:
     """The elements of an answer, each once, boxes multiplied by ``scale``; also of one that was cut off."""
     found: dict[tuple[str, str, Box], Seen] = {}
-    for entry in _ENTRY.findall(answer):
-        try:
-            tree = json.loads(entry)
-        except ValueError:
-            continue
+    for tree in _entries(answer):
         box = _box(tree.get("bbox_2d"), scale)
         label = tree.get("label")
         if box and isinstance(label, str) and label.strip():
             role, name = _role_and_name(" ".join(label.split())[:_LONGEST_LABEL])
             found.setdefault((role, name, box), Seen(role, name, box))
     return list(found.values())
+
+
+def _entries(answer: str) -> Iterator[dict[str, Any]]:
+    """Each JSON object with a box, whatever is around it."""
+    decoder, place = json.JSONDecoder(), 0
+    while (start := answer.find("{", place)) >= 0:
+        place = start + 1
+        with contextlib.suppress(ValueError, RecursionError):
+            tree, end = decoder.raw_decode(answer, start)
+            if "bbox_2d" in tree:
+                place = end
+                yield tree
 
 
 def _role_and_name(label: str) -> tuple[str, str]:
@@ -140,7 +149,7 @@ def _box(found: Any, scale: tuple[float, float]) -> Box | None:
 
 
 def _is_number(one: Any) -> bool:
-    return isinstance(one, int | float) and math.isfinite(one)
+    return isinstance(one, int | float) and -_FURTHEST <= one <= _FURTHEST
 
 
 def _scale(images: str) -> tuple[float, float]:

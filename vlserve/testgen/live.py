@@ -18,12 +18,12 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from vlserve import config
 from vlserve.testgen import locators, selenium_code, snapshot
-from vlserve.testgen.elements import Box, Element, Locator, Target
+from vlserve.testgen.elements import CHOSEN_FROM, Box, Element, Locator, Target
 from vlserve.testgen.locators import Facts
 from vlserve.testgen.plan import PlanError, Step
 from vlserve.testgen.proxy import OriginProxy
 from vlserve.testgen.result import TestgenError
-from vlserve.testgen.snapshot import Node
+from vlserve.testgen.snapshot import SAYS_ITS_TEXT, Node
 
 log = logging.getLogger("vlserve.testgen")
 
@@ -32,10 +32,10 @@ _OPEN_TIMEOUT_MS, _STEP_TIMEOUT_MS, _LOOK_TIMEOUT_MS = 20_000, 5_000, 2_000
 _STEADY_S, _STEADY_AFTER_STEPS_S, _LONGEST_WAIT_S, _GLANCE_S = 0.2, 0.6, 8.0, 0.1
 _LOCATORS_KEPT = 3
 _TRIES = 5
-_BROWSER_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
 _WHERE = re.compile(r"(?:Error: )?(?:Page|Locator|Frame|BrowserType)\.\w+: ")
 """How Playwright's messages begin."""
 _MOST_ELEMENTS = 150
+_MOST_DIALOGS, _LONGEST_DIALOG, _LONGEST_CONTEXT = 20, 200, 80
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -68,7 +68,7 @@ async def open_browser(proxy: OriginProxy) -> AsyncIterator[Browser]:
             browser = await playwright.chromium.launch(
                 executable_path=find_browser(),
                 args=browser_arguments(),
-                env={name: os.environ[name] for name in _BROWSER_ENVIRONMENT if name in os.environ},
+                env=dict(config.browser_environment()),
                 proxy={"server": proxy.address, "bypass": "<-loopback>"},
             )
         except Error as error:
@@ -133,7 +133,8 @@ class LivePage:
         page.on("requestfailed", lambda request: self._open_requests.discard(request))
 
     async def _dismiss(self, dialog: Dialog) -> None:
-        self.dialogs.append(dialog.message)
+        if len(self.dialogs) < _MOST_DIALOGS:
+            self.dialogs.append(dialog.message[:_LONGEST_DIALOG])
         await dialog.dismiss()
 
     async def settle(self, steady_s: float) -> None:
@@ -210,7 +211,7 @@ class LivePage:
         problem = ""
         for _ in range(_TRIES):  # a page that goes on to another one cannot be read in between
             try:
-                return await self.page.aria_snapshot(mode="ai", boxes=True)
+                return await self.page.aria_snapshot(mode="ai", boxes=True, timeout=_STEP_TIMEOUT_MS)
             except Error as error:
                 problem = _first_line(error)
                 await asyncio.sleep(_GLANCE_S)
@@ -223,7 +224,7 @@ class LivePage:
             place = await found.bounding_box(timeout=_LOOK_TIMEOUT_MS)
             if not place or place["width"] < 1 or place["height"] < 1:
                 return None
-            name = node.name or (facts["value"] if node.role == "button" else "")
+            name = _name(node, facts)
             ways = locators.candidates(node.role, name, facts, self._target, _within(node), frames)
             verified = await self._verified(found, ways)
         except Error:  # it went while others were looked at
@@ -245,6 +246,7 @@ class LivePage:
             states=node.states,
             path=facts["css"],
             is_inert=facts["inert"],
+            takes_text=node.role in CHOSEN_FROM and facts["tag"] in ("input", "textarea"),
             is_secret=facts["type"] == "password",
         )
 
@@ -319,10 +321,18 @@ def _playwright(scope: Page | FrameLocator | Found, locator: Locator) -> Found:
             return scope.locator(value)
 
 
+def _name(node: Node, facts: Facts) -> str:
+    """As the page spaces it: the snapshot tells the pieces of a text one by one."""
+    text = " ".join(facts["text"].split())
+    if node.role in SAYS_ITS_TEXT | {"text"} and "".join(text.split()) == "".join(node.name.split()):
+        return text
+    return node.name or (facts["value"] if node.role == "button" else "")
+
+
 def _context(node: Node) -> str:
     """``row "Dana Reyes"``: the nearest thing around it that has words."""
     around = _nearest(node)
-    return f"{around.role} {_quoted(around.name or around.first_words)}" if around else ""
+    return f"{around.role} {_quoted((around.name or around.first_words)[:_LONGEST_CONTEXT])}" if around else ""
 
 
 def _within(node: Node) -> Locator | None:

@@ -4,6 +4,7 @@ import json
 
 from vlserve.testgen.elements import Element
 from vlserve.testgen.plan import Assertion
+from vlserve.testgen.snapshot import LONGEST_TEXT
 
 _REMOVE = """(() => {
   const wanted = %s;
@@ -19,7 +20,8 @@ _REMOVE = """(() => {
     one.innerText,
     ...labels(one).map((label) => label?.textContent),
   ];
-  const isIt = (one) => !wanted.name || names(one).some((name) => plain(name) === wanted.name);
+  const says = (name) => name === wanted.name || (wanted.isCut && name.startsWith(wanted.name));
+  const isIt = (one) => !wanted.name || names(one).some((name) => says(plain(name)));
   const remove = () => {
     for (const one of document.querySelectorAll(wanted.path)) if (isIt(one)) one.remove();
   };
@@ -46,4 +48,6 @@ def script(one: Assertion, element: Element, *, has_steps: bool) -> str:
     """
     if has_steps and one.expect != "visible":
         return _STILL
-    return _REMOVE % json.dumps({"name": " ".join(element.name.split()), "path": element.path or "body *"})
+    name = " ".join(element.name.split())
+    wanted = {"name": name, "isCut": len(element.name) >= LONGEST_TEXT, "path": element.path or "body *"}
+    return _REMOVE % json.dumps(wanted)

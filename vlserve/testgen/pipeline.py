@@ -16,7 +16,7 @@ from vlserve.testgen import check, inventory, match, mutate, planning, render, r
 from vlserve.testgen.elements import Element
 from vlserve.testgen.inventory import Inventory, Seen
 from vlserve.testgen.live import LivePage, find_browser, open_browser, open_page
-from vlserve.testgen.plan import MOST_STEPS, PlanError
+from vlserve.testgen.plan import Plan, PlanError
 from vlserve.testgen.plan import check as check_plan
 from vlserve.testgen.planning import Planned
 from vlserve.testgen.proxy import OriginProxy, open_proxy, origin
@@ -72,8 +72,8 @@ class _Work:
 
     @property
     def secrets(self) -> render.Secrets:
-        """Of all that was planned, taken or not."""
-        steps = (*self.planned.steps, *self.planned.untaken)[:MOST_STEPS]
+        """Of all that was ever planned, taken or not."""
+        steps = (*self.planned.steps, *self.planned.wanted)
         return render.Secrets(self.planned.plan.model_copy(update={"steps": steps}), self.elements)
 
     @property
@@ -232,15 +232,21 @@ async def _write(work: _Work, tell: Tell) -> None:
     work.code = await _render(work)
     tell(Event("render", work.file_name))
     tell(Event("check"))
-    with tempfile.TemporaryDirectory(prefix="vlserve-testgen-") as folder:
-        work.checks = await check.check(work.code, pathlib.Path(folder))
-    work.problem = "; ".join(work.checks.problems)
+    await _check_code(work)
     tell(Event("check", work.problem or "it parses, ruff has nothing to say, pytest finds one test"))
 
 
-async def _render(work: _Work) -> str:
+async def _render(work: _Work, plan: Plan | None = None) -> str:
     """Raises PlanError."""
-    return await asyncio.to_thread(render.render, work.planned.plan, work.elements, work.subject, work.job.target)
+    plan = plan or work.planned.plan
+    return await asyncio.to_thread(render.render, plan, work.elements, work.subject, work.job.target)
+
+
+async def _check_code(work: _Work) -> None:
+    variables = render.environment(work.planned.plan, work.elements)
+    with tempfile.TemporaryDirectory(prefix="vlserve-testgen-") as folder:
+        work.checks = await check.check(str(work.code), pathlib.Path(folder), variables=tuple(variables))
+    work.problem = "; ".join(work.checks.problems)
 
 
 async def _try(work: _Work, proxy: OriginProxy, tell: Tell) -> None:
@@ -248,25 +254,28 @@ async def _try(work: _Work, proxy: OriginProxy, tell: Tell) -> None:
     planned = work.planned
     secrets = render.environment(planned.plan, work.elements)
     sandbox = run.open_sandbox(work.job.target, proxy, secrets)
-    fingerprint = planned.plan.fingerprint()
+    fingerprint = planned.plan.fingerprint(planned.elements)
     tell(Event("run"))
     work.runs.append(await sandbox.run(str(work.code), work.file_name, with_trace=work.job.with_trace))
     tell(Event("run", _told_run(work.runs[-1])))
     while work.runs[-1].outcome == "failed" and len(work.repairs) < repair.MOST:
         names = render.names(planned.plan, work.elements)
         asserted = render.assertion_lines(str(work.code), planned.plan)
-        mended = repair.mend(str(work.code), work.runs[-1], planned.elements, names, asserted, work.timeout_s)
+        mended = repair.mend(
+            str(work.code), work.runs[-1], planned.plan, planned.elements, names, asserted, work.timeout_s
+        )
         if mended is None:
             break
         tell(Event("repair"))
         planned.elements, work.timeout_s = mended.elements, mended.timeout_s
         work.repairs.append(mended.told)
         work.code = await _render(work)
-        if planned.plan.fingerprint() != fingerprint:
+        if planned.plan.fingerprint(planned.elements) != fingerprint:
             raise AssertionError("a repair changed what is expected")
         work.runs.append(await sandbox.run(work.code, work.file_name, with_trace=work.job.with_trace))
         tell(Event("repair", f"{mended.told}: {_told_run(work.runs[-1])}"))
     work.code = await _render(work)  # now that it is known what came of it
+    await _check_code(work)
     if work.runs[-1].outcome == "passed":
         tell(Event("mutate"))
         work.mutation = await _mutate(work, sandbox)
@@ -276,11 +285,14 @@ async def _try(work: _Work, proxy: OriginProxy, tell: Tell) -> None:
 async def _mutate(work: _Work, sandbox: Sandbox) -> dict[str, Any]:
     """A change is noticed where an expectation fails; where a step does, none was tried."""
     planned = work.planned
-    asserted = render.assertion_lines(str(work.code), planned.plan)
     survived, untried = [], []
     for one in planned.assertions:
+        # Alone: where several are expected, the first one that fails would stand for all.
+        plan = planned.plan.model_copy(update={"assertions": (one,)})
+        code = await _render(work, plan)
+        asserted = render.assertion_lines(code, plan)
         changed = mutate.script(one, planned.elements[one.element], has_steps=bool(planned.steps))
-        ran = await sandbox.run(str(work.code), work.file_name, script=changed)
+        ran = await sandbox.run(code, work.file_name, script=changed)
         told = f"{one.expect} {planned.elements[one.element].told}"
         if ran.outcome == "passed":
             survived.append(told)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -53,9 +53,10 @@ class Plan(_Model):
     assertions: tuple[Assertion, ...] = Field(max_length=MOST_ASSERTIONS)
     missing: tuple[Value, ...] = ()
 
-    def fingerprint(self) -> str:
-        """SHA-256 of what is expected, in hex: a repair may change the way there, not this."""
-        tree = [one.model_dump() for one in self.assertions]
+    def fingerprint(self, elements: Mapping[str, Element]) -> str:
+        """SHA-256 of what is expected and how it is found, in hex: a repair may change the way there, not this."""
+        ways = {one.element: elements[one.element].locators for one in self.assertions if one.element != PAGE}
+        tree = [[one.model_dump() for one in self.assertions], repr(sorted(ways.items()))]
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

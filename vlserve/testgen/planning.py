@@ -32,8 +32,8 @@ class Planned:
     """What the scenario needs and the page does not have."""
     unlisted: list[str] = field(default_factory=list)
     """Texts that the scenario expects and that did not come."""
-    untaken: list[Step] = field(default_factory=list)
-    """Steps that were planned and could not be taken."""
+    wanted: list[Step] = field(default_factory=list)
+    """All steps that a model ever asked for, taken or not."""
     model: str = ""
 
     @property
@@ -66,7 +66,7 @@ class Planned:
         shown = [one for one in elements if not one.is_inert][:MOST_ELEMENTS]
         answer = await self.ask(ask, questions.ask_steps(shown, self.scenario, self.done))
         read = questions.read_steps(answer)
-        self.untaken = []
+        self.wanted += read.steps
         if lost := next((step.element for step in read.steps if step.element not in self.elements), None):
             raise PlanError(f"The model's steps name an element {lost!r} that is not there.")
         self.missing = list(dict.fromkeys(read.missing))
@@ -148,7 +148,6 @@ async def _take(planned: Planned, live: LivePage, steps: Sequence[Step], looks: 
         try:
             await live.take(step, planned.elements[step.element].told)
         except PlanError:
-            planned.untaken = list(steps[count:])
             if not count:
                 raise
             return count
@@ -165,7 +164,7 @@ def _changes(looks: Sequence[Sequence[Element]], steps: Sequence[Step]) -> list[
 
 
 def _remember(planned: Planned, now: Sequence[Element]) -> None:
-    """An element that was there before keeps the locators that lead to it still."""
+    """An element that was there before keeps its place, and the locators that lead to it still."""
     for one in now:
         before = planned.elements.get(one.id)
         if before is None:
@@ -173,7 +172,8 @@ def _remember(planned: Planned, now: Sequence[Element]) -> None:
             continue
         both = tuple(way for way in before.locators if way in one.locators)
         if both:
-            planned.elements[one.id] = _with_locators(before, both)
+            is_secret = before.is_secret or one.is_secret
+            planned.elements[one.id] = dataclasses.replace(one, locators=both, box=before.box, is_secret=is_secret)
 
 
 async def _settle_on_gone(live: LivePage, planned: Planned, id_: str) -> None:

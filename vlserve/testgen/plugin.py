@@ -69,11 +69,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: pytest.TestReport = yield  # type: ignore[assignment]
     error = call.excinfo
     file = pathlib.Path(SETTINGS["told"])
-    has_failed = file.exists() and json.loads(file.read_text())["outcome"] == "failed"
-    if (report.when == "call" or error) and not has_failed:
+    before: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"outcome": None, "calls": 0}
+    if (report.when == "call" or error) and before["outcome"] != "failed":
         lines = [entry.lineno + 1 for entry in error.traceback if entry.path == item.path] if error else []
         told = {
             "outcome": "failed" if error else "passed",
+            "calls": before["calls"] + (report.when == "call"),
             "line": lines[0] if lines and report.when == "call" else None,
             "error": error.typename if error else "",
             "message": error.exconly(tryshort=True)[:4000] if error else "",

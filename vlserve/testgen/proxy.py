@@ -27,6 +27,7 @@ _BROWSERS_OWN = frozenset(
 _LARGEST_HEAD = 64 * 1024
 _HEAD_TIMEOUT_S, _CONNECT_TIMEOUT_S = 10.0, 10.0
 _PIECE = 64 * 1024
+_MOST_BLOCKED = 100
 _HOP_BY_HOP = re.compile(rb"(?im)^(?:connection|proxy-[a-z-]+|keep-alive):[^\r\n]*\r\n")
 
 
@@ -84,7 +85,7 @@ class OriginProxy:
             return
         if not wanted:
             if url.host not in _BROWSERS_OWN:
-                self.blocked.add(str(url.origin()))
+                self._note_blocked(url)
             await _refuse(writer, "403 Forbidden")
             return
         try:
@@ -103,6 +104,11 @@ class OriginProxy:
         finally:
             far_writer.close()
 
+    def _note_blocked(self, url: URL) -> None:
+        """A page may ask for as many as it likes."""
+        if len(self.blocked) < _MOST_BLOCKED:
+            self.blocked.add(str(url.origin()))
+
     def _allowed(self, url: URL, *, is_tunnel: bool) -> bool:
         """A tunnel may carry TLS or a WebSocket without it: both are the same host and port."""
         if not url.host or not url.port:
@@ -118,7 +124,7 @@ class OriginProxy:
             found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
             addresses = [str(address[0]) for *_, address in found]
             if not addresses or not all(self.may_connect(address) for address in addresses):
-                self.blocked.add(str(url.origin()))
+                self._note_blocked(url)
                 raise OSError("its address may not be connected to")
             last = OSError("no address")
             for address in dict.fromkeys(addresses):

@@ -85,7 +85,7 @@ def candidates(before: Sequence[Element], after: Sequence[Element], steps: Seque
     found = [Assertion(expect="visible", element=one.id) for one in after if not steps or one.id not in earlier]
     found.sort(key=lambda one: later[one.element].role not in ALERTS)
     new = [one for one in after if one.id not in earlier] if steps else after
-    found += [_value(one) for one in new if one.value and not one.is_secret]
+    found += [_value(one) for one in new if one.value and _may_be_told(one)]
     if steps:
         found += [change for one in after if one.id in earlier for change in _changes(earlier[one.id], one)]
     found += [Assertion(expect="checked", element=one.id) for one in new if "checked" in one.states]
@@ -101,15 +101,24 @@ def _changes(before: Element, after: Element) -> list[Assertion]:
             found.append(
                 Assertion.model_validate({"expect": on if state in after.states else off, "element": after.id})
             )
-    if after.value != before.value and after.value and not after.is_secret:
+    if after.value != before.value and after.value and _may_be_told(after):
         found.append(_value(after))
-    if before.value and not after.value and after.role in TYPED_INTO and not after.is_secret:
+    if before.value and not after.value and _is_typed_into(after) and not after.is_secret:
         found.append(Assertion(expect="empty", element=after.id))
     return found
 
 
+def _may_be_told(one: Element) -> bool:
+    """A value that is cut off is not the field's any more."""
+    return not one.is_secret and len(one.value) <= LONGEST_VALUE
+
+
+def _is_typed_into(one: Element) -> bool:
+    return one.role in TYPED_INTO or one.takes_text
+
+
 def _value(one: Element) -> Assertion:
-    return Assertion(expect="value", element=one.id, value=one.value[:LONGEST_VALUE])
+    return Assertion(expect="value", element=one.id, value=one.value)
 
 
 def ask_expected(
@@ -178,10 +187,13 @@ def _steps_schema(elements: Sequence[Element]) -> dict[str, Any]:
     """Only what an element can take: nothing is typed into a button, and only known options are chosen."""
     usable = [one for one in elements if "disabled" not in one.states]
     value = {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE}
-    chosen_from = [one for one in usable if one.role in CHOSEN_FROM]
+    # Of a live page's, whose options are known, one without any is no <select>.
+    chosen_from = [
+        one for one in usable if one.role in CHOSEN_FROM and not one.takes_text and (one.options or not one.is_verified)
+    ]
     listed = [one for one in chosen_from if 0 < len(one.options) <= _MOST_OPTIONS][:_MOST_LISTS]
     forms = [
-        _form(["fill"], [one for one in usable if one.role in TYPED_INTO], value),
+        _form(["fill"], [one for one in usable if _is_typed_into(one)], value),
         _form(["press"], [one for one in usable if one.role in TYPED_INTO | CHOSEN_FROM], _one_of(KEYS)),
         _form(["check", "uncheck"], [one for one in usable if one.role in TURNED_ON and one.role != "radio"], None),
         _form(["check"], [one for one in usable if one.role == "radio"], None),

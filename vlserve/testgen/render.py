@@ -5,6 +5,7 @@ cleaned and escaped in the docstring.
 """
 
 import ast
+import json
 import keyword
 import re
 import subprocess
@@ -26,6 +27,7 @@ _UNVERIFIED = "  # UNVERIFIED"
 _PLACEHOLDER = "http://127.0.0.1:8000/"
 _FORMAT_S = 60.0
 _SHORT_SECRET = 4  # below so many characters it may be part of any word
+_WORD = re.compile(r"[A-Za-z]+")
 _RESERVED = frozenset({"driver", "find", "is_checked", "is_enabled", "only", "page", "seen", "text", "until"})
 _SAID: Mapping[Outcome, str] = {
     "passed": "VERIFIED: every locator was found on the live page, and the test passed there.",
@@ -76,7 +78,7 @@ def render(plan: Plan, elements: Sequence[Element], subject: Subject, target: Ta
     used = [known[id_] for id_ in _used(plan)]
     names = attribute_names(used, secrets.masked)
     attributes = [
-        writer.attribute(names[one.id], one.locators[0], secrets.literal) + _mark(one)
+        writer.attribute(names[one.id], one.locators[0], repr if one.was_there else secrets.shown) + _mark(one)
         for one in used
         if one.locators[0].by != "point"
     ]
@@ -90,7 +92,7 @@ def render(plan: Plan, elements: Sequence[Element], subject: Subject, target: Ta
     test.append("")
     for one in plan.assertions:
         asserted = known.get(one.element)
-        value = secrets.typed(asserted, one.value) if asserted else secrets.literal(" ".join(one.value.split()))
+        value = secrets.expected(asserted, one.value) if asserted else secrets.shown(" ".join(one.value.split()))
         mark = "" if asserted or subject.url else _UNVERIFIED
         test.append(writer.assertion(one, asserted, names.get(one.element, PAGE), value) + mark)
     body = writer.module(
@@ -99,7 +101,7 @@ def render(plan: Plan, elements: Sequence[Element], subject: Subject, target: Ta
         attributes=attributes,
         test=test,
         test_name=_test_name(secrets.masked(plan.scenario)),
-        url=f"URL = {secrets.literal(subject.url) if subject.url else repr(_PLACEHOLDER) + _UNVERIFIED}",
+        url=f"URL = {repr(subject.url) if subject.url else repr(_PLACEHOLDER) + _UNVERIFIED}",
         viewport=subject.viewport,
         timeout_s=subject.timeout_s,
         needs_environment=bool(secrets.variables),
@@ -154,8 +156,9 @@ def attribute_names(used: Sequence[Element], masked: Callable[[str], str] = str)
 class Secrets:
     """What must not stand in the code, and the variables of the environment in its place.
 
-    Outside its own field a value is hidden too: in the scenario, in what is typed elsewhere, in texts of the page.
-    Not so where it is part of the field's own name (``password`` in Password): the page shows that word anyway.
+    Outside its own field a value is hidden too: in the scenario, in what is typed elsewhere, in texts of the page that
+    came after the steps. Not so where it is part of the field's own name (``password`` in Password), and in texts of
+    the page where it is a plain word (``wrong``): pages say such words anyway.
     """
 
     def __init__(self, plan: Plan, elements: Sequence[Element]) -> None:
@@ -174,27 +177,48 @@ class Secrets:
             self.variables[id_, value] = name
             if value.casefold() not in fields[id_].name.casefold():
                 self._hidden.setdefault(value, name)
-        longest_first = sorted(self._hidden, key=len, reverse=True)
-        long = [re.escape(one) for one in longest_first if len(one) >= _SHORT_SECRET]
-        short = [rf"(?<!\w){re.escape(one)}(?!\w)" for one in longest_first if len(one) < _SHORT_SECRET]
-        self._inside = re.compile(f"({'|'.join(long)})") if long else None
-        self._told = re.compile("|".join([*long, *short])) if long or short else None
-
-    def literal(self, text: str) -> str:
-        """Source of an expression for the text."""
-        if text in self._hidden:
-            return _variable(self._hidden[text])
-        parts = [one for one in self._inside.split(text) if one] if self._inside else [text]
-        return " + ".join(_variable(self._hidden[one]) if one in self._hidden else repr(one) for one in parts) or "''"
+        # pytest and JSON write some characters in ways of their own.
+        self._spelled = {
+            spelled: name
+            for value, name in self._hidden.items()
+            for spelled in (value, repr(value)[1:-1], json.dumps(value)[1:-1])
+        }
+        long = [one for one in self._hidden if len(one) >= _SHORT_SECRET]
+        self._in_typed = _any_of(long)
+        self._in_shown = _any_of([one for one in long if not _WORD.fullmatch(one)])
+        self._told = _any_of(list(self._spelled))
 
     def typed(self, element: Element, value: str) -> str:
-        """Source of an expression for what is typed into an element, or is expected there."""
+        """Source of an expression for what is typed into an element."""
+        name = self.variables.get((element.id, value)) or self._hidden.get(value)
+        return _variable(name) if name else self._literal(value, self._in_typed)
+
+    def expected(self, element: Element, value: str) -> str:
+        """The same for what is expected there."""
         name = self.variables.get((element.id, value))
-        return _variable(name) if name else self.literal(value)
+        return _variable(name) if name else self.shown(value)
+
+    def shown(self, text: str) -> str:
+        """The same for a text of the page."""
+        name = None if _WORD.fullmatch(text) else self._hidden.get(text)
+        return _variable(name) if name else self._literal(text, self._in_shown)
+
+    def _literal(self, text: str, inside: re.Pattern[str] | None) -> str:
+        parts = [one for one in inside.split(text) if one] if inside else [text]
+        return " + ".join(_variable(self._hidden[one]) if one in self._hidden else repr(one) for one in parts) or "''"
 
     def masked(self, text: str) -> str:
         """The text for a reader, with ``$TEST_PASSWORD`` where it says a secret."""
-        return self._told.sub(lambda found: f"${self._hidden[found[0]]}", text) if self._told else text
+        return self._told.sub(lambda found: f"${self._spelled[found[0]]}", text) if self._told else text
+
+
+def _any_of(values: Sequence[str]) -> re.Pattern[str] | None:
+    """Finds each of them, a short one only as a whole word; in one group, as `re.split` keeps it."""
+    parts = [
+        re.escape(one) if len(one) >= _SHORT_SECRET else rf"(?<!\w){re.escape(one)}(?!\w)"
+        for one in sorted(values, key=len, reverse=True)
+    ]
+    return re.compile(f"({'|'.join(parts)})") if parts else None
 
 
 def _variable(name: str) -> str:

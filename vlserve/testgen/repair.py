@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vlserve.testgen.elements import Element
+from vlserve.testgen.plan import Plan
 from vlserve.testgen.run import Run
 
 MOST = 3
@@ -26,6 +27,7 @@ class Mended:
 def mend(
     code: str,
     failed: Run,
+    plan: Plan,
     elements: Mapping[str, Element],
     names: Mapping[str, str],
     asserted: Collection[int],
@@ -34,7 +36,8 @@ def mend(
     """``names`` leads from ids to attributes of the page object; ``asserted`` are the lines that expect something:
     what they look at stays, only the wait for it may be longer. None: there is nothing left to try."""
     id_ = None if failed.line in asserted else _failed_at(code, failed, names)
-    if id_ is not None and len(elements[id_].locators) > 1:
+    is_expected = any(one.element == id_ for one in plan.assertions)
+    if id_ is not None and not is_expected and len(elements[id_].locators) > 1:
         element = elements[id_]
         left = dataclasses.replace(element, locators=element.locators[1:])
         return Mended({**elements, id_: left}, timeout_s, f"another locator for {element.told}")

@@ -3,7 +3,6 @@ reaches the page's origin and nothing else."""
 
 import asyncio
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -84,13 +83,9 @@ class Sandbox:
         if with_trace and self.target == "playwright":
             command += ["--tracing=on", f"--output={folder / 'output'}"]
         environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            **config.sandbox_environment(),
             "HOME": str(folder),
             "TMPDIR": str(folder),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "VLSERVE_TESTGEN": json.dumps(settings),
             **self.secrets,
         }
@@ -102,6 +97,9 @@ class Sandbox:
         found = json.loads(told.read_text(encoding="utf-8")) if told.exists() else None
         if not found:
             return Run("failed", seconds, message=f"pytest did not run the test: {output[-1000:]}")
+        if found["outcome"] == "passed" and (code != 0 or found["calls"] != times):
+            told_end = f"pytest ended with {code} after {found['calls']} of {times} calls: {output[-1000:]}"
+            return Run("failed", seconds, message=told_end)
         trace = next((folder / "output").rglob("trace.zip"), None) if (folder / "output").exists() else None
         return Run(
             found["outcome"],

@@ -16,12 +16,14 @@ _MARK = re.compile(r"\[([\w-]+)(?:=([^\]]*))?\]")
 # What words stand for by themselves only: a reader or a test has no use for the box around them.
 _BOXES = frozenset({"generic", "rowgroup", "table", "list", "tablist", "none", "presentation", "main", "document"})
 _AROUND = frozenset({"row", "group", "dialog", "alertdialog", "region", "form", "listitem", "article", "tabpanel"})
-_SAYS_ITS_TEXT = frozenset(
+SAYS_ITS_TEXT = frozenset(
     {"alert", "status", "paragraph", "cell", "gridcell", "listitem", "option", "generic", "heading", "button", "link"}
 )
+_SAYS_ALL_OF_ITS_TEXT = frozenset({"alert", "status", "paragraph"})
+_INLINE = frozenset({"strong", "emphasis", "code", "mark", "deletion", "insertion", "subscript", "superscript", "time"})
 _USED_WITHOUT_A_NAME = frozenset({"button", "link", "dialog", "alertdialog", *TYPED_INTO, *TURNED_ON, *CHOSEN_FROM})
 _STATES = frozenset({"checked", "disabled", "expanded", "selected"})
-_LONGEST_TEXT = 200
+LONGEST_TEXT = 200
 _LONGEST_SNAPSHOT = 2_000_000
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # forty times as fast, where PyYAML was built with it
 
@@ -67,12 +69,12 @@ def _walk(entry: Any, around: tuple[Node, ...], frames: tuple[str, ...], found: 
         return
     role, marks = matched["role"], dict(_MARK.findall(matched["marks"]))
     children = inner if isinstance(inner, list) else []
-    words = inner if isinstance(inner, str) else _words(children)
-    name = _name(matched["name"]) or (words if role in _SAYS_ITS_TEXT else "")
+    words = inner if isinstance(inner, str) else _words(children, takes_all=role in _SAYS_ALL_OF_ITS_TEXT)
+    name = _name(matched["name"]) or (words if role in SAYS_ITS_TEXT else "")
     here = Node(
         ref=marks.get("ref", ""),
         role="text" if role in ("paragraph", "generic") else role,
-        name=" ".join(name.split())[:_LONGEST_TEXT],
+        name=" ".join(name.split())[:LONGEST_TEXT],
         states=frozenset(marks) & _STATES,
         around=around,
         frames=frames,
@@ -80,7 +82,7 @@ def _walk(entry: Any, around: tuple[Node, ...], frames: tuple[str, ...], found: 
     )
     if role == "option" or (role == "iframe" and not here.ref):
         return
-    is_plain_text = role == "generic" and isinstance(inner, str)
+    is_plain_text = role == "generic" and bool(words)
     is_of_use = role not in _BOXES and (here.name or role in _USED_WITHOUT_A_NAME)
     # What has no size has no ref, such as a <body> around nothing but what is positioned; what is in it may have one.
     if here.ref and ((is_plain_text and here.name) or (is_of_use and role != "iframe")):
@@ -100,14 +102,22 @@ def _name(quoted: str | None) -> str:
         return quoted.strip('"/')
 
 
-def _words(children: list[Any]) -> str:
-    """All texts below, joined, if there is nothing but texts."""
+def _words(children: list[Any], *, takes_all: bool) -> str:
+    """All texts below, joined, if there is nothing but texts and what stands in a line with them; ``takes_all``:
+    whatever else there is."""
     texts = []
     for child in children:
-        if not isinstance(child, dict) or next(iter(child)) != "text":
+        head, inner = next(iter(child.items())) if isinstance(child, dict) else (child, [])
+        if head == "text":
+            texts.append(str(inner))
+            continue
+        matched = _NODE.match(head)
+        if matched and (takes_all or matched["role"] in _INLINE):
+            below = inner if isinstance(inner, str) else _words(inner, takes_all=takes_all)
+            texts.append(_name(matched["name"]) or below)
+        elif not takes_all:
             return ""
-        texts.append(str(child["text"]))
-    return " ".join(texts)
+    return " ".join(text for text in texts if text)
 
 
 def _first_words(children: list[Any]) -> str:
