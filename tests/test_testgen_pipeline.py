@@ -83,8 +83,9 @@ PAGES: dict[str, Page] = {
         'document.querySelector("button").onclick = () => { document.querySelector("p").hidden = false; };',
     ),
     "/by-itself": html(
-        "<button onclick='this.nextSibling.remove()'>Clear</button><b>Old order</b><button>Go</button><p>Loading…</p>",
-        'setTimeout(() => document.querySelector("p").remove(), 1200);',
+        "<button onclick='this.nextSibling.remove()'>Clear</button><p>Old order</p><p id=loading>Loading…</p>",
+        # Whatever the steps do: it goes with the first move of the mouse.
+        'addEventListener("mousemove", () => document.querySelector("#loading")?.remove());',
     ),
 }
 
