@@ -186,6 +186,14 @@ def a_plan(*steps: Step, expects: tuple[Assertion, ...] = (Assertion(expect="vis
     return Plan(scenario="x", steps=steps, assertions=expects)
 
 
+def test_of_several_alike_only_one_in_its_place_matches() -> None:
+    rows = [element(f"e{row}", "button", "Edit", (300, 60 * row, 353, 60 * row + 26)) for row in (1, 2)]
+    elsewhere = Seen("button", "Edit", (232, 400, 324, 430))
+    other_words = Seen("button", "Delete", (300, 60, 353, 86))
+    assert match.match([elsewhere, other_words], rows, 1.0).seen_as == {}
+    assert match.match([Seen("button", "Edit", (302, 121, 350, 140))], rows, 1.0).seen_as == {"e2": 0}
+
+
 KNOWN = [*PAGE, element("a1", "alert", "Wrong"), element("e9", "checkbox", "Remember")]
 
 

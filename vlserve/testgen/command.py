@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-origin", action="append", default=[], help="the page may load from there, too (may be repeated)"
     )
     parser.add_argument("--points", action="store_true", help="coordinates where nothing else tells an element")
-    parser.add_argument("--eval", action="store_true", help="measure it on the pages that vlserve brings along")
-    parser.epilog = (
-        "Exit code 0: the test passed, or it is a draft, or --no-run was given; 1: it failed, or there is none; "
-        "2: the command cannot work."
-    )
+    parser.add_argument("--eval", action="store_true", help="measure it on pages of its own: an hour on a CPU")
 
 
 def _viewport(text: str) -> tuple[int, int]:
@@ -56,7 +52,7 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
         raise ConfigError(_INSTALL) from error
     if arguments.eval:
         return await _evaluate(arguments, base_url, key)
-    if not arguments.picture or not arguments.scenario:
+    if not arguments.picture or arguments.scenario is None:
         raise ConfigError("vlserve testgen needs a screenshot and --scenario (or --eval).")
     job = Job(
         picture=_read(arguments.picture),
@@ -90,11 +86,15 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
     """Exit code 1: a figure is below its mark."""
     from vlserve.testgen import evaluate, fixture_pages, live, pipeline, service
 
+    if arguments.picture or arguments.scenario or arguments.url:
+        raise ConfigError("--eval takes pages and scenarios of its own: no screenshot, --scenario or --url with it.")
     output: pathlib.Path = arguments.output or pathlib.Path("testgen-eval.json")
+    _make(output.parent)
     measured = evaluate.Pipeline(pipeline.generate, pipeline.rerun, pipeline.render_again)
     scenarios = fixture_pages.read_scenarios()
     try:
         async with service.connect(base_url, key) as ask:
+            await ask({"model": "auto", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]})
             with fixture_pages.serve() as url:
                 pages = {one.page.name: one.page for one in scenarios}.values()
                 pictures = await evaluate.photographs(pages, url, live.find_browser())

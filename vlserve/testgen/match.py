@@ -3,6 +3,7 @@
 import difflib
 import functools
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Box, El
 from vlserve.testgen.inventory import Seen
 
 _LIKE_ENOUGH = 0.55
-_SAME_TEXT = 0.9
+_SAME_TEXT, _OTHER_WORDS = 0.9, 0.5
 _FAMILIES = (TYPED_INTO | CHOSEN_FROM, TURNED_ON, frozenset({"tab", "link", "menuitem", "button"}))
 
 
@@ -28,12 +29,14 @@ def match(seen: Sequence[Seen], elements: Sequence[Element], ratio: float) -> Ma
     """``ratio`` is the picture's pixels for each CSS pixel. Each element is matched once at most."""
     boxes = [_scaled(one.box, ratio) for one in seen]
     shift = _shift(seen, boxes, elements)
+    alike = Counter((one.role, one.name.casefold()) for one in elements)
     scored = []
     for number, (one, box) in enumerate(zip(seen, boxes, strict=True)):
         moved = (box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1])
         for element in elements:
             score = _likeness(one, moved, element)
-            if score >= _LIKE_ENOUGH:
+            is_near = _overlap(moved, element.box) > 0
+            if score >= _LIKE_ENOUGH and (is_near or alike[element.role, element.name.casefold()] == 1):
                 scored.append((score, number, element.id))
     scored.sort(key=lambda entry: -entry[0])
     seen_as: dict[str, int] = {}
@@ -70,6 +73,8 @@ def is_inside(seen: Box, element: Box) -> bool:
 def _likeness(seen: Seen, box: Box, element: Element) -> float:
     """0 to 1: half from the words, a third from the place, the rest from the role."""
     words = likeness_of_words(seen.name, element.name)
+    if seen.name and element.name and words < _OTHER_WORDS:
+        return 0.0
     place = max(_overlap(box, element.box), 0.6 if is_inside(box, element.box) else 0.0)
     return 0.5 * words + 0.35 * place + 0.15 * _same_role(seen.role, element.role)
 

@@ -6,6 +6,7 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -219,10 +220,18 @@ def _end_plan(work: _Work, tell: Tell) -> None:
     away = work.secrets.masked(f"; not there: {', '.join(lost)}") if lost else ""
     tell(Event("plan", f"{counted(len(planned.steps), 'step')}, {counted(len(planned.assertions), 'assertion')}{away}"))
     if planned.missing:
-        raise PlanError(f"The scenario needs what is not there: {', '.join(planned.missing)}.")
+        names = {one.name.casefold() for one in work.elements}
+        if all(one.casefold() in names for one in planned.missing):
+            raise PlanError(_sentence("The model found no way to go on, though this is on the page", planned.missing))
+        raise PlanError(_sentence("The scenario needs what is not there", planned.missing))
     if planned.unlisted and not planned.assertions:
-        raise PlanError(f"What the scenario expects did not come: {', '.join(planned.unlisted)}.")
+        raise PlanError(_sentence("What the scenario expects did not come", planned.unlisted))
     check_plan(planned.plan, work.elements)
+
+
+def _sentence(said: str, names: Sequence[str]) -> str:
+    text = f"{said}: {', '.join(names)}"
+    return text if text.endswith((".", "!", "?", "。")) else f"{text}."
 
 
 async def _write(work: _Work, tell: Tell) -> None:
@@ -279,7 +288,9 @@ async def _try(work: _Work, proxy: OriginProxy, tell: Tell) -> None:
     if work.runs[-1].outcome == "passed":
         tell(Event("mutate"))
         work.mutation = await _mutate(work, sandbox)
-        tell(Event("mutate", f"{work.mutation['caught']} of {work.mutation['tried']} changes of the page were noticed"))
+        untried = f", {len(work.mutation['untried'])} could not be tried" if work.mutation["untried"] else ""
+        caught = f"{work.mutation['caught']} of {work.mutation['tried']} changes of the page were noticed"
+        tell(Event("mutate", caught + untried))
 
 
 async def _mutate(work: _Work, sandbox: Sandbox) -> dict[str, Any]:
@@ -344,12 +355,11 @@ def _result(work: _Work, seconds: float) -> Result:
 def _report(work: _Work, mode: Mode, seconds: float) -> dict[str, Any]:
     planned, job = work.planned, work.job
     secrets = render.environment(planned.plan, work.elements)
-    survived = work.mutation.get("survived", [])
     is_live = job.url is not None
     return {
         "mode": mode,
         "outcome": work.outcome,
-        "note": report.note(mode, work.outcome, is_live=is_live, problem=work.problem, survived=survived),
+        "note": report.note(mode, work.outcome, is_live=is_live, problem=work.problem, mutation=work.mutation),
         "target": job.target,
         "scenario": job.scenario,
         "url": job.url,

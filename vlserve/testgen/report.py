@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from PIL import Image, ImageDraw, ImageFont
 
 from vlserve.testgen.check import Checks
-from vlserve.testgen.elements import Box, Element
+from vlserve.testgen.elements import Box, Element, Locator
 from vlserve.testgen.inventory import Inventory, Seen
 from vlserve.testgen.match import ratio_of
 from vlserve.testgen.plan import Step
@@ -24,18 +24,23 @@ _NOTES: Mapping[tuple[Mode, Outcome], str] = {
 _NOT_RUN = "Every locator was found on the live page, but the test was not run."
 
 
-def note(mode: Mode, outcome: Outcome, *, is_live: bool, problem: str, survived: Sequence[str]) -> str:
+def note(mode: Mode, outcome: Outcome, *, is_live: bool, problem: str, mutation: Mapping[str, Any]) -> str:
     """What came of it, in one or two honest sentences."""
     if outcome == "no_test":
         return f"No test was written. {problem}".strip()
     said = f"{_NOT_RUN} {problem}".strip() if is_live and outcome == "not_run" else _NOTES[mode, outcome]
+    survived, untried = mutation.get("survived", []), mutation.get("untried", [])
     blind = f" It did not notice when this was changed on the page: {'; '.join(survived)}." if survived else ""
-    return said + blind
+    unknown = f" Whether it would notice a change of this could not be tried: {'; '.join(untried)}." if untried else ""
+    return said + blind + unknown
 
 
 def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
     """pytest shows the arguments of every function that a failure passed through."""
     root = ElementTree.fromstring(junit)  # noqa: S314  (pytest wrote it a moment ago)
+    for suite in root.iter("testcase"):  # of files that are elsewhere by now
+        for properties in suite.findall("properties"):
+            suite.remove(properties)
     for one in root.iter():
         one.text = mask(one.text) if one.text else one.text
         one.attrib.update({name: mask(value) for name, value in one.attrib.items()})
@@ -44,7 +49,6 @@ def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
 
 def told(element: Element, *, is_seen: bool) -> dict[str, Any]:
     """An element as the report has it, the box in CSS pixels of the page; none where it is a guess what will come."""
-    way = element.locators[0]
     return {
         "id": element.id,
         "role": element.role,
@@ -53,8 +57,19 @@ def told(element: Element, *, is_seen: bool) -> dict[str, Any]:
         "box": [round(side) for side in element.box] if any(element.box) else None,
         "verified": element.is_verified,
         "seen": is_seen,
-        "locator": {"by": way.by, "value": way.value, **({"name": way.name} if way.name else {})},
+        "locator": _told_way(element.locators[0]),
     }
+
+
+def _told_way(way: Locator) -> dict[str, Any]:
+    told: dict[str, Any] = {"by": way.by, "value": way.value}
+    if way.name is not None:
+        told["name"] = way.name
+    if way.within:
+        told["within"] = _told_way(way.within)
+    if way.frames:
+        told["frames"] = list(way.frames)
+    return told
 
 
 def of_picture(found: Inventory, seen_as: Mapping[str, int], viewport: tuple[int, int]) -> list[dict[str, Any]]:
@@ -121,9 +136,9 @@ def annotate(picture: bytes, seen: Sequence[Seen], ids: Mapping[int, str], *, is
 
 
 def _tag(draw: ImageDraw.ImageDraw, box: Box, text: str, color: str, font: Any, size: int) -> None:
-    """Above the box's left corner; inside, where there is no room above."""
+    """Left of the box, where labels seldom are; inside, where there is no room."""
     wide = draw.textlength(text, font=font) + 4
-    left, top = box[0], box[1] - size - 3
-    top = top if top >= 0 else box[1]
+    left, top = box[0] - wide, box[1]
+    left = left if left >= 0 else box[0]
     draw.rectangle((left, top, left + wide, top + size + 3), fill=color)
     draw.text((left + 2, top), text, fill="white", font=font)

@@ -41,7 +41,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
                     raise TestgenError(f"{url} refused: {_message(tree) or f'status {answer.status}'}")
                 return read(tree, answer.headers.get("x-vlserve-images", ""))
         except aiohttp.ClientConnectorError as error:
-            raise TestgenError(f"Nothing answers at {url}. Is the service running?") from error
+            raise TestgenError(f"Nothing answers at {url}. Is the service running there? (--base-url)") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TestgenError(
                 f"No answer from {url}: {error or type(error).__name__}. Is the service running?"
