@@ -16,9 +16,9 @@ import pytest
 from tests import fake_engine
 from tests.conftest import Gateway, OpenGateway, data_url, picture, until, user
 from vlserve import config
+from vlserve import settings as sections
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.keys import ApiKey
-from vlserve.settings import Testgen
 from vlserve.testgen import pages
 from vlserve.testgen.result import LONGEST_SCENARIO, Ask, Event, Job, Result, Tell, TestgenError
 
@@ -225,7 +225,7 @@ async def test_too_large_a_body_is_a_413(open_gateway: OpenGateway) -> None:
 )
 def test_no_inner_address_and_no_other_scheme_is_opened(url: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        pages.check(url, Testgen(allowed_origins=["*"]))
+        pages.check(url, sections.Testgen(allowed_origins=["*"]))
     assert refusal.value.param == "url"
     assert refusal.value.code in ("invalid_url", "url_not_allowed")
 
@@ -247,7 +247,7 @@ def test_no_inner_address_and_no_other_scheme_is_opened(url: str) -> None:
     ],
 )
 def test_pages_are_those_of_the_settings(origins: list[str], url: str, opened: str | None) -> None:
-    settings = Testgen.model_validate({"allowed_origins": origins, "allowed_networks": ["10.1.0.0/16"]})
+    settings = sections.Testgen.model_validate({"allowed_origins": origins, "allowed_networks": ["10.1.0.0/16"]})
     if opened:
         assert pages.check(url, settings) == opened
         return

@@ -74,6 +74,12 @@ def once(before: int) -> str | None:
 PAGES: dict[str, Page] = {
     "/login": html(LOGIN, COMPLAINS),
     "/placed": html(PLACED),
+    "/cart": html(
+        '<span id="cart" role="status">Cart: 0</span><label><input type=checkbox> Gift</label>'
+        '<button id="add">Add</button><button id="pay" disabled>Pay</button>',
+        'document.querySelector("#add").onclick = () => { document.querySelector("#cart").textContent = "Cart: 1"; };'
+        'document.querySelector("input").onchange = () => { document.querySelector("#pay").disabled = false; };',
+    ),
     "/reset": html("<form><label>City <input></label><button type=reset>Reset</button></form>"),
     "/changing": changing,
     "/once": once,
@@ -123,6 +129,15 @@ async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site
             assert SECRET.encode() not in data, name
     started = [one.step for one in events if not one.text]
     assert started == ["inventory", "open", "match", "plan", "render", "check", "run", "mutate", "report"]
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_line_that_says_something_else_now_is_told_by_its_words(site: Site, target: Target) -> None:
+    """And ticking a box of one's own is possible where the page is made deaf."""
+    steps: list[Wanted] = [("check", "Gift"), ("click", "Add")]
+    result = await generate(a_job(f"{site.origin}/cart", target), Scripted([], steps, ['status "Cart: 1"', "enabled"]))
+    assert result.outcome == "passed", result.report
+    assert result.report["mutation"] == {"tried": 2, "caught": 2, "survived": [], "untried": []}
 
 
 @pytest.mark.parametrize("target", BOTH)

@@ -124,6 +124,7 @@ class LivePage:
         self._contexts: dict[str, str] = {}
         self._refs: dict[str, str] = {}
         self._looks = 0
+        self._led_before: set[Locator] = set()
         self._open_requests: set[Request] = set()
         self.dialogs: list[str] = []
         """Texts of alert(), confirm() and prompt(), which are dismissed."""
@@ -164,14 +165,17 @@ class LivePage:
         for node in nodes:
             place = (node.role, node.name, _context(node))
             taken[place] += 1
-            id_ = self._id((*place, taken[place]))
+            key = (*place, taken[place])
+            has_come = self._looks > 1 and key not in self._ids
+            id_ = self._id(key)
             if alike[node.role, node.name] > 1 and id_ not in self._contexts:
                 self._contexts[id_] = f"{place[2]} number {taken[place]}".strip() if taken[place] > 1 else place[2]
             around = tuple(frames[ref] for ref in node.frames)
-            element = await self._element(id_, node, around) if all(around) else None
+            element = await self._element(id_, node, around, has_come=has_come) if all(around) else None
             if element:
                 found.append(element)
                 self._refs[id_] = node.ref
+        self._led_before.update(way for one in found for way in one.locators)
         return found
 
     def _id(self, key: tuple[str, str, str, int]) -> str:
@@ -217,7 +221,8 @@ class LivePage:
                 await asyncio.sleep(_GLANCE_S)
         raise TestgenError(f"The page cannot be read: {problem}")
 
-    async def _element(self, id_: str, node: Node, frames: tuple[str, ...]) -> Element | None:
+    async def _element(self, id_: str, node: Node, frames: tuple[str, ...], *, has_come: bool) -> Element | None:
+        """What has come is told by what led nowhere before: an id that showed another text proves nothing."""
         found = self.page.locator(f"aria-ref={node.ref}")
         try:
             facts: Facts = await found.evaluate(_FACTS, timeout=_LOOK_TIMEOUT_MS)
@@ -226,7 +231,8 @@ class LivePage:
                 return None
             name = _name(node, facts)
             ways = locators.candidates(node.role, name, facts, self._target, _within(node), frames)
-            verified = await self._verified(found, ways)
+            news = [way for way in ways if way not in self._led_before] if has_come else ways
+            verified = await self._verified(found, news) or await self._verified(found, ways)
         except Error:  # it went while others were looked at
             return None
         if not verified:

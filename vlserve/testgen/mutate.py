@@ -23,16 +23,20 @@ _REMOVE = """(() => {
   const says = (name) => name === wanted.name || (wanted.isCut && name.startsWith(wanted.name));
   const isIt = (one) => !wanted.name || names(one).some((name) => says(plain(name)));
   const remove = () => {
-    for (const one of document.querySelectorAll(wanted.path)) if (isIt(one)) one.remove();
+    // Not before it is shown: a script that does not find what it is going to show ends there.
+    for (const one of document.querySelectorAll(wanted.path)) if (isIt(one) && one.checkVisibility()) one.remove();
   };
   const options = { subtree: true, childList: true, characterData: true, attributes: true };
   new MutationObserver(remove).observe(document, options);
   remove();
 })();"""
 _STILL = """(() => {
+  // What is typed, ticked and chosen is there, and the page hears nothing of it.
+  const own = "select, option, label, input:not([type=submit], [type=reset], [type=button], [type=image])";
+  const isOwn = (event) => (event.key ? event.key.length === 1 : event.target.closest?.(own));
   const stop = (event) => {
     event.stopImmediatePropagation();
-    if (event.key?.length !== 1) event.preventDefault();  // what is typed is there, and the page hears nothing of it
+    if (!isOwn(event)) event.preventDefault();
   };
   for (const kind of ["click", "submit", "input", "change", "keydown", "keyup", "pointerdown", "mousedown"]) {
     window.addEventListener(kind, stop, { capture: true });
