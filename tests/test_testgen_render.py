@@ -417,6 +417,8 @@ async def test_what_the_page_shows_anyway_stays_in_the_code(target: Target, tmp_
         subject = dataclasses.replace(LIVE, url="https://demo4.example/login")
         source = render(plan, [*ELEMENTS[:3], welcome, said], subject, target)
         assert source.count("os.environ") == 1
+        word = Secrets(plan, ELEMENTS).shown("wrong")
+        assert word == "'wrong'"
         checks = await check(source, tmp_path / secret, variables=environment(plan, ELEMENTS))
         assert checks.problems == ()
 

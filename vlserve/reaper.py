@@ -1,5 +1,7 @@
 """The process between the gateway and one engine: ends when the gateway does, and takes every descendant along.
 
+Generated tests run behind it, too (testgen/child.py).
+
 usage: python reaper.py SOCKET COMMAND [ARG ...]      (standard input: a pipe whose other end the gateway holds)
 
 It is the engine's init: as a child subreaper (prctl(2)) it inherits every process the engine leaves behind, also one

@@ -153,7 +153,7 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
             download(model, revision=revision, local_dir=str(folder), ignore_patterns=ignored)
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # any: ModelScope's client has no common class of errors
         raise OSError(f"ModelScope: {type(error).__name__}: {error}") from error
     print(f"{model}: complete in {folder} (compared with ModelScope's checksums)", flush=True)
     print(f"to serve it from there, in the config: model: {folder} and served_model_name: {model}", flush=True)

@@ -26,6 +26,7 @@ async def run_child(
     # Not a pipe: that ends only when everybody who holds it does.
     with tempfile.TemporaryFile() as output:
         child = await asyncio.create_subprocess_exec(
+            # The reaper removes its engine's socket at the end; here there is none.
             *(sys.executable, "-I", "-S", str(REAPER), str(folder / "no.sock"), *argv),
             cwd=folder,
             env=environment,

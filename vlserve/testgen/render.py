@@ -204,8 +204,9 @@ class Secrets:
         return _variable(name) if name else self._literal(text, self._in_shown)
 
     def _literal(self, text: str, inside: re.Pattern[str] | None) -> str:
-        parts = [one for one in inside.split(text) if one] if inside else [text]
-        return " + ".join(_variable(self._hidden[one]) if one in self._hidden else repr(one) for one in parts) or "''"
+        pieces = inside.split(text) if inside else [text]  # each second one is what was found
+        parts = [_variable(self._hidden[one]) if place % 2 else repr(one) for place, one in enumerate(pieces) if one]
+        return " + ".join(parts) or "''"
 
     def masked(self, text: str) -> str:
         """The text for a reader, with ``$TEST_PASSWORD`` where it says a secret."""
