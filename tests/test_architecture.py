@@ -11,8 +11,21 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"},
-    {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"},
+    {
+        "errors",
+        "config",
+        "extra_args",
+        "fields",
+        "formats",
+        "keys",
+        "logs",
+        "metrics",
+        "model",
+        "pixels",
+        "settings",
+        "tracing",
+    },
+    {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts", "vllm_checks"},
     {
         "accounting",
         "process",

@@ -55,8 +55,7 @@ _OK, _WARNING, _PROBLEM = Verdict.OK, Verdict.WARNING, Verdict.PROBLEM
 def judge_vllm(vllm: Vllm, torch: tuple[str, tuple[int, int] | None] | None) -> Finding:
     """It ran: its flags were asked of it a moment ago."""
     what = f"{vllm.version}{', for the CPU' if vllm.is_cpu else ''}, runs; torch {torch[0] if torch else 'not seen'}"
-    found = re.match(r"(\d+)\.(\d+)", vllm.version)
-    version = (int(found[1]), int(found[2])) if found else OLDEST_VLLM
+    version = vllm.release or OLDEST_VLLM
     if not OLDEST_VLLM <= version <= NEWEST_VLLM:
         oldest, newest, after = map(_dotted, (OLDEST_VLLM, NEWEST_VLLM, (NEWEST_VLLM[0], NEWEST_VLLM[1] + 1)))
         made_for = f"vlserve is made for {oldest} to {newest}: pip install 'vllm>={oldest},<{after}'"

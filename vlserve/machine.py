@@ -37,6 +37,12 @@ class Vllm:
     flags: frozenset[str] | None
     """None where it is not known what this vLLM knows: then nothing is checked."""
 
+    @property
+    def release(self) -> tuple[int, int] | None:
+        """Major and minor number; None where the version does not begin with them."""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return (int(found[1]), int(found[2])) if found else None
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -103,14 +109,17 @@ def read_models(config: Config) -> dict[EngineName, Model]:
     holds no model."""
     models, known = {}, known_models()
     for name, settings in config.engines.on_vllm().items():
+        found = None
         if settings.is_folder:
             with contextlib.suppress(KeyError):  # not a transformer of the usual form: vLLM will know
-                models[name] = _read_folder(name, pathlib.Path(settings.model))
+                found = _read_folder(name, pathlib.Path(settings.model))
         elif settings.model in known:
-            models[name] = known[settings.model]
+            found = known[settings.model]
         elif cached := _cached(settings.model):
             with contextlib.suppress(KeyError):
-                models[name] = _read_folder(name, cached)
+                found = _read_folder(name, cached)
+        if found:
+            models[name] = found.with_dtype(settings.dtype)
     return models
 
 

@@ -92,8 +92,6 @@ def plan_memory(
 ) -> dict[EngineName, Budget]:
     """A budget for each engine. Raises ConfigError, with the number to change, where something cannot fit."""
     placed = place(engines, gpu_count)
-    for name, settings in engines.items():
-        _check_heads(name, settings, models[name], gpu_count)
     budgets = {}
     for name, settings in engines.items():
         sharing = [other for other in engines if set(placed[other]) & set(placed[name])]
@@ -164,20 +162,6 @@ def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int,
     logits = _LOGIT_COPIES * 4 * seqs * model.vocabulary
     reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
     return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
-
-
-def _check_heads(name: EngineName, settings: EngineSettings, model: Model, gpu_count: int) -> None:
-    ranks = settings.tensor_parallel_size
-    if model.heads % ranks or (model.kv_heads % ranks and ranks % model.kv_heads):
-        works = [
-            str(number)
-            for number in range(1, gpu_count + 1)
-            if model.heads % number == 0 and (model.kv_heads % number == 0 or number % model.kv_heads == 0)
-        ]
-        raise ConfigError(
-            f"engines.{name}.tensor_parallel_size is {ranks}, which does not divide the {model.heads} attention heads "
-            f"and {model.kv_heads} KV heads of {settings.model}. With {gpu_count} GPUs these do: {', '.join(works)}."
-        )
 
 
 def _ways_out(settings: EngineSettings, model: Model, sharing: list[EngineName], gpu_count: int) -> str:

@@ -5,7 +5,7 @@ sizes are taken as they are.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -40,6 +40,8 @@ class Model:
     is_awq: bool = False
     bytes_per_value: int = 2
     file_bytes: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Its config.json, or what is known of it."""
 
     @property
     def weight_bytes(self) -> int:
@@ -57,6 +59,14 @@ class Model:
         """KV cache that one token takes on each GPU; heads are split, never below one."""
         heads = max(1, self.kv_heads // tensor_parallel_size)
         return 2 * self.layers * heads * self.head_size * self.bytes_per_value
+
+    def with_dtype(self, dtype: str) -> "Model":
+        """As vLLM loads it. ``auto`` is the model's own, and 16 bits for a model in float32."""
+        size = _BYTES.get(dtype, 2)
+        if size == self.bytes_per_value or self.is_awq:
+            return self
+        file_bytes = self.file_bytes and self.file_bytes * size // self.bytes_per_value
+        return replace(self, bytes_per_value=size, file_bytes=file_bytes)
 
     def _linear_parameters(self) -> int:
         attention = self.hidden * self.head_size * 2 * (self.heads + self.kv_heads)
@@ -95,11 +105,18 @@ def from_config(config: Mapping[str, Any], file_bytes: int | None = None) -> Mod
         is_awq=(config.get("quantization_config") or {}).get("quant_method") == "awq",
         bytes_per_value=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2),
         file_bytes=file_bytes,
+        config=config,
     )
 
 
 def _qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocabulary: int, tied: bool) -> Model:
-    return Model(layers, hidden, intermediate, heads, kv_heads, vocabulary, hidden // heads, tied, 32_768)
+    return _with_length(
+        Model(layers, hidden, intermediate, heads, kv_heads, vocabulary, hidden // heads, tied, 0), 32_768
+    )
+
+
+def _with_length(model: Model, length: int, **config: object) -> Model:
+    return replace(model, max_position_embeddings=length, config={"max_position_embeddings": length, **config})
 
 
 _TEXT = {
@@ -120,5 +137,7 @@ def known_models() -> dict[str, Model]:
     for size, text in _TEXT.items():
         models[f"Qwen/Qwen2.5-{size}-Instruct"] = text
     for size, tower in _TOWERS.items():
-        models[f"Qwen/Qwen2.5-VL-{size}-Instruct"] = replace(_TEXT[size], tower=tower, max_position_embeddings=128_000)
+        models[f"Qwen/Qwen2.5-VL-{size}-Instruct"] = _with_length(
+            replace(_TEXT[size], tower=tower), 128_000, vision_config={}
+        )
     return models | {f"{name}-AWQ": replace(model, is_awq=True) for name, model in models.items()}

@@ -5,12 +5,14 @@ import json
 import pathlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from vlserve import extra_args, vllm_checks
 from vlserve.errors import ConfigError
 from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
+from vlserve.model import Model
 from vlserve.pixels import VIDEO_MIN_PIXELS
 from vlserve.settings import AUTO, Config, EngineName, EngineSettings, Video
 
@@ -18,6 +20,12 @@ from vlserve.settings import AUTO, Config, EngineName, EngineSettings, Video
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
 # sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
 _LONGEST_SOCKET_PATH = 107 - 36
+# Settings that become flags under their own names; as flags in extra_args the memory plan would not know of them.
+_VALUES = (
+    *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *("max_num_seqs", "max_num_batched_tokens"),
+)
+_SWITCHES = ("enable_chunked_prefill", "enforce_eager", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     ``environment`` is what an engine may inherit (config.engine_environment). Raises ConfigError where the installed
     vLLM or this machine cannot do what the config asks.
     """
-    budgets = _budgets(config, machine)
+    models = _checked_models(config, machine, environment)
+    budgets = _budgets(config, machine, models)
     return Plan(
         tuple(
             _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name))
@@ -59,7 +68,23 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     )
 
 
-def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
+def _checked_models(config: Config, machine: Machine, environment: Mapping[str, str]) -> dict[EngineName, Model]:
+    """The models that are known, each with the length that its engine takes. Raises ConfigError for what vLLM would
+    refuse."""
+    models = dict(machine.models)
+    is_cpu = machine.vllm is not None and machine.vllm.is_cpu
+    available, unit = (len(machine.cpus), "cores") if is_cpu else (len(machine.gpus), "GPUs")
+    for name, settings in config.engines.on_vllm().items():
+        model, longest = models.get(name), None
+        if model:
+            vllm_checks.check_heads(name, settings, model, available, unit)
+            longest = vllm_checks.longest_request(settings, model, machine.vllm.release if machine.vllm else None)
+            models[name] = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
+        vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
+    return models
+
+
+def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, Budget]:
     engines = config.engines.on_vllm()
     if not engines or machine.vllm is None or machine.vllm.is_cpu:
         return {}
@@ -68,7 +93,7 @@ def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
             "No NVIDIA GPU is seen here, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
             "`make demo` serves two small models that way."
         )
-    if unknown := [name for name in engines if name not in machine.models]:
+    if unknown := [name for name in engines if name not in models]:
         gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
         are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
         are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
@@ -79,7 +104,7 @@ def _budgets(config: Config, machine: Machine) -> dict[EngineName, Budget]:
                 "or gpu_memory_utilization and kv_cache_memory_bytes for each."
             )
         return {}
-    return plan_memory(engines, machine.models, machine.gpu_bytes, len(machine.gpus))
+    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus))
 
 
 def scratch(socket: pathlib.Path) -> pathlib.Path:
@@ -113,7 +138,7 @@ def _plan_engine(
     if config.tracing.otlp_endpoint:
         flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
         environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
-        if "--disable-log-stats" in _given(settings):
+        if "--disable-log-stats" in extra_args.flags(settings.extra_args):
             raise ConfigError(f"engines.{name}.extra_args: traces need vLLM's statistics; drop --disable-log-stats.")
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
@@ -144,7 +169,7 @@ def uses_modelscope(environment: Mapping[str, str]) -> bool:
 
 def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
     """The command that brings an engine's model from a hub; empty for folders, and where no weights are read."""
-    given = _given(settings)
+    given = extra_args.flags(settings.extra_args)
     if settings.is_folder or not settings.is_vllm or not reads_weights(settings):
         return ()
     where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
@@ -153,7 +178,7 @@ def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
 
 def reads_weights(settings: EngineSettings) -> bool:
     """Whether the engine reads a model's files in the usual way; without any they are made up (`dummy`)."""
-    return _given(settings).get("--load-format", "auto") in ("auto", "safetensors")
+    return extra_args.flags(settings.extra_args).get("--load-format", "auto") in ("auto", "safetensors")
 
 
 def check_command(settings: EngineSettings) -> tuple[str, ...]:
@@ -229,14 +254,11 @@ def _flags(
     """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default holds."""
     # An engine answers requests for `auto` under its own name, so those are forwarded as they came.
     flags: dict[str, list[str]] = {"--served-model-name": [settings.model_id, AUTO, *auto_aliases]}
-    for field in (
-        *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
-        *("max_num_seqs", "max_num_batched_tokens"),
-    ):
+    for field in _VALUES:
         value = getattr(settings, field)
         if value is not None and value != type(settings).model_fields[field].default:
             flags[_flag(field)] = [str(int(value)) if isinstance(value, int) else str(value)]
-    for field in ("enable_chunked_prefill", "enforce_eager", "trust_remote_code"):
+    for field in _SWITCHES:
         value = getattr(settings, field)
         if value is not None and value != type(settings).model_fields[field].default:
             flags[_flag(field) if value else _flag(f"no_{field}")] = []
@@ -248,7 +270,7 @@ def _flags(
         flags["--disable-uvicorn-access-log"] = []
     # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (seen in 0.32).
     structured = "--structured-outputs-config"
-    if structured in known and structured not in (flag.split(".")[0] for flag in _given(settings)):
+    if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):
         flags[structured] = [json.dumps({"backend": "xgrammar"})]
     if name == "vision":
         flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]
@@ -259,23 +281,15 @@ def _flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _given(settings: EngineSettings) -> dict[str, str]:
-    """Flags of ``extra_args`` and their (first) values, whether written ``--a b``, ``--a=b`` or with underscores."""
-    given = {}
-    for argument, following in zip(settings.extra_args, [*settings.extra_args[1:], ""], strict=False):
-        if argument.startswith("--"):
-            flag, equals, value = argument.partition("=")
-            given[flag.replace("_", "-")] = value if equals else following
-    return given
-
-
 def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: Mapping[str, list[str]]) -> None:
-    given = [flag.split(".")[0] for flag in _given(settings)]
+    given = [flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)]
     for flag in given:
         if flag in _OWN_FLAGS:
             raise ConfigError(f"engines.{name}.extra_args: {flag} is the gateway's to set.")
         if flag in flags:
             raise ConfigError(f"engines.{name}.extra_args: {flag} is set by {flag[2:].replace('-', '_')} already.")
+        if (setting := flag[2:].removeprefix("no-").replace("-", "_")) in (*_VALUES, *_SWITCHES):
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is the setting {setting}; write it there.")
     for flag in (*flags, *given):
         if vllm.flags is not None and flag not in vllm.flags:
             near = difflib.get_close_matches(flag, vllm.flags, n=1)
