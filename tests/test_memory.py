@@ -135,10 +135,15 @@ def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
         (
             "1x80G",
             {"kv_cache_memory_bytes": "1GiB"},
-            r"hold 18,724 tokens, less than one request .* 32,768\. Set max_model_len to 18,724",
+            r"engines\.text\.kv_cache_memory_bytes 1\.0 GiB holds 18,724 tokens, less than one request of "
+            r"max_model_len 32,768\. Set it to 1\.8GiB or more, or max_model_len to 18,724 or less\.$",
         ),
         ("1x80G", {"gpu_memory_utilization": 0.6}, r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU are more"),
-        ("1x80G", {"kv_cache_memory_bytes": "30GiB"}, r"text and vision need .* a smaller kv_cache_memory_bytes"),
+        (
+            "1x80G",
+            {"kv_cache_memory_bytes": "30GiB"},
+            r"text and vision need .* kv_cache_memory_bytes of text at most \d+\.\dGiB, of vision at most \d+\.\dGiB",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_number_to_change(
@@ -146,6 +151,59 @@ def test_what_cannot_work_is_refused_with_the_number_to_change(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         both(spec, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"gpu_memory_utilization": 0.1},
+            r"^engines\.text\.gpu_memory_utilization 0\.1 of a GPU of 79 GiB is 7\.9 GiB, but weights and reserve take "
+            r"\d+\.\d GiB\. Set it to 0\.\d\d or more, or leave it out\.$",
+        ),
+        (
+            {"gpu_memory_utilization": 0.21},
+            r"^engines\.text\.gpu_memory_utilization 0\.21 .* and leave \d\.\d GiB of KV cache for [\d,]+ tokens, "
+            r"less than one request of max_model_len 32,768\. Set it to 0\.\d\d or more, or max_model_len to [\d,]+ or less\.$",
+        ),
+        (
+            {"kv_cache_memory_bytes": "70GiB"},
+            r"needs \d+\.\d GiB more than a GPU of 79 GiB has\. "
+            r"Ways out: kv_cache_memory_bytes of text at most \d+\.\dGiB",
+        ),
+    ],
+)
+def test_refusal_names_the_setting_at_fault_and_the_value_that_works(settings: dict[str, Any], message: str) -> None:
+    engine = {"model": TEXT, "max_model_len": 32_768, **settings}
+    with pytest.raises(ConfigError, match=message) as error:
+        planned("1x80G", text=engine)
+    (setting,) = settings
+    (least,) = re.findall(r"(?:Set it to|of text at most) ([\d.]+(?:GiB)?)", error.value.message)
+    assert planned("1x80G", text={**engine, setting: float(least) if "GiB" not in least else least})
+
+
+@pytest.mark.parametrize("size", ["60GiB", "35.5GiB"])  # with the smaller one, something is left, but too little
+def test_size_of_another_engines_kv_cache_is_named_too(size: str) -> None:
+    with pytest.raises(ConfigError, match=r"kv_cache_memory_bytes of vision at most \d+\.\dGiB"):
+        planned("1x80G", text={"model": TEXT}, vision={"model": VISION, "kv_cache_memory_bytes": size})
+
+
+def test_kv_cache_by_hand_does_not_have_to_fit_the_share() -> None:
+    """vLLM then only wants the share free at its start, and measures nothing within it."""
+    settings = {"model": TEXT, "gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": "12GiB"}
+    (one,) = planned("1x80G", text=settings).values()
+    assert flag(one, "--kv-cache-memory-bytes") == 12 * GIB
+    assert flag(one, "--gpu-memory-utilization") == 0.1
+
+
+def test_weights_and_cache_in_float32_take_twice_as_much() -> None:
+    settings = {"model": TEXT, "max_model_len": 8192, "kv_cache_memory_bytes": "4GiB"}
+    (half,) = planned("1x80G", text=settings).values()
+    (full,) = planned("1x80G", text={**settings, "dtype": "float32"}).values()
+    assert half.budget
+    assert full.budget
+    assert full.budget.weights == 2 * half.budget.weights
+    assert full.budget.tokens == half.budget.tokens // 2
 
 
 @pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])

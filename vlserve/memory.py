@@ -94,20 +94,21 @@ def plan_memory(
     placed = place(engines, gpu_count)
     budgets = {}
     for name, settings in engines.items():
-        sharing = [other for other in engines if set(placed[other]) & set(placed[name])]
-        if len(sharing) > 1:
-            room = int(gpu_bytes * _USABLE)
-        else:
-            unseen = _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES
-            room = int(gpu_bytes * (settings.gpu_memory_utilization or _ALONE)) + max(0, unseen)
-        for other in sharing:
-            room -= sum(_fixed(engines[other], models[other], gpu_bytes))
-            room -= int(engines[other].kv_cache_memory_bytes or 0)
-        undecided = [other for other in sharing if engines[other].kv_cache_memory_bytes is None]
+        sharing = {other: engines[other] for other in engines if set(placed[other]) & set(placed[name])}
+        is_measured = len(sharing) == 1 and settings.kv_cache_memory_bytes is None  # by vLLM, within its share
+        room = int(gpu_bytes * ((settings.gpu_memory_utilization or _ALONE) if is_measured else _USABLE))
+        if is_measured:
+            room += max(0, _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES)
+        for other, its in sharing.items():
+            room -= sum(_fixed(its, models[other], gpu_bytes)) + int(its.kv_cache_memory_bytes or 0)
+        undecided = [other for other, its in sharing.items() if its.kv_cache_memory_bytes is None]
         kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
-        budgets[name] = _budget(
-            name, settings, models[name], placed[name], gpu_bytes, kv_cache, room, sharing, gpu_count
-        )
+        tokens = kv_cache // models[name].kv_bytes_per_token(settings.tensor_parallel_size)
+        length = settings.max_model_len or models[name].max_position_embeddings
+        if room < 0 or tokens < length:
+            raise ConfigError(_refusal(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
+        fixed = _fixed(settings, models[name], gpu_bytes)
+        budgets[name] = Budget(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length, is_shared=len(sharing) > 1)
         shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
         if sum(shares.values()) > 1:
             given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
@@ -123,36 +124,6 @@ def share(settings: EngineSettings, budget: Budget) -> float:
     return settings.gpu_memory_utilization or budget.share
 
 
-def _budget(
-    name: EngineName,
-    settings: EngineSettings,
-    model: Model,
-    gpus: tuple[int, ...],
-    gpu_bytes: int,
-    kv_cache: int,
-    room: int,
-    sharing: list[EngineName],
-    gpu_count: int,
-) -> Budget:
-    weights, reserve = _fixed(settings, model, gpu_bytes)
-    per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
-    length = settings.max_model_len or model.max_position_embeddings
-    tokens = kv_cache // per_token
-    who = " and ".join(sharing) + (" need" if len(sharing) > 1 else " needs")
-    if room < 0:
-        raise ConfigError(
-            f"engines.{name}: {who} {-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has. "
-            + _ways_out(settings, model, sharing, gpu_count)
-        )
-    if tokens < length:
-        raise ConfigError(
-            f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {tokens:,} tokens, "
-            f"less than one request of max_model_len {length:,}. Set max_model_len to {tokens:,} or less. "
-            + _ways_out(settings, model, sharing, gpu_count)
-        )
-    return Budget(gpus, gpu_bytes, weights, reserve, kv_cache, tokens, length, is_shared=len(sharing) > 1)
-
-
 def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int, int]:
     """Weights and reserve on each GPU."""
     ranks = settings.tensor_parallel_size
@@ -164,13 +135,77 @@ def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int,
     return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
 
 
-def _ways_out(settings: EngineSettings, model: Model, sharing: list[EngineName], gpu_count: int) -> str:
-    ways = ["a smaller kv_cache_memory_bytes"] if settings.kv_cache_memory_bytes else []
-    if not model.is_awq:
-        is_known = settings.model.startswith("Qwen/Qwen2.5-")
-        ways.append(f"the AWQ model {settings.model}-AWQ" if is_known else "a quantized (AWQ) model")
+def _refusal(
+    name: EngineName,
+    sharing: Mapping[EngineName, EngineSettings],
+    models: Mapping[EngineName, Model],
+    gpu_bytes: int,
+    gpu_count: int,
+    room: int,
+    kv_cache: int,
+) -> str:
+    """Why ``name`` does not fit, beginning with the setting at fault, and what to change. ``room`` is what is left of
+    the GPU (below zero: missing) beside everything whose size is known."""
+    settings, model = sharing[name], models[name]
+    per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
+    length = settings.max_model_len or model.max_position_embeddings
+    tokens, needed = kv_cache // per_token, length * per_token
+    short = f"{tokens:,} tokens, less than one request of max_model_len {length:,}."
+    shorter = f", or max_model_len to {tokens:,} or less" if tokens else ""
+    ways_out = _ways_out(sharing, models, gpu_count, -room if room < 0 else needed - kv_cache)
+    if settings.kv_cache_memory_bytes and tokens < length:
+        text = f"engines.{name}.kv_cache_memory_bytes {kv_cache / GIB:.1f} GiB holds {short} "
+        text += f"Set it to {_rounded_up(needed)} or more{shorter}."
+        return text if needed - kv_cache <= room else f"{text} {ways_out}"
+    share = settings.gpu_memory_utilization
+    if share and len(sharing) == 1 and not settings.kv_cache_memory_bytes:
+        taken = share * gpu_bytes / GIB - room / GIB  # what vLLM measures of it
+        text = f"engines.{name}.gpu_memory_utilization {share:g} of a GPU of {gpu_bytes / GIB:.0f} GiB is "
+        text += f"{share * gpu_bytes / GIB:.1f} GiB, but weights and reserve take {taken:.1f} GiB"
+        text += "." if room < 0 else f" and leave {room / GIB:.1f} GiB of KV cache for {short}"
+        least = math.ceil(100 * (share + (needed - room) / gpu_bytes)) / 100
+        is_enough = least <= _USABLE
+        return (
+            f"{text} Set it to {least:g} or more{shorter or ', or leave it out'}."
+            if is_enough
+            else f"{text} {ways_out}"
+        )
+    if room < 0:
+        who = " and ".join(sharing) + (" need" if len(sharing) > 1 else " needs")
+        size = f"{-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has"
+        return f"engines.{name}: {who} {size}. {ways_out}"
+    return (
+        f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {short} "
+        f"Set max_model_len to {tokens:,} or less. {ways_out}"
+    )
+
+
+def _rounded_up(size: int) -> str:
+    """As kv_cache_memory_bytes is written."""
+    return f"{math.ceil(10 * size / GIB) / 10:.1f}GiB"
+
+
+def _ways_out(
+    sharing: Mapping[EngineName, EngineSettings], models: Mapping[EngineName, Model], gpu_count: int, missing: int
+) -> str:
+    """``missing``: bytes by which a KV cache of a given size has to be smaller."""
+    ways = list[str]()
+    caches = list[str]()
+    for name, settings in sharing.items():
+        model = models[name]
+        most = int(settings.kv_cache_memory_bytes or 0) - missing
+        length = settings.max_model_len or model.max_position_embeddings
+        if most >= length * model.kv_bytes_per_token(settings.tensor_parallel_size):
+            caches.append(f"of {name} at most {math.floor(10 * most / GIB) / 10:.1f}GiB")
+        if not model.is_awq:
+            is_known = settings.model.startswith("Qwen/Qwen2.5-")
+            ways.append(f"the AWQ model {settings.model}-AWQ" if is_known else "a quantized (AWQ) model")
+    if caches:
+        ways.insert(0, f"kv_cache_memory_bytes {', '.join(caches)}")
     if len(sharing) > 1:
         ways.append("one engine alone (vision takes text, too)")
-    if 2 * settings.tensor_parallel_size <= gpu_count:
-        ways.append(f"tensor_parallel_size {2 * settings.tensor_parallel_size}")
-    return f"Ways out: {', '.join([*ways, 'a smaller max_num_batched_tokens or max_num_seqs'])}, or more GPUs."
+    ranks = max(settings.tensor_parallel_size for settings in sharing.values())
+    if 2 * ranks <= gpu_count:
+        ways.append(f"tensor_parallel_size {2 * ranks}")
+    ways.append("a smaller max_num_batched_tokens or max_num_seqs")
+    return f"Ways out: {', '.join(dict.fromkeys(ways))}, or more GPUs."
