@@ -11,21 +11,10 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {
-        "errors",
-        "config",
-        "extra_args",
-        "fields",
-        "formats",
-        "keys",
-        "logs",
-        "metrics",
-        "model",
-        "pixels",
-        "settings",
-        "tracing",
-    },
-    {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts", "vllm_checks"},
+    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
+    | {"extra_args", "ram"},
+    {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
+    | {"cpu_memory", "plan_text", "vllm_checks"},
     {
         "accounting",
         "process",

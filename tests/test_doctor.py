@@ -16,11 +16,12 @@ import pytest
 
 from tests.conftest import REPOSITORY, is_alive, until
 from tests.test_engine import fake
-from vlserve import doctor, findings, inspection, machine, plan
+from vlserve import doctor, findings, inspection, machine, plan, ram
 from vlserve.findings import Finding
 from vlserve.inspection import Driver, Gpu, Output, Room
 from vlserve.machine import Vllm
 from vlserve.memory import GIB
+from vlserve.ram import Ram
 from vlserve.settings import Config, Server
 
 MIB = 1024**2
@@ -164,6 +165,38 @@ def test_weights(change: dict[str, Any], settings: dict[str, object], expected: 
     assert config.engines.vision
     found = findings.judge_model("vision", config.engines.vision, COMPLETE | change)
     assert (str(found.verdict), words in found.text) == (expected, True), found
+
+
+def test_downloads_that_fit_one_by_one_but_not_together() -> None:
+    small = COMPLETE | {"missing_bytes": 15 * 10**9, "free_bytes": 20 * 10**9}
+    found = findings.judge_downloads([small, small])
+    assert found
+    assert verdict(found) == (
+        "problem",
+        "30.0 GB to download into /hub for all engines, 20.0 GB free: make room, or name another place with HF_HOME",
+    )
+    elsewhere = {**small, "folder": "/other"}
+    assert findings.judge_downloads([small, elsewhere]) is None
+    assert findings.judge_downloads([small, COMPLETE, "no answer", {**small, "missing_bytes": None}]) is None
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "expected", "words"),
+    [
+        (22.0, "ok", "of RAM are needed, 22.0 of 23.0 GiB are free"),
+        (12.0, "problem", "12.0 of 23.0 GiB are free: end what uses it, or lower kv_cache_memory_bytes"),
+    ],
+)
+def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str) -> None:
+    config = text_engine(max_model_len=8192, kv_cache_memory_bytes="1GiB")
+    there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
+    there = dataclasses.replace(there, models=machine.read_models(config))
+    made = plan.make(config, there, {}, pathlib.Path("/run/v"))
+    assert "text on the CPU, 2 cores, 16." in findings.judge_plan(made, there).text
+    found = findings.judge_ram(made, Ram(23 * GIB, int(free_gib * GIB)))
+    assert found
+    assert (str(found.verdict), words in found.text) == (expected, True), found
+    assert findings.judge_ram(two_gpus()[1], Ram(23 * GIB, GIB)) is None
 
 
 @pytest.mark.parametrize(
@@ -429,3 +462,23 @@ async def test_missing_vllm_and_what_cannot_fit_are_problems(
     assert "Ways out" in found["plan"][1]
     assert found["weights text"][0] == "problem"
     assert "the hub cannot be asked" in found["weights text"][1]
+
+
+async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_vllm(*_: object, **__: object) -> Vllm:
+        return Vllm("0.32.0", True, ("vllm", "serve"), None)
+
+    monkeypatch.setattr(machine, "find_vllm", find_vllm)
+    monkeypatch.setattr(ram, "read", lambda: Ram(23 * GIB, 22 * GIB))
+    engines: dict[str, dict[str, Any]] = {"text": {"model": QWEN}, "vision": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps({"server": {"port": 0}, "engines": engines}))
+    found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert found["plan"][0] == "problem"
+    assert "of RAM, and this machine has 23.0 GiB for them" in found["plan"][1]
+    engines["text"] |= {"max_model_len": 4096, "kv_cache_memory_bytes": "1GiB"}
+    path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": engines["text"]}}))
+    found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert (found["plan"][0], found["memory"][0]) == ("ok", "ok")

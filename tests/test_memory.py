@@ -1,5 +1,6 @@
 """The memory model: known sizes, what fits, and what is refused with the number to change."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -8,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
-from vlserve import config, machine, plan
+from vlserve import config, machine, plan, ram
 from vlserve.errors import ConfigError
+from vlserve.machine import Machine, Vllm
 from vlserve.memory import GIB
 from vlserve.model import known_models
 from vlserve.plan import EnginePlan
+from vlserve.ram import Ram
 from vlserve.settings import Config
 
 RUN = pathlib.Path("/run/v")
@@ -164,7 +167,8 @@ def test_what_cannot_work_is_refused_with_the_number_to_change(
         (
             {"gpu_memory_utilization": 0.21},
             r"^engines\.text\.gpu_memory_utilization 0\.21 .* and leave \d\.\d GiB of KV cache for [\d,]+ tokens, "
-            r"less than one request of max_model_len 32,768\. Set it to 0\.\d\d or more, or max_model_len to [\d,]+ or less\.$",
+            r"less than one request of max_model_len 32,768\. Set it to 0\.\d\d or more, or max_model_len to [\d,]+ or "
+            r"less\.$",
         ),
         (
             {"kv_cache_memory_bytes": "70GiB"},
@@ -244,3 +248,100 @@ def test_presets_fit_the_machine_they_name(name: str, spec: str) -> None:
 def test_every_config_but_the_demo_names_its_machine() -> None:
     assert {path.name for path in (REPOSITORY / "configs").glob("*.yaml")} - set(PRESETS) == {"demo-cpu.yaml"}
     assert len(PRESETS) == 11
+
+
+def on_cpu(ram_gib: float, release: str = "0.32.0", **engines: dict[str, Any]) -> dict[str, EnginePlan]:
+    settings = Config.model_validate({"engines": engines})
+    models = machine.read_models(settings)
+    here = Machine((0, 1), Vllm(release, True, ("vllm",), None), models=models, ram_bytes=int(ram_gib * GIB))
+    return {one.name: one for one in plan.make(settings, here, {}, RUN).engines}
+
+
+CACHE = {"kv_cache_memory_bytes": "2GiB", "max_model_len": 8192}
+
+
+def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
+    engines = on_cpu(64, text={"model": TEXT, **CACHE}, vision={"model": VISION, **CACHE})
+    text = engines["text"].ram
+    assert text
+    assert text.weights == known_models()[TEXT].weight_bytes
+    assert text.kv_cache == 2 * GIB
+    assert text.tokens == 2 * GIB // known_models()[TEXT].kv_bytes_per_token()
+    assert text.weights + text.kv_cache < text.total < text.weights + text.kv_cache + 3 * GIB
+    assert engines["text"].budget is None
+    assert on_cpu(64, text={"model": "org/unknown"})["text"].ram is None
+    assert on_cpu(8, "0.26.0", text={"model": TEXT})["text"].ram is None  # took memory in another way
+
+
+@pytest.mark.parametrize(
+    ("ram_gib", "engines", "message"),
+    [
+        (
+            23.4,
+            {"text": {"model": TEXT}, "vision": {"model": VISION}},
+            r"text and vision need at least 41\.0 GiB of RAM, and this machine has 23\.4 GiB for them: "
+            r"text weights 14\.2 \+ processes 1\.4 \+ KV cache 1\.8 GiB, vision weights 15\.4 \+ .*one engine alone",
+        ),
+        (23.4, {"text": {"model": TEXT, "dtype": "float32", **CACHE}}, r"text weights 28\.4 .* a smaller model"),
+        (23.4, {"text": {"model": TEXT, "kv_cache_memory_bytes": "9GiB"}}, r"text needs at least .*KV cache 9\.0 GiB"),
+        (
+            64,
+            {"text": {"model": TEXT}, "vision": {"model": VISION}},
+            r"gpu_memory_utilization is a share of RAM on the CPU, and 0\.92 \(text\) and 0\.92 \(vision\) are "
+            r"more than the whole of it.*Set kv_cache_memory_bytes",
+        ),
+        (
+            64,
+            {"text": {"model": TEXT, "gpu_memory_utilization": 0.2}},
+            r"^engines\.text\.gpu_memory_utilization 0\.2 of 64\.0 GiB of RAM is 12\.8 GiB, but .* "
+            r"Set it to 0\.2\d or more",
+        ),
+        (
+            64,
+            {"text": {"model": TEXT, "kv_cache_memory_bytes": "1GiB"}},
+            r"^engines\.text\.kv_cache_memory_bytes 1\.0 GiB holds 18,724 tokens.* Set it to 1\.8GiB or more",
+        ),
+        (
+            64,
+            {"text": {"model": TEXT, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}}},
+            r"^engines\.text\.env: VLLM_CPU_KVCACHE_SPACE 1\.0 GiB holds 18,724 tokens.* Set it to 2 or more",
+        ),
+    ],
+)
+def test_what_does_not_fit_ram_is_refused_with_numbers(ram_gib: float, engines: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        on_cpu(ram_gib, **engines)
+
+
+def test_demo_models_fit_a_small_machine() -> None:
+    settings = config.load(REPOSITORY / "configs" / "demo-cpu.yaml")
+    here = Machine((0, 1), Vllm("0.32.0", True, ("vllm",), None), models=machine.read_models(settings))
+    engines = plan.make(settings, dataclasses.replace(here, ram_bytes=4 * GIB), {}, RUN).engines
+    assert all(one.ram and one.ram.full_length_requests >= 1 for one in engines)
+
+
+def ram_of(root: pathlib.Path, cgroup: str, **files: str) -> Ram | None:
+    meminfo = "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 12582912 kB\n"  # 16 and 12 GiB
+    for name, text in {"proc/meminfo": meminfo, "proc/self/cgroup": cgroup, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return ram.read(root)
+
+
+def test_ram_is_the_machines_or_what_a_control_group_leaves_of_it(tmp_path: pathlib.Path) -> None:
+    assert ram_of(tmp_path / "bare", "0::/\n") == Ram(16 * GIB, 12 * GIB)
+    v2 = {"memory.max": f"{8 * GIB}\n", "memory.current": f"{3 * GIB}\n", "memory.stat": f"inactive_file {GIB}\n"}
+    folder = "sys/fs/cgroup/system.slice/"
+    inside = {f"{folder}v.service/memory.max": "max\n", **{folder + name: text for name, text in v2.items()}}
+    assert ram_of(tmp_path / "v2", "0::/system.slice/v.service\n", **inside) == Ram(8 * GIB, 6 * GIB)
+    v1 = {"limit_in_bytes": f"{4 * GIB}", "usage_in_bytes": f"{GIB}", "stat": "total_inactive_file 0"}
+    # A container without a namespace of its own sees its path on the host, which is not below the mount.
+    files = {f"sys/fs/cgroup/memory/memory.{name}": text for name, text in v1.items()}
+    assert ram_of(tmp_path / "v1", "5:cpu:/x\n4:memory:/docker/abc\n", **files) == Ram(4 * GIB, 3 * GIB)
+    unlimited = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}
+    assert ram_of(tmp_path / "none", "4:memory:/\n", **unlimited) == Ram(16 * GIB, 12 * GIB)
+    assert ram.read(tmp_path) is None
+    here = ram.read()
+    assert here
+    assert 0 < here.free_bytes <= here.total_bytes

@@ -15,14 +15,26 @@ from typing import cast
 import uvicorn
 import uvloop
 
-from vlserve import __version__, batch, config, connections, doctor, fetch, keys, logs, machine, plan, tracing
+from vlserve import (
+    __version__,
+    batch,
+    config,
+    connections,
+    doctor,
+    fetch,
+    keys,
+    logs,
+    machine,
+    plan,
+    plan_text,
+    tracing,
+)
 from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.download import download
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
-from vlserve.memory import GIB
 from vlserve.metrics import Metrics
 from vlserve.settings import Config, Server
 from vlserve.testgen import command
@@ -131,36 +143,8 @@ async def _plan(arguments: argparse.Namespace) -> int:
     else:
         there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)
-    print("\n".join(describe(made, there)))
+    print("\n".join(plan_text.describe(made, there)))
     return 0
-
-
-def describe(made: plan.Plan, there: machine.Machine) -> Iterator[str]:
-    """The plan as a person reads it."""
-    if there.gpus:
-        yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
-        used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
-        if used and len(used) < len(there.gpus):
-            yield f"{len(there.gpus) - len(used)} of them are not used; tensor_parallel_size and gpus decide"
-    elif there.vllm and there.vllm.is_cpu:
-        yield f"no GPU: this vLLM computes on the CPU, with {len(there.cpus)} cores"
-    for engine in made.engines:
-        yield ""
-        budget = engine.budget
-        if budget:
-            gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
-            size = f"{budget.total / GIB:.1f} GiB{each}"
-            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {len(budget.gpus)}, {size}"
-            yield (
-                f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
-                f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "
-                f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}"
-            )
-        else:
-            yield f"{engine.name}:"
-        shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
-        prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
-        yield f"  {prefix}{engine.command_line()}"
 
 
 async def _fetch(arguments: argparse.Namespace) -> int:
@@ -297,7 +281,7 @@ async def _fleet(settings: Config, metrics: Metrics) -> Fleet:
     except ConfigError:
         folder.rmdir()
         raise
-    for line in filter(None, describe(made, here)):
+    for line in filter(None, plan_text.describe(made, here)):
         log.info("%s", line)
     return Fleet(engines, folder)
 

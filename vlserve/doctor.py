@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import AsyncIterator, Mapping
 
-from vlserve import config, findings, inspection, keys, machine, plan
+from vlserve import config, findings, inspection, keys, machine, plan, ram
 from vlserve.errors import ConfigError
 from vlserve.findings import Finding, Verdict
 from vlserve.machine import Machine
@@ -46,7 +46,8 @@ async def _engines(
     settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[inspection.Gpu, ...]
 ) -> AsyncIterator[Finding]:
     """vLLM, what it computes on, the plan, and the models."""
-    there = Machine(tuple(sorted(os.sched_getaffinity(0))), None)
+    memory = ram.read()
+    there = Machine(tuple(sorted(os.sched_getaffinity(0))), None, ram_bytes=memory.total_bytes if memory else 0)
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
         try:
@@ -69,6 +70,8 @@ async def _engines(
             yield Finding(Verdict.PROBLEM, "plan", error.message)
         else:
             yield findings.judge_plan(made, there)
+            if found := findings.judge_ram(made, memory):
+                yield found
     if on_gpus:
         planned = {gpu for one in (made.engines if made else ()) if one.budget for gpu in one.budget.gpus}
         used = {there.gpus[gpu] for gpu in planned} or set(there.gpus)
@@ -77,17 +80,20 @@ async def _engines(
     if made:
         async for finding in _gpus_together(settings, made, seen):
             yield finding
+    looked = []
     for name, engine in settings.engines.items():
         own = {**environment, **engine.env}
         if not engine.is_folder and plan.uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "left to vLLM, which asks ModelScope (VLLM_USE_MODELSCOPE)")
         elif argv := plan.check_command(engine):
-            yield findings.judge_model(name, engine, await inspection.model(argv, own))
+            looked.append(await inspection.model(argv, own))
+            yield findings.judge_model(name, engine, looked[-1])
+    if found := findings.judge_downloads(looked):
+        yield found
 
 
 def _plan(settings: Config, there: Machine, environment: Mapping[str, str]) -> plan.Plan:
-    if not (there.vllm and there.vllm.is_cpu):
-        there = dataclasses.replace(there, models=machine.read_models(settings))
+    there = dataclasses.replace(there, models=machine.read_models(settings))
     return plan.make(settings, there, environment, _RUN_FOLDER)
 
 

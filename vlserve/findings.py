@@ -11,6 +11,7 @@ from vlserve.inspection import Driver, Gpu, Output, Room
 from vlserve.machine import Machine, Vllm
 from vlserve.memory import GIB, share
 from vlserve.plan import EnginePlan, Plan, reads_weights
+from vlserve.ram import Ram
 from vlserve.settings import Config, EngineName, EngineSettings, Server
 
 OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
@@ -137,7 +138,8 @@ def judge_plan(made: Plan, there: Machine) -> Finding:
             requests = f"{engine.budget.full_length_requests:.1f} requests of {engine.budget.max_model_len:,} tokens"
             parts.append(f"{engine.name} on GPU {gpus}, {engine.budget.total / GIB:.1f} GiB, {requests}")
         elif there.vllm and there.vllm.is_cpu:
-            parts.append(f"{engine.name} on the CPU, {len(there.cpus)} cores")
+            size = f", {engine.ram.total / GIB:.1f} GiB" if engine.ram else ""
+            parts.append(f"{engine.name} on the CPU, {len(there.cpus)} cores{size}")
         else:
             parts.append(f"{engine.name}, its memory is not planned")
     return Finding(_OK, "plan", "; ".join(parts) or "nothing is started here")
@@ -162,6 +164,19 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
                 f"{asked / GIB:.1f} GiB of GPU {gpu_seen.number} are needed, {gpu_seen.free_bytes / GIB:.1f} are free: "
                 f"end {users}, choose other gpus, or lower gpu_memory_utilization",
             )
+
+
+def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
+    """On the CPU; None where nothing is known of what is needed or what there is."""
+    needed = sum(engine.ram.total for engine in made.engines if engine.ram)
+    if not needed or not seen:
+        return None
+    what = f"{needed / GIB:.1f} GiB of RAM are needed, "
+    what += f"{seen.free_bytes / GIB:.1f} of {seen.total_bytes / GIB:.1f} GiB are free"
+    if needed > seen.free_bytes:
+        lower = "lower kv_cache_memory_bytes or gpu_memory_utilization"
+        return Finding(_PROBLEM, "memory", f"{what}: end what uses it, or {lower}")
+    return Finding(_OK, "memory", what)
 
 
 def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
@@ -220,6 +235,25 @@ def judge_model(name: EngineName, settings: EngineSettings, seen: Mapping[str, A
         return Finding(_PROBLEM, subject, f"{settings.model} has no weights (*.safetensors): {again}")
     unseen = f"; the hub was not asked ({seen['hub']})" if seen["hub"] else ""
     return Finding(_OK, subject, f"{settings.model} is complete{unseen}")
+
+
+def judge_downloads(seen: Sequence[Mapping[str, Any] | str]) -> Finding | None:
+    """Models that fit the disk one by one, but not together; None where all is well."""
+    missing: dict[str, int] = {}
+    free: dict[str, int] = {}
+    for one in seen:
+        if not isinstance(one, str) and one["missing_bytes"] and one["missing_bytes"] <= one["free_bytes"]:
+            missing[one["folder"]] = missing.get(one["folder"], 0) + one["missing_bytes"]
+            free[one["folder"]] = one["free_bytes"]
+    for folder, size in missing.items():
+        if size > free[folder]:
+            return Finding(
+                _PROBLEM,
+                "disk",
+                f"{size / _GB:.1f} GB to download into {folder} for all engines, {free[folder] / _GB:.1f} GB free: "
+                "make room, or name another place with HF_HOME",
+            )
+    return None
 
 
 def judge_keys(server: Server, count: int) -> Finding:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 
 import pynvml
 
+from vlserve import ram
 from vlserve.errors import ConfigError
 from vlserve.model import Model, from_config, known_models
 from vlserve.pixels import Grid
@@ -55,6 +56,8 @@ class Machine:
     """Memory of the smallest of them."""
     models: Mapping[EngineName, Model] = field(default_factory=dict)
     """The shape of each engine's model, where it is known."""
+    ram_bytes: int = 0
+    """RAM that engines may use; 0: not known."""
 
 
 async def observe(
@@ -79,7 +82,8 @@ async def observe(
         return Machine(cpus, None)
     vllm = await find_vllm(cache, environment, progress)
     if vllm.is_cpu:
-        return Machine(cpus, vllm)
+        here = ram.read()
+        return Machine(cpus, vllm, models=models, ram_bytes=here.total_bytes if here else 0)
     gpus, gpu_bytes = usable_gpus(environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models)
 

@@ -154,8 +154,7 @@ def _refusal(
     shorter = f", or max_model_len to {tokens:,} or less" if tokens else ""
     ways_out = _ways_out(sharing, models, gpu_count, -room if room < 0 else needed - kv_cache)
     if settings.kv_cache_memory_bytes and tokens < length:
-        text = f"engines.{name}.kv_cache_memory_bytes {kv_cache / GIB:.1f} GiB holds {short} "
-        text += f"Set it to {_rounded_up(needed)} or more{shorter}."
+        text = cache_too_small(f"engines.{name}.kv_cache_memory_bytes", kv_cache, tokens, size_up(needed), length)
         return text if needed - kv_cache <= room else f"{text} {ways_out}"
     share = settings.gpu_memory_utilization
     if share and len(sharing) == 1 and not settings.kv_cache_memory_bytes:
@@ -180,9 +179,17 @@ def _refusal(
     )
 
 
-def _rounded_up(size: int) -> str:
-    """As kv_cache_memory_bytes is written."""
+def size_up(size: int) -> str:
+    """As kv_cache_memory_bytes is written, rounded up."""
     return f"{math.ceil(10 * size / GIB) / 10:.1f}GiB"
+
+
+def cache_too_small(setting: str, kv_cache: int, tokens: int, enough: str, length: int) -> str:
+    """Why the KV cache whose size ``setting`` gives is too small, and what to change."""
+    return (
+        f"{setting} {kv_cache / GIB:.1f} GiB holds {tokens:,} tokens, less than one request of max_model_len "
+        f"{length:,}. Set it to {enough} or more" + (f", or max_model_len to {tokens:,} or less." if tokens else ".")
+    )
 
 
 def _ways_out(

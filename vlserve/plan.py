@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlserve import extra_args, vllm_checks
+from vlserve.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
 from vlserve.errors import ConfigError
 from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
@@ -38,6 +39,8 @@ class EnginePlan:
     environment: Mapping[str, str]
     budget: Budget | None = None
     """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
+    ram: RamBudget | None = None
+    """What it takes of RAM on the CPU; None on GPUs, and for models whose shape is not known."""
     fetch: tuple[str, ...] = ()
     """The command that brings its model into the cache first; empty where there is nothing to fetch."""
 
@@ -59,9 +62,15 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     """
     models = _checked_models(config, machine, environment)
     budgets = _budgets(config, machine, models)
+    rams = _ram_budgets(config, machine, models)
     return Plan(
         tuple(
-            _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name))
+            replace(
+                _plan_engine(
+                    name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name)
+                ),
+                ram=rams.get(name),
+            )
             for name, settings in config.engines.items()
             if not settings.url
         )
@@ -105,6 +114,13 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
             )
         return {}
     return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus))
+
+
+def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, RamBudget]:
+    vllm = machine.vllm
+    if vllm is None or not vllm.is_cpu or not machine.ram_bytes or (vllm.release or MEASURED_SINCE) < MEASURED_SINCE:
+        return {}
+    return plan_ram(config.engines.on_vllm(), models, machine.ram_bytes)
 
 
 def scratch(socket: pathlib.Path) -> pathlib.Path:
@@ -152,7 +168,7 @@ def _plan_engine(
     environment |= _vllm_environment(settings, config, machine.gpus)
     environment |= settings.env
     argv += tuple(settings.extra_args)
-    return EnginePlan(name, socket, argv, environment, budget, _fetch(settings, environment))
+    return EnginePlan(name, socket, argv, environment, budget, fetch=_fetch(settings, environment))
 
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
