@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"extra_args", "ram"},
+    | {"extra_args", "folders", "ram"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {
@@ -36,7 +36,7 @@ ROWS = [
         "calls",
         "compare",
         "counting",
-        *("doctor", "download"),
+        *("doctor", "download", "startup"),
         "forms",
         "generate",
         "lines",

@@ -9,12 +9,14 @@ import socket
 import stat
 import subprocess
 import sys
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.conftest import REPOSITORY, session_of, until, user
 from tests.test_engine import fake
+from vlserve import cli
 
 FAKE = {"model": "a", "command": fake(), "env": {"PYTHONPATH": str(REPOSITORY)}}
 
@@ -44,6 +46,63 @@ def test_busy_port_is_told_at_once(tmp_path: pathlib.Path) -> None:
 
 def test_public_address_without_keys_is_refused(tmp_path: pathlib.Path) -> None:
     assert "--allow-unauthenticated" in refused("serve", "--config", write(tmp_path), "--host", "0.0.0.0")
+
+
+PROBLEMS: list[tuple[dict[str, Any], str]] = [
+    ({"server": {"api_keys_file": "none.txt"}}, "server.api_keys_file: cannot read"),
+    ({"server": {"api_keys_file": "empty.txt"}}, "holds no key. `vlserve key NAME` makes one."),
+    ({"server": {"api_keys_file": "."}}, "Is a directory"),
+    ({"server": {"api_keys_env": "NO_SUCH_KEYS"}}, "the environment variable NO_SUCH_KEYS holds no key"),
+    ({"server": {"host": "0.0.0.0"}}, "server.host 0.0.0.0 can be reached from other machines and no API key is set"),
+    (
+        {"engines": {"text": {"model": "a", "url": "http://127.0.0.1:9", "url_api_key_env": "NO_SUCH_KEY"}}},
+        "engines.text.url_api_key_env: the environment variable NO_SUCH_KEY is empty",
+    ),
+    ({"fetch": {"denied_domains": ["a b"]}}, "fetch.denied_domains: 'a b' is not a domain"),
+    ({"files": {"folder": "."}}, "holds other things"),
+    ({"files": {"folder": "empty.txt/below"}}, "files.folder: cannot use"),
+]
+
+
+@pytest.mark.parametrize("command", ["serve", "plan", "doctor"])
+def test_what_serve_refuses_plan_and_doctor_refuse_in_the_same_words(
+    tmp_path: pathlib.Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    for settings, message in PROBLEMS:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+        server = {"port": port, **settings.get("server", {})}
+        config = write(tmp_path, **{**settings, "server": server})
+        if command == "serve":  # in a process of its own: what it does not refuse, it serves
+            assert message in refused(command, "--config", config), settings
+            continue
+        code = cli.main([command, "--config", config])
+        output = capsys.readouterr()
+        assert message in output.out + output.err, settings
+        assert code == (1 if command == "doctor" else 2)
+
+
+def test_plan_takes_what_serve_is_told_on_its_command_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_KEYS", "ana:sk-1")
+    public = ["--config", write(tmp_path), "--host", "0.0.0.0", "--port", "0"]
+    assert cli.main(["plan", *public]) == 2
+    assert cli.main(["plan", *public, "--api-keys-env", "SOME_KEYS"]) == 0
+    assert cli.main(["plan", *public, "--allow-unauthenticated"]) == 0
+    capsys.readouterr()
+    assert cli.main(["doctor", *public]) == 1
+    assert cli.main(["doctor", *public, "--api-keys-env", "SOME_KEYS"]) == 0
+    assert "1 API key" in capsys.readouterr().out
+
+
+def test_plan_for_another_machine_only_warns_of_what_is_missing_here(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path, server={"api_keys_env": "NO_SUCH_KEYS"})
+    assert cli.main(["plan", "--config", config, "--machine", "2x80G"]) == 0
+    assert "serve would refuse this here: server.api_keys_env: the environment" in capsys.readouterr().err
 
 
 def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:

@@ -482,3 +482,15 @@ async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": engines["text"]}}))
     found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert (found["plan"][0], found["memory"][0]) == ("ok", "ok")
+
+
+async def test_video_without_its_library_is_a_problem_of_doctors_too(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlserve.machine.find_spec", lambda name: None)
+    engine = {"model": "a", "url": "http://127.0.0.1:9", "limit_mm_per_prompt": {"video": 1}}
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps({"server": {"port": 0}, "engines": {"vision": engine}}))
+    found = await report(path)
+    assert found["videos"][0] == "problem"
+    assert "OpenCV, which is not installed" in found["videos"][1]

@@ -18,10 +18,9 @@ from aiohttp import web
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, is_alive, picture, until, user
 from tests.fake_engine import FAULTS
 from tests.films import film, growing, lying, part, video_url, wide
-from vlserve import pixels, video_reader, videos
+from vlserve import pixels, startup, video_reader, videos
 from vlserve.errors import ConfigError
 from vlserve.keys import ApiKey
-from vlserve.machine import observe
 from vlserve.pixels import Grid
 from vlserve.settings import Config
 
@@ -441,10 +440,8 @@ def test_reader_and_gateway_agree() -> None:
     assert video_reader.UNREADABLE == videos._UNREADABLE
 
 
-async def test_service_without_the_library_says_so_at_its_start(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
+def test_service_without_the_library_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlserve.machine.find_spec", lambda name: None)
     config = Config.model_validate({"engines": {"vision": {**ENGINES["vision"], "url": URL}}})
     with pytest.raises(ConfigError, match="OpenCV, which is not installed"):
-        await observe(config, cache=tmp_path, environment={})
+        startup.check(config, {})

@@ -9,8 +9,8 @@ import pathlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -21,12 +21,12 @@ from vlserve import (
     config,
     connections,
     doctor,
-    fetch,
     keys,
     logs,
     machine,
     plan,
     plan_text,
+    startup,
     tracing,
 )
 from vlserve.app import create_app
@@ -36,7 +36,8 @@ from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folde
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, Server
+from vlserve.settings import Config, EngineName, Server
+from vlserve.startup import Credentials
 from vlserve.testgen import command
 
 log = logging.getLogger("vlserve")
@@ -55,15 +56,18 @@ def main(argv: list[str] | None = None) -> int:
         type=pathlib.Path,
         help="YAML file, or the name of one in configs/ (default: default.yaml; on a single GPU vision-only.yaml)",
     )
-    serve = commands.add_parser("serve", parents=[configured], help="start the engines and the endpoint")
-    serve.add_argument("--host", help="address to listen on (default: the config's, 127.0.0.1)")
-    serve.add_argument("--api-keys-env", metavar="NAME", help="environment variable with comma-separated API keys")
-    serve.add_argument("--port", type=int, help="TCP port (default: the config's, 8000)")
-    serve.add_argument(
+    served = argparse.ArgumentParser(add_help=False, parents=[configured])
+    served.add_argument("--host", help="address to listen on (default: the config's, 127.0.0.1)")
+    served.add_argument("--api-keys-env", metavar="NAME", help="environment variable with comma-separated API keys")
+    served.add_argument("--port", type=int, help="TCP port (default: the config's, 8000)")
+    served.add_argument(
         "--allow-unauthenticated", action="store_true", default=None, help="serve a public address without API keys"
     )
+    commands.add_parser("serve", parents=[served], help="start the engines and the endpoint")
     planned = commands.add_parser(
-        "plan", parents=[configured], help="print what serve would start and what it takes, and start nothing"
+        "plan",
+        parents=[served],
+        help="print what serve would start and what it takes, and start nothing; exit code 2: serve would refuse it",
     )
     planned.add_argument("--machine", help="plan for another machine, like 1xH100-80G, 2x24G or 8xA100-80G")
     fetched = commands.add_parser("fetch", parents=[configured], help="download the engines' models, and start nothing")
@@ -73,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     fetched.add_argument("--verify", action="store_true", help="compare what is there already with its checksums, too")
     commands.add_parser(
-        "doctor", parents=[configured], help="look for what would keep serve from working; exit code 1: something would"
+        "doctor", parents=[served], help="look for what would keep serve from working; exit code 1: something would"
     )
     compared = commands.add_parser(
         "compare",
@@ -135,9 +139,20 @@ def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib
     return config.shipped("default.yaml")
 
 
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Settings of ``server`` that are given on the command line."""
+    return {name: getattr(arguments, name) for name in ("host", "port", "api_keys_env", "allow_unauthenticated")}
+
+
 async def _plan(arguments: argparse.Namespace) -> int:
     environment = config.engine_environment()
-    settings = config.load(_config_path(arguments.config, arguments.machine))
+    settings = config.load(_config_path(arguments.config, arguments.machine), **_overrides(arguments))
+    try:
+        startup.check(settings)
+    except ConfigError as error:
+        if arguments.machine is None:
+            raise
+        log.warning("serve would refuse this here: %s", error.message)
     if arguments.machine is not None:
         there = machine.imagine(arguments.machine, settings)
     else:
@@ -156,7 +171,7 @@ async def _fetch(arguments: argparse.Namespace) -> int:
 
 async def _doctor(arguments: argparse.Namespace) -> int:
     is_well = True
-    async for finding in doctor.examine(_config_path(arguments.config)):
+    async for finding in doctor.examine(_config_path(arguments.config), **_overrides(arguments)):
         print(finding, flush=True)
         is_well &= not finding.is_problem
     return 0 if is_well else 1
@@ -170,18 +185,10 @@ async def _key(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    settings = config.load(
-        _config_path(arguments.config),
-        host=arguments.host,
-        port=arguments.port,
-        api_keys_env=arguments.api_keys_env,
-        allow_unauthenticated=arguments.allow_unauthenticated,
-    )
+    settings = config.load(_config_path(arguments.config), **_overrides(arguments))
     logs.set_up(settings.log.format)
-    api_keys = keys.read(settings.server)
-    keys.check_exposure(settings.server, api_keys)
+    credentials = startup.check(settings)
     _listen(settings.server).close()  # a busy port is told at once, not when everything else is done
-    fetch.check(settings.fetch)
     connections.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     loop = asyncio.get_running_loop()
@@ -189,16 +196,16 @@ async def _serve(arguments: argparse.Namespace) -> int:
         loop.add_signal_handler(number, own_task.cancel)
     store = _store(settings)
     with contextlib.closing(store) if store else contextlib.nullcontext():
-        return await _run(settings, api_keys, store)
+        return await _run(settings, credentials, store)
 
 
-async def _run(settings: Config, api_keys: tuple[keys.ApiKey, ...], store: FileStore | None) -> int:
+async def _run(settings: Config, credentials: Credentials, store: FileStore | None) -> int:
     """Serve until the end is asked for; returns the exit code."""
     loop = asyncio.get_running_loop()
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
-    fleet = await _fleet(settings, metrics)
-    app = create_app(settings, fleet.engines, api_keys, metrics, traces, store)
+    fleet = await _fleet(settings, metrics, credentials.url_keys)
+    app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store)
     server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.end)
@@ -261,7 +268,7 @@ def _url(server: Server) -> str:
     return f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}"
 
 
-async def _fleet(settings: Config, metrics: Metrics) -> Fleet:
+async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineName, str | None]) -> Fleet:
     environment = config.engine_environment()
     here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
@@ -275,7 +282,7 @@ async def _fleet(settings: Config, metrics: Metrics) -> Fleet:
         plans = {engine.name: engine for engine in made.engines}
         locks = lock_gpus(made.engines)
         engines = {
-            name: Engine(name, engine, plans.get(name), metrics, keys.read_url_key(engine), locks.get(name, ()))
+            name: Engine(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ()))
             for name, engine in settings.engines.items()
         }
     except ConfigError:

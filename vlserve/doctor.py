@@ -6,22 +6,26 @@ machine.py and inspection.py look, findings.py judges what was seen.
 import dataclasses
 import os
 import pathlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
-from vlserve import config, findings, inspection, keys, machine, plan, ram
+from vlserve import config, findings, inspection, machine, plan, ram, startup
 from vlserve.errors import ConfigError
 from vlserve.findings import Finding, Verdict
 from vlserve.machine import Machine
-from vlserve.settings import Config, Server
+from vlserve.settings import Config
 
 # Only shown, never made; as long as the real one.
 _RUN_FOLDER = pathlib.Path("/tmp/vlserve-XXXXXXXX")  # noqa: S108
 
 
-async def examine(path: pathlib.Path, environ: Mapping[str, str] = os.environ) -> AsyncIterator[Finding]:
-    """Look at everything that the config at ``path`` needs here, and tell of each thing as soon as it was seen."""
+async def examine(
+    path: pathlib.Path, environ: Mapping[str, str] = os.environ, **server_overrides: Any
+) -> AsyncIterator[Finding]:
+    """Look at everything that the config at ``path`` needs here, and tell of each thing as soon as it was seen.
+    ``server_overrides`` as for config.load."""
     try:
-        settings = config.load(path)
+        settings = config.load(path, **server_overrides)
     except ConfigError as error:
         yield Finding(Verdict.PROBLEM, "config", error.message)
         return
@@ -33,9 +37,13 @@ async def examine(path: pathlib.Path, environ: Mapping[str, str] = os.environ) -
     server = settings.server
     why = inspection.why_not_listen(server.host, server.port)
     yield findings.judge_port(server, why, inspection.listener(server.port) if why else None)
-    yield _keys(server, environ)
+    yield _keys(settings, environ)
+    refused = list(_refused(settings, environ))
+    for finding in refused:
+        yield finding
     yield findings.judge_shared_memory(settings, inspection.shared_memory())
-    yield findings.judge_files_folder(settings, inspection.room(config.files_folder(settings.files, environ)))
+    if "files" not in (finding.subject for finding in refused):
+        yield findings.judge_files_folder(settings, inspection.room(config.files_folder(settings.files, environ)))
     yield findings.judge_cache(inspection.room(config.cache_folder(environ)))
     yield findings.judge_file_limit(inspection.file_limit())
     for finding in findings.judge_environment(environ, environment, seen):
@@ -106,10 +114,18 @@ async def _gpus_together(settings: Config, made: plan.Plan, seen: tuple[inspecti
         yield findings.judge_nccl(engine, await inspection.run(command, engine.environment, findings.NCCL_TIMEOUT_S))
 
 
-def _keys(server: Server, environ: Mapping[str, str]) -> Finding:
+def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
     try:
-        found = keys.read(server, environ)
-        keys.check_exposure(server, found)
+        found = startup.read_api_keys(settings, environ)
     except ConfigError as error:
         return Finding(Verdict.PROBLEM, "keys", error.message)
-    return findings.judge_keys(server, len(found))
+    return findings.judge_keys(settings.server, len(found))
+
+
+def _refused(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What else `serve` refuses at its start."""
+    for subject, look in startup.OTHER_CHECKS.items():
+        try:
+            look(settings, environ)
+        except ConfigError as error:
+            yield Finding(Verdict.PROBLEM, subject, error.message)

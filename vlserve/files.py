@@ -32,6 +32,7 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import Field, TypeAdapter
 
+from vlserve import folders
 from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge
 from vlserve.settings import Files
 
@@ -126,14 +127,8 @@ class FileStore:
 
     def _take_folder(self) -> None:
         lock = self._folder / "lock"
-        try:
-            self._folder.mkdir(parents=True)
-        except FileExistsError:
-            # Its mode is about to change, which somebody else's folder (/tmp, a home) must be spared.
-            if not lock.exists() and any(self._folder.iterdir()):
-                raise ConfigError(
-                    f"files.folder: {self._folder} holds other things. Name an empty folder, or one to be made."
-                ) from None
+        folders.check(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:

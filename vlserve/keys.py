@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlserve.errors import ConfigError
-from vlserve.settings import EngineSettings, Server
+from vlserve.settings import EngineName, EngineSettings, Server
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
@@ -125,13 +125,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def read_url_key(settings: EngineSettings, environ: Mapping[str, str] = os.environ) -> str | None:
+def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[str, str]) -> str | None:
     """The key for an engine that runs elsewhere. Raises ConfigError where the variable is named but empty."""
     if not settings.url_api_key_env:
         return None
     key = environ.get(settings.url_api_key_env, "").strip()
     if not key:
-        raise ConfigError(f"url_api_key_env: the environment variable {settings.url_api_key_env} is empty.")
+        variable = settings.url_api_key_env
+        raise ConfigError(f"engines.{name}.url_api_key_env: the environment variable {variable} is empty.")
     return key
 
 

@@ -72,11 +72,6 @@ async def observe(
     Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
     """
     models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
-    if config.engines.vision and config.engines.vision.limit_mm_per_prompt.video and not find_spec("cv2"):
-        raise ConfigError(
-            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed here. It "
-            "comes with vLLM; without vLLM: pip install opencv-python-headless."
-        )
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)
@@ -86,6 +81,15 @@ async def observe(
         return Machine(cpus, vllm, models=models, ram_bytes=here.total_bytes if here else 0)
     gpus, gpu_bytes = usable_gpus(environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models)
+
+
+def check_videos(config: Config) -> None:
+    """Raise ConfigError where videos are allowed and the library that reads them is not installed."""
+    if config.engines.vision and config.engines.vision.limit_mm_per_prompt.video and not find_spec("cv2"):
+        raise ConfigError(
+            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed here. It "
+            "comes with vLLM; without vLLM: pip install opencv-python-headless."
+        )
 
 
 def imagine(spec: str, config: Config) -> Machine:

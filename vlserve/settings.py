@@ -228,7 +228,8 @@ class EngineSettings(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
-    """Longest prompt plus answer, in tokens. Default: the model's own."""
+    """Longest prompt plus answer, in tokens. Default, and the most: the model's own, which `--hf-overrides` in
+    `extra_args` may extend (`long-context-128k.yaml`)."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the whole GPU's memory (on the CPU: of RAM) that must be free at start and is used at most."""
     kv_cache_memory_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
@@ -249,7 +250,8 @@ class EngineSettings(Settings):
     tool_call_parser: str | None = "hermes"
     """vLLM's parser for tool calls (`hermes` is Qwen2.5's); null turns automatic tool choice off."""
     extra_args: list[str] = []
-    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag the installed vLLM does not know is refused."""
+    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag the installed vLLM does not know is refused, as
+    is one that has a setting of its own here."""
     env: dict[str, str] = {}
     """Environment variables for this engine, on top of the allowed ones."""
     max_in_flight: Annotated[int, Field(gt=0)] = 1024

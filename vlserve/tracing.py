@@ -47,7 +47,20 @@ def make(endpoint: str | None) -> "Tracing":
 
     Raises ConfigError where OpenTelemetry is not installed.
     """
+    check(endpoint)
     return _SpanTracing(f"{endpoint.rstrip('/')}/v1/traces") if endpoint else Tracing()
+
+
+def check(endpoint: str | None) -> None:
+    """Raise ConfigError where a collector is set and OpenTelemetry is not installed."""
+    if not endpoint:
+        return
+    try:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace.export
+        import opentelemetry.trace.propagation.tracecontext  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("tracing.otlp_endpoint needs OpenTelemetry: pip install 'vlserve[tracing]'.") from error
 
 
 class Trace:
@@ -99,13 +112,10 @@ class _SpanTrace(Trace):
 
 class _SpanTracing(Tracing):
     def __init__(self, url: str) -> None:
-        try:
-            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-            self._exporter = _make_exporter(url)
-            self._provider = _make_provider(self._exporter)
-        except ImportError as error:
-            raise ConfigError("tracing.otlp_endpoint needs OpenTelemetry: pip install 'vlserve[tracing]'.") from error
+        self._exporter = _make_exporter(url)
+        self._provider = _make_provider(self._exporter)
         self._propagator = TraceContextTextMapPropagator()
         self._tracer = self._provider.get_tracer("vlserve", __version__)
 
