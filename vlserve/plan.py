@@ -86,7 +86,8 @@ def _checked_models(config: Config, machine: Machine, environment: Mapping[str, 
     for name, settings in config.engines.on_vllm().items():
         model, longest = models.get(name), None
         if model:
-            vllm_checks.check_heads(name, settings, model, available, unit)
+            if available:
+                vllm_checks.check_heads(name, settings, model, available, unit)
             longest = vllm_checks.longest_request(settings, model, machine.vllm.release if machine.vllm else None)
             models[name] = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
         vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
