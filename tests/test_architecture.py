@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"extra_args", "folders", "ram"},
+    | {"exhaustion", "extra_args", "folders", "ram"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {
@@ -25,6 +25,7 @@ ROWS = [
         "requests",
         "routing",
         "images",
+        *("addresses", "resolver"),
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
         "videos",
         *("protocols", "items", "blocks", "prompts", "events"),

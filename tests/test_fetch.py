@@ -31,9 +31,10 @@ from tests.reliability.addresses import (
     redirect,
     tells_an_address,
 )
-from vlserve import fetch
-from vlserve.errors import ConfigError, InvalidRequest
-from vlserve.fetch import Fetcher, may_connect
+from vlserve import addresses, fetch, resolver
+from vlserve.addresses import may_connect
+from vlserve.errors import ConfigError, InvalidRequest, TooManyRequests
+from vlserve.fetch import Fetcher
 from vlserve.settings import Fetch
 
 RAW = picture()
@@ -62,11 +63,16 @@ TKqzkpXBkua6AAIgcO/gQkPgq3pC24qstaIWoBohpTuBmNq678GSQde3pDA=
 
 @asynccontextmanager
 async def fetching(
-    site: Site, names: Callable[[str], Sequence[str]] | None = None, max_bytes: int = 100_000, **given: Any
+    site: Site,
+    names: Callable[[str], Sequence[str]] | None = None,
+    max_bytes: int = 100_000,
+    queue_timeout_s: float = 30.0,
+    **given: Any,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher that may ask loopback, and takes the site for PUBLIC_NAME."""
     chosen = Fetch.model_validate({"allowed_networks": [LOOPBACK], **given})
-    fetcher = Fetcher(chosen, max_bytes, names or Names({PUBLIC_NAME: [[PUBLIC]]}), Gate(site))
+    known = names or Names({PUBLIC_NAME: [[PUBLIC]]})
+    fetcher = Fetcher(chosen, max_bytes, known, Gate(site), queue_timeout_s=queue_timeout_s)
     try:
         yield fetcher
     finally:
@@ -354,11 +360,17 @@ async def test_at_most_so_many_at_once() -> None:
         assert most == 3
 
 
-async def test_the_wait_for_a_place_counts_and_a_place_is_given_back() -> None:
+async def test_the_wait_for_a_place_has_an_end_and_a_place_is_given_back() -> None:
     async with Site({"/": stay, "/a": http(RAW)}).running() as site:
-        async with fetching(site, max_in_flight=1, total_timeout_s=0.5) as fetcher:
-            await asyncio.gather(*(refusal(fetcher, site.url()) for _ in range(5)))
-            assert site.connections < 5  # the others' time was over before they had a place
+        async with fetching(site, max_in_flight=1, queue_timeout_s=0.2, total_timeout_s=60) as fetcher:
+            staying = asyncio.create_task(fetcher.fetch(site.url(), PARAM))
+            await until(lambda: site.connections == 1)
+            with pytest.raises(TooManyRequests, match=r"fetch\.max_in_flight.*queue_timeout_s"):
+                await fetcher.fetch(site.url("/a"), PARAM)
+            assert site.connections == 1
+            staying.cancel()
+            await asyncio.wait((staying,))
+            assert await fetcher.fetch(site.url("/a"), PARAM) == RAW
         async with fetching(site, max_in_flight=1, total_timeout_s=60) as fetcher:
             before = site.connections
             leaving = asyncio.create_task(fetcher.fetch(site.url(), PARAM))
@@ -492,7 +504,7 @@ def test_addresses(address: str, networks: list[str], is_allowed: bool) -> None:
 
 
 @given(st.ip_addresses())
-def test_no_address_that_python_knows_as_special_is_public(address: fetch.Address) -> None:
+def test_no_address_that_python_knows_as_special_is_public(address: addresses.Address) -> None:
     special = (
         *(address.is_private, address.is_loopback, address.is_link_local, address.is_multicast),
         *(address.is_reserved, address.is_unspecified, not address.is_global),
@@ -512,7 +524,8 @@ async def test_one_bad_address_refuses_the_whole_name() -> None:
 
 async def test_the_socket_is_refused_where_every_check_before_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Site(other=http(RAW)).running() as site, fetching(site, allowed_networks=[]) as fetcher:
-        monkeypatch.setattr(fetch, "_may_connect", lambda address, networks: True)
+        for module in (addresses, fetch):
+            monkeypatch.setattr(module, "is_allowed", lambda address, networks: True)
         assert await fetcher.fetch(site.url(), PARAM) == RAW  # the only rule there is
         monkeypatch.undo()
         monkeypatch.setattr(fetch, "may_connect", lambda address, networks: True)
@@ -522,7 +535,7 @@ async def test_the_socket_is_refused_where_every_check_before_it_failed(monkeypa
         async def resolve(self: Any, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
             return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
 
-        monkeypatch.setattr(fetch._Resolver, "resolve", resolve)
+        monkeypatch.setattr(resolver.Resolver, "resolve", resolve)
         assert await refusal(fetcher, f"http://a.example:{site.port}/") == UNREACHABLE
         assert site.connections == 1
 
@@ -570,7 +583,7 @@ async def test_no_log_line_tells_a_url(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_the_systems_resolver_is_asked() -> None:
-    assert fetch.look_up("127.0.0.1") == ["127.0.0.1"]
+    assert resolver.look_up("127.0.0.1") == ["127.0.0.1"]
 
 
 async def test_no_hostile_address_reaches_anything(tmp_path: pathlib.Path) -> None:

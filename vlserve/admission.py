@@ -34,15 +34,22 @@ class Admission:
         self._keys = keys
         self._server = server
         self._queues = {
-            name: _Queue(f"{name} engine", settings.max_in_flight, settings.max_queued, server.queue_timeout_s)
+            name: FairQueue(f"{name} engine", settings.max_in_flight, settings.max_queued, server.queue_timeout_s)
             for name, settings in engines.items()
         }
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
         self._body_bytes = 0
-        self._decoding = _Queue("place for decoding pictures", _DECODERS, _MOST_WAITING, server.queue_timeout_s)
-        self._reading = _Queue("place for reading videos", _VIDEO_READERS, _MOST_WAITING, server.queue_timeout_s)
-        self._uploading = _Queue("place for uploads", _UPLOADS, _MOST_WAITING, server.queue_timeout_s)
+        self.has_several_keys = len({key.name for key in keys}) > 1
+        wait_s, is_shared = server.queue_timeout_s, self.has_several_keys
+        # A picture is decoded in seconds, so turns are enough there. A video may take 40 s, an upload half an hour.
+        self._decoding = FairQueue("place for decoding pictures", _DECODERS, _MOST_WAITING, wait_s)
+        self._reading = FairQueue(
+            "place for reading videos", _VIDEO_READERS, _MOST_WAITING, wait_s, is_shared=is_shared, is_slow=True
+        )
+        self._uploading = FairQueue(
+            "place for uploads", _UPLOADS, _MOST_WAITING, wait_s, is_shared=is_shared, is_slow=True
+        )
 
     def in_flight(self, engine: str) -> int:
         """Requests inside this engine."""
@@ -130,30 +137,22 @@ class Admission:
 
     def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
         """A place to decode pictures, which is much memory and work. Raises as ``permit`` does."""
-        return self._place(self._decoding, key)
+        return self._decoding.place(key)
 
     def reading_video(self, key: str) -> AbstractAsyncContextManager[None]:
         """A place for a process that reads a video. Raises as ``permit`` does."""
-        return self._place(self._reading, key)
+        return self._reading.place(key)
 
     def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
         """A place to upload a file, which lies on the disk twice meanwhile. Raises as ``permit`` does."""
-        return self._place(self._uploading, key)
+        return self._uploading.place(key)
 
     def permit(self, engine: str, key: str) -> AbstractAsyncContextManager[None]:
         """A place in an engine, after a wait in its queue where it is full; given back however the block ends.
 
         Raises TooManyRequests where the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
-        return self._place(self._queues[engine], key)
-
-    @asynccontextmanager
-    async def _place(self, queue: "_Queue", key: str) -> AsyncIterator[None]:
-        await queue.enter(key)
-        try:
-            yield
-        finally:
-            queue.leave()
+        return self._queues[engine].place(key)
 
 
 class _Rate:
@@ -185,11 +184,26 @@ class _Waiting:
     admitted: asyncio.Future[None]
 
 
-class _Queue:
-    """One engine's places, and who waits for them: a line for each key, served in turns."""
+class FairQueue:
+    """Places, and who waits for them: a line for each key, served in turns.
 
-    def __init__(self, what: str, max_in_flight: int, max_queued: int, timeout_s: float) -> None:
+    Turns do not help where work is slow (``is_slow``) and several keys share the places (``is_shared``): there a key
+    may hold as many of them as are still free, which is half at most, and another key always finds one.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        max_in_flight: int,
+        max_queued: int,
+        timeout_s: float,
+        *,
+        is_shared: bool = False,
+        is_slow: bool = False,
+    ) -> None:
         self._what = what
+        self._limits_places = is_shared and is_slow
+        self._held: Counter[str] = Counter()
         self._max_in_flight, self._max_queued = max_in_flight, max_queued
         self._timeout_s = timeout_s
         self._lines: dict[str, deque[_Waiting]] = {}  # in the order of their turns
@@ -199,14 +213,31 @@ class _Queue:
 
     def check(self, key: str) -> None:
         """Raise TooManyRequests where there is neither a place nor room to wait for one."""
-        is_full = self.in_flight >= self._max_in_flight
-        if is_full and len(self._lines.get(key, ())) >= self._max_queued - self.queued:
+        if not self._has_place(key) and len(self._lines.get(key, ())) >= self._max_queued - self.queued:
+            if self.in_flight < self._max_in_flight:
+                raise self._full(f"has {self._held[key]} requests of this API key, as many as one key may have now")
             raise self._full(f"has {self.in_flight} requests and {self.queued} more wait, as many as it takes")
+
+    @asynccontextmanager
+    async def place(self, key: str) -> AsyncIterator[None]:
+        """A place, given back however the block ends. Raises TooManyRequests."""
+        await self.enter(key)
+        try:
+            yield
+        finally:
+            self.leave(key)
+
+    def _has_place(self, key: str) -> bool:
+        return self._max_in_flight - self.in_flight > (self._held[key] if self._limits_places else 0)
+
+    def _take(self, key: str) -> None:
+        self.in_flight += 1
+        self._held[key] += 1
 
     async def enter(self, key: str) -> None:
         self.check(key)
-        if self.in_flight < self._max_in_flight:
-            self.in_flight += 1
+        if self._has_place(key):
+            self._take(key)
             return
         waiting = _Waiting(key, asyncio.get_running_loop().create_future())
         self._lines.setdefault(key, deque()).append(waiting)
@@ -219,28 +250,28 @@ class _Queue:
                 is_in = True
         finally:
             if not is_in and waiting.admitted.done() and not waiting.admitted.cancelled():
-                self.leave()  # its turn came in the same moment: the place must not be lost
+                self.leave(key)  # its turn came in the same moment: the place must not be lost
             elif not is_in:
                 self._forget(waiting)
         if not is_in:
             raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)")
 
-    def leave(self) -> None:
-        """One request less inside; the next in turn comes in."""
+    def leave(self, key: str) -> None:
+        """One request of this key less inside; the next in turn comes in."""
         now = time.monotonic()
         self._interval_s += 0.2 * (min(now - self._left_at, _LONGEST_RETRY_S) - self._interval_s)
         self._left_at = now
         self.in_flight -= 1
-        while self._lines:
-            key, line = next(iter(self._lines.items()))
+        self._held[key] -= 1
+        while (turn := next((one for one in self._lines if self._has_place(one)), None)) is not None:
+            line = self._lines[turn]
             waiting = line[0]
             self._forget(waiting)
             if line:  # to the end of the turns
-                self._lines[key] = self._lines.pop(key)
+                self._lines[turn] = self._lines.pop(turn)
             if not waiting.admitted.done():  # it has just left, and does not know yet that its turn came
-                self.in_flight += 1
+                self._take(turn)
                 waiting.admitted.set_result(None)
-                return
 
     def _forget(self, waiting: _Waiting) -> None:
         line = self._lines.get(waiting.key, ())

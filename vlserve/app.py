@@ -62,14 +62,21 @@ def create_app(
             sessions = {
                 name: await stack.enter_async_context(engine.address.open_session()) for name, engine in engines.items()
             }
-            fetcher = Fetcher(config.fetch, config.image.max_image_bytes, max_video_bytes=config.video.max_video_bytes)
+            admission = Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()})
+            fetcher = Fetcher(
+                config.fetch,
+                config.image.max_image_bytes,
+                max_video_bytes=config.video.max_video_bytes,
+                queue_timeout_s=config.server.queue_timeout_s,
+                is_shared=admission.has_several_keys,
+            )
             pictures = Pictures(config.image, config.video, fetcher, store)
             stack.push_async_callback(pictures.close)
             app.state.runtime = Runtime(
                 config=config,
                 engines=engines,
                 sessions=sessions,
-                admission=Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()}),
+                admission=admission,
                 metrics=metrics or Metrics(),
                 pictures=pictures,
                 seen={name: Seen() for name, engine in engines.items() if engine.settings.keeps_pictures},

@@ -13,6 +13,7 @@ VlserveError
 ├── EngineFailed     500   the engine answered with a fault of its own
 ├── NotInstalled     501   needs packages that are not installed here
 ├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
+├── ServiceExhausted 503   no file descriptors or memory left for a connection; with Retry-After
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
 
@@ -132,9 +133,20 @@ class EngineAway(VlserveError):
     code = "engine_unavailable"
 
 
+def internal_error() -> VlserveError:
+    """A fault of the gateway's own."""
+    return VlserveError("The server failed on this request. It was logged.", code="internal_error")
+
+
 def service_ends() -> EngineAway:
     """The service is ending. Nobody here knows when another one comes."""
     return EngineAway("The service is ending. Please send the request again.", retry_after_s=5)
+
+
+class ServiceExhausted(VlserveError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "service_exhausted"
 
 
 class EngineTimeout(VlserveError):

@@ -9,54 +9,28 @@ A refused address, a name that does not exist and a closed port read the same, s
 """
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
 import re
 import socket
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from vlserve.errors import ConfigError, InvalidRequest
+from vlserve.addresses import NOT_PUBLIC, Network, is_allowed, literal, may_connect
+from vlserve.admission import ANONYMOUS, FairQueue
+from vlserve.errors import ConfigError, InvalidRequest, VlserveError
+from vlserve.exhaustion import exhausted
 from vlserve.parts import MediaKind
+from vlserve.resolver import LookUp, RefusedError, Resolver, Threads, look_up
 from vlserve.settings import Fetch
 
 log = logging.getLogger("vlserve.fetch")
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# IANA's registries of special-purpose addresses (https://www.iana.org/assignments/iana-ipv4-special-registry and
-# .../iana-ipv6-special-registry, read in 2026). ipaddress.is_global is no substitute: it takes multicast, site-local,
-# NAT64 and 6to4 for global, and changes with Python's version.
-_NOT_PUBLIC_4 = [
-    ipaddress.IPv4Network(network)
-    for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        "168.63.129.16/32",  # Azure's platform endpoint: a public address that answers inside a machine only
-    )
-]
-_UNICAST_6 = ipaddress.IPv6Network("2000::/3")  # all that IANA gives out; loopback, fc00::/7, NAT64, … are outside
-_NOT_PUBLIC_6 = [
-    ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3ffe::/16", "3fff::/20")
-]
-# Forms whose last 32 bits are an IPv4 address: IPv4-compatible, -mapped, -translated (RFC 4291, 2765), NAT64 (RFC 6052,
-# 8215). 6to4 and Teredo carry theirs elsewhere; ISATAP (RFC 5214) has a mark in the middle.
-_IPV4_LAST = [
-    ipaddress.IPv6Network(network)
-    for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
-]
-
-_NOT_PUBLIC = "it is not public, nor in fetch.allowed_networks"
 _LONGEST_URL = 8000  # what RFC 9110 (4.1) asks everybody to take
 # One spelling of an address, so that no two parsers can see two hosts in it: no userinfo, escapes, backslashes, zones.
 _SHAPE = re.compile(
@@ -74,12 +48,9 @@ _HEADERS = {
     "accept-encoding": "identity",  # nothing is inflated here
     "user-agent": "vlserve",
 }
-
-
-def look_up(host: str) -> list[str]:
-    """A name's addresses, from the system's resolver. Raises OSError."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return [str(address[0]) for *_, address in found]
+_MOST_WAITING = 4096  # a request that waits costs next to nothing
+# A look-up that was given up on keeps its thread, while its place fetches something else.
+_THREADS_PER_PLACE = 4
 
 
 def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -96,44 +67,6 @@ def parse_url(text: str) -> URL:
     return url
 
 
-def may_connect(address: str, allowed_networks: Iterable[Network] = ()) -> bool:
-    """Whether an address, as text, is public or in one of these networks; an IPv4 address inside it must be so, too."""
-    found = _literal(address)
-    return found is not None and _may_connect(found, tuple(allowed_networks))
-
-
-def _may_connect(address: Address, allowed: tuple[Network, ...]) -> bool:
-    if isinstance(address, ipaddress.IPv4Address):
-        is_public = not any(address in network for network in _NOT_PUBLIC_4)
-        inner: list[ipaddress.IPv4Address] = []
-    else:
-        is_public = address in _UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
-        inner = _embedded(address)
-    is_listed = any(address in network for network in allowed)
-    return (is_public or is_listed) and all(_may_connect(one, allowed) for one in inner)
-
-
-def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that a kernel or a router on the way would take out of it."""
-    if address.is_loopback or address.is_unspecified:
-        return []
-    is_isatap = int(address) >> 32 & 0xFDFF_FFFF == 0x5EFE
-    if is_isatap or any(address in network for network in _IPV4_LAST):
-        return [ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)]
-    if address.sixtofour:
-        return [address.sixtofour]
-    return list(address.teredo or ())
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    # A zone (fe80::1%eth0) is an address of this machine's links.
-    return None if isinstance(address, ipaddress.IPv6Address) and address.scope_id else address
-
-
 def check(settings: Fetch) -> None:
     """Raise ConfigError for a domain in the settings that is none."""
     for setting in ("allowed_domains", "denied_domains"):
@@ -141,15 +74,17 @@ def check(settings: Fetch) -> None:
             _domain(name, f"fetch.{setting}")
 
 
-class _RefusedError(OSError):
-    """Not connected to; why."""
-
-
 @dataclass
 class _Progress:
-    """How far one fetch is."""
+    """How far one fetch of an API key is."""
 
+    key: str
     is_connecting: bool = False
+    socket_error: OSError | None = None
+    """Why a socket could not be opened; aiohttp tells one of several addresses' errors."""
+
+
+_PROGRESS: ContextVar[_Progress] = ContextVar("progress")
 
 
 class Fetcher:
@@ -157,6 +92,7 @@ class Fetcher:
 
     ``max_bytes`` is the largest picture, ``max_video_bytes`` the largest video. ``look_up`` (in a thread)
     resolves a name, ``open_socket`` opens the socket to an address that was checked; tests give their own.
+    ``queue_timeout_s`` limits the wait for a place; ``is_shared``: several API keys fetch.
     Raises ConfigError for a domain in the settings that is none.
     """
 
@@ -164,24 +100,30 @@ class Fetcher:
         self,
         settings: Fetch,
         max_bytes: int,
-        look_up: Callable[[str], Sequence[str]] = look_up,
+        look_up: LookUp = look_up,
         open_socket: Callable[[aiohttp.AddrInfoType], socket.socket] = open_socket,
         *,
         max_video_bytes: int = 0,
+        queue_timeout_s: float = 30.0,
+        is_shared: bool = False,
     ) -> None:
         self._settings = settings
         self._most: Mapping[MediaKind, int] = {"image": max_bytes, "video": max_video_bytes}
         self._networks: tuple[Network, ...] = tuple(settings.allowed_networks)
         self._allowed = [_domain(name, "fetch.allowed_domains") for name in settings.allowed_domains]
         self._denied = [_domain(name, "fetch.denied_domains") for name in settings.denied_domains]
-        self._free = asyncio.Semaphore(settings.max_in_flight)
+        most = settings.max_in_flight
+        self._places = FairQueue(
+            "fetcher (fetch.max_in_flight)", most, _MOST_WAITING, queue_timeout_s, is_shared=is_shared, is_slow=True
+        )
+        threads = Threads(look_up, _THREADS_PER_PLACE * most, is_shared=is_shared)
         self._open_socket = open_socket
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_start.append(_connecting)
         tracing.on_connection_create_end.append(_connected)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_Resolver(look_up, self._networks, settings.max_in_flight),
+                resolver=Resolver(threads, self._networks, lambda: _PROGRESS.get().key),
                 use_dns_cache=False,
                 socket_factory=self._open_checked,
                 force_close=True,
@@ -200,18 +142,19 @@ class Fetcher:
     async def close(self) -> None:
         await self._session.close()
 
-    async def fetch(self, url: str, param: str, kind: MediaKind = "image") -> bytes:
-        """The bytes at an address, whatever type they claim to be.
+    async def fetch(self, url: str, param: str, kind: MediaKind = "image", key: str = ANONYMOUS) -> bytes:
+        """The bytes at an address, whatever type they claim to be, for an API key.
 
-        Raises InvalidRequest that names ``param``, the part of the request at fault, and neither host nor address.
+        Raises InvalidRequest that names ``param``, the part of the request at fault, and neither host nor address;
+        TooManyRequests where this key has no place; ServiceExhausted.
         """
         try:
-            return await self._fetch(url, kind)
+            return await self._fetch(url, kind, key)
         except InvalidRequest as problem:
             log.info("%s was not fetched: %s", param, problem.message)
             raise InvalidRequest(f"{param}: {problem.message}", param=param, code=problem.code) from None
 
-    async def _fetch(self, text: str, kind: MediaKind) -> bytes:
+    async def _fetch(self, text: str, kind: MediaKind, key: str) -> bytes:
         if not self._settings.enabled:
             raise InvalidRequest(
                 "nothing is fetched here, send it as a data: URL (data:image/png;base64,…); "
@@ -219,14 +162,15 @@ class Fetcher:
                 code="image_fetch_disabled",
             )
         url = self._parse(text)
-        progress = _Progress()
+        progress = _Progress(key)
+        _PROGRESS.set(progress)
         try:
-            async with asyncio.timeout(self._settings.total_timeout_s), self._free:
-                return await self._follow(url, kind, progress)
-        except TimeoutError:
+            async with self._places.place(key), asyncio.timeout(self._settings.total_timeout_s):
+                return await self._follow(url, kind)
+        except TimeoutError as error:
             # An address that never answers must not differ from one that is refused.
             if progress.is_connecting:
-                raise _unreachable() from None
+                raise _fault(error, progress) from None
             raise InvalidRequest(
                 "the address took too long to answer; the settings fetch.read_timeout_s and fetch.total_timeout_s "
                 "decide.",
@@ -234,14 +178,12 @@ class Fetcher:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             log.info("an address could not be reached: %s", _reason(error))  # the operator's to know
-            raise _unreachable() from None
+            raise _fault(error, progress) from None
 
-    async def _follow(self, url: URL, kind: MediaKind, progress: _Progress) -> bytes:
+    async def _follow(self, url: URL, kind: MediaKind) -> bytes:
         wanted = {"accept": _ACCEPT[kind]}
         for _ in range(self._settings.max_redirects + 1):
-            async with self._session.get(
-                url, headers=wanted, allow_redirects=False, trace_request_ctx=progress
-            ) as answer:
+            async with self._session.get(url, headers=wanted, allow_redirects=False) as answer:
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None:
                     return await self._read(answer, kind)
@@ -282,7 +224,6 @@ class Fetcher:
         except ValueError:
             raise _no_url() from None
         host = (url.raw_host or "").rstrip(".")
-        literal = _literal(host)
         if _is_within(host, self._denied) or (self._allowed and not _is_within(host, self._allowed)):
             raise InvalidRequest(
                 "its domain is not one that is fetched from; the settings fetch.allowed_domains and "
@@ -290,8 +231,9 @@ class Fetcher:
                 code="image_domain_not_allowed",
             )
         # aiohttp asks no resolver about these.
-        if literal and not _may_connect(literal, self._networks):
-            log.info("an address could not be reached: %s", _NOT_PUBLIC)
+        address = literal(host)
+        if address and not is_allowed(address, self._networks):
+            log.info("an address could not be reached: %s", NOT_PUBLIC)
             raise _unreachable()
         return url
 
@@ -313,83 +255,25 @@ class Fetcher:
     def _open_checked(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """The last step before a connection: whatever led here, no socket is opened to another address."""
         if not may_connect(str(info[4][0]), self._networks):
-            raise _RefusedError(_NOT_PUBLIC)
-        return self._open_socket(info)
+            raise RefusedError(NOT_PUBLIC)
+        try:
+            return self._open_socket(info)
+        except OSError as error:
+            _PROGRESS.get().socket_error = error
+            raise
 
 
-class _Resolver(AbstractResolver):
-    """Resolves names in threads of its own, and refuses those with any address that may not be connected to.
-
-    The service waits for the event loop's own threads when it ends, and a name server that never answers keeps a thread
-    for half a minute.
-    """
-
-    def __init__(self, look_up: Callable[[str], Sequence[str]], networks: tuple[Network, ...], most: int) -> None:
-        self._look_up = look_up
-        self._networks = networks
-        self._free = asyncio.Semaphore(most)
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  (every address counts)
-    ) -> list[ResolveResult]:
-        addresses = await self._addresses(host)
-        if not addresses:
-            raise _RefusedError("the name has no address")
-        if not all(may_connect(address, self._networks) for address in addresses):
-            raise _RefusedError(_NOT_PUBLIC)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def _addresses(self, host: str) -> Sequence[str]:
-        """What ``look_up`` finds; empty where it finds nothing."""
-        await self._free.acquire()
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Sequence[str]] = loop.create_future()
-
-        def finish(addresses: Sequence[str]) -> None:
-            self._free.release()
-            if not found.done():
-                found.set_result(addresses)
-
-        def run() -> None:
-            addresses: Sequence[str] = []
-            try:
-                addresses = self._look_up(host)
-            except (OSError, UnicodeError):
-                pass
-            finally:
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(finish, addresses)
-
-        threading.Thread(target=run, name="vlserve-look-up", daemon=True).start()
-        return await found
-
-    async def close(self) -> None:
-        """Nothing is kept."""
+async def _connecting(_session: aiohttp.ClientSession, _context: SimpleNamespace, _: Any) -> None:
+    _PROGRESS.get().is_connecting = True
 
 
-async def _connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _: Any) -> None:
-    context.trace_request_ctx.is_connecting = True
-
-
-async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _: Any) -> None:
-    context.trace_request_ctx.is_connecting = False
+async def _connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _: Any) -> None:
+    progress = _PROGRESS.get()
+    progress.is_connecting, progress.socket_error = False, None
 
 
 def _is_host(host: str) -> bool:
-    return _literal(host) is not None or _NAME.fullmatch(host) is not None
+    return literal(host) is not None or _NAME.fullmatch(host) is not None
 
 
 def _domain(name: str, setting: str) -> str:
@@ -418,9 +302,14 @@ def _no_url() -> InvalidRequest:
 def _reason(error: BaseException) -> str:
     """In words without the address."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, _RefusedError):
+    if isinstance(cause, RefusedError):
         return str(cause)
     return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+def _fault(error: BaseException, progress: _Progress) -> VlserveError:
+    """This server's own shortage, or an address that cannot be reached."""
+    return exhausted(progress.socket_error or error) or exhausted(error) or _unreachable()
 
 
 def _unreachable() -> InvalidRequest:

@@ -133,7 +133,7 @@ class Pictures:
         frames: Frames,
         reading: AbstractAsyncContextManager[None],
     ) -> Loaded:
-        """Bring every picture and video and read its header. ``key``: whose files may be used. ``hold`` counts bytes.
+        """Bring every picture and video and read its header. ``key``: whose request it is. ``hold`` counts bytes.
         ``reading``: a place for that, where there is a video.
 
         Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
@@ -215,7 +215,7 @@ class Pictures:
 
     async def _bring_one(self, media: Media, key: str, hold: Hold) -> bytes:
         if not media.file_id:
-            raw = await self._fetcher.fetch(media.url, media.param, media.kind)
+            raw = await self._fetcher.fetch(media.url, media.param, media.kind, key)
             hold(len(raw))
             return raw
         if not self._store:

@@ -69,7 +69,7 @@ class Server(Settings):
     """Time for a request's body to arrive; each 64 KiB that arrived give a second more. Then it is a 408. An answer of
     which a client takes nothing for this time is broken off."""
     queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Longest wait for a place in an engine that is full; then it is a 429."""
+    """Longest wait for a place in an engine that is full, or to fetch, decode or upload in; then it is a 429."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Longest time one request may take, waiting included; then it is a 504, or an error event in its stream."""
     sse_keep_alive_s: Annotated[float, Field(gt=0)] = 15.0
@@ -149,15 +149,17 @@ class Fetch(Settings):
     allowed_networks: list[IPvAnyNetwork] = []
     """Networks that are not public and may be asked all the same, e.g. `[10.1.0.0/16]`. Default: none."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
-    """Time to resolve a name and connect."""
+    """Time to resolve a name and connect. The system's resolver may go on for longer: see `max_in_flight`."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for the next bytes."""
     total_timeout_s: Annotated[float, Field(gt=0)] = 20.0
-    """Time for one picture or video, redirects included."""
+    """Time for one picture or video, redirects included, from when it has a place (`max_in_flight`)."""
     max_redirects: Annotated[int, Field(ge=0, le=3)] = 3
     """Redirects to follow, each checked like the first address."""
     max_in_flight: Annotated[int, Field(gt=0)] = 64
-    """Pictures and videos fetched at once, for all requests together."""
+    """Pictures and videos fetched at once, for all requests together. Where there are several API keys, one has as many
+    of these places as are still free, half at most, so that slow hosts never take them all. Others wait; four times as
+    many names may be in the resolver, with the same share for each key, and more is a 429."""
 
 
 class Files(Settings):

@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vlserve import fetch, routing
+from vlserve import addresses, routing
 from vlserve.errors import (
     EngineAway,
     EngineTimeout,
@@ -145,7 +145,7 @@ async def _make_test(request: Request, places: Places) -> "Making":
             may_run=settings.run,
             with_trace=False,  # it is not handed out
             allowed_origins=pages.origins(settings),
-            may_connect=lambda address: fetch.may_connect(address, settings.allowed_networks),
+            may_connect=lambda address: addresses.may_connect(address, settings.allowed_networks),
         )
         is_stream = asked.is_stream if asked.is_stream is not None else not _wants_json(request)
         generate = await asyncio.to_thread(_pipeline)

@@ -8,8 +8,9 @@ import ipaddress
 
 from yarl import URL
 
+from vlserve.addresses import may_connect
 from vlserve.errors import InvalidRequest
-from vlserve.fetch import may_connect, parse_url
+from vlserve.fetch import parse_url
 from vlserve.settings import ANY_ORIGIN, Testgen
 
 
