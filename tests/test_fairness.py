@@ -283,6 +283,18 @@ async def test_no_free_descriptors_are_the_servers_fault(host: str) -> None:
         await fetcher.close()
 
 
+async def test_a_lack_of_descriptors_is_told_whatever_other_addresses_say() -> None:
+    faults = iter((OSError(errno.EMFILE, "Too many open files"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")))
+
+    def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+        raise next(faults)
+
+    names = Names({PUBLIC_NAME: [[PUBLIC, "2606:4700::1"]]})
+    fetcher = Fetcher(Fetch(), 100_000, names, open_socket)
+    assert (await fault_of(fetcher, f"http://{PUBLIC_NAME}/")).status == 503
+    await fetcher.close()
+
+
 async def test_a_thread_that_cannot_start_is_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

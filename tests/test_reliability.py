@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load, tenants
+from tests.reliability import deaths, ending, inputs, load, outside, tenants
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
@@ -105,3 +105,7 @@ async def test_hostile_pictures(short_folder: pathlib.Path) -> None:
 
 async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
     check(await tenants.shared_names(short_folder, 400))
+
+
+async def test_name_server_that_never_answers(short_folder: pathlib.Path) -> None:
+    check(await outside.silent_name_server(short_folder, in_resolver=64, count=30))

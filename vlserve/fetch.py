@@ -14,7 +14,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,8 +80,8 @@ class _Progress:
 
     key: str
     is_connecting: bool = False
-    socket_error: OSError | None = None
-    """Why a socket could not be opened; aiohttp tells one of several addresses' errors."""
+    socket_errors: list[OSError] = field(default_factory=list)
+    """Why sockets could not be opened; aiohttp raises one error for all addresses of a name."""
 
 
 _PROGRESS: ContextVar[_Progress] = ContextVar("progress")
@@ -259,7 +259,7 @@ class Fetcher:
         try:
             return self._open_socket(info)
         except OSError as error:
-            _PROGRESS.get().socket_error = error
+            _PROGRESS.get().socket_errors.append(error)
             raise
 
 
@@ -269,7 +269,8 @@ async def _connecting(_session: aiohttp.ClientSession, _context: SimpleNamespace
 
 async def _connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _: Any) -> None:
     progress = _PROGRESS.get()
-    progress.is_connecting, progress.socket_error = False, None
+    progress.is_connecting = False
+    progress.socket_errors.clear()
 
 
 def _is_host(host: str) -> bool:
@@ -309,7 +310,8 @@ def _reason(error: BaseException) -> str:
 
 def _fault(error: BaseException, progress: _Progress) -> VlserveError:
     """This server's own shortage, or an address that cannot be reached."""
-    return exhausted(progress.socket_error or error) or exhausted(error) or _unreachable()
+    shortages = map(exhausted, (*progress.socket_errors, error))
+    return next(filter(None, shortages), None) or _unreachable()
 
 
 def _unreachable() -> InvalidRequest:
