@@ -1,12 +1,15 @@
 """The browser's proxy leads to the page's origin and nowhere else."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
+from tests.conftest import until
 from vlserve.testgen.proxy import OriginProxy, open_proxy, origin
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -46,6 +49,34 @@ async def test_the_page_is_reached_and_told_no_proxy_headers() -> None:
         assert await get(proxy, f"{page}/a/b?c=d") == (200, b"hello")
     assert seen[0].startswith(b"GET /a/b?c=d HTTP/1.1\r\n")
     assert b"proxy" not in seen[0].lower()
+
+
+async def test_names_that_never_resolve_keep_no_thread_of_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop's own threads read bodies and files of all other requests."""
+    released, system = threading.Event(), socket.getaddrinfo
+    asked: list[object] = []
+
+    def look_up(host: object, *arguments: object, **named: object) -> object:
+        if host != "dead.example":
+            return system(host, *arguments, **named)  # type: ignore[arg-type]
+        asked.append(host)
+        released.wait(120)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    page = "http://dead.example:8000"
+    async with open_proxy([page], lambda _: True) as proxy:
+        hanging = [asyncio.create_task(get(proxy, page)) for _ in range(100)]
+        try:
+            await until(lambda: len(asked) >= 4)
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 20) == 1
+            await until(lambda: sum(task.done() for task in hanging) >= 36, 30)
+            assert len(asked) <= 64
+        finally:
+            released.set()
+            answers = await asyncio.gather(*hanging)
+        assert {status for status, _ in answers} == {502}
+        assert proxy.failures.keys() == {page}
 
 
 async def test_another_port_of_the_same_machine_is_refused_and_told() -> None:

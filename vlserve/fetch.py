@@ -116,7 +116,7 @@ class Fetcher:
         self._places = FairQueue(
             "fetcher (fetch.max_in_flight)", most, _MOST_WAITING, queue_timeout_s, is_shared=is_shared, is_slow=True
         )
-        threads = Threads(look_up, _THREADS_PER_PLACE * most, is_shared=is_shared)
+        threads = Threads("resolver (4 × fetch.max_in_flight)", look_up, _THREADS_PER_PLACE * most, is_shared=is_shared)
         self._open_socket = open_socket
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_start.append(_connecting)

@@ -32,16 +32,12 @@ def look_up(host: str) -> list[str]:
 
 
 class Threads:
-    """Threads for look-ups, at most ``most`` at once."""
+    """Threads for look-ups, at most ``most`` at once; ``what`` names them in errors."""
 
-    def __init__(self, look_up: LookUp, most: int, *, is_shared: bool = False) -> None:
+    def __init__(self, what: str, look_up: LookUp, most: int, *, is_shared: bool = False) -> None:
         self._look_up = look_up
         # Nobody waits for one: as long as all are taken by names that never resolve, none becomes free.
-        self._places = FairQueue("resolver (4 × fetch.max_in_flight)", most, 0, 0, is_shared=is_shared, is_slow=True)
-
-    @property
-    def running(self) -> int:
-        return self._places.in_flight
+        self._places = FairQueue(what, most, 0, 0, is_shared=is_shared, is_slow=True)
 
     async def addresses(self, host: str, key: str) -> Sequence[str]:
         """What ``look_up`` finds; empty where it finds nothing.

@@ -7,12 +7,14 @@ and one of those is connected to. A page's requests elsewhere (trackers, fonts, 
 import asyncio
 import contextlib
 import re
-import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from yarl import URL
+
+from vlserve.errors import VlserveError
+from vlserve.resolver import Threads, look_up
 
 MayConnect = Callable[[str], bool]
 """Whether an IP address, as text, may be connected to."""
@@ -28,6 +30,7 @@ _LARGEST_HEAD = 64 * 1024
 _HEAD_TIMEOUT_S, _CONNECT_TIMEOUT_S = 10.0, 10.0
 _PIECE = 64 * 1024
 _MOST_BLOCKED = 100
+_MOST_LOOK_UPS, _BROWSER = 64, "browser"
 _HOP_BY_HOP = re.compile(rb"(?im)^(?:connection|proxy-[a-z-]+|keep-alive):[^\r\n]*\r\n")
 
 
@@ -55,6 +58,7 @@ class OriginProxy:
     failures: dict[str, str] = field(default_factory=dict)
     """Origin → why it could not be connected to."""
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _resolver: Threads = field(default_factory=lambda: Threads("browser's resolver", look_up, _MOST_LOOK_UPS))
 
     @property
     def address(self) -> str:
@@ -119,11 +123,14 @@ class OriginProxy:
         return (url.host, url.port) in places
 
     async def _connect(self, url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-            addresses = [str(address[0]) for *_, address in found]
-            if not addresses or not all(self.may_connect(address) for address in addresses):
+            try:
+                addresses = await self._resolver.addresses(url.host or "", _BROWSER)
+            except VlserveError as error:
+                raise OSError(error.message) from None
+            if not addresses:
+                raise OSError("its name is not known")
+            if not all(self.may_connect(address) for address in addresses):
                 self._note_blocked(url)
                 raise OSError("its address may not be connected to")
             last = OSError("no address")
