@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.reliability import deaths, ending, inputs, load, tenants
+from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
@@ -105,3 +106,7 @@ async def test_hostile_pictures(short_folder: pathlib.Path) -> None:
 
 async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
     check(await tenants.shared_names(short_folder, 400))
+
+
+async def test_text_does_not_wait_for_picture_readers(short_folder: pathlib.Path) -> None:
+    check(await busy_readers(short_folder, 1))
