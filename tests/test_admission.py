@@ -132,13 +132,28 @@ async def test_rate_of_a_key_is_told_with_the_time_to_wait() -> None:
 
 def test_bytes_of_all_requests_are_bounded_together() -> None:
     door = admission(max_bodies_bytes=1000)
-    with door.holding() as hold:
-        hold(600)
+    with door.holding() as memory:
+        memory.charge(600)
         with door.holding() as other:
             with pytest.raises(TooManyRequests):
-                other(600)
-            other(400)
+                other.charge(600)
+            other.charge(400)
         with door.holding() as other:
-            other(400)
-    with door.holding() as hold:
-        hold(1000)
+            other.charge(400)
+    with door.holding() as memory:
+        memory.charge(1000)
+
+
+def test_bytes_that_were_freed_make_room_for_others() -> None:
+    door = admission(max_bodies_bytes=1000)
+    with door.holding() as memory:
+        memory.charge(600)
+        memory.resize(100)
+        assert door.request_bytes == 100
+        with door.holding() as other:
+            other.charge(900)
+            with pytest.raises(TooManyRequests):
+                memory.resize(101)
+            memory.resize(0)
+            assert door.request_bytes == 900
+    assert door.request_bytes == 0

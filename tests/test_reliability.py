@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.reliability import deaths, ending, inputs, load, outside, tenants
+from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
@@ -109,3 +110,7 @@ async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
 
 async def test_name_server_that_never_answers(short_folder: pathlib.Path) -> None:
     check(await outside.silent_name_server(short_folder, in_resolver=64, count=30))
+
+
+async def test_text_does_not_wait_for_picture_readers(short_folder: pathlib.Path) -> None:
+    check(await busy_readers(short_folder, 1))

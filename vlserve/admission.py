@@ -39,7 +39,7 @@ class Admission:
         }
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
-        self._body_bytes = 0
+        self._memory = _Budget(server.max_bodies_bytes)
         self.has_several_keys = len({key.name for key in keys}) > 1
         wait_s, is_shared = server.queue_timeout_s, self.has_several_keys
         # A picture is decoded in seconds, so turns are enough there. A video may take 40 s, an upload half an hour.
@@ -108,28 +108,19 @@ class Admission:
     def _rate(self, key: str, limits: KeyLimits) -> "_Rate":
         return self._rates.setdefault(key, _Rate(limits.requests_per_minute))
 
+    @property
+    def request_bytes(self) -> int:
+        """Bytes of all requests that are in memory."""
+        return self._memory.used
+
     @contextmanager
-    def holding(self) -> Iterator[Callable[[int], None]]:
-        """Counts bytes of one request that are in memory, until the block ends: call what it yields for each piece.
-
-        That raises TooManyRequests where those of all requests are too many.
-        """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if self._body_bytes + size > self._server.max_bodies_bytes:
-                raise TooManyRequests(
-                    "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
-                    retry_after_s=1,
-                )
-            self._body_bytes += size
-            held += size
-
+    def holding(self) -> Iterator["RequestMemory"]:
+        """Counts the bytes of one request that are in memory, until the block ends."""
+        memory = RequestMemory(self._memory)
         try:
-            yield hold
+            yield memory
         finally:
-            self._body_bytes -= held
+            memory.resize(0)
 
     def check_room(self, engine: str, key: str) -> None:
         """Raise TooManyRequests where ``permit`` would at once, so that nothing is done for nothing."""
@@ -153,6 +144,35 @@ class Admission:
         Raises TooManyRequests where the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
         return self._queues[engine].place(key)
+
+
+@dataclass
+class _Budget:
+    most: int
+    used: int = 0
+
+
+class RequestMemory:
+    """Bytes of one request that are in memory, as they count against ``server.max_bodies_bytes``."""
+
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def charge(self, size: int) -> None:
+        """Count ``size`` more bytes. Raises TooManyRequests where those of all requests become too many."""
+        self.resize(self._size + size)
+
+    def resize(self, size: int) -> None:
+        """Set what is counted to ``size`` bytes. Raises TooManyRequests as ``charge`` does, never when it shrinks."""
+        growth = size - self._size
+        if growth > 0 and self._budget.used + growth > self._budget.most:
+            raise TooManyRequests(
+                "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
+                retry_after_s=1,
+            )
+        self._budget.used += growth
+        self._size = size
 
 
 class _Rate:

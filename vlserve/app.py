@@ -9,6 +9,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -72,6 +73,8 @@ def create_app(
             )
             pictures = Pictures(config.image, config.video, fetcher, store)
             stack.push_async_callback(pictures.close)
+            threads = ThreadPoolExecutor(thread_name_prefix="request")
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             app.state.runtime = Runtime(
                 config=config,
                 engines=engines,
@@ -79,6 +82,7 @@ def create_app(
                 admission=admission,
                 metrics=metrics or Metrics(),
                 pictures=pictures,
+                threads=threads,
                 seen={name: Seen() for name, engine in engines.items() if engine.settings.keeps_pictures},
                 store=store,
                 tracing=traces,
@@ -206,6 +210,7 @@ async def scrape(request: Request) -> Response:
     """Prometheus text: the gateway's figures and each serving engine's, labelled ``vlserve_engine``."""
     runtime: Runtime = request.app.state.runtime
     runtime.admission.authenticate(request.headers)
+    runtime.metrics.request_bytes.set(runtime.admission.request_bytes)
     for name in runtime.engines:
         runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight(name))
         runtime.metrics.queued.labels(name).set(runtime.admission.queued(name))

@@ -1,6 +1,7 @@
 """The body of a request as it comes in, under its caps of bytes and time."""
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -43,11 +44,11 @@ async def pieces(
         yield piece
 
 
-async def whole(request: Request, runtime: Runtime, hold: Callable[[int], None]) -> bytearray:
+async def whole(request: Request, runtime: Runtime, hold: Callable[[int], None]) -> bytes:
     """The whole body in memory. Raises what ``pieces`` raises."""
-    body = bytearray()
+    body = io.BytesIO()  # unlike a bytearray it ends without spare room, and without a copy
     limit = runtime.config.server.max_body_bytes
     async with aclosing(pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
         async for piece in stream:
-            body += piece
-    return body
+            body.write(piece)
+    return body.getvalue()

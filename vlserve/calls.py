@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from fastapi import Request
 
 from vlserve.accounting import Account
+from vlserve.admission import RequestMemory
 from vlserve.pictures import Loaded
 from vlserve.requests import ModelRequest
 from vlserve.routing import Route
 from vlserve.runtime import EngineView, Runtime
 from vlserve.upstream import Body
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -24,10 +28,12 @@ class Call:
     key: str
     account: Account
     held: ExitStack
-    hold: Callable[[int], None]
+    memory: RequestMemory
     """Counts bytes of this request that are in memory."""
     size: int = 0
     """Bytes of the body; 0: a form, whose text is short."""
+    tree_size: int = 0
+    """Bytes in memory of the parsed body, without its pictures."""
     is_large: bool = True
 
 
@@ -49,7 +55,16 @@ class Aim:
         """A name that the engine knows."""
         return self.engine.settings.forwarded_model or self.engine.settings.model_id
 
+    def without_bytes(self) -> "Aim":
+        """The same, once its pictures were prepared: without what they were made of."""
+        return replace(self, parsed=self.parsed.without_bytes(), loaded=self.loaded.without_bytes())
+
+
+async def in_thread(call: Call, work: Callable[[], T]) -> T:
+    """Do what takes long with large bodies, in threads in which nothing waits."""
+    return await asyncio.get_running_loop().run_in_executor(call.runtime.threads, work)
+
 
 async def written(call: Call, write: Callable[[], Body]) -> Body:
     """Large bodies are written in a thread."""
-    return await asyncio.to_thread(write) if call.is_large else write()
+    return await in_thread(call, write) if call.is_large else write()

@@ -1,11 +1,13 @@
 """The form of ``/v1/analyze``: pictures and a question, which become a chat request."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from contextlib import ExitStack, aclosing
 from typing import Any
 
 from fastapi import Request
+from starlette.datastructures import FormData
 
 from vlserve import bodies, multipart
 from vlserve.errors import InvalidRequest
@@ -15,15 +17,23 @@ from vlserve.runtime import Runtime
 _FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "temperature", "detail")
 
 
-async def read(request: Request, runtime: Runtime, hold: Callable[[int], None], held: ExitStack) -> ModelRequest:
-    """``hold`` counts the form's bytes; its files are closed with ``held``.
+async def read(request: Request, runtime: Runtime, hold: Callable[[int], None]) -> ModelRequest:
+    """``hold`` counts the form's bytes.
 
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, TooManyRequests.
     """
     limit = runtime.config.server.max_body_bytes
     async with aclosing(bodies.pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
         form = await multipart.read_form(request.headers, stream, max_files=100)
-    held.callback(multipart.close, form)
+    with ExitStack() as opened:
+        opened.callback(multipart.close, form)
+        prompt, pictures, given, detail = await _understand(form)
+    ask = functools.partial(ask_about, prompt, pictures, given, detail)
+    return await asyncio.get_running_loop().run_in_executor(runtime.threads, ask)
+
+
+async def _understand(form: FormData) -> tuple[str, list[tuple[str, bytes]], dict[str, Any], str | None]:
+    """Prompt, pictures, other fields of a chat request, detail. Raises InvalidRequest."""
     multipart.check_names(form, _FIELDS)
     files = multipart.files(form, "image")
     if not files:
@@ -38,7 +48,7 @@ async def read(request: Request, runtime: Runtime, hold: Callable[[int], None], 
     }
     prompt = multipart.required_text(form, "prompt")
     given = {name: value for name, value in fields.items() if value is not None}
-    return await asyncio.to_thread(ask_about, prompt, pictures, given, multipart.text(form, "detail"))
+    return prompt, pictures, given, multipart.text(form, "detail")
 
 
 def _switch(text: str | None) -> bool | None:

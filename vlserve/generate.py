@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,16 +18,16 @@ from starlette.requests import ClientDisconnect
 
 from vlserve import bodies, counting, forms, images, pixels, routing, structured
 from vlserve.accounting import Account
-from vlserve.calls import Aim, Call, written
+from vlserve.calls import Aim, Call, in_thread, written
 from vlserve.errors import (
     EngineAway,
     service_ends,
 )
 from vlserve.images import Picture
-from vlserve.pictures import Frames
+from vlserve.pictures import NO_PICTURES, Frames
 from vlserve.pixels import Grid
 from vlserve.protocols import CHAT, Protocol
-from vlserve.requests import ModelRequest, Sent, check_caps, parse
+from vlserve.requests import ModelRequest, Sent, check_caps, parse, size_of
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
 from vlserve.settings import EngineSettings
@@ -54,9 +55,8 @@ async def analyze(request: Request) -> PassThrough:
     """``POST /v1/analyze``: a form with pictures and a question, answered as a chat completion."""
     with ExitStack() as held:
         call = _begin(request, held)
-        form = await forms.read(call.request, call.runtime, call.hold, held)
-        understood = functools.partial(_checked, form, call.runtime.config.request)
-        return await _answer(call, await asyncio.to_thread(understood))
+        form = await forms.read(call.request, call.runtime, call.memory.charge)
+        return await _answer(call, await in_thread(call, lambda: _checked(form, call.runtime.config.request)))
 
 
 async def count_tokens(request: Request) -> JSONResponse:
@@ -108,7 +108,7 @@ async def count_tokens(request: Request) -> JSONResponse:
 
 async def _counted(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], int]:
     aim = await _aim(call, parsed)
-    pictures, sent = await _prepare(call, aim, None)
+    aim, pictures, sent = await _prepare(call, aim, None)
     question = await written(call, lambda: aim.parsed.question(aim.model, sent))
     async with call.runtime.admission.permit(aim.route.engine, call.key):
         return aim, pictures, await counting.count(call, aim, question)
@@ -132,11 +132,12 @@ async def _unless_left(call: Call, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((task, leaving))
 
 
-async def _prepare(call: Call, aim: Aim, seen: Seen | None) -> tuple[list[Picture], list[Sent]]:
+async def _prepare(call: Call, aim: Aim, seen: Seen | None) -> tuple[Aim, list[Picture], list[Sent]]:
     if not aim.parsed.media:
-        return [], []
+        return aim, [], []
     decoding = call.runtime.admission.decoding(call.key)
-    return await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.hold, decoding)
+    pictures, sent = await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.memory.charge, decoding)
+    return aim.without_bytes(), pictures, sent
 
 
 def _begin(request: Request, held: ExitStack) -> Call:
@@ -145,21 +146,28 @@ def _begin(request: Request, held: ExitStack) -> Call:
     key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     held.enter_context(runtime.admission.request(key))
-    hold = held.enter_context(runtime.admission.holding())
+    memory = held.enter_context(runtime.admission.holding())
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
-    return Call(request, runtime, key, account, held, hold)
+    return Call(request, runtime, key, account, held, memory)
 
 
 async def _read(call: Call, protocol: Protocol) -> ModelRequest:
-    body = await bodies.whole(call.request, call.runtime, call.hold)
+    body = await bodies.whole(call.request, call.runtime, call.memory.charge)
     call.size, call.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
     understood = functools.partial(_understand, body, protocol, call.runtime.config.request)
-    return await asyncio.to_thread(understood) if call.is_large else understood()
+    parsed, size = await in_thread(call, understood) if call.is_large else understood()
+    pictures_size = sum(len(one.url) for one in parsed.media)
+    call.tree_size = size - pictures_size
+    call.memory.resize(len(parsed.raw) + size)
+    return parsed
 
 
-def _understand(body: bytearray, protocol: Protocol, caps: RequestCaps) -> ModelRequest:
-    """Raises InvalidRequest."""
-    return _checked(parse(body, protocol), caps)
+def _understand(body: bytes, protocol: Protocol, caps: RequestCaps) -> tuple[ModelRequest, int]:
+    """The request, and the bytes in memory of its tree. Raises InvalidRequest."""
+    parsed = _checked(parse(body, protocol), caps)
+    # A small tree is not measured, which would take longer than it is worth: most of it is text.
+    size = size_of(parsed.tree) if len(body) >= _LARGE_BODY_BYTES else len(body)
+    return (replace(parsed, raw=b"") if parsed.media else parsed), size
 
 
 def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
@@ -183,9 +191,10 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
     engine = runtime.engines[route.engine]
     limit = engine.settings.limit_mm_per_prompt
     before = len(parsed.media)
-    if config.image_overflow == "keep_latest" and limit.image:
-        parsed = parsed.keep_latest(limit.image)
-    images.check_count(parsed.media, limit, route.engine)
+    if before:
+        if config.image_overflow == "keep_latest" and limit.image:
+            parsed = parsed.keep_latest(limit.image)
+        images.check_count(parsed.media, limit, route.engine)
     if not engine.is_ready:
         if engine.state in ("draining", "stopped"):
             raise service_ends()
@@ -194,12 +203,16 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
             retry_after_s=engine.retry_after_s(),
         )
     runtime.admission.check_room(route.engine, call.key)
+    if not parsed.media:
+        aim = Aim(route, engine, parsed, NO_PICTURES, shrunk=(), left_out=0)
+        await counting.check_size(call, aim)
+        return aim
     frames = _frames(engine, config.video)
     reading = runtime.admission.reading_video(call.key)
-    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.hold, frames, reading)
+    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.memory.charge, frames, reading)
     aim = Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
     await counting.check_size(call, aim)
-    return await counting.fit(call, aim) if parsed.media and engine.max_model_len else aim
+    return await counting.fit(call, aim) if engine.max_model_len else aim
 
 
 def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
@@ -233,15 +246,23 @@ async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
 
     named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
     events = parsed.protocol.events(wants_usage=parsed.wants_usage)
+    body = await make_body(named)
+    aim = aim.without_bytes()
+    parsed = aim.parsed
+    # Of a named picture the whole is kept, too: the engine may have dropped it.
+    kept = sum(len(one.url or b"") for one, other in zip(sent, named, strict=True) if one is not other)
+    call.memory.resize(call.tree_size + kept + sum(map(len, body)))
     upstream = Upstream(
         engine=route.engine,
         activity=engine.activity,
         session=runtime.sessions[route.engine],
         url=f"{engine.address.base_url}{parsed.protocol.path}",
-        body=await make_body(named),
+        body=body,
         whole_body=functools.partial(make_body, sent) if named != sent else None,
         trial_body=functools.partial(make_body, sent, is_trial=True) if events.is_told_late else None,
-        accepted=functools.partial(_remember, seen, sent),
+        accepted=functools.partial(_remember, seen, [one.uuid for one in sent if one.uuid]),
+        released=functools.partial(call.memory.resize, 0),
+        threads=runtime.threads,
         is_stream=parsed.is_stream,
         events=events,
         is_constrained=structured.is_constrained(parsed.tree),
@@ -260,13 +281,13 @@ async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
 async def _loaded(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], list[Sent]]:
     aim = await _aim(call, parsed)
     seen = call.runtime.seen.get(aim.route.engine) if parsed.protocol.keeps_names else None
-    return aim, *await _prepare(call, aim, seen)
+    return await _prepare(call, aim, seen)
 
 
-def _remember(seen: Seen | None, sent: Sequence[Sent]) -> None:
-    for one in sent:
-        if seen is not None and one.uuid:
-            seen.add(one.uuid)
+def _remember(seen: Seen | None, names: Sequence[str]) -> None:
+    for name in names:
+        if seen is not None:
+            seen.add(name)
 
 
 def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest, key: str) -> dict[str, Any]:

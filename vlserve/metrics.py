@@ -61,6 +61,11 @@ class Metrics:
         self.queued = Gauge(
             "vlserve_requests_queued", "Requests that wait for an engine.", (ENGINE,), registry=self.registry
         )
+        self.request_bytes = Gauge(
+            "vlserve_request_bytes_in_memory",
+            "Bytes of requests in memory, as counted against server.max_bodies_bytes.",
+            registry=self.registry,
+        )
         self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine serves.", (ENGINE,), registry=self.registry)
         self.transitions = Counter(
             "vlserve_engine_transitions",

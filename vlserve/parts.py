@@ -8,7 +8,7 @@ Whatever vLLM would take for a picture must be one here too, or a limit could be
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vlserve.errors import InvalidRequest
@@ -58,6 +58,10 @@ class Media:
     detail: Detail = "auto"
     is_respelled: bool = False
     """It came in another spelling than OpenAI's, of which vLLM takes only some."""
+
+    def without_bytes(self) -> "Media":
+        """The same without its address or contents."""
+        return replace(self, url="", upload=None)
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:

@@ -83,6 +83,11 @@ class Loaded:
             for one, budget in zip(self.headers, self.budgets, strict=True)
         )
 
+    def without_bytes(self) -> "Loaded":
+        """The same without the pictures and videos themselves, of which only figures are needed any more."""
+        media = [one.without_bytes() for one in self.media]
+        return replace(self, media=media, raws=(), clips=[clip.without_bytes() for clip in self.clips])
+
     def shrunk(self, available: int) -> "Loaded | None":
         """The same within ``available`` tokens together, the largest pictures made smaller; None where that cannot
         be."""
@@ -101,6 +106,9 @@ class Loaded:
             size = f"{clip.seen} frames of {clip.header.width}×{clip.header.height}"
             told.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
         return " and ".join(told)
+
+
+NO_PICTURES = Loaded((), (), (), (), Grid())
 
 
 class Pictures:
@@ -144,17 +152,20 @@ class Pictures:
         pictures = [number for number, one in enumerate(media) if one.kind == "image"]
         seen = [media[number] for number in pictures]
         loaded = await self._load_pictures(seen, [brought[number] for number in pictures], grid)
+        hold(sum(len(raw) for one, raw in zip(seen, loaded.raws, strict=True) if _is_encoded(one)))
         if len(pictures) == len(media):
             return loaded
         async with reading:
             clips = [
-                await self._load_video(one, number, brought[number], key, frames)
+                await self._load_video(one, number, brought[number], key, frames, hold)
                 for number, one in enumerate(media)
                 if one.kind == "video"
             ]
         return replace(loaded, clips=clips)
 
-    async def _load_video(self, media: Media, place: int, brought: bytes | None, key: str, frames: Frames) -> Clip:
+    async def _load_video(
+        self, media: Media, place: int, brought: bytes | None, key: str, frames: Frames, hold: Hold
+    ) -> Clip:
         settings, param = self._video, media.param
 
         def read() -> tuple[bytes, videos.Container, bytes]:
@@ -162,6 +173,7 @@ class Pictures:
             return raw, videos.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
         raw, container, digest = await _run(self._readers, read)
+        hold(len(raw) if _is_encoded(media) else 0)
         header = self._video_headers.get((key, digest))
         if header is None:
             header = await videos.read_header(raw, container, param, settings)
@@ -249,6 +261,11 @@ def _is_address(media: Media) -> bool:
     return bool(media.url) and media.url[:5].lower() != "data:"
 
 
+def _is_encoded(media: Media) -> bool:
+    """Whether it is in a data: URL."""
+    return bool(media.url) and not _is_address(media)
+
+
 def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture], list[Sent]]:
     pictures, sent = [], []
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
@@ -266,6 +283,8 @@ def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture]
 
 def _data_url(media: Media, raw: bytes, kind: str) -> bytes:
     """With our own words before it: vLLM takes fewer spellings than browsers write."""
-    is_encoded = media.url and not _is_address(media)
-    inside = media.url.partition(",")[2].encode() if is_encoded else pybase64.b64encode(raw)
-    return b"data:%s/%s;base64,%s" % (media.kind.encode(), kind.lower().encode(), inside)
+    head = f"data:{media.kind}/{kind.lower()};base64,"
+    if not _is_encoded(media):
+        return b"".join((head.encode(), pybase64.b64encode(raw)))
+    url = media.url.encode()
+    return url if media.url.startswith(head) else b"".join((head.encode(), memoryview(url)[url.index(b",") + 1 :]))

@@ -3,6 +3,7 @@
 import json
 import math
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +37,8 @@ class Sent:
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A parsed request to a model. ``raw`` is the body as it came; ``tree`` is what it says."""
+    """A parsed request to a model. ``raw`` is the body as it came, empty once that is not needed any more; ``tree`` is
+    what it says."""
 
     protocol: Protocol
     raw: bytes | bytearray
@@ -64,7 +66,7 @@ class ModelRequest:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
-        is_same = not sent and not self.dropped and not self.is_rewritten
+        is_same = self.raw and not sent and not self.dropped and not self.is_rewritten
         if is_same and not additions.keys() & self.tree.keys():
             if not additions:
                 return (self.raw,)
@@ -89,6 +91,10 @@ class ModelRequest:
                 media.parts[media.index] = {"type": self.protocol.text, "text": ""}
             return (_dump({**kept, "model": model}),)
         return self._with_pictures({**kept, "model": model}, sent)
+
+    def without_bytes(self) -> "ModelRequest":
+        """The same without the body as it came and its pictures' bytes: any further body is written anew."""
+        return replace(self, raw=b"", media=tuple(one.without_bytes() for one in self.media))
 
     def keep_latest(self, allowed: int) -> "ModelRequest":
         """With a short text in the place of all pictures but the last ``allowed``."""
@@ -253,6 +259,21 @@ def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
     if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
         raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
     return tree
+
+
+def size_of(tree: Any) -> int:
+    """Bytes of memory that a JSON value takes."""
+    size, level, names = 0, [tree], set[str]()
+    while level:
+        size += sum(map(sys.getsizeof, level))
+        names.update(name for value in level if isinstance(value, dict) for name in value)
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return size + sum(map(sys.getsizeof, names))  # equal names are one string: the parser sees to that
 
 
 def _is_deeper(tree: Any, depth: int) -> bool:

@@ -1,6 +1,7 @@
 """What every request shares, and what the routes see of an engine."""
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +51,8 @@ class Runtime:
     admission: Admission
     metrics: Metrics
     pictures: Pictures
+    threads: Executor
+    """For the JSON of large requests and answers. Nothing that may wait for a disk or a network runs in it."""
     seen: Mapping[EngineName, Seen]
     """Only of engines that keep pictures under names."""
     store: FileStore | None

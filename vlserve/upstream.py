@@ -11,7 +11,8 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import aiohttp
@@ -118,12 +119,16 @@ class Upstream:
     """The same request without a stream, to be told what was wrong with it where a stream does not tell."""
     accepted: Callable[[], None]
     """Called when the engine has begun to answer."""
+    released: Callable[[], None]
+    """Called when the request will not be sent again, and its bytes were freed."""
+    threads: Executor
+    """For the JSON of large answers."""
     is_stream: bool
     events: Events
     is_constrained: bool
     """Whether it has the engine compile something of the client's: what fails then is most likely that."""
-    too_long: Callable[[VlserveError], Awaitable[VlserveError]]
-    """Says the same with more numbers, while the request has its place."""
+    too_long: Callable[[VlserveError], Awaitable[VlserveError]] | None
+    """Says the same with more numbers, while the request has its place and was not answered."""
     request_id: str
     headers: Mapping[str, str]
     timeout_s: float
@@ -200,13 +205,9 @@ class PassThrough(Response):
         try:
             async with asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
                 self.outcome.queued_s = self._elapsed_s()
-                whole_body = self.upstream.whole_body
                 try:
-                    try:
-                        await self._exchange(self.upstream.body, send, may_miss=whole_body is not None)
-                    except _MissedError:
-                        if whole_body:
-                            await self._exchange(await whole_body(), send, may_miss=False)
+                    if await self._is_missed(send) and self.upstream.whole_body:
+                        await self._exchange(await self.upstream.whole_body(), send, may_miss=False)
                 except _UntoldError:
                     raise await self._told() from None
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
@@ -215,9 +216,23 @@ class PassThrough(Response):
                 raise error from fault
             await self._report(error, send)
 
+    async def _is_missed(self, send: Send) -> bool:
+        """Whether the engine answers nothing, since it does not have a picture that it was sent the name of."""
+        try:
+            await self._exchange(self.upstream.body, send, may_miss=self.upstream.whole_body is not None)
+        except _MissedError:
+            return True
+        return False
+
+    def _release(self) -> None:
+        """Free what was needed to send the request: a long answer would keep its pictures in memory."""
+        self.upstream = replace(self.upstream, body=(), whole_body=None, trial_body=None, too_long=None)
+        self.upstream.released()
+
     async def _exchange(self, body: Body, send: Send, *, may_miss: bool) -> None:
         """``may_miss``: the engine may not have a picture that ``body`` only names, which raises _MissedError."""
         async with self._post(body) as answer:
+            del body
             if answer.status != 200:
                 problem = await answer.read()
                 if may_miss and answer.status in _MISSES and _MISSES[answer.status].search(problem):
@@ -226,6 +241,7 @@ class PassThrough(Response):
             if self.upstream.is_stream:
                 await self._relay_events(answer.content.iter_any(), send, may_miss=may_miss)
             else:
+                self._release()
                 await self._relay_whole(await answer.read(), send)
 
     async def _told(self) -> VlserveError:
@@ -283,7 +299,7 @@ class PassThrough(Response):
 
     async def _translate(self, status: int, body: bytes, told_s: float | None = None) -> VlserveError:
         error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s(), told_s)
-        if error.code == "context_length_exceeded":
+        if error.code == "context_length_exceeded" and self.upstream.too_long:
             return await self.upstream.too_long(error)
         if error.code == EngineFailed.code and self.upstream.is_constrained:
             return InvalidRequest(
@@ -293,10 +309,13 @@ class PassThrough(Response):
             )
         return error
 
+    async def _in_thread(self, read: Callable[[bytes], Any], raw: bytes) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.upstream.threads, read, raw)
+
     async def _relay_whole(self, body: bytes, send: Send) -> None:
         self.upstream.activity.progressed()
         try:
-            answer = await asyncio.to_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
+            answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
@@ -326,9 +345,7 @@ class PassThrough(Response):
                     elif form.is_promise(event):
                         promised.append(event)
                         continue
-                    usage = (
-                        form.usage(event) if len(event) < _LARGE_BYTES else await asyncio.to_thread(form.usage, event)
-                    )
+                    usage = form.usage(event) if len(event) < _LARGE_BYTES else await self._in_thread(form.usage, event)
                     self.outcome.count(usage)
                     if form.is_for_client(event, usage):
                         events.append(event)
@@ -341,6 +358,7 @@ class PassThrough(Response):
                     if self.outcome.first_token_s is None:
                         self.outcome.first_token_s = self._elapsed_s()
                         self.upstream.accepted()
+                        self._release()
                 self.outcome.events += len(events)
                 self.is_complete = is_done  # clients leave when they have read the last one
                 await self._send_events(send, events)

@@ -11,7 +11,7 @@ import logging
 import math
 import pathlib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vlserve import config, images, pixels
@@ -56,6 +56,10 @@ class Clip:
     model_width: int
     model_height: int
     tokens: int
+
+    def without_bytes(self) -> "Clip":
+        """The same without the video."""
+        return replace(self, raw=b"", media=self.media.without_bytes())
 
 
 def find_container(raw: bytes) -> Container | None:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from tests.conftest import REPOSITORY
 from tests.reliability import deaths, ending, fuzz, inputs, load, outside, tenants
 from tests.reliability.addresses import hostile_addresses
+from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 from tests.reliability.soak import soak
@@ -51,6 +52,7 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (15, inputs.planted_secrets),
         (16, lambda folder: soak(folder, options.soak_minutes * 60)),
         (20, lambda folder: outside.silent_name_server(folder, in_resolver=128, count=500)),
+        (20, lambda folder: busy_readers(folder, 20)),
     ]
     for number, row in rows:
         if number in options.rows:

@@ -132,10 +132,11 @@ async def _make_test(request: Request, places: Places) -> "Making":
         # Only while it is read: its questions count as requests of this key, of which one alone may be open.
         with admission.request(key):
             places.check()
-            hold = held.enter_context(admission.holding())
-            asked = await wanted.read(request, runtime, hold)
+            memory = held.enter_context(admission.holding())
+            asked = await wanted.read(request, runtime, memory.charge)
             _check_engines(runtime, asked.picture)
-            picture = await wanted.load(asked.picture, runtime, key, hold)
+            picture = await wanted.load(asked.picture, runtime, key, memory.charge)
+            memory.resize(len(picture))
         job = Job(
             picture=picture,
             scenario=asked.scenario,

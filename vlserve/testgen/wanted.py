@@ -65,7 +65,7 @@ async def _read_form(request: Request, runtime: Runtime, hold: Callable[[int], N
     return fields
 
 
-def _read_json(body: bytearray) -> dict[str, Any]:
+def _read_json(body: bytes) -> dict[str, Any]:
     fields = parse_json(body)
     other = next((name for name in fields if name not in _JSON_FIELDS), None)
     if other is not None:
