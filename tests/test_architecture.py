@@ -11,7 +11,20 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"},
+    {
+        "authority",
+        "errors",
+        "config",
+        "fields",
+        "formats",
+        "keys",
+        "logs",
+        "metrics",
+        "model",
+        "pixels",
+        "settings",
+        "tracing",
+    },
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"},
     {
         "accounting",
@@ -20,6 +33,8 @@ ROWS = [
         "engine",
         "admission",
         "connections",
+        "listeners",
+        "origins",
         "requests",
         "routing",
         "images",
@@ -42,6 +57,7 @@ ROWS = [
         "page",
         "runtime",
         "schemas",
+        "scrape",
         "testgen",
         "uploads",
     },

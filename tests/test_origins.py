@@ -155,7 +155,7 @@ async def test_hosts_of_this_machine_are_served(open_gateway: OpenGateway) -> No
 
 
 async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> None:
-    """No browser leaves it out; where there are several, each counts, and the target's comes first (RFC 9112, 3.2.2)."""
+    """No browser leaves it out; of several each counts, and the target's replaces them (RFC 9112, 3.2.2)."""
     good, bad = ("host", "127.0.0.1"), ("host", "rebound.example")
     assert (await send(gateway, "/v1/models", [], version="1.0"))[0] == 200
     assert (await send(gateway, "/v1/models", [bad], version="1.0"))[0] == 421

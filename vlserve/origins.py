@@ -5,10 +5,10 @@ name was pointed to that address (DNS rebinding). Origin and Host are written by
 
 Host          only with ``hosts`` (the service listens on loopback): an IP address or one of these; /health has any
 Origin        of all methods that may change something: absent, that of the Host, or one of ``origins``
-Content-Type  of the same methods: absent or JSON; on ``form_paths`` also multipart/form-data
+Content-Type  of POST: absent or JSON; on ``form_paths`` also multipart/form-data
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +19,12 @@ from vlserve.errors import Forbidden, MisdirectedRequest, UnsupportedMediaType, 
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LONGEST_SHOWN = 100
+REFUSALS: Mapping[str, Sequence[type[VlserveError]]] = {
+    "get": (MisdirectedRequest,),
+    "post": (Forbidden, UnsupportedMediaType, MisdirectedRequest),
+    "delete": (Forbidden, MisdirectedRequest),
+}
+"""What a request may be refused with here, by its method."""
 
 
 def hosts_of(listening: str, allowed_hosts: Collection[str]) -> frozenset[str] | None:
@@ -69,6 +75,8 @@ class OriginCheck:
         for origin in origins:
             if not self._is_welcome(origin, hosts):
                 return _wrong_origin(origin)
+        if scope["method"] != "POST":
+            return None
         takes_form = scope["path"] in self._form_paths
         for kind in types:
             if not _is_taken(kind, takes_form=takes_form):
