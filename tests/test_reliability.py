@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load, tenants
+from tests.reliability import deaths, ending, inputs, load, tenants, web_pages
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
@@ -105,3 +105,11 @@ async def test_hostile_pictures(short_folder: pathlib.Path) -> None:
 
 async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
     check(await tenants.shared_names(short_folder, 400))
+
+
+async def test_web_pages(short_folder: pathlib.Path) -> None:
+    check(await web_pages.hostile_pages(short_folder))
+
+
+async def test_secrets_of_other_keys(short_folder: pathlib.Path) -> None:
+    check(await tenants.secrets_of_others(short_folder))
