@@ -16,6 +16,11 @@ KEYS = tuple(ApiKey(name, hashlib.sha256(f"sk-{name}".encode()).digest()) for na
 OPERATOR: dict[str, Any] = {"keys": {"ops": {"metrics": True}}}
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """Fields of the lines about requests and refusals."""
+    return [record.__dict__["fields"] for record in caplog.records if record.name == "vlserve.request"]
+
+
 def bearer(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer sk-{name}"}
 
@@ -58,8 +63,7 @@ async def test_ready_tells_states_only_without_a_key(
                     {"status": "ready", "engines": {"text": {"state": "given_up"}, "vision": {"state": "ready"}}},
                 )
         # A wrong key here would else be a guess that nobody sees.
-        fields = [record.__dict__["fields"] for record in caplog.records]
-        assert [(one["status"], one["path"]) for one in fields] == [(401, "/ready")] * 2
+        assert [(one["status"], one["path"]) for one in lines(caplog)] == [(401, "/ready")] * 2
         async with gateway.get("/ready", headers=bearer("bo")) as answer:
             engines = (await answer.json())["engines"]
         assert engines["text"]["model"] == "org/text-7b"
@@ -104,14 +108,14 @@ async def test_request_and_refusal_lines_name_path_model_and_client(
         ):
             async with gateway.post(body, "/v1/chat/completions?api_key=sk-in-query", headers=headers | spoofed) as got:
                 await got.read()
-        await until(lambda: len(caplog.records) == 4)
-    lines = [record.__dict__["fields"] for record in caplog.records]
-    assert {(line["path"], line["client"]) for line in lines} == {("/v1/chat/completions", "127.0.0.1")}
-    assert sorted((line["status"], (line["model"] or "")[:6]) for line in lines) == [
+        await until(lambda: len(lines(caplog)) == 4)
+    logged = lines(caplog)
+    assert {(line["path"], line["client"]) for line in logged} == {("/v1/chat/completions", "127.0.0.1")}
+    assert sorted((line["status"], (line["model"] or "")[:6]) for line in logged) == [
         *((200, ""), (200, "auto"), (401, ""), (404, "gpt-9\n")),
     ]
-    assert max(len(line["model"] or "") for line in lines) == 128
-    assert "sk-" not in str(lines)
+    assert max(len(line["model"] or "") for line in logged) == 128
+    assert "sk-" not in str(logged)
 
 
 async def test_forms_counts_and_questions_of_testgen_have_the_fields_too(
@@ -125,8 +129,7 @@ async def test_forms_counts_and_questions_of_testgen_have_the_fields_too(
     form.add_field("image", b"junk", filename="a.png")
     async with gateway.session.post(f"{gateway.url}/v1/analyze", data=form) as answer:
         assert answer.status == 404
-    lines = [record.__dict__["fields"] for record in caplog.records]
-    assert [(line["path"], line["model"], line["client"]) for line in lines] == [
+    assert [(line["path"], line["model"], line["client"]) for line in lines(caplog)] == [
         ("/v1/chat/completions/input_tokens", "org/vision-7b", "127.0.0.1"),
         ("/v1/analyze", "nobody's", "127.0.0.1"),
     ]
@@ -143,8 +146,7 @@ async def test_client_of_a_trusted_proxy_is_whom_it_names(
             for value in ("203.0.113.9", "198.51.100.1, 203.0.113.9, 10.0.0.2", sent["x-forwarded-for"]):
                 async with gateway.get("/nothing", headers={"x-forwarded-for": value}) as answer:
                     assert answer.status == 404
-    clients = [record.__dict__["fields"]["client"] for record in caplog.records]
-    assert clients == ["127.0.0.1"] * 3 + ["203.0.113.9"] * 2 + ["x" * 64]
+    assert [line["client"] for line in lines(caplog)] == ["127.0.0.1"] * 3 + ["203.0.113.9"] * 2 + ["x" * 64]
 
 
 async def test_broken_head_is_logged_with_its_client(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,5 +156,5 @@ async def test_broken_head_is_logged_with_its_client(gateway: Gateway, caplog: p
     writer.write(b"HELO\r\n\r\n")
     await reader.read()
     writer.close()
-    (fields,) = (record.__dict__["fields"] for record in caplog.records)
+    (fields,) = lines(caplog)
     assert (fields["status"], fields["client"], fields["path"]) == (400, "127.0.0.1", None)
