@@ -5,9 +5,13 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import async_playwright, expect
 
 from tests.conftest import Gateway, OpenGateway, picture, user
 from vlserve.keys import ApiKey
@@ -258,3 +262,38 @@ async def test_these_refusals_are_logged_and_counted(gateway: Gateway, caplog: p
 def test_settings_that_could_never_match_are_refused(setting: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(wrong))):
         Server.model_validate({setting: [wrong]})
+
+
+@pytest.mark.browser
+async def test_in_a_browser_the_own_page_works_and_a_strangers_does_not(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a browser itself writes into Origin and Host; ``rebound.example`` leads to the service."""
+    caplog.set_level(logging.INFO, "vlserve.request")
+    port = gateway.url.rpartition(":")[2]
+    flags = ["--no-sandbox", f"--host-resolver-rules=MAP rebound.example 127.0.0.1:{port}"]
+    async with async_playwright() as playwright, TestServer(web.Application()) as stranger:
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        tab = await browser.new_page()
+        for url in (gateway.url, f"http://localhost:{port}"):
+            await tab.goto(url)
+            await tab.get_by_label("Message", exact=True).fill("hi")
+            await tab.get_by_label("Message", exact=True).press("Enter")
+            await expect(tab.get_by_role("article", name="Answer").last).to_contain_text("one two three")
+        assert len(gateway.seen("text")) == 2
+        await tab.goto(str(stranger.make_url("/")))
+        for kind in ("text/plain", "application/x-www-form-urlencoded", None):
+            await tab.evaluate(
+                """async ([url, body, type]) => {
+                    const data = type ? new Blob([body], { type }) : new Blob([body]);
+                    await fetch(url, { method: "POST", mode: "no-cors", body: data }).catch(() => {});
+                }""",
+                [gateway.url + CHAT, BODY.decode(), kind],
+            )
+        answer = await tab.goto("http://rebound.example/v1/models")
+        assert answer is not None
+        assert answer.status == 421
+        await browser.close()
+    assert len(gateway.seen("text")) == 2
+    refused = [record.__dict__["fields"]["error"] for record in caplog.records if record.getMessage() == "refused"]
+    assert refused.count("origin_not_allowed") == 3
