@@ -34,7 +34,9 @@ def add(app: web.Application) -> None:
 async def _read(request: web.Request) -> tuple[dict[str, Any], str]:
     body = await request.json()
     request.app[SEEN].append({"path": request.path, "body": body})
-    return body, str(body.get("user") or (body.get("metadata") or {}).get("user_id") or "")
+    metadata = body.get("metadata")
+    own = metadata.get("user_id") if isinstance(metadata, dict) else None
+    return body, str(body.get("user") or own or "")
 
 
 def _refusal(message: str = REFUSED, **around: str) -> web.Response:

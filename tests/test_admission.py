@@ -2,18 +2,23 @@
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
 from vlserve.admission import Admission, _Rate
 from vlserve.errors import TooManyRequests
+from vlserve.keys import ApiKey
 from vlserve.settings import EngineSettings, Server
 
+SEVERAL = (ApiKey("a", b""), ApiKey("b", b""))
 
-def admission(max_in_flight: int = 1, max_queued: int = 8, **server: object) -> Admission:
+
+def admission(
+    max_in_flight: int = 1, max_queued: int = 8, api_keys: tuple[ApiKey, ...] = SEVERAL, **server: object
+) -> Admission:
     settings = EngineSettings(model="m", max_in_flight=max_in_flight, max_queued=max_queued)
-    return Admission((), Server.model_validate(server), {"text": settings})
+    return Admission(api_keys, Server.model_validate(server), {"text": settings})
 
 
 async def settle() -> None:
@@ -56,6 +61,23 @@ async def test_one_key_takes_half_of_the_queue_and_others_still_find_room() -> N
     assert len(refused) == 16
     assert all(isinstance(error, TooManyRequests) and error.retry_after_s for error in refused)
     await asyncio.gather(*others)
+
+
+@pytest.mark.parametrize("keys", [(), SEVERAL[:1], (ApiKey("a", b"1"), ApiKey("a", b"2"))])
+async def test_without_several_keys_there_is_nobody_to_leave_room_for(keys: tuple[ApiKey, ...]) -> None:
+    door = admission(max_queued=8, api_keys=keys)
+
+    async def ask() -> None:
+        async with door.permit("text", "a"):
+            pass
+
+    async with door.permit("text", "a"):
+        waiting = [asyncio.create_task(ask()) for _ in range(10)]
+        await settle()
+        assert door.queued("text") == 8
+    refused = [task for task in await asyncio.gather(*waiting, return_exceptions=True) if task]
+    assert len(refused) == 2
+    assert all(isinstance(error, TooManyRequests) for error in refused)
 
 
 async def test_a_wait_has_an_end() -> None:
@@ -102,6 +124,32 @@ async def test_key_may_have_so_many_requests_open() -> None:
             pass
     with door.request("a"):
         pass
+
+
+async def test_limits_of_a_key_replace_only_those_that_it_names() -> None:
+    door = admission(
+        key_limits={"requests_per_minute": 3, "max_in_flight": 1},
+        keys={"ana": {"max_in_flight": 2}, "bo": {"requests_per_minute": None}, "ops": {"metrics": True}},
+    )
+    for key, open_at_once in (("ana", 2), ("bo", 1), ("ops", 1), ("other", 1)):
+        with ExitStack() as stack:
+            for _ in range(open_at_once):
+                stack.enter_context(door.request(key))
+            with pytest.raises(TooManyRequests, match=r"max_in_flight"), door.request(key):
+                pass
+    for key in ("ana", "ops", "other"):
+        refusals = list[str]()
+        for _ in range(4):
+            try:
+                with door.request(key):
+                    pass
+            except TooManyRequests as error:
+                refusals.append(error.message)
+        assert refusals
+        assert all("key_limits.requests_per_minute" in message for message in refusals), key
+    for _ in range(100):
+        with door.request("bo"):
+            pass
 
 
 def test_rate_is_a_minutes_worth_at_once_and_then_evenly() -> None:

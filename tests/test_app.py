@@ -160,7 +160,8 @@ async def test_too_large_a_body_is_a_413_with_and_without_content_length(open_ga
             yield body
 
         for data in (body, chunked()):
-            async with gateway.session.post(f"{gateway.url}/v1/chat/completions", data=data) as answer:
+            headers = {"content-type": "application/json"}
+            async with gateway.session.post(f"{gateway.url}/v1/chat/completions", data=data, headers=headers) as answer:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (413, "request_too_large")
         async with gateway.post({"messages": user("small")}) as answer:
             assert answer.status == 200
@@ -366,7 +367,7 @@ async def test_client_that_stops_reading_does_not_keep_its_permit(
         host, port = gateway.url.removeprefix("http://").split(":")
         body = json.dumps({"messages": user("x"), "user": "flood", "stream": True}).encode()
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         await reader.readexactly(1)  # and no more
         await until(lambda: gateway.running("text") == 0, timeout_s=5)
@@ -427,14 +428,14 @@ async def test_requests_wait_for_a_place(open_gateway: OpenGateway) -> None:
 
 
 async def test_keys_are_kept_apart_in_the_engines_cache_and_in_the_metrics(open_gateway: OpenGateway) -> None:
-    keys = [ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo")]
-    async with open_gateway(keys=tuple(keys)) as gateway:
+    keys = [ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo", "ops")]
+    async with open_gateway(keys=tuple(keys), server={"keys": {"ops": {"metrics": True}}}) as gateway:
         for name in ("ana", "bo", "ana"):
             async with gateway.post({"messages": user("x")}, headers={"authorization": f"Bearer {name}"}) as answer:
                 assert answer.status == 200
         salts = [seen["body"]["cache_salt"] for seen in gateway.seen("text")]
         assert salts[0] == salts[2] != salts[1]
-        async with gateway.get("/metrics", headers={"authorization": "Bearer bo"}) as answer:
+        async with gateway.get("/metrics", headers={"authorization": "Bearer ops"}) as answer:
             text = await answer.text()
         assert 'vlserve_completion_tokens_total{key="ana",vlserve_engine="text"} 6.0' in text
         assert 'vlserve_prompt_tokens_total{key="bo",vlserve_engine="text"} 7.0' in text
@@ -463,9 +464,10 @@ async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> No
             yield b" "
             await asyncio.sleep(0.05)
 
+    headers = {"content-type": "application/json"}
     async with (
         open_gateway(server={"body_timeout_s": 0.5}) as gateway,
-        gateway.session.post(f"{gateway.url}/v1/chat/completions", data=endless()) as answer,
+        gateway.session.post(f"{gateway.url}/v1/chat/completions", data=endless(), headers=headers) as answer,
     ):
         assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
 
@@ -531,7 +533,7 @@ async def test_client_that_leaves_on_done_had_its_whole_answer(
     host, port = gateway.url.removeprefix("http://").split(":")
     for _ in range(20):
         reader, writer = await asyncio.open_connection(host, int(port))
-        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         await reader.readuntil(b"data: [DONE]")
         writer.transport.abort()

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"exhaustion", "extra_args", "folders", "ram"},
+    | {"authority", "exhaustion", "extra_args", "folders", "ram"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {
@@ -22,6 +22,8 @@ ROWS = [
         "engine",
         "admission",
         "connections",
+        "listeners",
+        "origins",
         "requests",
         "routing",
         "images",
@@ -45,6 +47,7 @@ ROWS = [
         "page",
         "runtime",
         "schemas",
+        "scrape",
         "testgen",
         "uploads",
     },

@@ -158,7 +158,7 @@ async def read_until(process: asyncio.subprocess.Process, words: str) -> str:
     return seen
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_running_answers_finish_before_the_service_ends(
     short_folder: pathlib.Path, number: signal.Signals
 ) -> None:
@@ -180,6 +180,89 @@ async def test_running_answers_finish_before_the_service_ends(
     assert process.returncode == 0
     assert b"text engine: stopped" in rest[1]
     assert not list(short_folder.glob("vlserve-*"))
+
+
+async def test_closed_terminal_does_not_end_a_service_under_nohup(short_folder: pathlib.Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("nohup", sys.executable, "-m", "vlserve.cli", "serve", "--config", write(short_folder), "--port", "0"),
+        env={**os.environ, "TMPDIR": str(short_folder)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    seen = await read_until(process, "text engine: ready")
+    process.send_signal(signal.SIGHUP)
+    url = seen.split("listens on ")[1].split()[0]
+    async with aiohttp.ClientSession() as session:
+        body = {"messages": user("x"), "user": "slow", "stream": True}
+        for _ in range(2):
+            async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+                assert (await answer.text()).endswith("data: [DONE]\n\n")
+    process.send_signal(signal.SIGTERM)
+    _, log = await process.communicate()
+    assert process.returncode == 0
+    assert b"text engine: stopped" in log
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_metrics_have_a_listener_of_their_own(short_folder: pathlib.Path, keyed: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    server = {"metrics_listen": f"127.0.0.1:{port}", "api_keys_env": "KEYS" if keyed else None}
+    process = await start(write(short_folder, server=server), short_folder, KEYS="ana:sk-1")
+    seen = await read_until(process, "text engine: ready")
+    assert f"the metrics are also at http://127.0.0.1:{port}/metrics" in seen
+    url = seen.split("listens on ")[1].split()[0]
+    alone = f"http://127.0.0.1:{port}"
+    statuses = {}
+    async with aiohttp.ClientSession() as session:
+        body = {"messages": user("x")}
+        headers = {"authorization": "Bearer sk-1"}
+        async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as answer:
+            assert answer.status == 200
+        async with session.get(f"{alone}/metrics") as answer:
+            assert answer.status == 200
+            assert f'key="{"ana" if keyed else "anonymous"}"' in await answer.text()
+        for path in ("/", "/v1/models", "/ready", "/docs", "/openapi.json", "/v1/chat/completions"):
+            async with session.get(alone + path, headers=headers) as answer:
+                statuses[path] = answer.status
+                assert set((await answer.json())["error"]) == {"message", "type", "param", "code"}
+        async with session.get(f"{alone}/metrics", headers={"host": "rebound.example"}) as answer:
+            assert answer.status == 421
+        async with session.get(f"{url}/metrics", headers=headers) as answer:
+            assert answer.status == (403 if keyed else 200)
+    assert set(statuses.values()) == {404}
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_metrics_at_a_public_address_want_an_operators_key(short_folder: pathlib.Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        port = other.getsockname()[1]
+    server = {"metrics_listen": f"0.0.0.0:{port}", "api_keys_env": "KEYS", "keys": {"ops": {"metrics": True}}}
+    process = await start(write(short_folder, server=server), short_folder, KEYS="ana:sk-1,ops:sk-2")
+    await read_until(process, "the metrics are also at")
+    async with aiohttp.ClientSession() as session:
+        for key, status in (("", 401), ("sk-1", 403), ("sk-2", 200)):
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            async with session.get(f"http://127.0.0.1:{port}/metrics", headers=headers) as answer:
+                assert answer.status == status
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+def test_metrics_listener_that_cannot_be_is_told(tmp_path: pathlib.Path) -> None:
+    def told(address: str) -> str:
+        return refused("serve", "--config", write(tmp_path, server={"metrics_listen": address, "port": 9419}))
+
+    assert "server.metrics_listen: '9400' is not an address to listen on" in told("9400")
+    assert "server.metrics_listen: 'localhost:0' is not" in told("localhost:0")
+    assert "server.metrics_listen 127.0.0.1:9419 must have another port" in told("127.0.0.1:9419")
+    assert "server.metrics_listen 0.0.0.0 can be reached from other machines" in told("0.0.0.0:9400")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        busy = f"127.0.0.1:{other.getsockname()[1]}"
+        assert f"Cannot listen on {busy}" in told(busy)
 
 
 async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_folder: pathlib.Path) -> None:

@@ -29,7 +29,10 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("engines: {text: {model: x, limit_mm_per_prompt: {images: 3}}}", "Did you mean image?"),
         ("engines: {txt: {model: x}}", "engines.txt: there is no such setting. Did you mean text?"),
         ("engine: {text: {model: x}}", "Did you mean engines?"),
-        ("server: {zzz: 1}\nengines: {text: {model: x}}", "Settings here: allow_unauthenticated, api_keys_env"),
+        (
+            "server: {zzz: 1}\nengines: {text: {model: x}}",
+            "Settings here: allow_unauthenticated, allowed_hosts, api_keys_env",
+        ),
         ("engines: {text: {model: x}}\nengines: {text: {model: y}}", "'engines' is given twice"),
         ("server: {keys: {ana: {max_in_flite: 1}}}\nengines: {text: {model: x}}", "Did you mean max_in_flight"),
         ("engines: {}", "at least one engine is needed"),

@@ -8,7 +8,7 @@ import pytest
 from vlserve import cli, keys
 from vlserve.errors import ConfigError
 from vlserve.keys import ApiKey
-from vlserve.settings import KeyLimits, Server
+from vlserve.settings import KeySettings, Server
 
 
 def digest(key: str) -> bytes:
@@ -56,7 +56,7 @@ def test_keys_that_are_announced_but_missing_are_an_error(tmp_path: pathlib.Path
         (Server(api_keys_env="KEYS"), {}, "holds no key"),
         (Server(api_keys_env="KEYS"), {"KEYS": "ana:"}, "no key"),
         (Server(api_keys_env="KEYS"), {"KEYS": "an a:sk-1"}, "letters, digits"),
-        (Server(api_keys_env="KEYS", keys={"bo": KeyLimits()}), {"KEYS": "ana:sk-1"}, "server.keys.bo"),
+        (Server(api_keys_env="KEYS", keys={"bo": KeySettings()}), {"KEYS": "ana:sk-1"}, "server.keys.bo"),
     ):
         with pytest.raises(ConfigError, match=expected):
             keys.read(server, environ)
@@ -68,6 +68,15 @@ def test_public_address_needs_keys_or_consent(host: str) -> None:
         keys.check_exposure(Server(host=host), ())
     keys.check_exposure(Server(host=host, allow_unauthenticated=True), ())
     keys.check_exposure(Server(host=host), (ApiKey("a", b""),))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9400", "[::]:9400", "192.0.2.1:9400", "gpu-box.lan:9400"])
+def test_public_address_of_metrics_needs_keys_or_consent(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.metrics_listen .*allow-unauthenticated"):
+        keys.check_exposure(Server(metrics_listen=address), ())
+    keys.check_exposure(Server(metrics_listen=address, allow_unauthenticated=True), ())
+    keys.check_exposure(Server(metrics_listen=address), (ApiKey("a", b""),))
+    keys.check_exposure(Server(metrics_listen="[::1]:9400"), ())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])

@@ -422,7 +422,7 @@ async def test_client_that_leaves_during_its_upload_leaves_nothing(
     _, writer = await asyncio.open_connection(host, int(port))
     head = [
         "POST /v1/files HTTP/1.1",
-        "host: x",
+        "host: localhost",
         "content-type: multipart/form-data; boundary=b",
         "content-length: 9999",
     ]

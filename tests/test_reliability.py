@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load, outside, tenants
+from tests.reliability import deaths, ending, inputs, load, outside, tenants, web_pages
 from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
@@ -114,3 +114,11 @@ async def test_name_server_that_never_answers(short_folder: pathlib.Path) -> Non
 
 async def test_text_does_not_wait_for_picture_readers(short_folder: pathlib.Path) -> None:
     check(await busy_readers(short_folder, 1))
+
+
+async def test_web_pages(short_folder: pathlib.Path) -> None:
+    check(await web_pages.hostile_pages(short_folder))
+
+
+async def test_secrets_of_other_keys(short_folder: pathlib.Path) -> None:
+    check(await tenants.secrets_of_others(short_folder))

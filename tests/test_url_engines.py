@@ -63,7 +63,8 @@ class Outer:
 @asynccontextmanager
 async def outer(tree: Mapping[Any, dict[str, Any]], key: str, **settings: Any) -> AsyncIterator[Outer]:
     """``tree``: the engines' settings. ``key``: what those servers want to see."""
-    config, metrics = Config.model_validate({"engines": tree, **settings}), Metrics()
+    server_settings = {"keys": {"mine": {"metrics": True}}}
+    config, metrics = Config.model_validate({"engines": tree, "server": server_settings, **settings}), Metrics()
     engines = {name: Engine(name, engine, None, metrics, key) for name, engine in config.engines.items()}
     app = create_app(config, engines, KEYS, metrics)
     server = Server(connections.configure(app, config.server.model_copy(update={"port": 0}), metrics))

@@ -80,7 +80,7 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
     tree["engines"]["vision"]["extra_args"] += ["--mm-processor-kwargs", '{"use_fast": false}']
     tree["engines"]["vision"]["limit_mm_per_prompt"] = {"image": 4, "video": 1}
-    tree["server"] = {"api_keys_env": "KEYS"}
+    tree["server"] = {"api_keys_env": "KEYS", "keys": {"ana": {"metrics": True}}}
     tree["request"] = {"allow_grammar": True}
     tree["files"] = {"folder": str(folder / "files")}
     tree["fetch"] = {"allowed_networks": ["127.0.0.0/8"]}

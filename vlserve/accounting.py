@@ -4,6 +4,8 @@ import logging
 import time
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from vlserve.errors import VlserveError
 from vlserve.metrics import Metrics
 from vlserve.routing import Route
@@ -12,16 +14,27 @@ from vlserve.upstream import Outcome
 
 log = logging.getLogger("vlserve.request")
 
+_LONGEST_MODEL, _LONGEST_PATH, _LONGEST_CLIENT = 128, 200, 64
+
+
+def client_of(scope: Scope) -> str | None:
+    """The address that a request came from: of the connection, or what a trusted proxy says (connections.py)."""
+    client = scope.get("client")
+    return str(client[0])[:_LONGEST_CLIENT] if client else None
+
 
 @dataclass
 class Account:
-    """One request's, filled in as it goes. ``key`` is the name of its API key."""
+    """One request's, filled in as it goes. ``key`` is the name of its API key, ``model`` what was asked for."""
 
     metrics: Metrics
     trace: Trace
     request_id: str
     key: str
     outcome: Outcome
+    client: str | None = None
+    path: str | None = None
+    model: str | None = None
     route: Route | None = None
     is_stream: bool = False
     image_count: int = 0
@@ -49,6 +62,9 @@ class Account:
             "request_id": self.request_id,
             "trace_id": self.trace.id,
             "key": self.key,
+            "client": self.client,
+            "path": self.path,
+            "model": self.model and self.model[:_LONGEST_MODEL],
             "engine": route.engine,
             "reason": route.reason,
             "stream": self.is_stream,
@@ -71,20 +87,23 @@ class Account:
 def refuse(
     metrics: Metrics,
     error: VlserveError,
-    request_id: str | None = None,
+    scope: Scope | None = None,
+    *,
+    client: str | None = None,
     key: str | None = None,
-    method: str | None = None,
-    path: str | None = None,
+    model: str | None = None,
 ) -> dict[str, object]:
-    """It never came to an engine; returns what was logged. What is not known of it (a key, of a broken head
-    everything) is None."""
+    """It never came to an engine; returns what was logged. What is not known of it (a key, the model, of a broken head
+    everything but ``client``) is None."""
     code = error.code or error.type
     metrics.refused.labels(str(error.status), code).inc()
     fields: dict[str, object] = {
-        "request_id": request_id,
+        "request_id": scope["state"]["request_id"] if scope else None,
         "key": key,
-        "method": method,
-        "path": path,
+        "client": client_of(scope) if scope else client,
+        "method": scope["method"] if scope else None,
+        "path": scope["path"][:_LONGEST_PATH] if scope else None,
+        "model": model and model[:_LONGEST_MODEL],
         "status": error.status,
         "error": code,
         "param": error.param,

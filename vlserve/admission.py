@@ -1,8 +1,9 @@
 """Who may come in: API keys, their rates, and a place in an engine or in the short queue before it.
 
 A key is refused when it asks too often or has too many requests open. An engine computes ``max_in_flight`` requests;
-more wait in a queue of ``max_queued``, from which keys are served in turns. A key may wait with as many requests as
-places are still free, so that one key alone takes at most half of the queue and another one always finds room.
+more wait in a queue of ``max_queued``, from which keys are served in turns. Where there are several keys, one may wait
+with as many requests as places are still free, so that it takes at most half of the queue and another one always finds
+room.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from vlserve.errors import TooManyRequests, Unauthorized
+from vlserve.errors import Forbidden, TooManyRequests, Unauthorized
 from vlserve.keys import ApiKey
 from vlserve.settings import EngineSettings, KeyLimits, Server
 
@@ -33,23 +34,31 @@ class Admission:
     def __init__(self, keys: tuple[ApiKey, ...], server: Server, engines: Mapping[str, EngineSettings]) -> None:
         self._keys = keys
         self._server = server
+        self._limits = {name: server.limits(name) for name in server.keys}
+        self._operators = frozenset(name for name, settings in server.keys.items() if settings.metrics)
+        self.has_several_keys = len({key.name for key in keys}) > 1
+
+        def queue(what: str, max_in_flight: int, max_queued: int, *, is_slow: bool = False) -> FairQueue:
+            return FairQueue(
+                what,
+                max_in_flight,
+                max_queued,
+                server.queue_timeout_s,
+                is_shared=self.has_several_keys,
+                is_slow=is_slow,
+            )
+
         self._queues = {
-            name: FairQueue(f"{name} engine", settings.max_in_flight, settings.max_queued, server.queue_timeout_s)
+            name: queue(f"{name} engine", settings.max_in_flight, settings.max_queued)
             for name, settings in engines.items()
         }
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
         self._memory = _Budget(server.max_bodies_bytes)
-        self.has_several_keys = len({key.name for key in keys}) > 1
-        wait_s, is_shared = server.queue_timeout_s, self.has_several_keys
         # A picture is decoded in seconds, so turns are enough there. A video may take 40 s, an upload half an hour.
-        self._decoding = FairQueue("place for decoding pictures", _DECODERS, _MOST_WAITING, wait_s)
-        self._reading = FairQueue(
-            "place for reading videos", _VIDEO_READERS, _MOST_WAITING, wait_s, is_shared=is_shared, is_slow=True
-        )
-        self._uploading = FairQueue(
-            "place for uploads", _UPLOADS, _MOST_WAITING, wait_s, is_shared=is_shared, is_slow=True
-        )
+        self._decoding = queue("place for decoding pictures", _DECODERS, _MOST_WAITING)
+        self._reading = queue("place for reading videos", _VIDEO_READERS, _MOST_WAITING, is_slow=True)
+        self._uploading = queue("place for uploads", _UPLOADS, _MOST_WAITING, is_slow=True)
 
     def in_flight(self, engine: str) -> int:
         """Requests inside this engine."""
@@ -83,10 +92,18 @@ class Admission:
             raise Unauthorized("This API key is not known here.")
         return found[0]
 
+    def check_operator(self, key: str) -> None:
+        """Raise Forbidden where API keys exist and this one may not see what is about all of them."""
+        if self._keys and key not in self._operators:
+            raise Forbidden(
+                "The metrics are about all API keys, and this one may not read them. "
+                f"The setting server.keys allows it: {{{key}: {{metrics: true}}}}."
+            )
+
     @contextmanager
     def request(self, key: str) -> Iterator[None]:
         """Counts an open request of this key, from its head to the end of its answer. Raises TooManyRequests."""
-        limits = self._server.keys.get(key, self._server.key_limits)
+        limits = self._limits.get(key, self._server.key_limits)
         if limits.max_in_flight is not None and self._open[key] >= limits.max_in_flight:
             raise TooManyRequests(
                 f"This API key has {self._open[key]} requests open, as many as it may (key_limits.max_in_flight).",
@@ -226,6 +243,7 @@ class FairQueue:
         self._held: Counter[str] = Counter()
         self._max_in_flight, self._max_queued = max_in_flight, max_queued
         self._timeout_s = timeout_s
+        self._is_shared = is_shared
         self._lines: dict[str, deque[_Waiting]] = {}  # in the order of their turns
         self.in_flight = self.queued = 0
         self._left_at = time.monotonic()
@@ -233,10 +251,14 @@ class FairQueue:
 
     def check(self, key: str) -> None:
         """Raise TooManyRequests where there is neither a place nor room to wait for one."""
-        if not self._has_place(key) and len(self._lines.get(key, ())) >= self._max_queued - self.queued:
+        if self._has_place(key):
+            return
+        own = len(self._lines.get(key, ())) if self._is_shared else 0
+        if own >= self._max_queued - self.queued:
             if self.in_flight < self._max_in_flight:
                 raise self._full(f"has {self._held[key]} requests of this API key, as many as one key may have now")
-            raise self._full(f"has {self.in_flight} requests and {self.queued} more wait, as many as it takes")
+            # Not how many requests there are: those of other keys are not this client's business.
+            raise self._full("is full, and so is its queue")
 
     @asynccontextmanager
     async def place(self, key: str) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import hmac
 import re
@@ -13,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import aiohttp
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -22,28 +22,28 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlserve import __version__, routing, uploads
+from vlserve import __version__, origins, routing, scrape, uploads
 from vlserve.accounting import refuse
 from vlserve.admission import Admission
-from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, VlserveError
+from vlserve.authority import is_loopback
+from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, Unauthorized, VlserveError
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
 from vlserve.generate import analyze, answer, count_tokens
 from vlserve.keys import ApiKey
-from vlserve.metrics import CONTENT_TYPE, Metrics
+from vlserve.metrics import Metrics
 from vlserve.openapi import add_docs
 from vlserve.page import add_page
 from vlserve.pictures import Pictures
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
-from vlserve.settings import AUTO, Config, EngineName
+from vlserve.settings import AUTO, Config, EngineName, Server
 from vlserve.testgen import http as testgen
 from vlserve.tracing import Tracing
-from vlserve.upstream import Address
 
-_SCRAPE_TIMEOUT_S = 5.0
 _OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped", "videos")]
+_FORM_PATHS = ("/v1/analyze", uploads.PATH, testgen.PATH)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -108,23 +108,51 @@ def create_app(
     app.get("/v1/models/{model:path}")(get_model)
     app.get("/health")(health)
     app.get("/ready")(ready)
-    app.get("/metrics", response_model=None)(scrape)
-    app.exception_handler(VlserveError)(_on_error)
-    app.exception_handler(HTTPException)(_on_http_exception)
-    app.exception_handler(ClientDisconnect)(_on_client_left)
-    app.exception_handler(Exception)(_on_bug)
+    app.get("/metrics", response_model=None)(scrape.metrics)
+    _handle_errors(app)
     add_page(app, needs_key=bool(keys), testgen=testgen.offered(config.testgen))
     add_docs(app, caps=config.request, needs_key=bool(keys))
-    if config.server.cors_origins:
+    server = config.server
+    if not keys:
+        check = _origin_check(server.host, server)
+        app.add_middleware(check, origins=[*server.public_origins, *server.cors_origins], form_paths=_FORM_PATHS)
+    if server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=config.server.cors_origins,
+            allow_origins=server.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "x-request-id", "x-api-key", "anthropic-version"],
             expose_headers=["x-request-id", "retry-after", *_OWN_HEADERS],
         )
     app.add_middleware(_RequestId)
     return app
+
+
+def create_metrics_app(app: FastAPI, server: Server, keys: tuple[ApiKey, ...]) -> FastAPI:
+    """``/metrics`` of ``app`` alone, for ``server.metrics_listen``. On a loopback address it needs no key."""
+    host, _ = server.metrics_address or (server.host, 0)
+    needs_key = bool(keys) and not is_loopback(host)
+    alone = FastAPI(title="vlserve metrics", openapi_url=None, redirect_slashes=False)
+    alone.state = app.state
+    alone.get("/metrics", response_model=None)(scrape.metrics if needs_key else scrape.open_metrics)
+    _handle_errors(alone)
+    if not needs_key:
+        alone.add_middleware(_origin_check(host, server))
+    alone.add_middleware(_RequestId)
+    return alone
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.exception_handler(VlserveError)(_on_error)
+    app.exception_handler(HTTPException)(_on_http_exception)
+    app.exception_handler(ClientDisconnect)(_on_client_left)
+    app.exception_handler(Exception)(_on_bug)
+
+
+def _origin_check(host: str, server: Server) -> Any:
+    """The middleware for a listener on ``host`` that asks for no key."""
+    hosts = origins.hosts_of(host, server.allowed_hosts)
+    return functools.partial(origins.OriginCheck, hosts=hosts, refused=_on_error)
 
 
 def _salts(names: set[str]) -> Mapping[str, str]:
@@ -187,57 +215,52 @@ async def health() -> dict[str, str]:
 
 
 async def ready(request: Request, engine: str = "any") -> JSONResponse:
-    """200 when any engine serves; ``?engine=text|vision|all`` is strict. The body tells every engine's state."""
+    """200 when any engine serves; ``?engine=text|vision|all`` is strict. The body tells every engine's state; its
+    model and problem only to those who have a key, where keys exist."""
     runtime: Runtime = request.app.state.runtime
     serving: dict[str, bool] = {name: view.is_ready for name, view in runtime.engines.items()}
     if engine not in ("any", "all", *runtime.engines):
         raise InvalidRequest(f"'engine' must be one of any, all, {', '.join(runtime.engines)}.", param="engine")
     answers: dict[str, bool] = {"any": any(serving.values()), "all": all(serving.values())}
     is_ready = (answers | serving)[engine]
-    states = {
-        name: {"state": view.state, "model": view.settings.model_id}
-        | ({} if view.is_ready else {"retry_after_s": round(view.retry_after_s())})
-        | ({} if view.is_ready or not view.diagnosis else {"problem": str(view.diagnosis)})
-        for name, view in runtime.engines.items()
-    }
+    describe = _describe if _has_key(request) else _state_of
+    states = {name: describe(view) for name, view in runtime.engines.items()}
     waits = [view.retry_after_s() for view in runtime.engines.values() if not view.is_ready]
     headers = {} if is_ready else {"retry-after": str(max(1, round(min(waits, default=1.0))))}
     body = {"status": "ready" if is_ready else "not ready", "engines": states}
     return JSONResponse(body, 200 if is_ready else 503, headers)
 
 
-async def scrape(request: Request) -> Response:
-    """Prometheus text: the gateway's figures and each serving engine's, labelled ``vlserve_engine``."""
+def _state_of(view: EngineView) -> dict[str, Any]:
+    return {"state": view.state}
+
+
+def _describe(view: EngineView) -> dict[str, Any]:
+    told = {"state": view.state, "model": view.settings.model_id}
+    if view.is_ready:
+        return told
+    problem = {"problem": str(view.diagnosis)} if view.diagnosis else {}
+    return told | {"retry_after_s": round(view.retry_after_s())} | problem
+
+
+def _has_key(request: Request) -> bool:
+    """Whether a request to a route that is open to all has a valid key. A wrong one is logged: it may be a guess."""
     runtime: Runtime = request.app.state.runtime
-    runtime.admission.authenticate(request.headers)
-    runtime.metrics.request_bytes.set(runtime.admission.request_bytes)
-    for name in runtime.engines:
-        runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight(name))
-        runtime.metrics.queued.labels(name).set(runtime.admission.queued(name))
-    ready = [name for name, view in runtime.engines.items() if view.is_ready]
-    texts = await asyncio.gather(
-        *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
-    )
-    scraped = {str(name): text for name, text in zip(ready, texts, strict=True) if text}
-    # vLLM's are some thousand lines: parsed off the event loop.
-    return Response(await asyncio.to_thread(runtime.metrics.render, scraped), headers={"content-type": CONTENT_TYPE})
-
-
-async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> str:
     try:
-        timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
-        async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
-            # A server elsewhere may have something else there: TensorRT-LLM has JSON.
-            return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
-    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError):
-        return ""
+        runtime.admission.authenticate(request.headers)
+    except Unauthorized as error:
+        if "authorization" in request.headers or "x-api-key" in request.headers:
+            refuse(runtime.metrics, error, request.scope)
+        return False
+    return True
 
 
 async def _on_error(request: Request, error: VlserveError) -> Response:
     if not hasattr(request.state, "account"):
         runtime: Runtime = request.app.state.runtime
-        key = getattr(request.state, "key", None)
-        fields = refuse(runtime.metrics, error, request.state.request_id, key, request.method, request.scope["path"])
+        state = request.state
+        known = {"key": getattr(state, "key", None), "model": getattr(state, "model", None)}
+        fields = refuse(runtime.metrics, error, request.scope, **known)
         if hasattr(request.state, "trace"):
             request.state.trace.end(fields)
     headers = {**routing.headers(getattr(request.state, "route", None)), **error.headers()}

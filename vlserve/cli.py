@@ -7,13 +7,13 @@ import gc
 import logging
 import pathlib
 import signal
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from vlserve import (
     __version__,
@@ -29,12 +29,13 @@ from vlserve import (
     startup,
     tracing,
 )
-from vlserve.app import create_app
+from vlserve.app import create_app, create_metrics_app
 from vlserve.compare import compare
 from vlserve.download import download
 from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
+from vlserve.listeners import ByPort, addresses, check_free, listen
 from vlserve.metrics import Metrics
 from vlserve.settings import Config, EngineName, Server
 from vlserve.startup import Credentials
@@ -125,6 +126,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130  # as a shell says it
 
 
+def _ending_signals() -> list[signal.Signals]:
+    """SIGHUP comes when a terminal is closed; ``nohup`` has it ignored, and then it stays so."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if is_ignored else [signal.SIGHUP])]
+
+
 def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
     """What to serve where no file is named follows from measurements (docs/benchmarks.md, "Why two engines")."""
     if given:
@@ -188,12 +195,11 @@ async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config), **_overrides(arguments))
     logs.set_up(settings.log.format)
     credentials = startup.check(settings)
-    _listen(settings.server).close()  # a busy port is told at once, not when everything else is done
+    check_free(settings.server)  # a busy port is told at once, not when everything else is done
     connections.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, own_task.cancel)
+    for number in _ending_signals():
+        asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
     store = _store(settings)
     with contextlib.closing(store) if store else contextlib.nullcontext():
         return await _run(settings, credentials, store)
@@ -201,14 +207,17 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 async def _run(settings: Config, credentials: Credentials, store: FileStore | None) -> int:
     """Serve until the end is asked for; returns the exit code."""
-    loop = asyncio.get_running_loop()
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics, credentials.url_keys)
     app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store)
-    server = _Server(connections.configure(app, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.end)
+    served: ASGIApp = app
+    if settings.server.metrics_address:
+        alone = create_metrics_app(app, settings.server, credentials.api_keys)
+        served = ByPort(app, settings.server.metrics_address[1], alone)
+    server = _Server(connections.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
+    for number in _ending_signals():
+        asyncio.get_running_loop().add_signal_handler(number, server.end)
     # What is there now stays: without it in their count, full collections are short and come before garbage piles up.
     gc.collect()
     gc.freeze()
@@ -216,11 +225,12 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     over = asyncio.create_task(fleet.until_over())
     over.add_done_callback(lambda task: None if task.cancelled() else server.end())
     try:
-        listening = _listen(settings.server)
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        log.info("vlserve %s listens on http://%s:%d (engines are loading; /ready tells)", __version__, shown, port)
-        await server.serve(sockets=[listening])
+        sockets = listen(settings.server)
+        endpoint, *others = addresses(sockets)
+        log.info("vlserve %s listens on http://%s (engines are loading; /ready tells)", __version__, endpoint)
+        for address in others:
+            log.info("the metrics are also at http://%s/metrics", address)
+        await server.serve(sockets=sockets)
     finally:
         over.cancel()
         is_hopeless = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
@@ -250,7 +260,7 @@ async def _batch(arguments: argparse.Namespace) -> int:
         signals.append(number)
         work.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     await asyncio.wait([work])
     if work.cancelled():
@@ -306,20 +316,10 @@ def _store(settings: Config) -> FileStore | None:
     return store
 
 
-def _listen(server: Server) -> socket.socket:
-    host, port = server.host, server.port
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048, reuse_port=False
-        )
-    except OSError as error:
-        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port.") from error
-
-
 async def _testgen(arguments: argparse.Namespace) -> int:
     url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
     own_task = cast(asyncio.Task[int], asyncio.current_task())
-    for number in (signal.SIGINT, signal.SIGTERM):  # browsers and folders are ended with it
+    for number in _ending_signals():  # browsers and folders are ended with it
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
     return await command.run(arguments, url, keys.read_client_key())
 

@@ -9,6 +9,7 @@ import http
 import resource
 from typing import ClassVar
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -48,6 +49,9 @@ def configure(app: ASGIApp, server: Server, metrics: Metrics) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         headers=_HEADERS,
+        # uvicorn's default believes the X-Forwarded-For of every program on this machine.
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in server.trusted_proxies],
         timeout_graceful_shutdown=1,
         timeout_keep_alive=_IDLE_S,
     )
@@ -112,6 +116,8 @@ class Connection(HttpToolsProtocol):
             # the first one when its client leaves.
             self.transport.abort()
             return
+        if not self.url.startswith(b"/"):
+            self._take_host_from_target()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -146,13 +152,22 @@ class Connection(HttpToolsProtocol):
         self._refuse(InvalidRequest(msg, code="invalid_http"))
 
     def _refuse(self, error: VlserveError) -> None:
-        refuse(self.own_metrics, error)
+        refuse(self.own_metrics, error, client=self.client and self.client[0])
         body = error.body()
         head = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}", "content-type: application/json"]
         head += [f"{name}: {value}" for name, value in (*_HEADERS, ("connection", "close"))]
         self.transport.write("\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body)
         self.transport.close()
         self._watch_reader()
+
+    def _take_host_from_target(self) -> None:
+        """A target like http://host/path replaces the Host header (RFC 9112, 3.2.2)."""
+        target = httptools.parse_url(self.url)
+        if target.host:
+            host = target.host if b":" not in target.host else b"[" + target.host + b"]"
+            port = b":%d" % target.port if target.port else b""
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+            self.headers.append((b"host", host + port))
 
     def _expect_head(self) -> None:
         if not self._head:

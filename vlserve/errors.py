@@ -4,10 +4,13 @@ VlserveError
 ├── ConfigError            the operator's: printed by the CLI, exit code 2
 ├── InvalidRequest   400   also every 4xx an engine gave, translated
 ├── Unauthorized     401
+├── Forbidden        403   a web page of another origin; a key that may not read the metrics
 ├── NotFound         404
 ├── MethodNotAllowed 405
 ├── RequestTimeout   408   the body did not come in time
 ├── PayloadTooLarge  413
+├── UnsupportedMediaType 415
+├── MisdirectedRequest 421 a Host that is not this service's
 ├── HeadTooLarge     431
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
@@ -81,6 +84,12 @@ class Unauthorized(VlserveError):
         return {"www-authenticate": "Bearer"}
 
 
+class Forbidden(VlserveError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
 class NotFound(VlserveError):
     status = 404
     type = "invalid_request_error"
@@ -103,6 +112,20 @@ class PayloadTooLarge(VlserveError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class UnsupportedMediaType(VlserveError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class MisdirectedRequest(VlserveError):
+    """Its Host names another service (RFC 9110, 15.5.20)."""
+
+    status = 421
+    type = "invalid_request_error"
+    code = "host_not_allowed"
 
 
 class HeadTooLarge(VlserveError):
@@ -162,6 +185,7 @@ class InsufficientStorage(VlserveError):
 
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from vlserve import bodies, counting, forms, images, pixels, routing, structured
-from vlserve.accounting import Account
+from vlserve.accounting import Account, client_of
 from vlserve.calls import Aim, Call, in_thread, written
 from vlserve.errors import (
     EngineAway,
@@ -147,7 +147,8 @@ def _begin(request: Request, held: ExitStack) -> Call:
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     held.enter_context(runtime.admission.request(key))
     memory = held.enter_context(runtime.admission.holding())
-    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome())
+    scope = request.scope
+    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
     return Call(request, runtime, key, account, held, memory)
 
 
@@ -179,6 +180,7 @@ def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
 async def _aim(call: Call, parsed: ModelRequest) -> Aim:
     """Raises NotFound, InvalidRequest, EngineAway."""
     runtime, config = call.runtime, call.runtime.config
+    call.account.model = call.request.state.model = parsed.model
     route = routing.choose(
         parsed.model,
         parsed.media,

@@ -1,13 +1,13 @@
 """API keys: made, read from a file or a variable, and needed where others can reach the service."""
 
 import hashlib
-import ipaddress
 import os
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlserve.authority import is_loopback
 from vlserve.errors import ConfigError
 from vlserve.settings import EngineName, EngineSettings, Server
 
@@ -107,22 +107,16 @@ def _written(digest: bytes) -> str:
 
 
 def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
-    """Refuse to offer the models to a network without keys, unless told to. Raises ConfigError."""
-    if keys or server.allow_unauthenticated or _is_loopback(server.host):
+    """Refuse to offer the models or the metrics to a network without keys, unless told to. Raises ConfigError."""
+    if keys or server.allow_unauthenticated:
         return
-    raise ConfigError(
-        f"server.host {server.host} can be reached from other machines and no API key is set. "
-        "Set server.api_keys_file or server.api_keys_env, or pass --allow-unauthenticated."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    listeners = {"host": server.host, "metrics_listen": server.metrics_address and server.metrics_address[0]}
+    for setting, host in listeners.items():
+        if host and not is_loopback(host):
+            raise ConfigError(
+                f"server.{setting} {host} can be reached from other machines and no API key is set. "
+                "Set server.api_keys_file or server.api_keys_env, or pass --allow-unauthenticated."
+            )
 
 
 def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from vlserve import errors
 from vlserve.fields import INTEGER, TEXT, Schema, an_object, ref
 from vlserve.files import LONGEST_LIST, PURPOSES
+from vlserve.origins import REFUSALS
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.requests import capped_fields
 from vlserve.schemas import SCHEMAS
@@ -65,6 +66,9 @@ _PROBLEMS: dict[type[errors.VlserveError], str] = {
     errors.EngineTimeout: "The engine did not finish in time.",
 }
 _RARE: dict[type[errors.VlserveError], str] = {
+    errors.Forbidden: "This API key may not read the metrics, or a web page of another origin asks (without keys).",
+    errors.MisdirectedRequest: "The Host header is none of this service's names (only without API keys).",
+    errors.UnsupportedMediaType: "The body is not called JSON, or a form (only without API keys).",
     errors.InsufficientStorage: "The disk is full.",
     errors.NotInstalled: "The server lacks packages that this needs.",
 }
@@ -307,7 +311,7 @@ def _operations(caps: RequestCaps) -> Mapping[tuple[str, str], Schema]:
         **_testgen(),
         ("get", "/v1/models"): {"responses": models},
         ("get", "/v1/models/{model}"): {"responses": by_name},
-        ("get", "/metrics"): {"responses": {"200": metrics, **_refusals(errors.Unauthorized)}},
+        ("get", "/metrics"): {"responses": {"200": metrics, **_refusals(errors.Unauthorized, errors.Forbidden)}},
         ("get", "/health"): {"responses": {"200": _answer("It lives.", health)}, "security": []},
         ("get", "/ready"): {"parameters": [which], "responses": ready, "security": []},
     }
@@ -324,7 +328,9 @@ def document(app: FastAPI, *, caps: RequestCaps, needs_key: bool = False) -> Sch
         for method, operation in methods.items():
             operation |= {"security": [{"bearer": []}] if needs_key else [{}, {"bearer": []}]}
             operation |= known.get((method, path), {})
-            operation["responses"] = _refusals(errors.EngineFailed) | operation["responses"]
+            error = "AnthropicError" if path.startswith(MESSAGES.path) else "Error"
+            refusals = _refusals(errors.EngineFailed, *([] if needs_key else REFUSALS[method]), error=error)
+            operation["responses"] = refusals | operation["responses"]
     bearer = {"type": "http", "scheme": "bearer"}
     tree["components"] = {"schemas": dict(SCHEMAS), "securitySchemes": {"bearer": bearer}}
     return tree

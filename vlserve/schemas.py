@@ -58,7 +58,8 @@ _SOURCE: Schema = {
         _closed("type file_id", type={"const": "file"}, file_id=_FILE_ID),
     ]
 }
-_ENGINE_STATE = an_object("state model", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
+# Where API keys exist, all but the state needs one.
+_ENGINE_STATE = an_object("state", state=TEXT, model=TEXT, retry_after_s=INTEGER, problem=TEXT)
 SCHEMAS: Mapping[str, Schema] = {
     "Message": {
         "anyOf": [

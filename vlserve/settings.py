@@ -4,33 +4,15 @@ The descriptions here are the text of docs/configuration.md.
 """
 
 import pathlib
-import re
 import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    field_validator,
-    model_validator,
-)
-from yarl import URL
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, IPvAnyNetwork, model_validator
+
+from vlserve.authority import Hosts, Listener, Origins, WebOrigins, WebOriginsOrAny, split_listener
 
 AUTO = "auto"
-ANY_ORIGIN = "*"
 EngineName = Literal["text", "vision"]
-
-_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[^\s/?#@:%*\[\]\\]+)(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-
-
-def _is_origin(text: str) -> bool:
-    try:
-        return _ORIGIN.fullmatch(text) is not None and bool(URL(text).origin())
-    except ValueError:  # a port or a host that there cannot be
-        return False
 
 
 class Settings(BaseModel):
@@ -45,6 +27,11 @@ class KeyLimits(Settings):
     """Requests that one key may have open at once, in engines and queues. More is a 429."""
 
 
+class KeySettings(KeyLimits):
+    metrics: bool = False
+    """Whether this key may read `/metrics`, which has the figures of all keys."""
+
+
 class Server(Settings):
     host: str = "127.0.0.1"
     """Address to listen on. A public one needs API keys, or `allow_unauthenticated`."""
@@ -55,10 +42,24 @@ class Server(Settings):
     api_keys_env: str | None = None
     """Name of an environment variable with comma-separated API keys, each `key` or `name: key`."""
     key_limits: KeyLimits = KeyLimits()
-    keys: dict[str, KeyLimits] = {}
-    """Limits of single keys by name, instead of `key_limits`: `{ana: {requests_per_minute: 600}}`."""
+    keys: dict[str, KeySettings] = {}
+    """Settings of single keys by name: `{ana: {requests_per_minute: 600}, ops: {metrics: true}}`. A limit that is not
+    given is that of `key_limits`; null means none. `metrics: true` lets a key read `/metrics`."""
+    metrics_listen: Listener | None = None
+    """Address and port where `/metrics` alone is served, too: `127.0.0.1:9400`. On a loopback address it needs no key,
+    on a public one that of a key with `metrics: true`, or `allow_unauthenticated` where there are no keys."""
     allow_unauthenticated: bool = False
-    """Allow a public `host` without any API key."""
+    """Allow a public `host` or `metrics_listen` without any API key."""
+    trusted_proxies: list[IPvAnyNetwork] = []
+    """Reverse proxies whose `X-Forwarded-For` names the client in the log, e.g. `[10.0.0.2, 10.1.0.0/16]`. Default:
+    none, and the client is whoever opened the connection."""
+    allowed_hosts: Hosts = []
+    """Names in the Host header that are served while the service has no API keys and listens on a loopback address,
+    besides `localhost` and IP addresses, e.g. `[gpu-box.lan]` behind a proxy. Others are a 421."""
+    public_origins: WebOrigins = []
+    """Where browsers find this service's own page when a proxy writes another Host header: `[https://vl.example.com]`.
+    Without API keys, a browser's request from an origin that is neither the Host nor here nor in `cors_origins` is a
+    403."""
     max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
     """Largest request body; more is a 413."""
     max_bodies_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
@@ -76,9 +77,21 @@ class Server(Settings):
     sse_keep_alive_s: Annotated[float, Field(gt=0)] = 15.0
     """A stream that waits gets a comment this often, so that nothing between client and server takes it for dead."""
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
-    """After SIGTERM or Ctrl-C, the time that running answers get to finish; new requests are a 503 meanwhile."""
-    cors_origins: list[str] = []
-    """Web pages (`https://host`) whose scripts may call this service. Default: none."""
+    """After SIGTERM, SIGHUP or Ctrl-C, the time that running answers get to finish; new requests are a 503
+    meanwhile."""
+    cors_origins: Origins = []
+    """Origins of other pages and of extensions whose scripts may call this service: `https://host`,
+    `chrome-extension://id`. `*` means every page, `null` every page that hides its origin. Default: none."""
+
+    def limits(self, key: str) -> KeyLimits:
+        """What holds for the API key of this name."""
+        own = self.keys.get(key, KeySettings()).model_dump(exclude_unset=True, exclude={"metrics"})
+        return self.key_limits.model_copy(update=own)
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of ``metrics_listen``."""
+        return split_listener(self.metrics_listen) if self.metrics_listen else None
 
 
 class Log(Settings):
@@ -184,7 +197,7 @@ class Testgen(Settings):
     run: bool = False
     """Run each finished test here, in a child process under limits. Default: pages are opened and looked at, and what
     is handed over was not run."""
-    allowed_origins: list[str] = []
+    allowed_origins: WebOriginsOrAny = []
     """Pages that may be opened here, by their origin, e.g. `[https://staging.example.com]`, and what these may load
     from; `["*"]`: any public one. Default: none, and every test is a draft."""
     allowed_networks: list[IPvAnyNetwork] = []
@@ -194,14 +207,6 @@ class Testgen(Settings):
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Longest time to make one test; then it is a 504, or an error event in its stream, and all that was made of it is
     lost. One with repairs and many expectations may take minutes."""
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _origins(cls, given: list[str]) -> list[str]:
-        for one in given:
-            if one != ANY_ORIGIN and not _is_origin(one):
-                raise ValueError(f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080")
-        return given
 
 
 class LimitMmPerPrompt(Settings):
@@ -261,7 +266,8 @@ class EngineSettings(Settings):
     """Requests inside this engine at most. Those that vLLM cannot batch (`max_num_seqs`) wait there, first come first
     served; more wait in the gateway, keys in turns."""
     max_queued: Annotated[int, Field(ge=0)] = 64
-    """Requests that wait in the gateway for this engine, one key's in half of these places at most; more is a 429."""
+    """Requests that wait in the gateway for this engine; more is a 429. Where there are several API keys, one key's
+    take half of these places at most."""
     hang_after_s: Annotated[float, Field(gt=0)] | None = 30.0
     """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
     replaced. null: never."""

@@ -18,6 +18,7 @@ from vlserve.settings import Config
 
 log = logging.getLogger("vlserve.files")
 
+PATH = "/v1/files"
 T = TypeVar("T")
 _FORM_BYTES = 1024**2  # of a form, besides the file; also what of the file may be in memory
 _LONGEST_TEXT_BYTES = 1024
@@ -26,8 +27,8 @@ _CLEAN_EVERY_S = 600.0
 
 
 def add_routes(app: FastAPI) -> None:
-    app.post("/v1/files", response_model=None)(create_file)
-    app.get("/v1/files", response_model=None)(list_files)
+    app.post(PATH, response_model=None)(create_file)
+    app.get(PATH, response_model=None)(list_files)
     app.get("/v1/files/{file_id}", response_model=None)(get_file)
     app.get("/v1/files/{file_id}/content", response_model=None)(get_content)
     app.delete("/v1/files/{file_id}", response_model=None)(delete_file)

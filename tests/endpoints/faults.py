@@ -42,6 +42,12 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
         ),
     ),
     (
+        errors.Forbidden,
+        "with API keys: `/metrics` for one without `metrics: true`; without: a web page of another origin "
+        "(`origin_not_allowed`)",
+        (),
+    ),
+    (
         errors.NotFound,
         "no such path, model (`model_not_found`) or file (`file_not_found`; `files_unavailable`: none are kept)",
         (
@@ -66,6 +72,16 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
             _is(413, "invalid_request_error", _CHAT, body=_LARGE),
             _is(413, "request_too_large", _MESSAGES, body=_LARGE),
         ),
+    ),
+    (
+        errors.UnsupportedMediaType,
+        "without API keys: the body is not called JSON, or `multipart/form-data` where forms are taken",
+        (),
+    ),
+    (
+        errors.MisdirectedRequest,
+        "without API keys, on a loopback address: the Host header is not this service's (`server.allowed_hosts`)",
+        (),
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),
     (errors.TooManyRequests, "limits of the key, or a full queue; with `retry-after`", ()),

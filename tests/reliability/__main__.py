@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from tests.conftest import REPOSITORY
-from tests.reliability import deaths, ending, fuzz, inputs, load, outside, tenants
+from tests.reliability import deaths, ending, fuzz, inputs, load, outside, tenants, web_pages
 from tests.reliability.addresses import hostile_addresses
 from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
@@ -51,6 +51,8 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (14, lambda folder: tenants.shared_names(folder, 10_000)),
         (15, inputs.planted_secrets),
         (16, lambda folder: soak(folder, options.soak_minutes * 60)),
+        (17, web_pages.hostile_pages),
+        (18, tenants.secrets_of_others),
         (20, lambda folder: outside.silent_name_server(folder, in_resolver=128, count=500)),
         (20, lambda folder: busy_readers(folder, 20)),
     ]
@@ -81,7 +83,7 @@ def line(figure: Figure) -> str:
 
 async def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=lambda text: {int(one) for one in text.split(",")}, default={*range(1, 17), 20})
+    parser.add_argument("--rows", type=lambda text: {int(one) for one in text.split(",")}, default={*range(1, 19), 20})
     parser.add_argument("--soak-minutes", type=float, default=60.0)
     parser.add_argument("--fuzz-minutes", type=float, default=60.0)
     parser.add_argument("--cases", type=int, default=50_000)

@@ -21,7 +21,7 @@ async def drip(host: str, port: int, *, in_body: bool, connected: asyncio.Semaph
     async with connected:
         reader, writer = await asyncio.open_connection(host, port)
     started = time.monotonic()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     writer.write(head + b"content-length: 1000\r\n\r\n" if in_body else head + b"x-slow: ")
     ended = asyncio.create_task(reader.read(1))
     await asyncio.sleep(random.random() * _EVERY_S)

@@ -60,7 +60,10 @@ async def bad_input(folder: pathlib.Path) -> list[Figure]:
                 service.reset_peak()
                 memory = service.rss()
                 count += 1
-                async with service.session.post(f"{service.url}/v1/chat/completions", data=sent) as answer:
+                headers = {"content-type": "application/json"}
+                async with service.session.post(
+                    f"{service.url}/v1/chat/completions", data=sent, headers=headers
+                ) as answer:
                     tree = json.loads(await answer.read())
                 is_envelope = set(tree) == {"error"} and set(tree["error"]) == {"message", "type", "param", "code"}
                 if answer.status != status or not is_envelope:
@@ -85,7 +88,8 @@ async def without_key(folder: pathlib.Path) -> list[Figure]:
     """Row 13. Every route, with every way to have no key, and headers that claim to be somebody else."""
     keys = {"KEYS": f"ana:{KEY},bo:sk-other"}
     attempts = bypasses = 0
-    async with serve(folder, fakes(), environ=keys, server={"api_keys_env": "KEYS"}) as service:
+    server = {"api_keys_env": "KEYS", "keys": {"ana": {"metrics": True}}}
+    async with serve(folder, fakes(), environ=keys, server=server) as service:
         good = {"authorization": f"Bearer {KEY}"}
         async with service.session.get(f"{service.url}/openapi.json") as answer:
             paths: dict[str, dict[str, Any]] = (await answer.json())["paths"]
@@ -146,7 +150,8 @@ async def planted_secrets(folder: pathlib.Path) -> list[Figure]:
     canaries = [KEY, _PROMPT, _PIXELS.decode()[:17], base64.b64encode(_PIXELS[:60]).decode()[4:60], url[40:80]]
     found: list[str] = []
     answers: list[str] = []
-    async with serve(folder, fakes(), environ={"KEYS": KEY}, server={"api_keys_env": "KEYS"}) as service:
+    server = {"api_keys_env": "KEYS", "keys": {"ana": {"metrics": True}}}
+    async with serve(folder, fakes(), environ={"KEYS": f"ana:{KEY}"}, server=server) as service:
         for body in _leaky_requests(url):
             for key in (KEY, KEY + "x"):
                 async with service.session.post(
@@ -159,6 +164,7 @@ async def planted_secrets(folder: pathlib.Path) -> list[Figure]:
             async with service.session.get(
                 f"{service.url}{path}", headers={"authorization": f"Bearer {KEY}"}
             ) as answer:
+                assert answer.status == 200
                 answers.append(f"{path} {await answer.text()}")
         await asyncio.sleep(0.5)
         for place, text in (("log", service.log), ("answers and metrics", "\n".join(answers))):

@@ -125,7 +125,7 @@ async def stalled_readers(folder: pathlib.Path, count: int, body_timeout_s: floa
         memory = service.rss()
         host, port = service.url.removeprefix("http://").split(":")
         body = json.dumps({"messages": user("x"), "user": "flood", "stream": True}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         writers = []
         for _ in range(count):
             reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -249,7 +249,10 @@ async def hostile_pictures(folder: pathlib.Path) -> list[Figure]:
             body = json.dumps({"messages": user("what is it?", image_part(one.sent))}).encode()
             service.reset_peak()
             memory, started = service.rss(), time.perf_counter()
-            async with service.session.post(f"{service.url}/v1/chat/completions", data=io.BytesIO(body)) as answer:
+            headers = {"content-type": "application/json"}
+            async with service.session.post(
+                f"{service.url}/v1/chat/completions", data=io.BytesIO(body), headers=headers
+            ) as answer:
                 tree = json.loads(await answer.read())
             took_s = time.perf_counter() - started
             is_refused = 400 <= answer.status < 500 and set(tree) == {"error"}

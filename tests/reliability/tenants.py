@@ -1,10 +1,15 @@
-"""Row 14: pictures that an engine keeps under names, with two API keys and a client that wants to choose the names."""
+"""Row 14: pictures that an engine keeps under names, with two API keys and a client that wants to choose the names.
+
+Row 18: what one API key, or none, learns of another.
+"""
 
 import asyncio
 import hashlib
 import pathlib
 import random
 from typing import Any
+
+import aiohttp
 
 from tests.conftest import data_url, picture, user
 from tests.reliability.service import Figure, Service, fakes, serve
@@ -52,3 +57,70 @@ async def _describe(service: Service, urls: list[str], key: str, *, is_named: bo
     async with service.post(body, headers={"authorization": f"Bearer {key}"}) as answer:
         tree = await answer.json()
         return tree["choices"][0]["message"]["content"].split() if answer.status == 200 else None
+
+
+_MARKS = ("ana", "ana-model", "ana-file", "ana-request", "ana-scenario", "org/text", "org/vision")
+
+
+async def secrets_of_others(folder: pathlib.Path) -> list[Figure]:
+    """Row 18. ana works; bo, and somebody without a key, ask every route for what they can get, before and after. What
+    they are told must hold nothing of ana's, and must not change with what ana does."""
+    environ = {"KEYS": "ana: a-key, bo: b-key, ops: o-key"}
+    server = {"api_keys_env": "KEYS", "keys": {"ops": {"metrics": True}, "ana": {"requests_per_minute": 1000}}}
+    found = list[str]()
+    async with serve(folder, fakes(), environ, server=server) as service:
+        before = {who: await _everything(service, key, "file-none") for who, key in (("bo", "b-key"), ("nobody", None))}
+        file_id = await _work(service, "a-key")
+        for who, key in (("bo", "b-key"), ("nobody", None)):
+            after = await _everything(service, key, file_id)
+            for where, told in after.items():
+                marks = _MARKS if who == "nobody" else _MARKS[:-2]
+                found += [f"{who} is told {mark} by {where}" for mark in marks if mark in told.replace("analy", "")]
+                if told.replace(file_id, "file-none") != before[who][where]:
+                    found.append(f"{who} is told something else by {where} since ana works")
+        figures = (await _everything(service, "o-key", file_id))["GET /metrics"]
+    print(*found, sep="\n")
+    return [
+        Figure(18, "answers that tell one key, or nobody, of another key", len(found), 0),
+        Figure(18, "keys that the operator's key does not see", float('key="ana"' not in figures), 0),
+    ]
+
+
+async def _work(service: Service, key: str) -> str:
+    """Everything that leaves a trace; returns the id of a file."""
+    headers = {"authorization": f"Bearer {key}", "x-request-id": "ana-request"}
+    form = aiohttp.FormData({"purpose": "vision"})
+    form.add_field("file", picture(), filename="ana-file.png", content_type="image/png")
+    async with service.session.post(f"{service.url}/v1/files", data=form, headers=headers) as answer:
+        assert answer.status == 200
+        file_id: str = (await answer.json())["id"]
+    for model, status in (("auto", 200), ("ana-model", 404)):
+        body = {"model": model, "messages": user({"type": "image_url", "image_url": {"url": data_url()}})}
+        async with service.post(body, headers=headers) as answer:
+            assert answer.status == status
+    return file_id
+
+
+async def _everything(service: Service, key: str | None, file_id: str) -> dict[str, str]:
+    """What each route tells: status and body, and headers but for those that differ every time."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    told = {}
+    paths = ["/", "/docs", "/openapi.json", "/health", "/ready", "/ready?engine=all", "/metrics", "/nothing"]
+    paths += ["/v1/models", "/v1/models/auto", "/v1/models/other", "/v1/files", "/v1/files?limit=1", "/v1/testgen"]
+    paths += [f"/v1/files/{file_id}", f"/v1/files/{file_id}/content", f"/v1/files?after={file_id}"]
+    asked: list[tuple[str, str, Any]] = [("GET", path, None) for path in paths]
+    asked += [("DELETE", f"/v1/files/{file_id}", None)]
+    for part in (
+        {"type": "image_file", "image_file": {"file_id": file_id}},
+        {"type": "file", "file": {"file_id": file_id}},
+    ):
+        asked.append(("POST", "/v1/chat/completions", {"messages": user(part)}))
+    for method, path, body in asked:
+        async with service.session.request(method, service.url + path, json=body, headers=headers) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _VARYING}
+            where = f"{method} {path} {body or ''}".replace(file_id, "ID").strip()
+            told[where] = f"{answer.status} {kept} {await answer.text()}"
+    return told
+
+
+_VARYING = ("date", "x-request-id", "content-length", "last-modified", "etag")

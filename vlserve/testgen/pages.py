@@ -9,9 +9,10 @@ import ipaddress
 from yarl import URL
 
 from vlserve.addresses import may_connect
+from vlserve.authority import ANY_ORIGIN
 from vlserve.errors import InvalidRequest
 from vlserve.fetch import parse_url
-from vlserve.settings import ANY_ORIGIN, Testgen
+from vlserve.settings import Testgen
 
 
 def check(text: str, settings: Testgen) -> str:
