@@ -89,6 +89,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         "headers": {name.lower(): value for name, value in request.headers.items()},
         "is_finished": False,
         "connection": id(request.transport),
+        "transport": request.transport,
     }
     request.app[SEEN].append(seen)
     del request.app[SEEN][:-100]
