@@ -55,7 +55,8 @@ def session_of(leader: int) -> list[int]:
     return found
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait for it; the limit is one that only a hang meets, however busy the machine is."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)

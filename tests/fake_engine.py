@@ -35,6 +35,7 @@ from typing import Any
 from aiohttp import web
 
 from tests import fake_protocols
+from tests.fake_requests import Chat, Message, TokenizeMessages, TokenizePrompt, check, read_json, work_of
 
 SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen", list)
 """Every chat request: its body as bytes, its headers, and whether its client was still there at the end."""
@@ -80,30 +81,31 @@ def chunk(model: str, text: str) -> bytes:
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    raw = await request.read()
-    body = json.loads(raw)
+    body = await read_json(request)
+    asked = check(Chat, body)
     seen = {
-        "raw": raw,
+        "raw": await request.read(),
         "body": body,
         "headers": {name.lower(): value for name, value in request.headers.items()},
         "is_finished": False,
         "connection": id(request.transport),
+        "transport": request.transport,
     }
     request.app[SEEN].append(seen)
     del request.app[SEEN][:-100]
     request.app[RUNNING][0] += 1
     try:
-        response = await _answer(request, body)
+        response = await _answer(request, asked)
         seen["is_finished"] = True
         return response
     finally:
         request.app[RUNNING][0] -= 1
 
 
-async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    model, wish = body.get("model") or "?", str(body.get("user") or "")
+async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
+    model, wish = asked.model or "?", asked.wish
     try:
-        shown = _look(request.app, body)
+        shown = _look(request.app, asked.messages)
     except LookupError as missing:
         error = {"message": str(missing), "type": "BadRequestError", "param": None, "code": 400}
         return web.json_response({"error": error}, status=400)
@@ -124,22 +126,22 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         request.app[FROZEN].set()
     while request.app[FROZEN].is_set():
         await asyncio.sleep(60)
-    kind, _, seconds = wish.partition(":")
+    kind, seconds = work_of(wish)
     async with request.app[PREFILLING]:  # others wait meanwhile, and the cache fills
-        end = time.monotonic() + float(seconds if kind == "prefill" else 0)
+        end = time.monotonic() + (seconds if kind == "prefill" else 0)
         while time.monotonic() < end:
             await asyncio.sleep(0.1)
             request.app[CACHE][0] += 0.001
     if kind == "work":
         async with request.app[COMPUTING]:
-            await asyncio.sleep(float(seconds))
+            await asyncio.sleep(seconds)
     if kind == "decode":  # a long answer that is not streamed: others are answered meanwhile
-        await asyncio.sleep(float(seconds))
+        await asyncio.sleep(seconds)
     if wish == "hang":
         await asyncio.sleep(60)
     if wish == "garbage":
         return web.Response(body=b"<html>", content_type="text/html")
-    if not body.get("stream"):
+    if not asked.stream:
         message = {"role": "assistant", "content": " ".join(shown) if wish == "describe" else request.app[ANSWER][0]}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         whole = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
@@ -149,7 +151,7 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         return answer
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
-    if "drifted" in request.app[FAULTS] and '"image_url": null' in json.dumps(body):
+    if "drifted" in request.app[FAULTS] and _has_named(asked.messages):
         await response.write(event({"error": {"message": "Internal server error", "code": 500}}) + b"data: [DONE]\n\n")
         return response
     if wish == "error-first":
@@ -173,7 +175,7 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         for _ in range(10_000):
             await response.write(chunk(model, "." * 10_000))
     if kind == "drip":
-        for _ in range(int(float(seconds or 30) / 0.05)):
+        for _ in range(int((seconds or 30) / 0.05)):
             await asyncio.sleep(0.05)
             if request.app[CORE_ENDED].is_set():
                 await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
@@ -181,7 +183,7 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
             await response.write(chunk(model, "."))
     for text in (" two", " three"):
         await response.write(chunk(model, text))
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if asked.has_usage:
         await response.write(event({"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}))
     await response.write(b"data: [DONE]\n\n")
     if "lingers" in request.app[FAULTS]:
@@ -189,15 +191,19 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     return response
 
 
-def _look(app: web.Application, body: dict[str, Any]) -> list[str]:
+def _has_named(messages: list[Message]) -> bool:
+    """Whether there is a picture that is only named."""
+    return any(part.media == ("image", "") for message in messages for part in message.parts)
+
+
+def _look(app: web.Application, messages: list[Message]) -> list[str]:
     """Digests of the pictures and videos of a request. Raises LookupError for a name without a picture."""
     shown, kept = list[str](), app[PICTURES]
-    for message in body["messages"]:
-        for part in message["content"] if isinstance(message.get("content"), list) else ():
-            kind = next((kind for kind in ("image", "video") if f"{kind}_url" in part), None)
-            if not kind:
+    for message in messages:
+        for part in message.parts:
+            if not part.media:
                 continue
-            uuid, url = str(part.get("uuid") or ""), str((part[f"{kind}_url"] or {}).get("url") or "")
+            uuid, (kind, url) = str(part.uuid or ""), part.media
             if not url and uuid not in kept:
                 raise LookupError(f"Cache miss for {kind} at index {len(shown)} but data is not provided.")
             if uuid:
@@ -211,9 +217,13 @@ def _look(app: web.Application, body: dict[str, Any]) -> list[str]:
 
 async def tokenize(request: web.Request) -> web.Response:
     """A token for each word of what it is sent."""
-    body = json.loads(await request.read())
+    body = await read_json(request)
+    if isinstance(body, dict) and "messages" in body:
+        check(TokenizeMessages, body)
+        text = [json.dumps(message.get("content")) for message in body["messages"]]
+    else:
+        text = [json.dumps(check(TokenizePrompt, body).prompt)]
     request.app[SEEN].append({"body": body, "path": "/tokenize"})
-    text = [json.dumps(message.get("content")) for message in body.get("messages") or [{"content": body["prompt"]}]]
     return web.json_response({"count": sum(len(one.split()) for one in text), "max_model_len": MAX_MODEL_LEN})
 
 

@@ -68,6 +68,8 @@ async def hub_with(model: str, files: Mapping[str, bytes]) -> AsyncIterator[Hub]
         asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
         begin = int(asked[1]) if asked else 0
         hub.begun_at.append(begin)
+        if begin >= len(raw):
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{len(raw)}"})
         if asked:
             headers["Content-Range"] = f"bytes {begin}-{len(raw) - 1}/{len(raw)}"
         if hub.damaged:

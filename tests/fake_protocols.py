@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fake_requests import AnthropicMessages, Completion, Count, Kind, Request, check, read_json
+
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 OTHER_USAGE = {"input_tokens": 7, "output_tokens": 3}
 REFUSED = "top_p must be in (0, 1] (parameter=top_p, value=7)"
@@ -31,12 +33,11 @@ def add(app: web.Application) -> None:
     app.router.add_post("/v1/messages/count_tokens", count_tokens)
 
 
-async def _read(request: web.Request) -> tuple[dict[str, Any], str]:
-    body = await request.json()
+async def _read(request: web.Request, kind: type[Kind]) -> Kind:
+    body = await read_json(request)
+    asked = check(kind, body)
     request.app[SEEN].append({"path": request.path, "body": body})
-    metadata = body.get("metadata")
-    own = metadata.get("user_id") if isinstance(metadata, dict) else None
-    return body, str(body.get("user") or own or "")
+    return asked
 
 
 def _refusal(message: str = REFUSED, **around: str) -> web.Response:
@@ -59,31 +60,31 @@ def _event(kind: str, **tree: Any) -> bytes:
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
-    body, wish = await _read(request)
-    model = body.get("model") or "?"
-    if wish == "refuse":
+    asked = await _read(request, Completion)
+    if asked.wish == "refuse":
         return _refusal()
-    whole = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model}
-    if not body.get("stream"):
+    whole = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": asked.model or "?"}
+    if not asked.stream:
         choice = {"index": 0, "text": "one two three", "finish_reason": "stop"}
         return web.json_response({**whole, "choices": [choice], "usage": USAGE})
     texts = [{**whole, "choices": [{"index": 0, "text": text}]} for text in ("one", " two", " three")]
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if asked.has_usage:
         texts.append({**whole, "choices": [], "usage": USAGE})
     events = [f"data: {json.dumps(one, separators=(',', ':'))}\n\n".encode() for one in texts]
     return await _stream(request, [*events, b"data: [DONE]\n\n"])
 
 
 async def responses(request: web.Request) -> web.StreamResponse:
-    body, wish = await _read(request)
+    asked = await _read(request, Request)
+    wish = asked.wish
     if wish == "too-long":
         return _refusal("The engine prompt length 4491 exceeds the max_model_len 4096. Please reduce prompt.")
-    if wish == "refuse" and not body.get("stream"):
+    if wish == "refuse" and not asked.stream:
         return _refusal()
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "one two three"}]}
-    whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": body.get("model") or "?"}
+    whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": asked.model or "?"}
     done = {**whole, "status": "completed", "output": [item], "usage": OTHER_USAGE}
-    if not body.get("stream"):
+    if not asked.stream:
         return web.json_response(done)
     begun = [{"response": {**whole, "status": "in_progress", "usage": None}, "sequence_number": n} for n in (0, 1)]
     events = [_event("response.created", **begun[0]), _event("response.in_progress", **begun[1])]
@@ -98,13 +99,20 @@ async def responses(request: web.Request) -> web.StreamResponse:
 
 
 async def messages(request: web.Request) -> web.StreamResponse:
-    body, wish = await _read(request)
-    if wish == "refuse" and not body.get("stream"):
+    asked = await _read(request, AnthropicMessages)
+    wish = asked.wish
+    if wish == "refuse" and not asked.stream:
         return _refusal(type="error")
     if wish == "bad-call":
         return _refusal(BAD_CALL, type="error")
-    whole = {"id": "chatcmpl-1", "type": "message", "role": "assistant", "model": body["model"], "stop_reason": None}
-    if not body.get("stream"):
+    whole: dict[str, Any] = {
+        "id": "chatcmpl-1",
+        "type": "message",
+        "role": "assistant",
+        "model": asked.model,
+        "stop_reason": None,
+    }
+    if not asked.stream:
         content = [{"type": "text", "text": "one two three"}]
         return web.json_response({**whole, "content": content, "stop_reason": "end_turn", "usage": OTHER_USAGE})
     if wish == "refuse":
@@ -124,5 +132,5 @@ async def messages(request: web.Request) -> web.StreamResponse:
 
 
 async def count_tokens(request: web.Request) -> web.Response:
-    await _read(request)
+    await _read(request, Count)
     return web.json_response({"input_tokens": 7, "context_management": {"original_input_tokens": 7}})

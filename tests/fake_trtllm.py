@@ -13,11 +13,15 @@ does is chosen by its ``user`` field:
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
+
+from tests.fake_requests import StreamOptions, check, read_json
 
 KEY = "sk-theirs"
 SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen", list)
@@ -42,6 +46,33 @@ _FIELDS = {
 }
 
 
+class _Picture(BaseModel):
+    url: str
+
+
+class _Part(BaseModel):
+    type: str
+    image_url: _Picture | None = None
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+
+
+class _Completion(BaseModel):
+    """What is read here of its requests, with its types."""
+
+    model: str
+    user: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class _Chat(_Completion):
+    messages: list[_Message]
+    tools: list[dict[str, Any]] | None = None
+
+
 def refusal(field: str, kind: str, problem: str) -> web.Response:
     """What FastAPI says of a body that does not fit, which is handed on as it is."""
     told = {"type": kind, "loc": ("body", field), "msg": problem, "input": "x"}
@@ -60,11 +91,11 @@ async def proxy(request: web.Request, handler: Callable[[web.Request], Awaitable
     """Lets in who has the key; trtllm-serve itself asks for none."""
     raw = await request.read()
     headers = {name.lower(): value for name, value in request.headers.items()}
-    body = json.loads(raw) if raw else None
+    body = await _body_of(request) if raw else None
     request.app[SEEN].append({"path": request.path, "headers": headers, "body": body})
     if headers.get("authorization") != f"Bearer {KEY}":
         return web.Response(status=401, text="<html>401 Authorization Required</html>", content_type="text/html")
-    wish = body.get("user") if body else None
+    wish = body.get("user") if isinstance(body, dict) else None
     if wish in ("busy", "down"):
         return web.Response(status=429 if wish == "busy" else 503, text="<html>", headers={"retry-after": "17"})
     try:
@@ -73,33 +104,41 @@ async def proxy(request: web.Request, handler: Callable[[web.Request], Awaitable
         return web.json_response({"detail": "Not Found"}, status=404)
 
 
+async def _body_of(request: web.Request) -> Any:
+    """None where it is not JSON, which is the server's to say and not the proxy's."""
+    with contextlib.suppress(web.HTTPBadRequest):
+        return await read_json(request)
+
+
 async def chat(request: web.Request) -> web.StreamResponse:
-    body: dict[str, Any] = json.loads(await request.read())
-    wish = body.get("user")
-    if unknown := next((name for name in body if name not in _FIELDS), None):
+    body = await read_json(request, refusal)
+    unknown = next((name for name in body if name not in _FIELDS), None) if isinstance(body, dict) else None
+    if unknown is not None:
         return refusal(unknown, "extra_forbidden", "Extra inputs are not permitted")
-    if {"max_tokens", "max_completion_tokens"} <= body.keys():  # one is the other's alias
+    if isinstance(body, dict) and {"max_tokens", "max_completion_tokens"} <= body.keys():  # one is the other's alias
         return refusal("max_completion_tokens", "extra_forbidden", "Extra inputs are not permitted")
-    if "model" not in body:
-        return refusal("model", "missing", "Field required")
-    if body.get("stream_options") and not body.get("stream"):
+    asked = check(_Chat, body, refusal)
+    wish = asked.user
+    if body.get("stream_options") and not asked.stream:
         return refusal("", "value_error", "Value error, stream_options can only be set if stream is true")
-    for message in body["messages"]:
-        for part in message["content"] if isinstance(message["content"], list) else ():
-            if part["type"] == "image_url" and not part["image_url"]["url"].startswith("data:image/"):
-                return bad_request(f"Unsupported image {part['image_url']['url'][:20]}")
+    for message in asked.messages:
+        for part in message.content if isinstance(message.content, list) else ():
+            if part.type == "image_url" and not part.image_url:
+                return bad_request("image_url is missing")
+            if part.image_url and not part.image_url.url.startswith("data:image/"):
+                return bad_request(f"Unsupported image {part.image_url.url[:20]}")
     if wish == "too-long":
         return bad_request(
             "The sum of prompt length (9417.0), query length (0) should not exceed max_num_tokens (8192)"
         )
-    if wish == "fault" and not body.get("stream"):
+    if wish == "fault" and not asked.stream:
         return web.json_response(None)
     if wish == "hold":
         await request.app[HELD].wait()
     call = {"name": "look", "arguments": '{"x": 1}'}
-    whole = {"id": "chatcmpl-1", "created": 1, "model": body["model"]}
-    if not body.get("stream"):
-        calls = [{"id": "chatcmpl-tool-1", "type": "function", "function": call}] if body.get("tools") else []
+    whole = {"id": "chatcmpl-1", "created": 1, "model": asked.model}
+    if not asked.stream:
+        calls = [{"id": "chatcmpl-tool-1", "type": "function", "function": call}] if asked.tools else []
         said = {"role": "assistant", "content": "" if calls else "one two three", "tool_calls": calls}
         choice = {"index": 0, "message": {**said, "reasoning_content": ""}, "logprobs": None, "stop_reason": None}
         choice["finish_reason"] = "tool_calls" if calls else "stop"
@@ -115,7 +154,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     if wish == "cut" and request.transport:
         request.transport.abort()
         return response
-    if body.get("tools"):
+    if asked.tools:
         delta = {
             "content": "",
             "tool_calls": [{"id": "chatcmpl-tool-1", "index": 0, "type": "function", "function": call}],
@@ -124,16 +163,16 @@ async def chat(request: web.Request) -> web.StreamResponse:
     else:
         for text in ("one", " two", " three"):
             await write(choices=[{"index": 0, "delta": {"content": text, "reasoning_content": ""}}])
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if asked.stream_options and asked.stream_options.include_usage:
         await write(choices=[], usage=USAGE)
     await response.write(b"data: [DONE]\n\n")
     return response
 
 
 async def completions(request: web.Request) -> web.Response:
-    body = json.loads(await request.read())
+    asked = check(_Completion, await read_json(request, refusal), refusal)
     choice = {"index": 0, "text": "one two three", "finish_reason": "stop"}
-    whole = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": body["model"]}
+    whole = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": asked.model}
     return web.json_response({**whole, "choices": [choice], "usage": USAGE})
 
 

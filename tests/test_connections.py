@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.conftest import Server
+from tests.conftest import Server, until
 from vlserve import connections
 from vlserve.metrics import Metrics
 from vlserve.settings import Server as ServerSettings
@@ -36,25 +36,25 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tuple[asyncio.StreamReader, float]]:
-    """A connection that has sent ``sent``."""
+async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tuple[asyncio.StreamReader, Server]]:
+    """A connection that has sent ``sent``, and the server that it is to."""
     settings = ServerSettings(port=0, head_timeout_s=TIMEOUT_S, body_timeout_s=TIMEOUT_S)
-    async with Server(connections.configure(app, settings, Metrics())).running() as port:
+    server = Server(connections.configure(app, settings, Metrics()))
+    async with server.running() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=read_ahead)
         writer.write(sent)
-        yield reader, asyncio.get_running_loop().time()
+        yield reader, server
         writer.transport.abort()
 
 
-async def seconds_until_cut(reader: asyncio.StreamReader, started: float) -> float:
+async def until_cut(reader: asyncio.StreamReader) -> None:
     """Reads, so that only the server can be the one who ends it."""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60):
         try:
             while await reader.read(65536):
                 pass
         except ConnectionError:
             pass
-    return asyncio.get_running_loop().time() - started
 
 
 def get(path: str = "/", *more: str, version: str = "1.1") -> bytes:
@@ -63,27 +63,27 @@ def get(path: str = "/", *more: str, version: str = "1.1") -> bytes:
 
 async def test_bytes_that_begin_no_request_do_not_keep_a_connection() -> None:
     for sent in (b"", b"\r\n", get() + b"\r\n", get() + b"GET / HT"):
-        async with connected(sent) as (reader, started):
-            assert await seconds_until_cut(reader, started) < IDLE_S + 2 * TIMEOUT_S
+        async with connected(sent) as (reader, _):
+            await until_cut(reader)
 
 
 async def test_rest_of_a_body_that_nobody_wants_is_read_for_a_while_only() -> None:
     """Both a client that goes on forever and one that sends the rest and then nothing."""
     for more in (b"x" * 10, b"x" * 1000):
-        async with connected(get("/", "content-length: 1000") + more) as (reader, started):
-            assert await seconds_until_cut(reader, started) < IDLE_S + 2 * TIMEOUT_S
+        async with connected(get("/", "content-length: 1000") + more) as (reader, _):
+            await until_cut(reader)
 
 
 async def test_second_request_before_the_first_is_answered_ends_both() -> None:
-    async with connected(get("/drip") + get("/drip")) as (reader, started):
-        assert await seconds_until_cut(reader, started) < 2 * TIMEOUT_S
+    async with connected(get("/drip") + get("/drip")) as (reader, _):
+        await until_cut(reader)
 
 
 async def test_answer_that_nobody_takes_is_dropped_however_it_ends() -> None:
     for path, version in (("/large", "1.1"), ("/large", "1.0")):
-        async with connected(get(path, version=version)) as (reader, _):
+        async with connected(get(path, version=version)) as (reader, server):
             await reader.readexactly(1)
-            await asyncio.sleep(4 * TIMEOUT_S)
+            await until(lambda server=server: not server.server_state.connections)  # type: ignore[misc]
             taken = 0
             try:
                 while piece := await reader.read(65536):
@@ -94,8 +94,8 @@ async def test_answer_that_nobody_takes_is_dropped_however_it_ends() -> None:
 
 
 async def test_client_that_is_slow_but_reads_gets_everything() -> None:
-    async with connected(get("/large", "connection: close"), read_ahead=65536) as (reader, started):
-        taken = 0
+    async with connected(get("/large", "connection: close"), read_ahead=65536) as (reader, _):
+        taken, started = 0, asyncio.get_running_loop().time()
         while piece := await reader.read(131072):
             taken += len(piece)
             await asyncio.sleep(0.02)
@@ -105,7 +105,7 @@ async def test_client_that_is_slow_but_reads_gets_everything() -> None:
 
 async def test_stream_may_last_longer_than_every_timeout() -> None:
     async with connected(get("/drip")) as (reader, _):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader.readuntil(b"\r\n\r\n")
             for _ in range(100):
                 await reader.readexactly(64)

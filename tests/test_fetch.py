@@ -328,17 +328,18 @@ async def test_whatever_cannot_be_reached_reads_the_same() -> None:
 
 
 async def test_name_servers_that_hang_keep_nothing_else_waiting() -> None:
-    released = threading.Event()
+    released, asked = threading.Event(), list[str]()
 
     def names(host: str) -> Sequence[str]:
+        asked.append(host)
         released.wait(60)
         return []
 
     async with Site(other=http(RAW)).running() as site, fetching(site, names) as fetcher:
         hanging = [asyncio.create_task(fetcher.fetch("http://slow.example/", PARAM)) for _ in range(60)]
-        await asyncio.sleep(0.1)
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 10) == 1
-        assert await asyncio.wait_for(fetcher.fetch(site.url(), PARAM), 10) == RAW
+        await until(lambda: bool(asked))
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 30) == 1
+        assert await asyncio.wait_for(fetcher.fetch(site.url(), PARAM), 30) == RAW
         released.set()
         told = await asyncio.gather(*hanging, return_exceptions=True)
         assert {str(one) for one in told} == {UNREACHABLE[0]}
@@ -346,12 +347,16 @@ async def test_name_servers_that_hang_keep_nothing_else_waiting() -> None:
 
 async def test_at_most_so_many_at_once() -> None:
     running = most = 0
+    are_three = asyncio.Event()
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.02)
+        if running == 3:
+            are_three.set()
+        await are_three.wait()
+        await asyncio.sleep(0.02)  # so that a fourth would be seen
         running -= 1
         writer.write(http(RAW))
 

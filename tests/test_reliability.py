@@ -1,6 +1,7 @@
 """What the service must survive, in short; `make soak` has the full form, docs/reliability.md its figures.
 
-Times may be longer here than the targets say (``Figure.slack``), since this runs on any machine, busy with anything.
+Times may be far longer here than the targets say (``Figure.slack``), since this runs on any machine, busy with
+anything: only a hang is a failure.
 """
 
 import asyncio
@@ -67,7 +68,7 @@ async def test_two_signals_at_once_end_the_service_too(short_folder: pathlib.Pat
         answer = await service.ask("drip", stream=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             service.process.send_signal(number)
-        assert await asyncio.wait_for(service.process.wait(), 20) == 0
+        assert await asyncio.wait_for(service.process.wait(), 60) == 0
         answer.close()
 
 

@@ -429,14 +429,14 @@ async def test_client_that_leaves_ends_the_work(gateway: Gateway, set_work: SetW
             await answer.read()
 
     leaving = asyncio.create_task(client())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await begun.wait()
         await until(lambda: gateway.running("text") == 1)
         leaving.cancel()
         await ended.wait()
         await until(lambda: gateway.running("text") == 0)
     set_work(two_steps)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             async with gateway.post(WANTED, PATH) as answer:
                 if answer.status == 200:

@@ -23,7 +23,7 @@ async def overload(folder: pathlib.Path, seconds: float) -> list[Figure]:
         flood = await _goodput(service, 4.0, seconds)
         grown = service.rss() - memory
     return [
-        Figure(5, "goodput lost at 4× the load", 100 * (1 - flood.good_per_s / peak.good_per_s), 5, "%"),
+        Figure(5, "goodput lost at 4× the load", 100 * (1 - flood.good_per_s / peak.good_per_s), 5, "%", 10),
         Figure(5, "429 with Retry-After at 4×, p99", 1000 * percentile(flood.refused_s, 0.99), 100, "ms"),
         Figure(5, "answers other than 200 and 429", sum(flood.others.values()), 0),
         Figure(5, "memory grown under 4×", grown / MIB, 50, "MiB"),
@@ -93,7 +93,7 @@ async def slow_clients(
         Figure(8, f"dripping heads cut ({len(heads)}), slowest", max(heads), head_timeout_s + 2, "s"),
         Figure(8, f"dripping bodies cut ({len(bodies)}), slowest", max(bodies), body_timeout_s + 2, "s"),
         Figure(
-            8, "p99 of others meanwhile, more than without", 100 * (statistics.median(during) / calm - 1), 20, "%", 20
+            8, "p99 of others meanwhile, more than without", 100 * (statistics.median(during) / calm - 1), 20, "%", 100
         ),
     ]
 
