@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load, tenants
+from tests.reliability import deaths, ending, inputs, load, tenants, unread_log
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
 
@@ -105,3 +105,7 @@ async def test_hostile_pictures(short_folder: pathlib.Path) -> None:
 
 async def test_names_of_pictures(short_folder: pathlib.Path) -> None:
     check(await tenants.shared_names(short_folder, 400))
+
+
+async def test_log_that_nobody_reads(short_folder: pathlib.Path) -> None:
+    check(await unread_log.unread_log(short_folder, 100))

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from tests.conftest import REPOSITORY
-from tests.reliability import deaths, ending, fuzz, inputs, load, tenants
+from tests.reliability import deaths, ending, fuzz, inputs, load, tenants, unread_log
 from tests.reliability.addresses import hostile_addresses
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
@@ -50,6 +50,7 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (14, lambda folder: tenants.shared_names(folder, 10_000)),
         (15, inputs.planted_secrets),
         (16, lambda folder: soak(folder, options.soak_minutes * 60)),
+        (20, lambda folder: unread_log.unread_log(folder, 500)),
     ]
     for number, row in rows:
         if number in options.rows:
@@ -78,7 +79,7 @@ def line(figure: Figure) -> str:
 
 async def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=lambda text: {int(one) for one in text.split(",")}, default=set(range(1, 17)))
+    parser.add_argument("--rows", type=lambda text: {int(one) for one in text.split(",")}, default={*range(1, 17), 20})
     parser.add_argument("--soak-minutes", type=float, default=60.0)
     parser.add_argument("--fuzz-minutes", type=float, default=60.0)
     parser.add_argument("--cases", type=int, default=50_000)
