@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"},
+    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
+    | {"log_queue", "strict_yaml"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"},
     {
         "accounting",
