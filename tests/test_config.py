@@ -140,7 +140,7 @@ def test_what_is_no_plain_yaml_is_refused_with_its_line(
         (ONE + "server: {port: .nan}", "server.port: Input should be a finite number"),
         (ONE + "server: {shutdown_grace_s: .inf}", "server.shutdown_grace_s: Input should be a finite number"),
         ("engines: !!set {text}", "engines: Input should be a valid dictionary"),
-        ("a: \0", "special characters are not allowed"),
+        ("a: \0", 'special characters are not allowed\n  in "c.yaml"'),
     ],
 )
 def test_other_odd_files_are_refused_in_a_few_words(tmp_path: pathlib.Path, text: str, expected: str) -> None:

@@ -9,6 +9,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 from yaml.error import Mark
+from yaml.reader import ReaderError
 
 _MOST_LEVELS = 50
 _MOST_NODES = 10_000  # with each alias counted as what it stands for: a few lines may stand for billions
@@ -18,12 +19,16 @@ _KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:
 
 def read(text: str, name: str) -> Any:
     """The document in ``text``; ``name`` is its file's in messages. Raises yaml.YAMLError."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except ReaderError as error:  # it checks every character at once
+        error.name = name
+        raise
     loader.name = name
     try:
         return loader.get_single_data()
     except (OverflowError, ValueError) as error:  # an escape that is no character
-        raise ComposerError(None, None, str(error), cast(Mark, loader.get_mark())) from error
+        raise ComposerError(None, None, str(error), loader.get_mark()) from error
     finally:
         loader.dispose()
 
@@ -62,7 +67,7 @@ class _Loader(yaml.SafeLoader):
             _check_text(node)
         self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
         if self._sizes[node] > _MOST_NODES:
-            raise ComposerError(None, None, f"there are more than {_MOST_NODES} values", node.start_mark)
+            raise ComposerError(None, None, f"there are more than {_MOST_NODES} values", cast(Mark, node.start_mark))
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -70,7 +75,7 @@ class _Loader(yaml.SafeLoader):
         except (AttributeError, LookupError, ValueError) as error:  # PyYAML converts before it checks
             kind = node.tag.rpartition(":")[2]
             problem = f"{node.value[:_LONGEST_SHOWN]!r} cannot be read as {kind}"
-            raise ConstructorError(None, None, problem, node.start_mark) from error
+            raise ConstructorError(None, None, problem, cast(Mark, node.start_mark)) from error
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
