@@ -42,9 +42,10 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
         self._levels += 1
         if self._levels > _MOST_LEVELS:
-            raise ComposerError(None, None, f"there are more than {_MOST_LEVELS} levels", event.start_mark)
+            raise ComposerError(None, None, f"there are more than {_MOST_LEVELS} levels", mark)
         node = super().compose_node(parent, index)
         self._levels -= 1
         if node is None:
@@ -52,7 +53,7 @@ class _Loader(yaml.SafeLoader):
         if not isinstance(event, yaml.AliasEvent):
             self._check(node)
         elif node not in self._sizes:
-            raise ComposerError(None, None, f"*{event.anchor} stands inside of what it names", event.start_mark)
+            raise ComposerError(None, None, f"*{event.anchor} stands inside of what it names", mark)
         return node
 
     def _check(self, node: yaml.Node) -> None:
