@@ -50,8 +50,8 @@ def engine_line(name: str, text: str) -> None:
     record.engine_output = name
     if handler := _installed():
         handler.handle(record)
-    else:
-        with contextlib.suppress(OSError):
+    elif sys.stderr:
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(_Pretty().format(record) + "\n")
 
 
@@ -95,7 +95,8 @@ class _Handler(logging.Handler):
         source: str = getattr(record, "engine_output", GATEWAY)
         size = None if source else _size(record)  # an engine's may be many: as text they take less memory
         if size is not None:
-            record.fields = dict(_fields(record))
+            if fields := _fields(record):
+                record.fields = dict(fields)
             self.queue.put(source, size, functools.partial(self._line, record))
         elif line := self._line(record):
             self.queue.put(source, len(line), line)
