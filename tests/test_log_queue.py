@@ -1,5 +1,6 @@
 """A log that nobody reads blocks nothing and loses only what does not fit; a log that is read loses nothing."""
 
+import contextlib
 import io
 import json
 import logging
@@ -61,12 +62,24 @@ def pipe() -> Iterator[Pipe]:
         yield read, written
 
 
+def fill(writer: io.TextIOWrapper) -> None:
+    """With empty lines, so that nothing more is written before somebody reads."""
+    os.set_blocking(writer.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer.fileno(), b"\n" * 4096)
+    os.set_blocking(writer.fileno(), True)
+
+
 def read_until(reader: io.TextIOWrapper, words: str) -> list[str]:
-    found = [reader.readline()]
+    """Lines that are not empty."""
+    found = [""]
     while words not in found[-1]:
-        found.append(reader.readline())
-        assert found[-1]
-    return found
+        line = reader.readline()
+        assert line
+        if line != "\n":
+            found.append(line)
+    return found[1:]
 
 
 @pytest.mark.parametrize("format", ["pretty", "json"])
@@ -118,6 +131,7 @@ def test_forked_child_writes_its_own_lines() -> None:
 
 def test_lines_that_do_not_fit_are_counted_and_announced_where_they_are_missing(pipe: Pipe) -> None:
     reader, writer = pipe
+    fill(writer)
     logs.set_up("json", writer)
     log, count = logging.getLogger("vlserve.request"), 12_000
     for number in range(count):
@@ -134,6 +148,7 @@ def test_lines_that_do_not_fit_are_counted_and_announced_where_they_are_missing(
 
 def test_engine_that_prints_a_lot_pushes_out_no_line_of_another_source(pipe: Pipe) -> None:
     reader, writer = pipe
+    fill(writer)
     logs.set_up("pretty", writer)
     for _ in range(40_000):
         logs.engine_line("text", "." * 300)
