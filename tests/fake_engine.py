@@ -137,6 +137,8 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
             await asyncio.sleep(seconds)
     if kind == "decode":  # a long answer that is not streamed: others are answered meanwhile
         await asyncio.sleep(seconds)
+    if kind == "print":  # so many bytes of output
+        await asyncio.to_thread(lambda: print(("." * 99 + "\n") * (int(seconds) // 100), end="", flush=True))
     if wish == "hang":
         await asyncio.sleep(60)
     if wish == "garbage":

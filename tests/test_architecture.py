@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"authority", "exhaustion", "extra_args", "folders", "ram"},
+    | {"authority", "exhaustion", "extra_args", "folders", "ram", "log_queue", "strict_yaml"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {

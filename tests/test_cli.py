@@ -9,11 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import aiohttp
 import pytest
 
+import vlserve
 from tests.conftest import REPOSITORY, session_of, until, user
 from tests.test_engine import fake
 from vlserve import cli
@@ -34,6 +36,17 @@ def refused(*arguments: str) -> str:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def test_version_is_the_packages_own_with_and_without_metadata() -> None:
+    checkout = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import vlserve; print(vlserve.__version__)"
+    alone = subprocess.run([sys.executable, "-I", "-S", "-c", checkout], capture_output=True, text=True, timeout=60)
+    assert (alone.stdout, alone.stderr) == (f"{vlserve.__version__}\n", "")
+    shown = subprocess.run([sys.executable, "-m", "vlserve.cli", "--version"], capture_output=True, text=True)
+    assert shown.stdout == f"vlserve {vlserve.__version__}\n"
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert "version" in pyproject["project"]["dynamic"]
+    assert pyproject["tool"]["hatch"]["version"]["path"] == "vlserve/__init__.py"
 
 
 def test_busy_port_is_told_at_once(tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """Settings: every mistake gets a line that helps, every setting is documented, every shipped config works."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -64,6 +65,110 @@ def test_mistakes_are_told_with_their_place(tmp_path: pathlib.Path, text: str, e
     with pytest.raises(ConfigError) as error:
         load(tmp_path, text, port=1)
     assert expected in error.value.message
+
+
+def nested_aliases(last: str) -> str:
+    """A few lines that stand for 9^9 values."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in itertools.pairwise("abcdefghi"):
+        lines.append(f"{name}: &{name} {last.replace('*', ', '.join([f'*{before}'] * 9))}")
+    return "\n".join(lines)
+
+
+ONE = "engines: {text: {model: x}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        ("? [a, b]\n: 1\n" + ONE, 1, "a key must be text, not a sequence"),
+        ("{[a]: 1}", 1, "a key must be text, not a sequence"),
+        ("engines: {text: {model: x, env: {? {a: b} : c}}}", 1, "a key must be text, not a mapping"),
+        ("engines: {text: &a {? [b] : c}}\nbase: {<<: *a}", 1, "a key must be text, not a sequence"),
+        (ONE + "1: a\n0x1: b", 2, "a key must be text; write '1' in quotes"),
+        (ONE + "on: a\ntrue: b", 2, "a key must be text; write 'on' in quotes"),
+        (ONE + "2024-01-01: a", 2, "a key must be text; write '2024-01-01' in quotes"),
+        (ONE + "~: a", 2, "a key must be text; write '~' in quotes"),
+        (ONE + "? !!binary aGVsbG8=\n: 1", 2, "a key must be text"),
+        (ONE + "'engines': {text: {model: y}}", 2, "'engines' is given twice"),
+        ("engines:\n  text: &a {model: x}\n  vision: {<<: *a, <<: *a}", 3, "'<<' is given twice"),
+        ("engines: {text: {<<: 3}}", 1, "expected a mapping or list of mappings for merging"),
+        ("engines: {text: {<<: [3]}}", 1, "expected a mapping for merging"),
+        ("engines: &a {text: *a}", 1, "*a stands inside of what it names"),
+        ("engines: &a {<<: *a, text: {model: x}}", 1, "*a stands inside of what it names"),
+        (ONE + "auto_aliases: &a [*a]", 2, "*a stands inside of what it names"),
+        ("? &a [*a]\n: 1", 1, "*a stands inside of what it names"),
+        ("engines: *a", 1, "undefined alias 'a'"),
+        (nested_aliases("[*]"), 5, "there are more than 10000 values"),
+        (nested_aliases("{<<: [*]}"), 5, "there are more than 10000 values"),
+        ("a: " + "[" * 3000 + "]" * 3000, 1, "there are more than 50 levels"),
+        ("a: " + "{a: " * 3000 + "1" + "}" * 3000, 1, "there are more than 50 levels"),
+        ("engines:\n\ttext: {model: x}", 2, "found character '\\t'"),
+        (ONE + "server: {port: " + "9" * 5000 + "}", 2, "cannot be read as int"),
+        (ONE + "server: {port: !!int abc}", 2, "'abc' cannot be read as int"),
+        (ONE + "server: {port: !!int ''}", 2, "'' cannot be read as int"),
+        (ONE + "server: {port: 0x_}", 2, "'0x_' cannot be read as int"),
+        (ONE + "server: {port: !!float abc}", 2, "'abc' cannot be read as float"),
+        (ONE + "server: {port: !!bool abc}", 2, "'abc' cannot be read as bool"),
+        (ONE + "server: {host: 2024-13-45}", 2, "'2024-13-45' cannot be read as timestamp"),
+        (ONE + "server: {host: !!timestamp abc}", 2, "'abc' cannot be read as timestamp"),
+        (ONE + "server: {host: !!binary é}", 2, "failed to convert base64 data"),
+        (ONE + "server: !!set [b]", 2, "expected a mapping node"),
+        (ONE + "server: !!python/object/apply:os.system ['true']", 2, "could not determine a constructor"),
+        (ONE + 'server: {host: "\\UFFFFFFFF"}', 2, "Python int too large"),
+        (ONE + 'server: {api_keys_file: "a\\0b"}', 2, "must not contain the character NUL"),
+        ('engines: {text: {model: "\\ud83d\\ude00"}}', 1, "half of a surrogate pair"),
+        (ONE + "---\n" + ONE, 2, "found another document"),
+    ],
+)
+def test_what_is_no_plain_yaml_is_refused_with_its_line(
+    tmp_path: pathlib.Path, text: str, line: int, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text)
+    assert expected in error.value.message
+    assert f'in "c.yaml", line {line}, column' in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "must hold settings"),
+        ("# nothing\n", "must hold settings"),
+        ("---\n", "must hold settings"),
+        ("~", "must hold settings"),
+        (ONE + "server: {port: 0x" + "f" * 5000 + "}", "server.port: Input should be"),
+        (ONE + "server: {host: [0x" + "f" * 5000 + "]}", "(got a number of too many digits)"),
+        (ONE + "server: {host: [" + "a, " * 5000 + "]}", "…)"),
+        (ONE + "server: {port: .nan}", "server.port: Input should be a finite number"),
+        (ONE + "server: {shutdown_grace_s: .inf}", "server.shutdown_grace_s: Input should be a finite number"),
+        ("engines: !!set {text}", "engines: Input should be a valid dictionary"),
+        ("a: \0", 'special characters are not allowed\n  in "c.yaml"'),
+    ],
+)
+def test_other_odd_files_are_refused_in_a_few_words(tmp_path: pathlib.Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, text)
+    assert expected in error.value.message
+    assert len(error.value.message) < 1000
+
+
+def test_aliases_and_merges_work(tmp_path: pathlib.Path) -> None:
+    text = """
+server:
+  keys:
+    ana: &a {max_in_flight: 1, requests_per_minute: 60}
+    ben: &b {<<: *a, max_in_flight: 2}
+    eve: {<<: [*b, *a], max_in_flight: 3}
+engines:
+  text: &text {model: x}
+  vision: {<<: *text, "model": y}
+...
+"""
+    settings = load(tmp_path, "\ufeff" + text)
+    limits = [(one.max_in_flight, one.requests_per_minute) for one in settings.server.keys.values()]
+    assert limits == [(1, 60), (2, 60), (3, 60)]
+    assert [engine.model for _, engine in settings.engines.items()] == ["x", "y"]
 
 
 def test_missing_file(tmp_path: pathlib.Path) -> None:

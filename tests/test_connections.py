@@ -1,14 +1,21 @@
 """Clients that keep a connection open for nothing, and those that are only slow."""
 
 import asyncio
+import importlib.metadata
+import inspect
 import json
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvicorn
+from packaging.requirements import Requirement
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from tests.conftest import Server, until
+from tests.conftest import REPOSITORY, Server, until
 from vlserve import connections
 from vlserve.metrics import Metrics
 from vlserve.settings import Server as ServerSettings
@@ -16,6 +23,10 @@ from vlserve.settings import Server as ServerSettings
 TIMEOUT_S = 0.6
 IDLE_S = 1  # between requests
 SIZES = {"/small": 40_000, "/large": 12_000_000}
+OVERRIDDEN = {
+    *("connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "send_400_response"),
+    *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +128,28 @@ async def test_what_is_not_http_gets_the_envelope() -> None:
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert b"x-content-type-options: nosniff" in head
         assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_uvicorn_is_a_version_whose_undocumented_members_are_known() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    (uvicorn_needed,) = [one for one in map(Requirement, project["dependencies"]) if one.name == "uvicorn"]
+    assert any(bound.operator == "<" for bound in uvicorn_needed.specifier), "a new minor version may change them"
+    assert importlib.metadata.version("uvicorn") in uvicorn_needed.specifier
+
+
+def test_methods_of_uvicorns_that_are_overridden_are_there_and_called_as_before() -> None:
+    ours = {name for name, member in vars(connections.Connection).items() if inspect.isfunction(member)}
+    assert vars(HttpToolsProtocol).keys() >= OVERRIDDEN
+    assert {name for name in ours if hasattr(HttpToolsProtocol, name)} == OVERRIDDEN
+    for name in OVERRIDDEN:
+        own, overridden = (inspect.signature(vars(one)[name]) for one in (connections.Connection, HttpToolsProtocol))
+        assert list(own.parameters) == list(overridden.parameters), name
+
+
+async def test_attributes_of_uvicorns_that_are_read_are_there() -> None:
+    protocol = HttpToolsProtocol(connections.configure(app, ServerSettings(), Metrics()), ServerState(), {})
+    assert {"transport", "cycle", "loop", "timeout_keep_alive_task"} <= vars(protocol).keys()
+    assert {"response_complete", "more_body"} <= set(RequestResponseCycle.__init__.__code__.co_names)
+    assert isinstance(ServerState().tasks, set)
+    assert "capture_signals" in vars(uvicorn.Server)
+    assert "self.capture_signals()" in inspect.getsource(uvicorn.Server.serve)

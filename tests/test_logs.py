@@ -20,10 +20,11 @@ HOSTILE = "/x\n2026-11-21 14:00:00,123 INFO granted\r\x1b[2J\u2028\u202e\x00\x85
 
 
 @pytest.fixture(autouse=True)
-def _root_logger() -> Iterator[None]:
+def _root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As it was, whatever a test sets up."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -42,6 +43,11 @@ def set_up(format: logs.Format) -> io.StringIO:  # noqa: A002
     return stream
 
 
+def written(stream: io.StringIO) -> str:
+    logs.drain(30)
+    return stream.getvalue()
+
+
 def fail() -> None:
     try:
         raise ValueError("first\n2026-11-21 14:00:00,123 INFO granted")
@@ -52,7 +58,7 @@ def fail() -> None:
 def test_pretty_line() -> None:
     stream = set_up("pretty")
     log.info("%s", "3f2c", extra={"fields": FIELDS})
-    time, rest = stream.getvalue()[:23], stream.getvalue()[23:]
+    time, rest = written(stream)[:23], written(stream)[23:]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", time)
     assert rest == " INFO 3f2c engine=text status=200 stream=yes images=0 queued_s=- duration_s=0.512\n"
 
@@ -60,7 +66,7 @@ def test_pretty_line() -> None:
 def test_json_line() -> None:
     stream = set_up("json")
     log.info("%s", "3f2c", extra={"fields": FIELDS})
-    line = json.loads(stream.getvalue())
+    line = json.loads(written(stream))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert line == {"level": "INFO", "logger": "vlserve.request", "message": "3f2c", **FIELDS}
 
@@ -83,13 +89,13 @@ def test_json_line() -> None:
 def test_pretty_values(value: object, shown: str) -> None:
     stream = set_up("pretty")
     log.info("x", extra={"fields": {"value": value}})
-    assert stream.getvalue().endswith(f" x value={shown}\n")
+    assert written(stream).endswith(f" x value={shown}\n")
 
 
 def test_one_record_is_one_printable_line_whatever_a_client_sends(stream: io.StringIO) -> None:
     log.info("GET %s", HOSTILE, extra={"fields": {"path": HOSTILE}})
     logs.engine_line("text", HOSTILE)
-    lines = stream.getvalue().removesuffix("\n").split("\n")
+    lines = written(stream).removesuffix("\n").split("\n")
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
 
@@ -97,7 +103,7 @@ def test_one_record_is_one_printable_line_whatever_a_client_sends(stream: io.Str
 def test_json_keeps_what_a_client_sent_and_our_own_keys() -> None:
     stream = set_up("json")
     log.info("GET %s", HOSTILE, extra={"fields": {"path": "\ud800" + HOSTILE, "level": "DEBUG", "none": None}})
-    line = json.loads(stream.getvalue())
+    line = json.loads(written(stream))
     assert line["message"] == f"GET {HOSTILE}".rstrip()
     assert (line["path"], line["level"], line["none"]) == ("\ud800" + HOSTILE, "INFO", None)
 
@@ -105,7 +111,7 @@ def test_json_keeps_what_a_client_sent_and_our_own_keys() -> None:
 def test_a_traceback_in_pretty_cannot_look_like_a_record() -> None:
     stream = set_up("pretty")
     fail()
-    record, *traceback = stream.getvalue().splitlines()
+    record, *traceback = written(stream).splitlines()
     assert record.endswith(" ERROR it failed")
     assert traceback[0] == "  Traceback (most recent call last):"
     assert traceback[-2:] == ["  ValueError: first", "  2026-11-21 14:00:00,123 INFO granted"]
@@ -114,16 +120,16 @@ def test_a_traceback_in_pretty_cannot_look_like_a_record() -> None:
 def test_a_traceback_in_json_is_inside_the_one_line() -> None:
     stream = set_up("json")
     fail()
-    (line,) = stream.getvalue().splitlines()
+    (line,) = written(stream).splitlines()
     assert json.loads(line)["message"] == "it failed"
     assert json.loads(line)["exception"].startswith("Traceback (most recent call last):\n")
 
 
 def test_other_libraries_extras_are_not_shown(stream: io.StringIO) -> None:
     logging.getLogger("somebody.else").info("Started\n", extra={"color_message": "\x1b[36mStarted"})
-    assert "36m" not in stream.getvalue()
-    assert stream.getvalue().count("\n") == 1
-    assert "Started\\n" not in stream.getvalue()
+    assert "36m" not in written(stream)
+    assert written(stream).count("\n") == 1
+    assert "Started\\n" not in written(stream)
 
 
 def test_the_last_set_up_counts_and_others_handlers_stay() -> None:
@@ -132,32 +138,39 @@ def test_the_last_set_up_counts_and_others_handlers_stay() -> None:
     first, second = set_up("pretty"), set_up("json")
     log.info("once")
     log.debug("never")
-    assert first.getvalue() == ""
-    assert json.loads(second.getvalue())["message"] == "once"
+    assert written(first) == ""
+    assert json.loads(written(second))["message"] == "once"
     assert other in logging.getLogger().handlers
 
 
 def test_engine_lines() -> None:
     stream = set_up("pretty")
     logs.engine_line("text", "INFO 07-01 Loading \x1b[32mweights")
-    assert stream.getvalue() == "[text] INFO 07-01 Loading \\x1b[32mweights\n"
+    assert written(stream) == "[text] INFO 07-01 Loading \\x1b[32mweights\n"
     stream = set_up("json")
     logs.engine_line("vision", "100% loaded %s")
-    line = json.loads(stream.getvalue())
+    line = json.loads(written(stream))
     assert line.pop("time")
     assert line == {"level": "INFO", "logger": "vlserve.engine.vision.output", "message": "100% loaded %s"}
 
 
-def test_engine_lines_show_without_set_up_and_on_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", first := io.StringIO())
+def test_engine_lines_show_without_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     logs.engine_line("text", "one")
+    assert stream.getvalue() == "[text] one\n"
+
+
+def test_what_is_printed_to_stderr_stays_in_order_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    logs.set_up("json")
     logs.set_up("pretty")
-    monkeypatch.setattr(sys, "stderr", second := io.StringIO())
-    logs.engine_line("text", "two")
-    log.info("three")
-    assert first.getvalue() == "[text] one\n"
-    assert second.getvalue().startswith("[text] two\n")
-    assert second.getvalue().endswith(" INFO three\n")
+    log.info("one")
+    print("two", file=sys.stderr)
+    logs.engine_line("text", "three")
+    print("four", end="\r", file=sys.stderr, flush=True)
+    lines = re.split("[\n\r]", written(stream))
+    assert lines[0].endswith(" INFO one")
+    assert lines[1:] == ["two", "[text] three", "four", ""]
 
 
 @pytest.mark.parametrize("how", ["its reader left", "it was closed", "it never was"])
@@ -186,4 +199,5 @@ def test_a_record_that_cannot_be_formatted_is_told_and_not_raised(capsys: pytest
     logging.getLogger().handlers.clear()  # pytest's own raise
     logs.set_up("pretty")
     log.info("%d", "no number")
+    logs.drain(30)
     assert "Logging error" in capsys.readouterr().err

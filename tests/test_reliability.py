@@ -12,7 +12,7 @@ import sys
 import pytest
 import yaml
 
-from tests.reliability import deaths, ending, inputs, load, outside, tenants, web_pages
+from tests.reliability import deaths, ending, inputs, load, outside, tenants, unread_log, web_pages
 from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
 from tests.reliability.service import Figure, fakes, serve
@@ -123,3 +123,7 @@ async def test_web_pages(short_folder: pathlib.Path) -> None:
 
 async def test_secrets_of_other_keys(short_folder: pathlib.Path) -> None:
     check(await tenants.secrets_of_others(short_folder))
+
+
+async def test_log_that_nobody_reads(short_folder: pathlib.Path) -> None:
+    check(await unread_log.unread_log(short_folder, 100))

@@ -1,5 +1,3 @@
 """One OpenAI-style endpoint in front of two vLLM engines: ``text`` and ``vision``."""
 
-from importlib.metadata import version
-
-__version__ = version("vlserve")
+__version__ = "0.1.0"

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from vlserve import strict_yaml
 from vlserve.errors import ConfigError
 from vlserve.settings import Config, EngineSettings, Files, Settings, settings_type
 
@@ -42,18 +43,7 @@ _ENGINE_ENVIRONMENT_PREFIXES = (
         "OTEL_",
     ),
 )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win silently; here that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+_LONGEST_SHOWN = 200  # characters of a wrong value
 
 
 def load(path: pathlib.Path, **server_overrides: Any) -> Config:
@@ -62,14 +52,14 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     Raises ConfigError with the file, the setting and the nearest right name.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  (it is a SafeLoader)
+        tree = strict_yaml.read(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         names = sorted(file.name for file in shipped("").glob("*.yaml"))
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
         hint = f" Did you mean {near[0]}?" if near else f" In {shipped('')}: {', '.join(names)}."
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.{hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).replace('<unicode string>', path.name)}") from error
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold settings (`engines:` at least).")
     chosen = {key: value for key, value in server_overrides.items() if value is not None}
@@ -89,13 +79,21 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] != "extra_forbidden":
         message = detail["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" + (
-            "" if detail["type"] in ("missing", "value_error") else f" (got {detail['input']!r})"
+            "" if detail["type"] in ("missing", "value_error") else f" (got {_shown(detail['input'])})"
         )
     known = _fields_at(detail["loc"][:-1])
     near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
     return f"{where}: there is no such setting." + (
         f" Did you mean {near[0]}?" if near else f" Settings here: {', '.join(sorted(known))}."
     )
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python makes no text of so long a number
+        return "a number of too many digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:

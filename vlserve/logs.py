@@ -2,29 +2,43 @@
 
 A record's figures are passed as ``extra={"fields": {...}}``. Whatever a client sent (a path, the name of a field) can
 be in a message or a figure, so everything but a traceback is escaped: nobody can write a log line that is not ours.
+
+Lines are written by a thread (log_queue.py), so that a pipe that is full and not read blocks nothing.
 """
 
+import contextlib
+import functools
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 from pythonjsonlogger.json import JsonFormatter
 
+from vlserve.log_queue import GATEWAY, LogQueue, QueuedStderr
+
 Format = Literal["pretty", "json"]
+_EXIT_S = 1.0
+"""At exit the queue gets so long to be written; nobody may read it."""
+_RECORD_BYTES = 2048
+_IMMUTABLE = (int, float, bool, type(None))
 
 
 def set_up(format: Format, stream: TextIO | None = None) -> None:  # noqa: A002  (the setting's name)
-    """Log at INFO and above to ``stream`` (default: what ``sys.stderr`` is then); the last call counts."""
+    """Log at INFO and above to ``stream``; the last call counts.
+
+    Default: ``sys.stderr``. It is replaced, so that nothing that is printed there can block either.
+    """
     root = logging.getLogger()
     earlier = _installed()
-    root.addHandler(_Handler(format, stream))
+    root.addHandler(_Handler(format, _queue(stream)))
     root.setLevel(logging.INFO)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a warning for every broken form that a client sends
     if earlier:
         root.removeHandler(earlier)
-        earlier.close()
+        earlier.replace()
 
 
 def engine_line(name: str, text: str) -> None:
@@ -34,30 +48,105 @@ def engine_line(name: str, text: str) -> None:
     """
     record = logging.LogRecord(f"vlserve.engine.{name}.output", logging.INFO, "", 0, text, None, None)
     record.engine_output = name
-    (_installed() or _Handler("pretty")).handle(record)
+    if handler := _installed():
+        handler.handle(record)
+    elif sys.stderr:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(_Pretty().format(record) + "\n")
+
+
+def drain(timeout_s: float) -> None:
+    """Wait until what was logged so far is written."""
+    if handler := _installed():
+        handler.queue.drain(timeout_s)
+
+
+def dropped_lines() -> int:
+    """Lines that were not written, since the start."""
+    handler = _installed()
+    return handler.queue.dropped if handler else 0
 
 
 def _installed() -> "_Handler | None":
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)), None)
 
 
+def _queue(stream: TextIO | None) -> LogQueue:
+    if stream:
+        return LogQueue(stream)
+    if isinstance(sys.stderr, QueuedStderr):
+        return sys.stderr.queue
+    queue = LogQueue(sys.stderr)
+    if sys.stderr and not sys.stderr.closed:
+        sys.stderr = cast(TextIO, QueuedStderr(queue, sys.stderr))
+    return queue
+
+
 class _Handler(logging.Handler):
-    def __init__(self, format: Format, stream: TextIO | None = None) -> None:  # noqa: A002
+    def __init__(self, format: Format, queue: LogQueue) -> None:  # noqa: A002
         super().__init__()
-        self._stream = stream
+        self.queue = queue
+        self.queue.announce = self._announce
+        self._exit_by: float | None = None
+        self._is_written = False
         self.setFormatter(_Json() if format == "json" else _Pretty())
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream: TextIO | None = self._stream or sys.stderr
+        source: str = getattr(record, "engine_output", GATEWAY)
+        size = None if source else _size(record)  # an engine's may be many: as text they take less memory
+        if size is not None:
+            if fields := _fields(record):
+                record.fields = dict(fields)
+            self.queue.put(source, size, functools.partial(self._line, record))
+        elif line := self._line(record):
+            self.queue.put(source, len(line), line)
+        if self._exit_by is not None:  # an exit handler that runs after logging's own
+            self.queue.drain(max(0.0, self._exit_by - time.monotonic()))
+
+    def flush(self) -> None:
+        """Called at the process's exit (``logging.shutdown``)."""
+        self._is_written = self.queue.drain(_EXIT_S)
+
+    def close(self) -> None:
+        """Called after that. What comes now is written at once or, where nobody reads, within the limit or not."""
+        self._exit_by = time.monotonic() + _EXIT_S
+        if self._is_written and isinstance(sys.stderr, QueuedStderr):
+            sys.stderr = sys.stderr.original
+        super().close()
+
+    def replace(self) -> None:
+        """Another handler was set up."""
+        installed = _installed()
+        if not installed or installed.queue is not self.queue:
+            self.queue.close()
+        super().close()
+
+    def _line(self, record: logging.LogRecord) -> str:
         try:
-            line = self.format(record)
-            if stream and not stream.closed:
-                stream.write(line + "\n")
-                stream.flush()
-        except OSError:  # a closed terminal is no reason to end an engine, or to fail a request
-            pass
+            return self.format(record) + "\n"
         except Exception:  # noqa: BLE001  (a record that cannot be formatted: logging says where it came from)
             self.handleError(record)
+            return ""
+
+    def _announce(self, count: int, why: str) -> str:
+        message = "%d log lines were dropped: %s"
+        return self._line(logging.LogRecord("vlserve.logs", logging.WARNING, "", 0, message, (count, why), None))
+
+
+def _size(record: logging.LogRecord) -> int | None:
+    """Bytes of a record that the queue's thread may format, because nothing of it can change until then; else None.
+
+    An exception's frames would keep alive what a request holds.
+    """
+    if record.args or record.exc_info or record.stack_info or not isinstance(record.msg, str):
+        return None
+    size = _RECORD_BYTES + len(record.msg)
+    for value in _fields(record).values():
+        if isinstance(value, str):
+            size += len(value)
+        elif not isinstance(value, _IMMUTABLE):
+            return None
+    return size
 
 
 class _Pretty(logging.Formatter):

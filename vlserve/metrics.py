@@ -5,9 +5,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from vlserve.logs import dropped_lines
 
 log = logging.getLogger("vlserve.metrics")
 
@@ -76,12 +78,22 @@ class Metrics:
         self.restarts = Counter(
             "vlserve_engine_restarts", "Times an engine was started again.", (ENGINE,), registry=self.registry
         )
+        self.registry.register(_DroppedLines())
 
     def render(self, scraped: Mapping[str, str]) -> bytes:
         """One exposition: the gateway's figures, then the engines' (name → text), labelled ``vlserve_engine``."""
         registry = CollectorRegistry()
         registry.register(_Relabelled(scraped))
         return generate_latest(self.registry) + generate_latest(registry)
+
+
+class _DroppedLines(Collector):
+    """Counted by the log's queue, of which the process has one."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "vlserve_log_lines_dropped", "Log lines that nobody read and the queue did not hold.", value=dropped_lines()
+        )
 
 
 class _Relabelled(Collector):

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from tests.conftest import REPOSITORY
-from tests.reliability import deaths, ending, fuzz, inputs, load, outside, tenants, web_pages
+from tests.reliability import deaths, ending, fuzz, inputs, load, outside, tenants, unread_log, web_pages
 from tests.reliability.addresses import hostile_addresses
 from tests.reliability.busy_readers import busy_readers
 from tests.reliability.pictures import hostile_pictures
@@ -55,6 +55,7 @@ async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
         (18, tenants.secrets_of_others),
         (20, lambda folder: outside.silent_name_server(folder, in_resolver=128, count=500)),
         (20, lambda folder: busy_readers(folder, 20)),
+        (20, lambda folder: unread_log.unread_log(folder, 500)),
     ]
     for number, row in rows:
         if number in options.rows:

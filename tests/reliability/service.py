@@ -45,6 +45,8 @@ class Service:
     session: aiohttp.ClientSession
     lines: list[str] = field(default_factory=list)
     url: str = ""
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while its log is read."""
 
     @property
     def log(self) -> str:
@@ -150,7 +152,8 @@ async def serve(
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
         service = Service(process, session)
-        reading = asyncio.create_task(_read(process, service.lines))
+        service.reads.set()
+        reading = asyncio.create_task(_read(process, service))
         leaders: list[int] = []
         try:
             await until(lambda: "listens on" in service.log or process.returncode is not None, timeout_s)
@@ -169,10 +172,11 @@ async def serve(
             await until(lambda: not list(folder.glob("vlserve-*")))
 
 
-async def _read(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+async def _read(process: asyncio.subprocess.Process, service: Service) -> None:
     assert process.stderr
     while line := await process.stderr.readline():
-        lines.append(line.decode("utf-8", "replace"))
+        service.lines.append(line.decode("utf-8", "replace"))
+        await service.reads.wait()
 
 
 async def drain_events(answer: aiohttp.ClientResponse) -> list[Any]:
