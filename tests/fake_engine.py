@@ -14,6 +14,7 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   worker          has a worker, whose death it does not notice
   drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
   lingers         keeps a streamed answer open for 0.2 s after its [DONE]
+  models-fail     /v1/models is a 500, while requests for answers go on
   forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
 time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
@@ -224,6 +225,8 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
+    if "models-fail" in request.app[FAULTS]:
+        return web.Response(status=500)
     told = {"id": "?", "object": "model", "max_model_len": MAX_MODEL_LEN}
     return web.json_response({"object": "list", "data": [told]})
 
