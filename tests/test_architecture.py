@@ -16,8 +16,8 @@ ROWS = [
     {
         "accounting",
         "process",
-        "probe",
-        "engine",
+        *("probe", "remote"),
+        *("activity", "engine", "fleet"),
         "admission",
         "connections",
         "requests",

@@ -19,9 +19,10 @@ from vlserve import __version__, batch, config, connections, doctor, fetch, keys
 from vlserve.app import create_app
 from vlserve.compare import compare
 from vlserve.download import download
-from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
+from vlserve.engine import Engine, EngineState
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
+from vlserve.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.memory import GIB
 from vlserve.metrics import Metrics
 from vlserve.settings import Config, Server

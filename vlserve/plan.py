@@ -18,6 +18,30 @@ from vlserve.settings import AUTO, Config, EngineName, EngineSettings, Video
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
 # sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
 _LONGEST_SOCKET_PATH = 107 - 36
+_FIRST_USE_S = 600.0
+
+
+@dataclass(frozen=True)
+class HangLimits:
+    """For how many seconds nothing may come of an engine before it counts as hanging."""
+
+    usual_s: float
+    first_use_s: float
+    """In its first minutes, while kernels are compiled and CUDA graphs captured as they are first needed."""
+
+    def at(self, ready_s: float) -> float:
+        """The limit for a silence that began when the engine had been ready for ``ready_s`` seconds."""
+        return self.first_use_s if ready_s < _FIRST_USE_S else self.usual_s
+
+
+def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
+    """``hang_after_s`` resolved: a number holds from the start; None: no hang is looked for."""
+    given = settings.hang_after_s
+    if given is None:
+        return None
+    if given != "auto":
+        return HangLimits(given, given)
+    return HangLimits(30.0, 30.0) if is_cpu else HangLimits(120.0, 360.0)
 
 
 @dataclass(frozen=True)
@@ -32,6 +56,7 @@ class EnginePlan:
     """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
     fetch: tuple[str, ...] = ()
     """The command that brings its model into the cache first; empty where there is nothing to fetch."""
+    hang: HangLimits | None = None
 
     def command_line(self) -> str:
         """As a person would type it."""
@@ -101,7 +126,8 @@ def _plan_engine(
     environment = {**environment, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if settings.command:
         argv = tuple(part.replace("{uds}", str(socket)) for part in settings.command)
-        return EnginePlan(name, socket, argv, {**environment, **settings.env})
+        limits = hang_limits(settings, is_cpu=False)  # it may be anything
+        return EnginePlan(name, socket, argv, {**environment, **settings.env}, hang=limits)
     if machine.vllm is None:
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
     if budget:
@@ -127,7 +153,8 @@ def _plan_engine(
     environment |= _vllm_environment(settings, config, machine.gpus)
     environment |= settings.env
     argv += tuple(settings.extra_args)
-    return EnginePlan(name, socket, argv, environment, budget, _fetch(settings, environment))
+    limits = hang_limits(settings, is_cpu=machine.vllm.is_cpu)
+    return EnginePlan(name, socket, argv, environment, budget, _fetch(settings, environment), limits)
 
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
