@@ -45,7 +45,7 @@ RUNNING: web.AppKey[list[int]] = web.AppKey("running", list)
 
 CORE_DIED = {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause."}}
 FROZEN: web.AppKey[asyncio.Event] = web.AppKey("frozen", asyncio.Event)
-"""Set once a request said ``freeze``: nothing is computed any more, while /health and /metrics go on answering."""
+"""Set once a request said ``freeze`` (``freeze:3``: for 3 s): nothing is computed; /health and /metrics answer."""
 CORE_ENDED: web.AppKey[asyncio.Event] = web.AppKey("core_ended", asyncio.Event)
 PREFILLING: web.AppKey[asyncio.Lock] = web.AppKey("prefilling", asyncio.Lock)
 COMPUTING: web.AppKey[asyncio.Semaphore] = web.AppKey("computing", asyncio.Semaphore)
@@ -121,11 +121,13 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
         return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
     if wish == "core-died":
         return web.json_response({"error": {**CORE_DIED["error"], "code": 500}}, status=500)
-    if wish == "freeze":
-        request.app[FROZEN].set()
-    while request.app[FROZEN].is_set():
-        await asyncio.sleep(60)
     kind, _, seconds = wish.partition(":")
+    if kind == "freeze":
+        request.app[FROZEN].set()
+        if seconds:
+            asyncio.get_running_loop().call_later(float(seconds), request.app[FROZEN].clear)
+    while request.app[FROZEN].is_set():
+        await asyncio.sleep(0.05)
     async with request.app[PREFILLING]:  # others wait meanwhile, and the cache fills
         end = time.monotonic() + float(seconds if kind == "prefill" else 0)
         while time.monotonic() < end:
