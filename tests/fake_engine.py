@@ -14,6 +14,7 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   worker          has a worker, whose death it does not notice
   drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
   lingers         keeps a streamed answer open for 0.2 s after its [DONE]
+  tokenize-hangs  /tokenize does not answer
   models-fail     /v1/models is a 500, while requests for answers go on
   forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
@@ -216,6 +217,8 @@ async def tokenize(request: web.Request) -> web.Response:
     """A token for each word of what it is sent."""
     body = json.loads(await request.read())
     request.app[SEEN].append({"body": body, "path": "/tokenize"})
+    if "tokenize-hangs" in request.app[FAULTS]:
+        await asyncio.sleep(600)
     text = [json.dumps(message.get("content")) for message in body.get("messages") or [{"content": body["prompt"]}]]
     return web.json_response({"count": sum(len(one.split()) for one in text), "max_model_len": MAX_MODEL_LEN})
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from tests import fake_engine
 from tests.conftest import Server, session_of, until, user
 from tests.test_engine import fake, fleet_of
-from vlserve import connections, engine, probe, restarts
+from vlserve import connections, engine, plan, probe, restarts
 from vlserve.app import create_app
 from vlserve.engine import Engine
 from vlserve.metrics import Metrics
@@ -34,13 +34,13 @@ class Client:
         self.session = session
         self.engines = engines
 
-    def post(self, wish: str = "", *, stream: bool = False) -> Any:
+    def post(self, wish: str = "", *, stream: bool = False, path: str = CHAT) -> Any:
         body = {"messages": user("hi"), "user": wish, "stream": stream}
-        return self.session.post(self.url + CHAT, json=body)
+        return self.session.post(self.url + path, json=body)
 
-    async def answer(self, wish: str = "") -> tuple[int, dict[str, str], Any]:
+    async def answer(self, wish: str = "", path: str = CHAT) -> tuple[int, dict[str, str], Any]:
         """Status, headers (names in lower case), JSON."""
-        async with self.post(wish) as answer:
+        async with self.post(wish, path=path) as answer:
             return answer.status, {name.lower(): text for name, text in answer.headers.items()}, await answer.json()
 
     async def ready(self) -> tuple[int, dict[str, Any]]:
@@ -196,3 +196,33 @@ async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeyp
         theirs[fake_engine.FAULTS].add("models-fail")
         assert "error" in await last_event(await client.post("half-event", stream=True))
         await until(lambda: not text.is_ready, timeout_s=30)
+
+
+async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
+    async with elsewhere() as (client, theirs):
+        theirs[fake_engine.FAULTS].add("tokenize-hangs")
+        counting = asyncio.create_task(client.answer(path=f"{CHAT}/input_tokens"))
+        await until(lambda: any(one.get("path") == "/tokenize" for one in theirs[fake_engine.SEEN]))
+        theirs[fake_engine.FAULTS].add("models-fail")
+        async with asyncio.timeout(30):  # a count may take 60 s
+            status, _, told = await counting
+        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+
+
+async def test_requests_end_with_a_process_that_hangs_and_will_not_end(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped, so it takes no SIGTERM, and its sockets stay open until it is killed."""
+    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: plan.HangLimits(1.0, 1.0))
+    monkeypatch.setattr(engine, "_HOPELESS_STOP_S", 600.0)
+    async with supervised(short_folder) as client:
+        text = client.engines["text"]
+        answer = await client.post("drip:600", stream=True)
+        await answer.content.readany()
+        [server] = [pid for pid in session_of(text.pid or 0) if pid != text.pid]
+        os.kill(server, signal.SIGSTOP)
+        async with asyncio.timeout(60):
+            assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
+        assert text.state == "stopping"
+        os.kill(server, signal.SIGKILL)
