@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests import fake_engine
 from vlserve import connections
+from vlserve.activity import Activity
 from vlserve.app import create_app
 from vlserve.diagnosis import Diagnosis
 from vlserve.files import FileStore
@@ -27,7 +28,7 @@ from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
 from vlserve.pixels import Grid
 from vlserve.settings import Config, EngineName, EngineSettings
-from vlserve.upstream import Activity, Address
+from vlserve.upstream import Address
 
 if TYPE_CHECKING:
     from tests import vllm_service

@@ -14,6 +14,8 @@ As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   worker          has a worker, whose death it does not notice
   drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
   lingers         keeps a streamed answer open for 0.2 s after its [DONE]
+  tokenize-hangs  /tokenize does not answer
+  models-fail     /v1/models is a 500, while requests for answers go on
   forgets         keeps the last eight pictures under their uuid, else the last thousand
 What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
 time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
@@ -45,7 +47,7 @@ RUNNING: web.AppKey[list[int]] = web.AppKey("running", list)
 
 CORE_DIED = {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause."}}
 FROZEN: web.AppKey[asyncio.Event] = web.AppKey("frozen", asyncio.Event)
-"""Set once a request said ``freeze``: nothing is computed any more, while /health and /metrics go on answering."""
+"""Set once a request said ``freeze`` (``freeze:3``: for 3 s): nothing is computed; /health and /metrics answer."""
 CORE_ENDED: web.AppKey[asyncio.Event] = web.AppKey("core_ended", asyncio.Event)
 PREFILLING: web.AppKey[asyncio.Lock] = web.AppKey("prefilling", asyncio.Lock)
 COMPUTING: web.AppKey[asyncio.Semaphore] = web.AppKey("computing", asyncio.Semaphore)
@@ -122,11 +124,13 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
         return web.json_response({"error": {"message": "CUDA error in /opt/secret.py", "code": 500}}, status=500)
     if wish == "core-died":
         return web.json_response({"error": {**CORE_DIED["error"], "code": 500}}, status=500)
-    if wish == "freeze":
-        request.app[FROZEN].set()
-    while request.app[FROZEN].is_set():
-        await asyncio.sleep(60)
     kind, seconds = work_of(wish)
+    if kind == "freeze":
+        request.app[FROZEN].set()
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, request.app[FROZEN].clear)
+    while request.app[FROZEN].is_set():
+        await asyncio.sleep(0.05)
     async with request.app[PREFILLING]:  # others wait meanwhile, and the cache fills
         end = time.monotonic() + (seconds if kind == "prefill" else 0)
         while time.monotonic() < end:
@@ -226,6 +230,8 @@ async def tokenize(request: web.Request) -> web.Response:
     else:
         text = [json.dumps(check(TokenizePrompt, body).prompt)]
     request.app[SEEN].append({"body": body, "path": "/tokenize"})
+    if "tokenize-hangs" in request.app[FAULTS]:
+        await asyncio.sleep(600)
     return web.json_response({"count": sum(len(one.split()) for one in text), "max_model_len": MAX_MODEL_LEN})
 
 
@@ -236,6 +242,8 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
+    if "models-fail" in request.app[FAULTS]:
+        return web.Response(status=500)
     told = {"id": "?", "object": "model", "max_model_len": MAX_MODEL_LEN}
     return web.json_response({"object": "list", "data": [told]})
 

@@ -18,8 +18,8 @@ ROWS = [
     {
         "accounting",
         "process",
-        "probe",
-        "engine",
+        *("probe", "remote"),
+        *("activity", "engine", "fleet"),
         "admission",
         "connections",
         "listeners",

@@ -19,7 +19,8 @@ from tests import fake_engine
 from tests.conftest import REPOSITORY, is_alive, session_of, until, user
 from vlserve import engine as engines
 from vlserve import plan, probe, process, restarts
-from vlserve.engine import Engine, EngineState, Fleet
+from vlserve.engine import Engine, EngineState
+from vlserve.fleet import Fleet, lock_gpus
 from vlserve.machine import Machine
 from vlserve.memory import GIB, Budget
 from vlserve.metrics import Metrics
@@ -327,7 +328,7 @@ async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
     budget = Budget((0,), 80 * GIB, 15 * GIB, 4 * GIB, 18 * GIB, 1000, 100, is_shared=True)
     made = plan.make(config, Machine((0,), None), environment, short_folder / "run").engines
     plans = {one.name: dataclasses.replace(one, budget=budget) for one in made}
-    locks = engines.lock_gpus(plans.values())
+    locks = lock_gpus(plans.values())
     fleet = Fleet(
         {name: Engine(name, one, plans[name], Metrics(), None, locks[name]) for name, one in config.engines.items()},
         short_folder / "run",

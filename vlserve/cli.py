@@ -32,9 +32,10 @@ from vlserve import (
 from vlserve.app import create_app, create_metrics_app
 from vlserve.compare import compare
 from vlserve.download import download
-from vlserve.engine import Engine, EngineState, Fleet, lock_gpus, make_run_folder
+from vlserve.engine import Engine, EngineState
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
+from vlserve.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.listeners import ByPort, addresses, check_free, listen
 from vlserve.metrics import Metrics
 from vlserve.settings import Config, EngineName, Server

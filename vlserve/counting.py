@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from vlserve.calls import Aim, Call, written
-from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
+from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
 from vlserve.requests import Sent
 from vlserve.upstream import Body, in_pieces
 
@@ -82,6 +82,7 @@ async def count(call: Call, aim: Aim, body: Body, path: str | None = None) -> in
     head = b""
     try:
         async with (
+            aim.engine.activity.request(),
             asyncio.timeout(_COUNT_TIMEOUT_S),
             runtime.sessions[name].post(url, data=in_pieces(body), headers=headers) as answer,
         ):
@@ -92,13 +93,17 @@ async def count(call: Call, aim: Aim, body: Body, path: str | None = None) -> in
     except TimeoutError:
         raise EngineTimeout(f"The {name} engine did not count in {_COUNT_TIMEOUT_S:g} s.") from None
     except (aiohttp.ClientError, ConnectionError) as fault:
-        raise EngineAway(
+        aim.engine.activity.lost()
+        raise EngineDied(
             f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()
         ) from fault
     if answer.status in (404, 405, 501):
         raise InvalidRequest(f"The {name} engine is a server that cannot count tokens.", code="cannot_count_tokens")
     if answer.status != 200:
-        raise from_engine(answer.status, head, name, aim.engine.retry_after_s())
+        error = from_engine(answer.status, head, name, aim.engine.retry_after_s())
+        if isinstance(error, EngineDied):
+            aim.engine.activity.lost()
+        raise error
     if not (number := _NUMBER.search(head)):
         raise EngineFailed(f"The {name} engine cannot count tokens.")
     return int(number[1])

@@ -5,8 +5,8 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from vlserve.engine import make_run_folder
 from vlserve.errors import ConfigError
+from vlserve.fleet import make_run_folder
 from vlserve.plan import EnginePlan, fetch_command, uses_modelscope
 from vlserve.process import COMPLETED, Process
 from vlserve.settings import Config, EngineName, EngineSettings

@@ -1,31 +1,31 @@
-"""Engines: one child process each (or a server elsewhere), its states, and the fleet that starts and ends them.
+"""One engine: a child process or a server elsewhere, its states, and its supervision.
 
 state     means                                                            next
 ────────  ───────────────────────────────────────────────────────────────  ────────────────────────────────────
 stopped   no process                                                       starting
 starting  its model is fetched or loaded; no request was answered yet      ready, failed, broken, given_up, stopping
 ready     it answered a real request                                       draining, stopping, failed, broken
+checking  it is ready, but a request lost its connection: the probe looks  (what ready says)
 draining  the service ends: no new requests, those that run may finish     stopping, stopped
 stopping  asked to end                                                     stopped, failed, broken, given_up
 failed    it ended, hung or never answered; the next start is near         starting, failed, broken, stopped
 broken    the same, too often: the breaker is open, the next start is far  starting, failed, broken, stopped
 given_up  its start would fail the same way again; somebody must act       stopped
 
-``Engine._set`` is the one writer of the state and holds it against this table.
+``Engine._set`` is the one writer of the state and holds it against this table. ``checking`` is never written: it is
+what others see of a ready process while its activity is suspect.
 """
 
 import asyncio
-import contextlib
 import logging
-import pathlib
-import tempfile
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from vlserve.activity import Activity
 from vlserve.diagnosis import Diagnosis
 from vlserve.machine import free_gpu_bytes, read_grid
 from vlserve.memory import GIB, share
@@ -36,7 +36,7 @@ from vlserve.probe import Probe
 from vlserve.process import COMPLETED, Process
 from vlserve.restarts import Restarts
 from vlserve.settings import EngineName, EngineSettings
-from vlserve.upstream import Activity, Address
+from vlserve.upstream import Address
 
 log = logging.getLogger("vlserve.engine")
 
@@ -51,6 +51,7 @@ class EngineState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    CHECKING = "checking"
     DRAINING = "draining"
     STOPPING = "stopping"
     FAILED = "failed"
@@ -100,7 +101,7 @@ class Engine:
         self.name = name
         self.settings = settings
         self.plan = plan
-        self.state = EngineState.STOPPED
+        self._state = EngineState.STOPPED
         self.state_since = time.monotonic()
         self.pid: int | None = None
         if plan:
@@ -109,7 +110,7 @@ class Engine:
             headers = {"authorization": f"Bearer {url_key}"} if url_key else {}
             self.address = Address((settings.url or "").rstrip("/"), headers=headers)
         self.activity = Activity()
-        self.diagnosis: Diagnosis | None = None
+        self._diagnosis: Diagnosis | None = None
         self.max_model_len = settings.max_model_len
         self.grid = Grid()
         self._probe = Probe(name, settings, plan, self.address, self.activity)
@@ -124,12 +125,22 @@ class Engine:
 
     @property
     def is_ready(self) -> bool:
-        return self.state is EngineState.READY
+        """One broken connection to a server elsewhere says little of it, so that stays ready until it was asked."""
+        return self._state is EngineState.READY and not (self.plan and self.activity.is_suspect)
+
+    @property
+    def state(self) -> EngineState:
+        return EngineState.CHECKING if self._state is EngineState.READY and not self.is_ready else self._state
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What its last life died of, or why a server elsewhere does not serve."""
+        return self._diagnosis or self._probe.problem
 
     def retry_after_s(self) -> float:
         """When a client may expect this engine, from how long its last start took."""
         elapsed = time.monotonic() - self.state_since
-        match self.state:
+        match self._state:
             case EngineState.GIVEN_UP:
                 return _GIVEN_UP_RETRY_S
             case EngineState.FAILED | EngineState.BROKEN:
@@ -147,7 +158,7 @@ class Engine:
     def drain(self) -> None:
         """Take no new requests and do not come back; what cannot have any running request ends now."""
         self._is_ending = True
-        if self.state is EngineState.READY:
+        if self._state is EngineState.READY:
             self._set(EngineState.DRAINING)
         elif self._task:
             self._task.cancel()
@@ -159,7 +170,7 @@ class Engine:
             self._task.cancel()
             await asyncio.wait((self._task,))
             self._task = None
-        if self.state is EngineState.GIVEN_UP:
+        if self._state is EngineState.GIVEN_UP:
             self._set(EngineState.STOPPED)
 
     async def until_over(self) -> None:
@@ -168,10 +179,14 @@ class Engine:
             await asyncio.wait((self._task,))
 
     def _set(self, state: EngineState, why: str = "") -> None:
-        if state not in _NEXT[self.state]:
-            raise RuntimeError(f"{self.name} engine: from {self.state} to {state} is not in the table")
-        self._metrics.transitions.labels(self.name, self.state, state).inc()
-        self.state, self.state_since = state, time.monotonic()
+        if state not in _NEXT[self._state]:
+            raise RuntimeError(f"{self.name} engine: from {self._state} to {state} is not in the table")
+        self._metrics.transitions.labels(self.name, self._state, state).inc()
+        self._state, self.state_since = state, time.monotonic()
+        if state is EngineState.READY:
+            self.activity.begin()
+        elif state is not EngineState.DRAINING:
+            self.activity.end()
         self._metrics.is_ready.labels(self.name).set(state is EngineState.READY)
         log.log(
             logging.ERROR if state in _DEAD else logging.INFO,
@@ -192,7 +207,7 @@ class Engine:
                 if self._is_ending:
                     log.warning("%s engine: ended while draining (%s)", self.name, death.why)
                     return
-                self.diagnosis = death.diagnosis
+                self._diagnosis = death.diagnosis
                 if death.diagnosis:
                     log.error("%s engine: %s", self.name, death.diagnosis)
                 # Once it was ready, the same plan can work again; memory that another process took may come back.
@@ -209,7 +224,7 @@ class Engine:
                 await asyncio.sleep(pause.wait_s)
                 self._metrics.restarts.labels(self.name).inc()
         finally:
-            if self.state not in (EngineState.GIVEN_UP, EngineState.STOPPED):
+            if self._state not in (EngineState.GIVEN_UP, EngineState.STOPPED):
                 self._set(EngineState.STOPPED)
 
     async def _fetch_and_live(self) -> Death:
@@ -282,7 +297,7 @@ class Engine:
                     why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))
                 since = self._ready_at = time.monotonic()
-                self._expected_start_s, self._was_ready, self.diagnosis = since - started, True, None
+                self._expected_start_s, self._was_ready, self._diagnosis = since - started, True, None
                 self.max_model_len = await self._probe.max_model_len(session)
                 self.grid = await asyncio.to_thread(read_grid, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
@@ -330,43 +345,3 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
     task.result()
     if is_cancelled:
         raise asyncio.CancelledError
-
-
-class Fleet:
-    """Every engine of the deployment: started together, ended together."""
-
-    def __init__(self, engines: Mapping[EngineName, Engine], run_folder: pathlib.Path) -> None:
-        self.engines = engines
-        self.run_folder = run_folder
-
-    def start(self) -> None:
-        for engine in self.engines.values():
-            engine.start()
-
-    def drain(self) -> None:
-        """Every engine: no new requests, those that run may finish."""
-        for engine in self.engines.values():
-            engine.drain()
-
-    async def until_over(self) -> None:
-        """Until no engine is left that could serve again."""
-        await asyncio.gather(*(engine.until_over() for engine in self.engines.values()))
-
-    async def stop(self) -> None:
-        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
-        with contextlib.suppress(OSError):
-            self.run_folder.rmdir()
-
-
-def lock_gpus(plans: Iterable[EnginePlan]) -> dict[EngineName, list[asyncio.Lock]]:
-    """One lock per GPU, given to every engine on it, in an order that cannot deadlock."""
-    locks: dict[int, asyncio.Lock] = {}
-    return {
-        plan.name: [locks.setdefault(gpu, asyncio.Lock()) for gpu in sorted(plan.budget.gpus if plan.budget else ())]
-        for plan in plans
-    }
-
-
-def make_run_folder() -> pathlib.Path:
-    """A fresh folder for the engines' sockets that only this user can enter (mode 0700)."""
-    return pathlib.Path(tempfile.mkdtemp(prefix="vlserve-"))

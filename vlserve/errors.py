@@ -15,7 +15,8 @@ VlserveError
 ├── TooManyRequests  429   with Retry-After
 ├── EngineFailed     500   the engine answered with a fault of its own
 ├── NotInstalled     501   needs packages that are not installed here
-├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
+├── EngineAway       503   loading or restarting; with Retry-After
+│   └── EngineDied         died under this request, or its connection broke
 ├── ServiceExhausted 503   no file descriptors or memory left for a connection; with Retry-After
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
@@ -156,6 +157,10 @@ class EngineAway(VlserveError):
     code = "engine_unavailable"
 
 
+class EngineDied(EngineAway):
+    """It died under this request, or the connection to it broke: the engine must be checked."""
+
+
 def internal_error() -> VlserveError:
     """A fault of the gateway's own."""
     return VlserveError("The server failed on this request. It was logged.", code="internal_error")
@@ -247,9 +252,9 @@ def from_engine(
 
     ``retry_after_s``: when the engine may be back, should it have died. ``told_s``: what its own Retry-After says.
     """
-    message, param, told_code = _engine_message(body)
+    message, param, told_code = engine_message(body)
     if status >= 500 and _DIED.search(message):
-        return EngineAway(
+        return EngineDied(
             f"The {engine} engine died while it worked on this request. Please send it again.",
             retry_after_s=retry_after_s,
         )
@@ -283,7 +288,7 @@ def from_engine(
     return EngineFailed(f"The {engine} engine failed on this request.")
 
 
-def _engine_message(body: bytes) -> tuple[str, str | None, str | None]:
+def engine_message(body: bytes) -> tuple[str, str | None, str | None]:
     """Message, param and code (where it is a word) of ``{"error": {...}}`` or of the same without a frame (older vLLM,
     SGLang, TensorRT-LLM); TensorRT-LLM also has ``{"error": "…"}``."""
     try:

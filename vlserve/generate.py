@@ -200,8 +200,9 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
     if not engine.is_ready:
         if engine.state in ("draining", "stopped"):
             raise service_ends()
+        cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
         raise EngineAway(
-            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
+            f"The {route.engine} engine is not ready (state: {engine.state}).{cause} Please try again later.",
             retry_after_s=engine.retry_after_s(),
         )
     runtime.admission.check_room(route.engine, call.key)

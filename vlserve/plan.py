@@ -27,6 +27,30 @@ _VALUES = (
     *("max_num_seqs", "max_num_batched_tokens"),
 )
 _SWITCHES = ("enable_chunked_prefill", "enforce_eager", "trust_remote_code")
+_FIRST_USE_S = 600.0
+
+
+@dataclass(frozen=True)
+class HangLimits:
+    """For how many seconds nothing may come of an engine before it counts as hanging."""
+
+    usual_s: float
+    first_use_s: float
+    """In its first minutes, while kernels are compiled and CUDA graphs captured as they are first needed."""
+
+    def at(self, ready_s: float) -> float:
+        """The limit for a silence that began when the engine had been ready for ``ready_s`` seconds."""
+        return self.first_use_s if ready_s < _FIRST_USE_S else self.usual_s
+
+
+def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
+    """``hang_after_s`` resolved: a number holds from the start; None: no hang is looked for."""
+    given = settings.hang_after_s
+    if given is None:
+        return None
+    if given != "auto":
+        return HangLimits(given, given)
+    return HangLimits(30.0, 30.0) if is_cpu else HangLimits(120.0, 360.0)
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,7 @@ class EnginePlan:
     """What it takes of RAM on the CPU; None on GPUs, and for models whose shape is not known."""
     fetch: tuple[str, ...] = ()
     """The command that brings its model into the cache first; empty where there is nothing to fetch."""
+    hang: HangLimits | None = None
 
     def command_line(self) -> str:
         """As a person would type it."""
@@ -143,7 +168,8 @@ def _plan_engine(
     environment = {**environment, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if settings.command:
         argv = tuple(part.replace("{uds}", str(socket)) for part in settings.command)
-        return EnginePlan(name, socket, argv, {**environment, **settings.env})
+        limits = hang_limits(settings, is_cpu=False)  # it may be anything
+        return EnginePlan(name, socket, argv, {**environment, **settings.env}, hang=limits)
     if machine.vllm is None:
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
     if budget:
@@ -169,7 +195,9 @@ def _plan_engine(
     environment |= _vllm_environment(settings, config, machine.gpus)
     environment |= settings.env
     argv += tuple(settings.extra_args)
-    return EnginePlan(name, socket, argv, environment, budget, fetch=_fetch(settings, environment))
+    limits = hang_limits(settings, is_cpu=machine.vllm.is_cpu)
+    fetch = _fetch(settings, environment)
+    return EnginePlan(name, socket, argv, environment, budget, fetch=fetch, hang=limits)
 
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import aiohttp
 
+from vlserve.activity import Activity
 from vlserve.admission import Admission
 from vlserve.diagnosis import Diagnosis
 from vlserve.files import FileStore
@@ -16,7 +17,7 @@ from vlserve.pixels import Grid
 from vlserve.seen import Seen
 from vlserve.settings import Config, EngineName, EngineSettings
 from vlserve.tracing import Tracing
-from vlserve.upstream import Activity, Address
+from vlserve.upstream import Address
 
 
 class EngineView(Protocol):

@@ -270,9 +270,11 @@ class EngineSettings(Settings):
     max_queued: Annotated[int, Field(ge=0)] = 64
     """Requests that wait in the gateway for this engine; more is a 429. Where there are several API keys, one key's
     take half of these places at most."""
-    hang_after_s: Annotated[float, Field(gt=0)] | None = 30.0
+    hang_after_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
-    replaced. null: never."""
+    replaced. `auto`: 30 s on the CPU; on GPUs, and with `command`, 120 s, and 360 s in the first ten minutes after it
+    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number holds from
+    the start. null: never. A `url` engine is not watched for hangs."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest time from start to the first answered request; then the engine is restarted."""
 

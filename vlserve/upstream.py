@@ -19,8 +19,9 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from vlserve.activity import Activity
 from vlserve.errors import (
-    EngineAway,
+    EngineDied,
     EngineFailed,
     EngineTimeout,
     InvalidRequest,
@@ -68,16 +69,6 @@ class Address:
             headers=self.headers,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-
-
-@dataclass
-class Activity:
-    """When an engine last gave anything of an answer (monotonic time), for its supervisor, who looks for hangs."""
-
-    last_progress: float = 0.0
-
-    def progressed(self) -> None:
-        self.last_progress = time.monotonic()
 
 
 @dataclass
@@ -169,6 +160,7 @@ class PassThrough(Response):
         self.held = held
         self.is_started = self.is_over = self.is_complete = False
         self.sent_at = outcome.started
+        self.at_engine = upstream.activity.request()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self.held:
@@ -203,7 +195,11 @@ class PassThrough(Response):
 
     async def _relay(self, send: Send) -> None:
         try:
-            async with asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
+            async with (
+                self.at_engine,
+                asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()),
+                self.permit,
+            ):
                 self.outcome.queued_s = self._elapsed_s()
                 try:
                     if await self._is_missed(send) and self.upstream.whole_body:
@@ -212,6 +208,8 @@ class PassThrough(Response):
                     raise await self._told() from None
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
+            if isinstance(error, EngineDied):
+                self.upstream.activity.lost()
             if not self.is_started:
                 raise error from fault
             await self._report(error, send)
@@ -292,7 +290,7 @@ class PassThrough(Response):
             return fault
         if isinstance(fault, TimeoutError):
             return EngineTimeout(f"The {self.upstream.engine} engine did not finish in {self.upstream.timeout_s:g} s.")
-        return EngineAway(
+        return EngineDied(
             f"The {self.upstream.engine} engine went away while it worked on this request. Please send it again.",
             retry_after_s=self.upstream.retry_after_s(),
         )
@@ -314,6 +312,7 @@ class PassThrough(Response):
 
     async def _relay_whole(self, body: bytes, send: Send) -> None:
         self.upstream.activity.progressed()
+        self.at_engine.complete()
         try:
             answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
         except ValueError:
@@ -360,7 +359,9 @@ class PassThrough(Response):
                         self.upstream.accepted()
                         self._release()
                 self.outcome.events += len(events)
-                self.is_complete = is_done  # clients leave when they have read the last one
+                if is_done:  # clients leave when they have read the last one
+                    self.is_complete = True
+                    self.at_engine.complete()
                 await self._send_events(send, events)
                 if is_done:
                     await self._send_body(send, b"", is_last=True)
