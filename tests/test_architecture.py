@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import REPOSITORY
 
 ROWS = [
-    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"},
+    {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
+    | {"exhaustion", "sse"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"},
     {
         "accounting",
@@ -25,7 +26,7 @@ ROWS = [
         "images",
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
         "videos",
-        *("protocols", "items", "blocks", "prompts", "events"),
+        *("protocols", "items", "blocks", "prompts", "events", "streams", "writer"),
     },
     {
         "app",

@@ -25,6 +25,7 @@ from vlserve import __version__, routing, uploads
 from vlserve.accounting import refuse
 from vlserve.admission import Admission
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, VlserveError
+from vlserve.exhaustion import exhausted, reported
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
 from vlserve.generate import analyze, answer, count_tokens
@@ -72,7 +73,7 @@ def create_app(
                 admission=Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()}),
                 metrics=metrics or Metrics(),
                 pictures=pictures,
-                seen={name: Seen() for name, engine in engines.items() if engine.settings.keeps_pictures},
+                seen={name: Seen(engine) for name, engine in engines.items() if engine.settings.keeps_pictures},
                 store=store,
                 tracing=traces,
                 salts=_salts({key.name for key in keys}),
@@ -217,7 +218,8 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
         async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
             # A server elsewhere may have something else there: TensorRT-LLM has JSON.
             return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
-    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError):
+    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
+        exhausted(fault)  # logs it
         return ""
 
 
@@ -267,9 +269,8 @@ async def _on_client_left(request: Request, error: ClientDisconnect) -> Response
     return Response(status_code=499)
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  (Starlette logs and raises it again)
-    answer = await _on_error(
-        request, VlserveError("The server failed on this request. It was logged.", code="internal_error")
-    )
+async def _on_bug(request: Request, error: Exception) -> Response:
+    """Starlette logs the error and raises it again."""
+    answer = await _on_error(request, reported(error))
     answer.headers["x-request-id"] = request.state.request_id  # this answer is made outside of _RequestId
     return answer

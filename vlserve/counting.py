@@ -11,6 +11,7 @@ import aiohttp
 
 from vlserve.calls import Aim, Call, written
 from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
+from vlserve.exhaustion import exhausted
 from vlserve.requests import Sent
 from vlserve.upstream import Body, in_pieces
 
@@ -92,7 +93,7 @@ async def count(call: Call, aim: Aim, body: Body, path: str | None = None) -> in
     except TimeoutError:
         raise EngineTimeout(f"The {name} engine did not count in {_COUNT_TIMEOUT_S:g} s.") from None
     except (aiohttp.ClientError, ConnectionError) as fault:
-        raise EngineAway(
+        raise exhausted(fault) or EngineAway(
             f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()
         ) from fault
     if answer.status in (404, 405, 501):

@@ -13,6 +13,7 @@ VlserveError
 ├── EngineFailed     500   the engine answered with a fault of its own
 ├── NotInstalled     501   needs packages that are not installed here
 ├── EngineAway       503   loading, restarting, or died under this request; with Retry-After
+├── ServiceExhausted 503   no file descriptors or memory left for a connection; with Retry-After
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
 
@@ -132,9 +133,20 @@ class EngineAway(VlserveError):
     code = "engine_unavailable"
 
 
+def internal_error() -> VlserveError:
+    """A fault of the gateway's own."""
+    return VlserveError("The server failed on this request. It was logged.", code="internal_error")
+
+
 def service_ends() -> EngineAway:
     """The service is ending. Nobody here knows when another one comes."""
     return EngineAway("The service is ending. Please send the request again.", retry_after_s=5)
+
+
+class ServiceExhausted(VlserveError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "service_exhausted"
 
 
 class EngineTimeout(VlserveError):
@@ -166,7 +178,7 @@ _CODES = (
         re.compile(
             r"maximum context length|longer than the maximum model length|max_model_len|"
             r"max_tokens must be at least 1, got 0|"
-            r"not exceed max_(?:num_tokens|seq_len)|default_max_tokens.*must be greater than 0|"
+            r"not exceed max_(?:num_tokens|seq_len)|default_max_tokens.{0,200}must be greater than 0|"
             r"longer than the model's context length"
         ),
         "context_length_exceeded",
@@ -182,8 +194,10 @@ _CODES = (
     ),
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
+# A path with a line number starts after white space or a delimiter and holds none, so that no text is scanned twice.
 _INNER_WORDS = re.compile(
-    r"(?:\[[\d:]+\] )?(?:/\S+|<path>):\d+: |\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
+    r"(?:\[[\d:]+\] )?(?:(?<![^\s:()'\"\[=])/[^\s:()'\"\[=]+|<path>):\d+: "
+    r"|\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
     r"|0x[0-9a-fA-F]{6,}"
 )
 _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000

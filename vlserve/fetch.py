@@ -25,6 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from vlserve.errors import ConfigError, InvalidRequest
+from vlserve.exhaustion import exhausted
 from vlserve.parts import MediaKind
 from vlserve.settings import Fetch
 
@@ -234,7 +235,7 @@ class Fetcher:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             log.info("an address could not be reached: %s", _reason(error))  # the operator's to know
-            raise _unreachable() from None
+            raise exhausted(error) or _unreachable() from None
 
     async def _follow(self, url: URL, kind: MediaKind, progress: _Progress) -> bytes:
         wanted = {"accept": _ACCEPT[kind]}

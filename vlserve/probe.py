@@ -21,6 +21,7 @@ import aiohttp
 from PIL import Image
 
 from vlserve.errors import from_engine
+from vlserve.exhaustion import exhausted
 from vlserve.plan import EnginePlan
 from vlserve.process import is_running
 from vlserve.settings import EngineName, EngineSettings
@@ -107,8 +108,9 @@ class Probe:
                 timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
                 async with session.get(self._base_url + path, timeout=timeout) as answer:
                     misses = misses + 1 if answer.status >= 500 else 0
-            except (aiohttp.ClientError, ConnectionError, TimeoutError):
-                misses = 0 if self._plan else misses + 1
+            except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
+                if not exhausted(fault):  # which says nothing of the engine
+                    misses = 0 if self._plan else misses + 1
         return "it says that it cannot serve any more" if self._plan else "it does not answer"
 
     async def _until_hung(self, session: aiohttp.ClientSession, hang_after_s: float) -> str:
@@ -183,7 +185,9 @@ class Probe:
             async with self._question(session) as answer:
                 await answer.read()
                 return bool(answer.status == 200)
-        except (aiohttp.ClientError, ConnectionError, TimeoutError):
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
+            if exhausted(fault):  # the engine was not asked, so it cannot hang
+                self._activity.progressed()
             return False
 
     def _question(self, session: aiohttp.ClientSession) -> Any:

@@ -1,0 +1,52 @@
+"""Tells a connection that failed for want of file descriptors or memory here from a peer that is away."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+
+from vlserve.errors import ServiceExhausted, VlserveError, internal_error
+
+log = logging.getLogger("vlserve.exhaustion")
+
+_LOG_EVERY_S = 60.0
+_RETRY_AFTER_S = 5.0
+_SHORT_OF = {
+    errno.EMFILE: "The gateway is out of file descriptors (ulimit -n)",
+    errno.ENFILE: "The gateway's machine is out of file descriptors",
+    errno.ENOMEM: "The gateway's machine is out of memory",
+    errno.ENOBUFS: "The gateway's machine is out of memory for connections",
+}
+
+
+class AtMostEvery(logging.Filter):
+    """Lets one record pass, and the next one only after ``seconds``."""
+
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds, self._now = seconds, now
+        self._passed_at: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        now = self._now()
+        if self._passed_at is not None and now - self._passed_at < self._seconds:
+            return False
+        self._passed_at = now
+        return True
+
+
+log.addFilter(AtMostEvery(_LOG_EVERY_S))
+
+
+def exhausted(fault: BaseException) -> ServiceExhausted | None:
+    """The error where ``fault`` is a local shortage, which is then logged at most once a minute; else None."""
+    problem = _SHORT_OF.get(fault.errno or 0) if isinstance(fault, OSError) else None
+    if problem is None:
+        return None
+    log.error("%s: requests get a 503 until some are free", problem)
+    return ServiceExhausted(f"{problem}. Please send the request again.", retry_after_s=_RETRY_AFTER_S)
+
+
+def reported(fault: BaseException) -> VlserveError:
+    """What a client is told of an exception, whatever it is."""
+    return fault if isinstance(fault, VlserveError) else exhausted(fault) or internal_error()
