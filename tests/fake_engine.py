@@ -155,10 +155,12 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
         if "close-idle" in request.app[FAULTS] and request.transport:
             asyncio.get_running_loop().call_later(0.5, request.transport.close)
         return answer
+    if pieces := request.app[fake_protocols.PIECES]:
+        return await fake_protocols.stream(request, pieces)
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     if "drifted" in request.app[FAULTS] and _has_named(asked.messages):
-        await response.write(event({"error": {"message": "Internal server error", "code": 500}}) + b"data: [DONE]\n\n")
+        await response.write(event({"error": fake_protocols.DRIFTED}) + b"data: [DONE]\n\n")
         return response
     if wish == "error-first":
         await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"authority", "exhaustion", "extra_args", "folders", "ram", "log_queue", "strict_yaml"},
+    | {"authority", "exhaustion", "extra_args", "folders", "ram", "log_queue", "sse", "strict_yaml"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {
@@ -30,7 +30,7 @@ ROWS = [
         *("addresses", "resolver"),
         *("fetch", "files", "multipart", "parts", "pictures", "seen", "structured", "upstream"),
         "videos",
-        *("protocols", "items", "blocks", "prompts", "events"),
+        *("protocols", "items", "blocks", "prompts", "events", "streams", "writer"),
     },
     {
         "app",

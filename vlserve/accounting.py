@@ -1,12 +1,15 @@
 """What one request cost: a line in the log, the metrics, the end of its trace. Never prompts, keys or pictures."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Self
 
 from starlette.types import Scope
 
-from vlserve.errors import VlserveError
+from vlserve.errors import VlserveError, service_ends
+from vlserve.exhaustion import reported
 from vlserve.metrics import Metrics
 from vlserve.routing import Route
 from vlserve.tracing import Trace
@@ -41,6 +44,17 @@ class Account:
     video_count: int = 0
     images_dropped: int = 0
     images_shrunk: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        """Close it, with the error that ended the request, whatever it was."""
+        if fault is not None:
+            error = service_ends() if isinstance(fault, asyncio.CancelledError) else reported(fault)
+            self.outcome.status = self.outcome.status or error.status
+            self.outcome.error = self.outcome.error or error.code or error.type
+        self.close()
 
     def close(self) -> None:
         """It was at an engine, and is over."""

@@ -27,6 +27,7 @@ from vlserve.accounting import refuse
 from vlserve.admission import Admission
 from vlserve.authority import is_loopback
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, Unauthorized, VlserveError
+from vlserve.exhaustion import reported
 from vlserve.fetch import Fetcher
 from vlserve.files import FileStore
 from vlserve.generate import analyze, answer, count_tokens
@@ -83,7 +84,7 @@ def create_app(
                 metrics=metrics or Metrics(),
                 pictures=pictures,
                 threads=threads,
-                seen={name: Seen() for name, engine in engines.items() if engine.settings.keeps_pictures},
+                seen={name: Seen(engine) for name, engine in engines.items() if engine.settings.keeps_pictures},
                 store=store,
                 tracing=traces,
                 salts=_salts({key.name for key in keys}),
@@ -302,9 +303,8 @@ async def _on_client_left(request: Request, error: ClientDisconnect) -> Response
     return Response(status_code=499)
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  (Starlette logs and raises it again)
-    answer = await _on_error(
-        request, VlserveError("The server failed on this request. It was logged.", code="internal_error")
-    )
+async def _on_bug(request: Request, error: Exception) -> Response:
+    """Starlette logs the error and raises it again."""
+    answer = await _on_error(request, reported(error))
     answer.headers["x-request-id"] = request.state.request_id  # this answer is made outside of _RequestId
     return answer

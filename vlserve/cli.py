@@ -43,6 +43,7 @@ from vlserve.startup import Credentials
 from vlserve.testgen import command
 
 log = logging.getLogger("vlserve")
+_LAST_LINES_S = 1.0  # for what was logged or printed to be written; nobody may read it
 
 _HOPELESS_EXIT_CODE = 3  # as uvicorn's for a start that failed
 
@@ -125,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130  # as a shell says it
+    finally:
+        logs.drain(_LAST_LINES_S)
 
 
 def _ending_signals() -> list[signal.Signals]:

@@ -11,6 +11,7 @@ import aiohttp
 
 from vlserve.calls import Aim, Call, written
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
+from vlserve.exhaustion import exhausted
 from vlserve.requests import Sent
 from vlserve.upstream import Body, in_pieces
 
@@ -93,6 +94,8 @@ async def count(call: Call, aim: Aim, body: Body, path: str | None = None) -> in
     except TimeoutError:
         raise EngineTimeout(f"The {name} engine did not count in {_COUNT_TIMEOUT_S:g} s.") from None
     except (aiohttp.ClientError, ConnectionError) as fault:
+        if shortage := exhausted(fault):
+            raise shortage from fault
         aim.engine.activity.lost()
         raise EngineDied(
             f"The {name} engine went away. Please send the request again.", retry_after_s=aim.engine.retry_after_s()

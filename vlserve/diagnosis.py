@@ -27,14 +27,14 @@ class Diagnosis:
 DIAGNOSES = (
     Diagnosis(
         "`Free memory on device … is less than desired GPU memory utilization`",
-        r"Free memory on device .* is less than desired",
+        r"Free memory on device .{0,200} is less than desired",
         "Something else holds memory of this GPU.",
         "End it (nvidia-smi lists it), lower gpu_memory_utilization, or choose other gpus; "
         "an engine beside another one needs kv_cache_memory_bytes too.",
     ),
     Diagnosis(
         "`Available memory on node … is less than desired CPU memory utilization`",
-        r"Available memory on node .* is less than desired",
+        r"Available memory on node .{0,200} is less than desired",
         "On the CPU, gpu_memory_utilization is a share of RAM, and less than that is free.",
         "Lower gpu_memory_utilization (0.1 is enough for the demo models) and set kv_cache_memory_bytes.",
         is_lasting=True,
@@ -57,7 +57,7 @@ DIAGNOSES = (
     ),
     Diagnosis(
         "`Can't load tokenizer`, `Couldn't instantiate the backend tokenizer`",
-        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer|not a valid .*tokenizer",
+        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer|not a valid .{0,200}tokenizer",
         "The model's folder has no tokenizer.",
         "Copy tokenizer.json and tokenizer_config.json from the model that it was made from, "
         "or name that model: extra_args: [--tokenizer, NAME].",
@@ -108,7 +108,7 @@ DIAGNOSES = (
     ),
     Diagnosis(
         "`User-specified max_model_len … is greater than the derived max_model_len`",
-        r"max_model_len .* is greater than the derived|greater than the derived max_model_len",
+        r"max_model_len .{0,200} is greater than the derived|greater than the derived max_model_len",
         "max_model_len is longer than the model was made for.",
         "Lower max_model_len, or extend the model as configs/long-context-128k.yaml does.",
         is_lasting=True,
@@ -148,7 +148,7 @@ DIAGNOSES = (
     ),
     Diagnosis(
         "`Bfloat16 is only supported on GPUs with compute capability …`",
-        r"[Bb]float16.* is only supported on GPUs|does not support bfloat16",
+        r"[Bb]float16.{0,200} is only supported on GPUs|does not support bfloat16",
         "This GPU has no bfloat16.",
         "Set dtype: float16.",
         is_lasting=True,
@@ -181,6 +181,7 @@ DIAGNOSES = (
         "Give it more RAM: loading takes the size of the weights; swap makes it slow, not possible.",
     ),
 )
+# Gaps in them are bounded: a line may be long, and may begin what a pattern looks for many times.
 _PATTERNS = tuple((re.compile(diagnosis.pattern), diagnosis) for diagnosis in DIAGNOSES)
 
 

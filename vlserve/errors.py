@@ -207,7 +207,7 @@ _CODES = (
         re.compile(
             r"maximum context length|longer than the maximum model length|max_model_len|"
             r"max_tokens must be at least 1, got 0|"
-            r"not exceed max_(?:num_tokens|seq_len)|default_max_tokens.*must be greater than 0|"
+            r"not exceed max_(?:num_tokens|seq_len)|default_max_tokens.{0,200}must be greater than 0|"
             r"longer than the model's context length"
         ),
         "context_length_exceeded",
@@ -223,8 +223,10 @@ _CODES = (
     ),
 )
 # Words that are about the inside of the server. vLLM's messages for bad requests are useful otherwise.
+# A path with a line number starts after white space or a delimiter and holds none, so that no text is scanned twice.
 _INNER_WORDS = re.compile(
-    r"(?:\[[\d:]+\] )?(?:/\S+|<path>):\d+: |\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
+    r"(?:\[[\d:]+\] )?(?:(?<![^\s:()'\"\[=])/[^\s:()'\"\[=]+|<path>):\d+: "
+    r"|\b(?:VLLM|CUDA|HF|NCCL)_[A-Z0-9_]+|--[a-z][a-z0-9-]+|(?:/[\w.@-]+){2,}"
     r"|0x[0-9a-fA-F]{6,}"
 )
 _LONGEST_MESSAGE, _LONGEST_READ = 600, 4000

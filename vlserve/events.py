@@ -2,11 +2,16 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, ClassVar, NamedTuple
 
 from vlserve.errors import VlserveError
+from vlserve.sse import Event
 
-_DATA = re.compile(rb"(?:^|\n)data: ?")
+_DONE = b"[DONE]"
+_LONGEST_DONE_BYTES = 16
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _STATUS = re.compile(r"'code': (\d{3})")
 # Of servers that have words in the place of vLLM's numbers; another vlserve is one.
 _STATUSES = {
@@ -20,109 +25,144 @@ _STATUSES = {
 }
 
 
+class Kind(Enum):
+    """What an event is to the relay."""
+
+    CONTENT = auto()
+    """A part of the answer."""
+    PREAMBLE = auto()
+    """Sent before the engine did anything, so it proves nothing."""
+    IDLE = auto()
+    """Keeps the connection alive: a comment, a ping."""
+    LAST = auto()
+    ERROR = auto()
+
+
+class Meaning(NamedTuple):
+    kind: Kind
+    usage: Any = None
+    """The counts of tokens in the event, if it has them."""
+
+
+CONTENT, _, _IDLE, _LAST, _ERROR = map(Meaning, Kind)
+
+
 class Events:
     """OpenAI's chat and completions: ``data:`` with JSON, at the end ``data: [DONE]``."""
 
     is_told_late = False
     """An error that the engine finds after its status 200 does not come through the stream as what it is."""
-    _ERROR = re.compile(rb'data: ?\{"(?:error"|object": ?"error")')
-    _LAST = re.compile(rb"data: ?\[DONE\]")
-    _PROMISE: re.Pattern[bytes] | None = None
 
     def __init__(self, *, wants_usage: bool) -> None:
         """``wants_usage``: the client asked for the event with the counts of tokens; the gateway always does."""
         self._wants_usage = wants_usage
 
-    def is_error(self, event: bytes) -> bool:
-        return bool(self._ERROR.match(event))
+    def read(self, event: Event) -> Meaning:
+        """May parse the event's JSON; of a large one call it in a thread."""
+        if not event.dispatches:
+            return _IDLE
+        return self._read(event)
 
-    def is_last(self, event: bytes) -> bool:
-        return bool(self._LAST.match(event))
+    def _read(self, event: Event) -> Meaning:
+        data = event.data
+        if len(data) <= _LONGEST_DONE_BYTES and data.strip() == _DONE:
+            return _LAST
+        # Most events hold neither word, and their JSON need not be parsed.
+        if event.type == "error" or (b"error" in data and _is_error(inside(data))):
+            return _ERROR
+        if b'"usage"' in data and _NO_CHOICES.search(data) and not (tree := inside(data)).get("choices"):
+            return Meaning(Kind.CONTENT, tree.get("usage"))
+        return CONTENT
 
-    def is_promise(self, event: bytes) -> bool:
-        """It came before the engine did anything, and so proves nothing."""
-        return bool(self._PROMISE and self._PROMISE.match(event))
-
-    def usage(self, event: bytes) -> Any:
-        """The counts of tokens in an event, if it has them."""
-        if b'"choices":[]' not in event and b'"choices": []' not in event:
-            return None
-        tree = inside(event)
-        return None if tree.get("choices") else tree.get("usage")
-
-    def is_for_client(self, event: bytes, usage: Any) -> bool:  # noqa: ARG002
-        return self._wants_usage or not usage
+    def is_for_client(self, meaning: Meaning) -> bool:
+        return self._wants_usage or not meaning.usage
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
         """The event that tells an error after ``sent`` others; the stream ends with it."""
         return b"data: " + error.body() + b"\n\n"
 
 
-class ResponseEvents(Events):
+class _TypedEvents(Events):
+    """Protocols whose events have a type, also inside of their JSON."""
+
+    is_told_late = True
+    _kinds: ClassVar[Mapping[str, Kind]]
+
+    def _read(self, event: Event) -> Meaning:
+        name = event.type
+        if name == "message":
+            tree = inside(event.data)
+            name = "error" if _is_error(tree) else str(tree.get("type", ""))
+        usage = self._usage(name, event.data)
+        if usage is None and name not in self._kinds:
+            return CONTENT
+        return Meaning(self._kinds.get(name, Kind.CONTENT), usage)
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        raise NotImplementedError
+
+    def is_for_client(self, meaning: Meaning) -> bool:  # noqa: ARG002
+        return True
+
+
+class ResponseEvents(_TypedEvents):
     """OpenAI's Responses: typed events with a number each. vLLM begins with two before its engine has looked at the
     request, and cuts the connection when that then refuses it."""
 
-    is_told_late = True
-    _ERROR = re.compile(rb"event: error\n")
-    _LAST = re.compile(rb"event: response\.(?:completed|incomplete|failed)\n")
-    _PROMISE = re.compile(rb"event: response\.(?:created|queued|in_progress)\n")
+    _kinds: ClassVar = {
+        "error": Kind.ERROR,
+        **dict.fromkeys(("response.completed", "response.incomplete", "response.failed"), Kind.LAST),
+        **dict.fromkeys(("response.created", "response.queued", "response.in_progress"), Kind.PREAMBLE),
+    }
 
-    def usage(self, event: bytes) -> Any:
-        response = inside(event).get("response") if self.is_last(event) else None
+    def _usage(self, name: str, data: bytes) -> Any:
+        response = inside(data).get("response") if self._kinds.get(name) is Kind.LAST else None
         return response.get("usage") if isinstance(response, dict) else None
-
-    def is_for_client(self, event: bytes, usage: Any) -> bool:  # noqa: ARG002
-        return True
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
         told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
         return _event("error", told | {"sequence_number": sent})
 
 
-class MessageEvents(Events):
+class MessageEvents(_TypedEvents):
     """Anthropic's Messages. vLLM's event for an error is a report of its own forms, in which the error is lost."""
 
-    is_told_late = True
-    _ERROR = re.compile(rb"event: error\n")
-    _LAST = re.compile(rb"event: message_stop\n")
+    _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
 
-    def usage(self, event: bytes) -> Any:
-        if event.startswith(b"event: message_delta\n"):
-            return inside(event).get("usage")
-        if event.startswith(b"event: message_start\n"):
-            message = inside(event).get("message")
+    def _usage(self, name: str, data: bytes) -> Any:
+        if name == "message_delta":
+            return inside(data).get("usage")
+        if name == "message_start":
+            message = inside(data).get("message")
             usage = message.get("usage") if isinstance(message, dict) else None
             return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
         return None
-
-    def is_for_client(self, event: bytes, usage: Any) -> bool:  # noqa: ARG002
-        return True
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
         return _event("error", error.anthropic(request_id))
 
 
-def data(event: bytes) -> bytes:
-    """What stands after ``data:``."""
-    return _DATA.split(event, maxsplit=1)[-1]
-
-
-def inside(event: bytes) -> dict[str, Any]:
-    """The JSON object of an event; empty where it has none."""
+def inside(data: bytes) -> dict[str, Any]:
+    """The JSON object in an event's data; empty where it has none."""
     try:
-        tree = json.loads(data(event))
-    except ValueError:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
 
 
-def status(event: bytes) -> int:
-    """The status that an error event tells, whose HTTP status was 200 already."""
-    error = inside(event)
+def _is_error(tree: dict[str, Any]) -> bool:
+    """Whether an event's JSON is an error, in the spellings of OpenAI, vLLM, TensorRT-LLM and Anthropic."""
+    return bool(tree.get("error")) or "error" in (tree.get("object"), tree.get("type"))
+
+
+def status(data: bytes) -> int:
+    """The status that an error event's data tells, whose HTTP status was 200 already."""
+    error = inside(data)
     error = error["error"] if isinstance(error.get("error"), dict) else error
     try:
         return int(error.get("code", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         word = next((str(error[name]) for name in ("code", "type") if str(error.get(name)) in _STATUSES), "")
         found = _STATUS.search(str(error.get("message", "")))
         return int(found[1]) if found else _STATUSES.get(word, 500)

@@ -237,7 +237,7 @@ async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
     account.video_count = len(aim.loaded.clips)
     account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
     call.request.state.account = account
-    call.held.callback(account.close)
+    call.held.enter_context(account)
     additions = _additions(runtime, engine.settings, parsed, call.key)
 
     model = engine.settings.forwarded_model

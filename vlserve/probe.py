@@ -26,6 +26,7 @@ from vlserve import remote
 from vlserve.activity import Activity
 from vlserve.diagnosis import Diagnosis
 from vlserve.errors import from_engine
+from vlserve.exhaustion import exhausted
 from vlserve.plan import EnginePlan, HangLimits
 from vlserve.process import is_running
 from vlserve.settings import EngineName, EngineSettings
@@ -140,7 +141,9 @@ class Probe:
             if lost := next((title for pid, title in inner.items() if not is_running(pid)), None):
                 self._activity.is_suspect = True
                 return f"its process {lost} died"
-            misses = misses + 1 if await check(session) else 0
+            is_missed = await check(session)
+            if is_missed is not None:
+                misses = misses + 1 if is_missed else 0
         return "it says that it cannot serve any more" if self._plan else "it does not answer"
 
     async def _until_next_check(self) -> None:
@@ -152,16 +155,18 @@ class Probe:
         await asyncio.sleep(min(_CHECK_S, _REMOTE_CHECK_S))
         await self._activity.until_lost(_SUSPECT_REMOTE_CHECK_S if is_suspect else _REMOTE_CHECK_S)
 
-    async def _check_process(self, session: aiohttp.ClientSession) -> bool:
+    async def _check_process(self, session: aiohttp.ClientSession) -> bool | None:
         """Whether our process says that it is dead. One that does not take connections is suspect, no more: its end is
-        seen directly. Nothing follows from a late answer, which a busy server gives, too."""
+        seen directly. Nothing follows from a late answer, which a busy server gives, too. None: it was not asked."""
         try:
             timeout = aiohttp.ClientTimeout(total=_HEALTH_S)
             async with session.get(f"{self._base_url}/health", timeout=timeout) as answer:
                 is_dead = answer.status >= 500
         except TimeoutError:
             is_dead = False
-        except (aiohttp.ClientError, ConnectionError):
+        except (aiohttp.ClientError, ConnectionError) as fault:
+            if exhausted(fault):  # which says nothing about the engine
+                return None
             self._activity.is_suspect = True
             return False
         if is_dead:
@@ -170,13 +175,16 @@ class Probe:
             self._activity.found_healthy()
         return is_dead
 
-    async def _check_server(self, session: aiohttp.ClientSession) -> bool:
-        """Whether a server elsewhere does not answer. It is asked for its models, which every OpenAI-style one has."""
+    async def _check_server(self, session: aiohttp.ClientSession) -> bool | None:
+        """Whether a server elsewhere does not answer; None: it was not asked. It is asked for its models, which every
+        OpenAI-style one has."""
         try:
             timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
             async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
                 self.problem = remote.FAILING if answer.status >= 500 else None
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
+            if exhausted(fault):
+                return None
             self.problem = remote.of_fault(fault)
         if not self.problem:
             self._activity.found_healthy()
@@ -259,7 +267,9 @@ class Probe:
             async with self._question(session) as answer:
                 await answer.read()
                 return bool(answer.status == 200)
-        except (aiohttp.ClientError, ConnectionError, TimeoutError):
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
+            if exhausted(fault):  # the engine was not asked, so it cannot hang
+                self._activity.progressed()
             return False
 
     def _question(self, session: aiohttp.ClientSession) -> Any:

@@ -24,7 +24,8 @@ _END_OF_LINE = re.compile(rb"\r?\n|\r")
 _UNTROUBLED = re.compile(r"(?:\([^)]*\)\s*)*(?:DEBUG|INFO|WARNING)\b")  # at the start of a line
 # vLLM's outer processes say only that an inner one failed.
 _SECONDHAND = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
-_CAUSE = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
+# A dotted name is tried from its beginning only, so that a long one is not read once for each of its parts.
+_CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
 
 
 class Process:

@@ -6,6 +6,7 @@ import aiohttp
 from fastapi import Request, Response
 
 from vlserve.admission import Admission
+from vlserve.exhaustion import exhausted
 from vlserve.metrics import CONTENT_TYPE
 from vlserve.runtime import Runtime
 from vlserve.upstream import Address
@@ -42,5 +43,6 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
         async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
             # A server elsewhere may have something else there: TensorRT-LLM has JSON.
             return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
-    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError):
+    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
+        exhausted(fault)  # logs it
         return ""

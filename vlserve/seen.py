@@ -7,17 +7,44 @@ choose it could see another's picture: it is made of the picture and the API key
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections import OrderedDict
+from typing import Protocol
+
+from vlserve.events import inside
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.
 _MOST = 4096
+# vLLM's answers (read in 0.32) to the name of a picture that it does not have. Its front end knows that it lacks it
+# (multimodal/processing/processor.py), or believes that its core has it, which does not (MultiModalCacheMissError in
+# multimodal/cache/base.py); then the message is that of any request that its core turns away.
+_MISS = re.compile(r"Cache miss for \w+ at index \d+ but data is not provided\b")
+_DRIFT = ("Internal server error", "InternalServerError")
+
+
+def is_cache_miss(status: int, error: bytes) -> bool:
+    """Whether an error is vLLM's for a picture or video that was only named, and is not in its cache."""
+    tree = inside(error)
+    fields = tree["error"] if isinstance(tree.get("error"), dict) else tree
+    message = fields.get("message")
+    if status == 500:
+        return (message, fields.get("type")) == _DRIFT
+    return status == 400 and isinstance(message, str) and bool(_MISS.match(message))
+
+
+class Started(Protocol):
+    @property
+    def generation(self) -> int:
+        """How many times the engine's process was started."""
+        ...
 
 
 class Seen:
-    """Names of the pictures that one engine was sent, the latest ones."""
+    """Names of the pictures that one engine was sent since it started, the latest ones."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, engine: Started, most: int = _MOST) -> None:
+        self._engine, self._generation = engine, engine.generation
         self._secret = secrets.token_bytes(32)
         self._names: OrderedDict[str, None] = OrderedDict()
         self._most = most
@@ -28,11 +55,19 @@ class Seen:
         return hmac.new(self._secret, key.encode() + b"\0" + digest, hashlib.sha256).hexdigest()
 
     def __contains__(self, name: str) -> bool:
+        self._forget_earlier()
         return name in self._names
 
     def add(self, name: str) -> None:
         """The engine has answered a request with this picture."""
+        self._forget_earlier()
         self._names[name] = None
         self._names.move_to_end(name)
         if len(self._names) > self._most:
             self._names.popitem(last=False)
+
+    def _forget_earlier(self) -> None:
+        """Drop the names from before the engine's last start: a new process has an empty cache."""
+        if self._engine.generation != self._generation:
+            self._generation = self._engine.generation
+            self._names.clear()

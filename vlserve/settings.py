@@ -72,12 +72,14 @@ class Server(Settings):
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Time for a request's body to arrive; each 64 KiB that arrived give a second more. Then it is a 408. An answer of
     which a client takes nothing for this time is broken off."""
-    queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Longest wait for a place in an engine that is full, or to fetch, decode or upload in; then it is a 429."""
+    queue_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Longest wait for a place in an engine that is full, or to fetch, decode or upload in; then it is a 429. Until it
+    has one, a stream gets nothing, comments included, so keep this below the timeouts of clients and proxies."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Longest time one request may take, waiting included; then it is a 504, or an error event in its stream."""
     sse_keep_alive_s: Annotated[float, Field(gt=0)] = 15.0
-    """A stream that waits gets a comment this often, so that nothing between client and server takes it for dead."""
+    """A stream that waits for its engine gets a comment this often, so that nothing between client and server takes it
+    for dead."""
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, SIGHUP or Ctrl-C, the time that running answers get to finish; new requests are a 503
     meanwhile."""

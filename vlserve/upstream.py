@@ -8,12 +8,11 @@ event and a close, never a ``[DONE]`` (vLLM itself sends one after its error eve
 import asyncio
 import contextlib
 import json
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import aiohttp
 from starlette.responses import Response
@@ -29,7 +28,12 @@ from vlserve.errors import (
     from_engine,
     service_ends,
 )
-from vlserve.events import Events, data, status
+from vlserve.events import Events, status
+from vlserve.exhaustion import exhausted, reported
+from vlserve.seen import is_cache_miss
+from vlserve.sse import EventTooLongError
+from vlserve.streams import Batch, EngineStream
+from vlserve.writer import Writer
 
 # aiohttp reads from the engine at most this far ahead of a client that reads slowly.
 _READ_AHEAD_BYTES = 64 * 1024
@@ -37,14 +41,8 @@ _WRITE_PIECE_BYTES = 256 * 1024
 # vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
 _KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
-_LONGEST_EVENT_BYTES = 16 * 1024**2
 _LONGEST_RETRY_AFTER_S = 3600.0
 Body = tuple[bytes | bytearray | memoryview, ...]
-# vLLM's answer to the name of a picture that it does not have. (500: its two caches had drifted apart.)
-_MISSES = {400: re.compile(rb"(?i)cache miss|data is not provided"), 500: re.compile(rb"")}
-_COMMENT = b": waiting\n\n"
-_END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
-_END_BYTES = 3  # of an end that the next piece completes
 _LARGE_BYTES = 64 * 1024  # reading so much may take longer than others should wait
 
 
@@ -66,7 +64,8 @@ class Address:
         return aiohttp.ClientSession(
             connector=connector,
             read_bufsize=_READ_AHEAD_BYTES,
-            headers=self.headers,
+            # Compressed, a stream would come in blocks.
+            headers={"accept-encoding": "identity", **self.headers},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -158,97 +157,109 @@ class PassThrough(Response):
         self.outcome = outcome
         self.permit = permit
         self.held = held
-        self.is_started = self.is_over = self.is_complete = False
-        self.sent_at = outcome.started
+        self.is_complete = False
         self.at_engine = upstream.activity.request()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self.held:
-            try:
-                await self._race(receive, send)
-            except VlserveError as error:
-                self.outcome.status, self.outcome.error = error.status, error.code or error.type
-                raise
+            await self._race(receive, Writer(send, self.extra_headers, self.outcome.started))
 
-    async def _race(self, receive: Receive, send: Send) -> None:
+    async def _race(self, receive: Receive, client: Writer) -> None:
         """Relay until the answer is complete or the client has left, whichever is first."""
-        relay = asyncio.create_task(self._relay(send))
+        relay = asyncio.create_task(self._relay(client))
         leaving = asyncio.create_task(until_disconnect(receive))
-        waiting = asyncio.create_task(self._keep_alive(send)) if self.upstream.is_stream else leaving
         try:
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
-                relay.result()
+                await self._end(relay.exception(), client)
             elif not self.is_complete:
                 self.outcome.status, self.outcome.error = 499, "client_left"
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
             await asyncio.wait((relay,))
             ending = service_ends()
-            if not self.is_started:
+            if not client.is_started:
                 raise ending from None
-            await self._report(ending, send)
+            await self._report(ending, client)
         finally:
-            for task in (relay, leaving, waiting):
+            if client.is_started:
+                self.outcome.status = self.outcome.status or 200
+            for task in (relay, leaving):
                 task.cancel()
-            await asyncio.wait((relay, leaving, waiting))
+            await asyncio.wait((relay, leaving))
 
-    async def _relay(self, send: Send) -> None:
+    async def _end(self, fault: BaseException | None, client: Writer) -> None:
+        """A fault that ``_relay`` does not know, a bug, is logged by who gets it."""
+        if fault and client.is_started:
+            await self._report(reported(fault), client)
+        if fault:
+            raise fault
+
+    async def _relay(self, client: Writer) -> None:
         try:
-            async with (
-                self.at_engine,
-                asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()),
-                self.permit,
-            ):
+            async with self.at_engine, asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
                 self.outcome.queued_s = self._elapsed_s()
-                try:
-                    if await self._is_missed(send) and self.upstream.whole_body:
-                        await self._exchange(await self.upstream.whole_body(), send, may_miss=False)
-                except _UntoldError:
-                    raise await self._told() from None
+                # Nothing is sent before: without a place the answer is a 429, which clients try again.
+                async with self._comments(client):
+                    await self._ask(client)
         except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
             if isinstance(error, EngineDied):
                 self.upstream.activity.lost()
-            if not self.is_started:
+            if not client.is_started:
                 raise error from fault
-            await self._report(error, send)
+            await self._report(error, client)
 
-    async def _is_missed(self, send: Send) -> bool:
-        """Whether the engine answers nothing, since it does not have a picture that it was sent the name of."""
-        try:
-            await self._exchange(self.upstream.body, send, may_miss=self.upstream.whole_body is not None)
-        except _MissedError:
-            return True
-        return False
+    def _comments(self, client: Writer) -> contextlib.AbstractAsyncContextManager[None]:
+        return client.comments(self.upstream.keep_alive_s) if self.upstream.is_stream else contextlib.nullcontext()
 
     def _release(self) -> None:
         """Free what was needed to send the request: a long answer would keep its pictures in memory."""
         self.upstream = replace(self.upstream, body=(), whole_body=None, trial_body=None, too_long=None)
         self.upstream.released()
 
-    async def _exchange(self, body: Body, send: Send, *, may_miss: bool) -> None:
-        """``may_miss``: the engine may not have a picture that ``body`` only names, which raises _MissedError."""
+    async def _ask(self, client: Writer) -> None:
+        """Send the request; once more with all of its pictures where the engine lacks those that were only named."""
+        may_miss = self.upstream.whole_body is not None
+        is_answered = await self._try(self.upstream.body, client, may_miss=may_miss)
+        if self.upstream.whole_body and not is_answered:
+            await self._try(await self.upstream.whole_body(), client, may_miss=False)
+
+    async def _try(self, body: Body, client: Writer, *, may_miss: bool) -> bool:
+        """Whether the engine answered; False: it lacks a picture that ``body`` only names (``may_miss``)."""
+        try:
+            exchange = self._exchange(body, client, may_miss=may_miss)
+            del body
+            await exchange
+        except _MissedError:
+            return False
+        except _UntoldError:
+            await self._check()
+            if may_miss:  # the request is in order, so it was a picture
+                return False
+            raise EngineFailed(f"The {self.upstream.engine} engine failed on this request.") from None
+        return True
+
+    async def _exchange(self, body: Body, client: Writer, *, may_miss: bool) -> None:
         async with self._post(body) as answer:
             del body
             if answer.status != 200:
                 problem = await answer.read()
-                if may_miss and answer.status in _MISSES and _MISSES[answer.status].search(problem):
+                if may_miss and is_cache_miss(answer.status, problem):
                     raise _MissedError
                 raise await self._translate(answer.status, problem, _retry_after_s(answer))
             if self.upstream.is_stream:
-                await self._relay_events(answer.content.iter_any(), send, may_miss=may_miss)
+                await self._relay_events(answer.content.iter_any(), client, may_miss=may_miss)
             else:
                 self._release()
-                await self._relay_whole(await answer.read(), send)
+                await self._relay_whole(await answer.read(), client)
 
-    async def _told(self) -> VlserveError:
-        """What is wrong with the request, asked for without a stream."""
+    async def _check(self) -> None:
+        """Ask without a stream what is wrong with the request, and raise that."""
         if self.upstream.trial_body:
             async with self._post(await self.upstream.trial_body()) as answer:
                 if answer.status != 200:
-                    return await self._translate(answer.status, await answer.read(), _retry_after_s(answer))
-        return EngineFailed(f"The {self.upstream.engine} engine failed on this request.")
+                    raise await self._translate(answer.status, await answer.read(), _retry_after_s(answer))
 
     def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self.upstream.session.post(
@@ -266,31 +277,22 @@ class PassThrough(Response):
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.outcome.started
 
-    async def _keep_alive(self, send: Send) -> None:
-        """Comments while a stream waits, for a place or for a token; the first one is also the answer's head."""
-        while not self.is_over:
-            quiet_s = time.monotonic() - self.sent_at
-            if quiet_s >= self.upstream.keep_alive_s:
-                await self._send_events(send, [_COMMENT])
-            else:
-                await asyncio.sleep(self.upstream.keep_alive_s - quiet_s)
-
-    async def _report(self, error: VlserveError, send: Send) -> None:
+    async def _report(self, error: VlserveError, client: Writer) -> None:
         """Inside a stream: one error event and its end. Of an answer that is not one, only the log can tell."""
         self.outcome.error = error.code
-        if not self.upstream.is_stream or self.is_over:
+        if not self.upstream.is_stream or client.is_over:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_EVENT_S):
                 event = self.upstream.events.failure(error, self.upstream.request_id, self.outcome.events)
-                await self._send_body(send, event, is_last=True)
+                await client.end([event])
 
     def _explain(self, fault: Exception) -> VlserveError:
         if isinstance(fault, VlserveError):
             return fault
         if isinstance(fault, TimeoutError):
             return EngineTimeout(f"The {self.upstream.engine} engine did not finish in {self.upstream.timeout_s:g} s.")
-        return EngineDied(
+        return exhausted(fault) or EngineDied(
             f"The {self.upstream.engine} engine went away while it worked on this request. Please send it again.",
             retry_after_s=self.upstream.retry_after_s(),
         )
@@ -310,7 +312,7 @@ class PassThrough(Response):
     async def _in_thread(self, read: Callable[[bytes], Any], raw: bytes) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.upstream.threads, read, raw)
 
-    async def _relay_whole(self, body: bytes, send: Send) -> None:
+    async def _relay_whole(self, body: bytes, client: Writer) -> None:
         self.upstream.activity.progressed()
         self.at_engine.complete()
         try:
@@ -321,92 +323,52 @@ class PassThrough(Response):
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
         self.outcome.count(answer.get("usage"))
         self.upstream.accepted()
-        await self._start(send, "application/json", len(body))
-        await self._send_body(send, body, is_last=True)
+        await client.whole(body, "application/json")
 
-    async def _relay_events(self, pieces: AsyncIterator[bytes], send: Send, *, may_miss: bool) -> None:
+    async def _relay_events(self, pieces: AsyncIterator[bytes], client: Writer, *, may_miss: bool) -> None:
         """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
-        form, rest = self.upstream.events, bytearray()
-        promised: list[bytes] = []
+        stream = EngineStream(self.upstream.events, self.upstream.threads)
         try:
             async for piece in pieces:
                 self.upstream.activity.progressed()
-                scanned = max(0, len(rest) - _END_BYTES)
-                rest += piece
-                if len(rest) > _LONGEST_EVENT_BYTES:
-                    raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.")
-                events: list[bytes] = []
-                start, is_done = 0, False
-                for end in _END_OF_EVENT.finditer(rest, scanned):
-                    event, start = bytes(rest[start : end.end()]), end.end()
-                    if form.is_error(event):
-                        await self._fail(event, events, send, may_miss=may_miss)
-                    elif form.is_promise(event):
-                        promised.append(event)
-                        continue
-                    usage = form.usage(event) if len(event) < _LARGE_BYTES else await self._in_thread(form.usage, event)
-                    self.outcome.count(usage)
-                    if form.is_for_client(event, usage):
-                        events.append(event)
-                    if form.is_last(event):
-                        is_done = True
-                        break
-                del rest[:start]
-                if events:
-                    events, promised = promised + events, []
-                    if self.outcome.first_token_s is None:
-                        self.outcome.first_token_s = self._elapsed_s()
-                        self.upstream.accepted()
-                        self._release()
-                self.outcome.events += len(events)
-                if is_done:  # clients leave when they have read the last one
-                    self.is_complete = True
-                    self.at_engine.complete()
-                await self._send_events(send, events)
-                if is_done:
-                    await self._send_body(send, b"", is_last=True)
-                    async for _ in pieces:  # to the end, so that the connection can be used again
-                        pass
+                if await self._pass_on(await stream.feed(piece), client, may_miss=may_miss):
+                    with contextlib.suppress(aiohttp.ClientError):
+                        async for _ in pieces:  # to the end, so that the connection can be used again
+                            pass
                     return
-            raise aiohttp.ServerDisconnectedError
+            if not await self._pass_on(await stream.finish(), client, may_miss=may_miss):
+                raise aiohttp.ServerDisconnectedError
+        except EventTooLongError:
+            raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.") from None
         except aiohttp.ClientError:
-            if promised and form.is_told_late:
+            if stream.is_in_preamble and self.upstream.events.is_told_late:
                 raise _UntoldError from None
             raise
 
-    async def _fail(self, event: bytes, events: list[bytes], send: Send, *, may_miss: bool) -> NoReturn:
-        """An error event. The status is inside: vLLM's HTTP status was 200 already."""
-        is_first = not self.outcome.events and not events
-        if is_first and may_miss:
-            raise _MissedError
-        if is_first and self.upstream.events.is_told_late:
-            raise _UntoldError
-        await self._send_events(send, events)
-        self.outcome.events += len(events)
-        raise await self._translate(status(event), data(event))
-
-    async def _send_events(self, send: Send, events: list[bytes]) -> None:
-        if not events:
-            return
-        self.sent_at = time.monotonic()
-        if not self.is_started:
-            await self._start(send, "text/event-stream; charset=utf-8", None)
-        await self._send_body(send, b"".join(events), is_last=False)
-
-    async def _start(self, send: Send, content_type: str, length: int | None) -> None:
-        self.outcome.status = 200
-        headers = {"content-type": content_type, **self.extra_headers}
-        if length is not None:
-            headers["content-length"] = str(length)
-        else:
-            headers["cache-control"] = "no-cache"
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        self.is_started = True
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-
-    async def _send_body(self, send: Send, body: bytes, *, is_last: bool) -> None:
-        self.is_over = is_last
-        await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+    async def _pass_on(self, batch: Batch, client: Writer, *, may_miss: bool) -> bool:
+        """Whether the answer is complete."""
+        for usage in batch.usages:
+            self.outcome.count(usage)
+        # The status of an error event is inside: vLLM's HTTP status was 200 already.
+        if batch.error is not None and not batch.events and not self.outcome.events:
+            if may_miss and is_cache_miss(status(batch.error), batch.error):
+                raise _MissedError
+            if self.upstream.events.is_told_late:
+                raise _UntoldError
+        if batch.events and self.outcome.first_token_s is None:
+            self.outcome.first_token_s = self._elapsed_s()
+            self.upstream.accepted()
+            self._release()
+        self.outcome.events += batch.events
+        self.is_complete = batch.is_last  # clients leave when they have read the last one
+        if batch.is_last:
+            self.at_engine.complete()
+            await client.end(batch.ready)
+            return True
+        await client.events(batch.ready)
+        if batch.error is not None:
+            raise await self._translate(status(batch.error), batch.error)
+        return False
 
 
 def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:

@@ -93,6 +93,11 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (`vlserve[testgen]`)", ()),
     (errors.EngineAway, "the engine is loading or restarting, or died under the request; with `retry-after`", ()),
+    (
+        errors.ServiceExhausted,
+        "the gateway has no file descriptors or memory left for a connection; with `retry-after`",
+        (),
+    ),
     (errors.EngineTimeout, "no whole answer in `server.request_timeout_s`", ()),
     (errors.InsufficientStorage, "the disk for files is full", ()),
 ]

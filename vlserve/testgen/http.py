@@ -32,6 +32,7 @@ from vlserve.errors import (
     NotInstalled,
     TooManyRequests,
     VlserveError,
+    internal_error,
     service_ends,
 )
 from vlserve.parts import Media
@@ -326,8 +327,7 @@ class Making(Response):
         elif isinstance(error, VlserveError):
             await self._fail(error, send)
         else:  # a bug: the client is told that there was one, the log which
-            told = VlserveError("The server failed on this request. It was logged.", code="internal_error")
-            await self._fail(told, send)
+            await self._fail(internal_error(), send)
             raise error
 
     async def _next(self, send: Send) -> Event | None:

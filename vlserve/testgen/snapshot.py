@@ -10,7 +10,7 @@ import yaml
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO
 
 _NODE = re.compile(
-    r'(?P<role>[\w-]+)(?: (?P<name>"(?:[^"\\]|\\.)*"|/.*?/))?(?P<marks>(?: \[[^\]]*\])*)\s*\Z', re.DOTALL
+    r'(?P<role>[\w-]+)(?: (?P<name>"(?:[^"\\]|\\.)*"|/.*?/))?(?P<marks>(?: \[[^\[\]]*\])*)\s*\Z', re.DOTALL
 )
 _MARK = re.compile(r"\[([\w-]+)(?:=([^\]]*))?\]")
 # What words stand for by themselves only: a reader or a test has no use for the box around them.
