@@ -115,10 +115,16 @@ def test_exception_and_last_lines_are_written_before_the_end() -> None:
 
 def test_what_is_logged_while_the_process_ends_is_written() -> None:
     """Exit handlers run last in, first out: this one after logging's own."""
-    before = "@atexit.register\ndef late():\n    log.warning('late')\n    print('later', file=sys.stderr)\n"
+    before = """
+@atexit.register
+def late():
+    for _ in range(1000):
+        log.warning("late")
+    print("later", file=sys.stderr)
+"""
     code, _, log = run("log.info('early')", before=before)
     assert code == 0
-    assert [line.rpartition(" ")[2] for line in log.splitlines()] == ["early", "late", "later"]
+    assert [line.rpartition(" ")[2] for line in log.splitlines()] == ["early", *["late"] * 1000, "later"]
 
 
 def test_forked_child_writes_its_own_lines() -> None:
