@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from tests import fake_engine
-from tests.conftest import Server, session_of, until, user
+from tests.conftest import OpenGateway, Server, session_of, until, user
 from tests.test_engine import fake, fleet_of
 from vlserve import connections, engine, plan, probe, restarts
 from vlserve.app import create_app
@@ -172,17 +173,19 @@ async def test_requests_end_with_the_life_of_an_engine_elsewhere(
         await until(lambda: theirs[fake_engine.RUNNING][0] == 0)
 
 
-async def test_answer_that_is_complete_outlives_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that reads slowly gets the rest of an answer that the engine has finished."""
-    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
-    async with elsewhere() as (client, theirs):
-        theirs[fake_engine.ANSWER][0] = "x" * 30_000_000  # more than sockets and buffers take
-        answer = await client.post()
-        assert answer.status == 200
-        theirs[fake_engine.FAULTS].add("models-fail")
-        await until(lambda: not client.engines["text"].is_ready, timeout_s=30)
-        whole = await answer.json()
-        assert len(whole["choices"][0]["message"]["content"]) == 30_000_000
+async def test_stream_that_is_complete_is_no_fault_of_an_engine_that_ends_then(
+    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with open_gateway() as opened:
+        opened.engines["text"][fake_engine.FAULTS].add("lingers")
+        async with opened.post({"messages": user("hi"), "stream": True}) as answer:
+            while b"[DONE]" not in await answer.content.readline():
+                pass
+            opened.views["text"].activity.end()  # while the engine keeps the answer's connection open
+            await answer.read()
+        await until(lambda: bool(caplog.records))
+    assert [record.__dict__["fields"].get("error") for record in caplog.records] == [None]
 
 
 async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
