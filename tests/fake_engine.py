@@ -159,6 +159,9 @@ async def _answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespo
     if wish == "error-first":
         await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
         return response
+    if wish == "at-once":  # in one piece
+        await response.write(chunk(model, "one") + b"data: [DONE]\n\n")
+        return response
     await response.write(chunk(model, "one"))
     if "die-on-request" in request.app[FAULTS]:
         os.kill(os.getpid(), signal.SIGKILL)
