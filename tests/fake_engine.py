@@ -165,6 +165,9 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
     if wish == "error-first":
         await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
         return response
+    if wish == "at-once":  # in one piece
+        await response.write(chunk(model, "one") + b"data: [DONE]\n\n")
+        return response
     await response.write(chunk(model, "one"))
     if "die-on-request" in request.app[FAULTS]:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -36,6 +36,11 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ),
         ("engines: {text: {model: x}}\nengines: {text: {model: y}}", "'engines' is given twice"),
         ("server: {keys: {ana: {max_in_flite: 1}}}\nengines: {text: {model: x}}", "Did you mean max_in_flight"),
+        (
+            "engines: {text: {model: x, hang_after_s: never}}",
+            "engines.text.hang_after_s: 'never' is neither seconds, more than 0, nor auto, nor null",
+        ),
+        ("engines: {text: {model: x, hang_after_s: 0}}", "engines.text.hang_after_s: 0 is neither seconds"),
         ("engines: {}", "at least one engine is needed"),
         ("engines: {text: {}}", "engines.text.model: Field required"),
         ("engines: {text: {model: x, tensor_parallel_size: 0}}", "greater than or equal to 1"),

@@ -7,7 +7,17 @@ import pathlib
 import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, IPvAnyNetwork, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from vlserve.authority import Hosts, Listener, Origins, WebOrigins, WebOriginsOrAny, split_listener
 
@@ -279,6 +289,15 @@ class EngineSettings(Settings):
     the start. null: never. A `url` engine is not watched for hangs."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest time from start to the first answered request; then the engine is restarted."""
+
+    @field_validator("hang_after_s", mode="wrap")
+    @classmethod
+    def _hang_after(cls, given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """One line for a mistake, instead of one for each type that it may have."""
+        try:
+            return check(given)
+        except ValidationError:
+            raise ValueError(f"{given!r} is neither seconds, more than 0, nor auto, nor null (never)") from None
 
     @model_validator(mode="after")
     def _whole(self) -> "EngineSettings":
