@@ -195,7 +195,7 @@ def test_impossible_structured_output_is_a_quick_400(
     began = time.monotonic()
     answer = post(service, path, body(path, "Hi", stream=is_stream, **constraint))
     assert answer.status_code == 400, answer.text
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     error = answer.json()["error"]
     assert len(error["message"]) > 20
     assert "pydantic" not in error["message"]

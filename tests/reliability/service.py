@@ -65,7 +65,7 @@ class Service:
             found: dict[str, Any] = (await answer.json())["engines"][engine]
             return found
 
-    async def until_state(self, engine: str, *states: str, timeout_s: float = 30.0) -> float:
+    async def until_state(self, engine: str, *states: str, timeout_s: float = 60.0) -> float:
         """Wait for one of the states; returns the seconds it took."""
         started = time.monotonic()
         async with asyncio.timeout(timeout_s):
