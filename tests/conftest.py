@@ -23,11 +23,12 @@ from vlserve import connections
 from vlserve.activity import Activity
 from vlserve.app import create_app
 from vlserve.diagnosis import Diagnosis
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.files import FileStore
 from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
 from vlserve.pixels import Grid
-from vlserve.settings import Config, EngineName, EngineSettings
+from vlserve.settings import Config
 from vlserve.upstream import Address
 
 if TYPE_CHECKING:

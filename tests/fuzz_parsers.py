@@ -20,9 +20,10 @@ import atheris
 
 with atheris.instrument_imports():
     from vlserve import images, requests, routing, structured
+    from vlserve.engine_settings import LimitMmPerPrompt
     from vlserve.errors import VlserveError
     from vlserve.pixels import Grid
-    from vlserve.settings import Image, LimitMmPerPrompt, Request
+    from vlserve.settings import Image, Request
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.reliability.pictures import hostile

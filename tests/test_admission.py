@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from vlserve.admission import Admission, _Rate
+from vlserve.engine_settings import EngineSettings
 from vlserve.errors import TooManyRequests
 from vlserve.keys import ApiKey
-from vlserve.settings import EngineSettings, Server
+from vlserve.settings import Server
 
 SEVERAL = (ApiKey("a", b""), ApiKey("b", b""))
 

@@ -12,7 +12,8 @@ from tests.conftest import REPOSITORY
 
 ROWS = [
     {"errors", "config", "fields", "formats", "keys", "logs", "metrics", "model", "pixels", "settings", "tracing"}
-    | {"authority", "exhaustion", "extra_args", "folders", "ram", "log_queue", "sse", "strict_yaml"},
+    | {"authority", "exhaustion", "extra_args", "folders", "ram", "log_queue", "sse", "strict_yaml"}
+    | {"engine_settings", "settings_base"},
     {"machine", "inspection", "memory", "plan", "diagnosis", "findings", "restarts"}
     | {"cpu_memory", "plan_text", "vllm_checks"},
     {

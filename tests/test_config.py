@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vlserve import config
+from vlserve.engine_settings import Engines, EngineSettings
 from vlserve.errors import ConfigError
-from vlserve.settings import Config, Engines, EngineSettings, Settings, settings_type
+from vlserve.settings import Config
+from vlserve.settings_base import Settings, settings_type
 
 DOCUMENT = REPOSITORY / "docs" / "configuration.md"
 
@@ -247,7 +249,7 @@ def _shown(value: object) -> str:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """Run with UPDATE_DOCS=1 to write the table anew from the descriptions in settings.py."""
+    """Run with UPDATE_DOCS=1 to write the table anew from the descriptions in the settings' classes."""
     begin, end = "<!-- settings -->\n", "<!-- /settings -->\n"
     table = "| setting | default | meaning |\n|---|---|---|\n" + "\n".join(settings_rows(Config)) + "\n"
     before, _, rest = DOCUMENT.read_text().partition(begin)

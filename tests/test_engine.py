@@ -20,11 +20,12 @@ from tests.conftest import REPOSITORY, is_alive, session_of, until, user
 from vlserve import engine as engines
 from vlserve import plan, probe, process, restarts
 from vlserve.engine import Engine, EngineState
+from vlserve.engine_settings import EngineSettings
 from vlserve.fleet import Fleet, lock_gpus
 from vlserve.machine import Machine
 from vlserve.memory import GIB, Budget
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineSettings
+from vlserve.settings import Config
 
 
 def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:

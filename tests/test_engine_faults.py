@@ -21,8 +21,9 @@ from tests.test_engine import fake, fleet_of
 from vlserve import connections, engine, plan, probe, restarts
 from vlserve.app import create_app
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineName
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineName
+from vlserve.settings import Config
 
 CHAT = "/v1/chat/completions"
 DEATHS = 20

@@ -14,10 +14,11 @@ from tests.conftest import REPOSITORY, until, user
 from tests.test_engine import fake
 from vlserve import plan, probe, restarts
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineSettings
 from vlserve.machine import Machine, Vllm
 from vlserve.metrics import Metrics
 from vlserve.plan import HangLimits
-from vlserve.settings import Config, EngineSettings
+from vlserve.settings import Config
 
 BLOCK_S = 3.0
 CPU = Vllm("0.32.0", is_cpu=True, start=("vllm",), flags=None)

@@ -17,11 +17,12 @@ from PIL import ImageChops, ImageDraw, PngImagePlugin
 from tests.conftest import data_url, picture
 from tests.reliability.pictures import Hostile, chunk, exif, gif, hostile, jpeg, orientation, png, segment
 from vlserve import images, pixels
+from vlserve.engine_settings import LimitMmPerPrompt
 from vlserve.errors import InvalidRequest
 from vlserve.images import Header, Picture
 from vlserve.parts import Media
 from vlserve.pixels import Grid, Size
-from vlserve.settings import Image, LimitMmPerPrompt
+from vlserve.settings import Image
 
 _PARAM = "messages[3].content[1]"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")

@@ -12,8 +12,8 @@ import pytest
 
 from tests import fake_protocols
 from tests.conftest import Gateway, OpenGateway, data_url, picture, until, user
+from vlserve.engine_settings import EngineName
 from vlserve.keys import ApiKey
-from vlserve.settings import EngineName
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"

@@ -17,8 +17,9 @@ from tests.conftest import REPOSITORY, until
 from tests.test_engine_faults import Client, gateway
 from vlserve import probe, remote
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineName
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineName
+from vlserve.settings import Config
 
 HTML = "<html><body>Welcome</body></html>"
 ANSWER = {"object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}}]}

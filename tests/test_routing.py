@@ -2,10 +2,10 @@
 
 import pytest
 
+from vlserve.engine_settings import EngineName
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.parts import Media
 from vlserve.routing import choose
-from vlserve.settings import EngineName
 
 BOTH: dict[EngineName, str] = {"text": "t", "vision": "v"}
 IMAGE = Media("image", "messages[2].content[1]")

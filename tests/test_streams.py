@@ -16,7 +16,8 @@ from tests import fake_engine, fake_protocols
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, until, user
 from vlserve import counting, exhaustion, generate, probe, requests, upstream
 from vlserve.activity import Activity
-from vlserve.settings import EngineSettings, Server
+from vlserve.engine_settings import EngineSettings
+from vlserve.settings import Server
 from vlserve.upstream import Address, Outcome
 from vlserve.writer import Writer
 

@@ -19,9 +19,10 @@ from tests.conftest import Gateway, OpenGateway, Server, data_url, image_part, p
 from vlserve import connections, probe
 from vlserve.app import create_app
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineName
 from vlserve.keys import ApiKey
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineName
+from vlserve.settings import Config
 
 MINE = {"authorization": "Bearer sk-mine"}
 KEYS = tuple(ApiKey(name, hashlib.sha256(f"sk-{name}".encode()).digest()) for name in ("mine", "other"))

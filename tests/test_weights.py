@@ -17,9 +17,10 @@ from tests.fake_hub import hub_with, sha256
 from tests.test_engine import fake
 from vlserve import findings, plan, restarts, weights
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineSettings
 from vlserve.machine import FETCH, Machine, Vllm
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineSettings
+from vlserve.settings import Config
 
 HEAD = b'{"weight":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}'
 

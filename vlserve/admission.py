@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from vlserve.engine_settings import EngineSettings
 from vlserve.errors import Forbidden, TooManyRequests, Unauthorized
 from vlserve.keys import ApiKey
-from vlserve.settings import EngineSettings, KeyLimits, Server
+from vlserve.settings import KeyLimits, Server
 
 ANONYMOUS = "anonymous"
 _MINUTE_S = 60.0

@@ -26,6 +26,7 @@ from vlserve import __version__, origins, routing, scrape, uploads
 from vlserve.accounting import refuse
 from vlserve.admission import Admission
 from vlserve.authority import is_loopback
+from vlserve.engine_settings import AUTO, EngineName
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, Unauthorized, VlserveError
 from vlserve.exhaustion import reported
 from vlserve.fetch import Fetcher
@@ -39,7 +40,7 @@ from vlserve.pictures import Pictures
 from vlserve.protocols import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
-from vlserve.settings import AUTO, Config, EngineName, Server
+from vlserve.settings import Config, Server
 from vlserve.testgen import http as testgen
 from vlserve.tracing import Tracing
 

@@ -33,12 +33,13 @@ from vlserve.app import create_app, create_metrics_app
 from vlserve.compare import compare
 from vlserve.download import download
 from vlserve.engine import Engine, EngineState
+from vlserve.engine_settings import EngineName
 from vlserve.errors import ConfigError
 from vlserve.files import FileStore
 from vlserve.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.listeners import ByPort, addresses, check_free, listen
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, EngineName, Server
+from vlserve.settings import Config, Server
 from vlserve.startup import Credentials
 from vlserve.testgen import command
 

@@ -20,9 +20,10 @@ import aiohttp
 from PIL import Image, ImageDraw
 
 from vlserve.config import engine_environment
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.machine import compat_path
-from vlserve.settings import Config, EngineName, EngineSettings
+from vlserve.settings import Config
 
 MAX_TOKENS = 16
 _TIMEOUT_S = 600

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vlserve import strict_yaml
+from vlserve.engine_settings import EngineSettings
 from vlserve.errors import ConfigError
-from vlserve.settings import Config, EngineSettings, Files, Settings, settings_type
+from vlserve.settings import Config, Files
+from vlserve.settings_base import Settings, settings_type
 
 # What an engine may see of the gateway's environment. Everything else stays out: VLLM_* of another experiment would
 # change an engine silently, and the gateway's own secrets are not the engine's business.

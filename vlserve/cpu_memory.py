@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.memory import GIB, cache_too_small, size_up
 from vlserve.model import Model
-from vlserve.settings import EngineName, EngineSettings
 
 MEASURED_SINCE = (0, 32)
 """Older versions took memory in another way, and are not planned."""

@@ -5,11 +5,12 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.fleet import make_run_folder
 from vlserve.plan import EnginePlan, fetch_command, uses_modelscope
 from vlserve.process import COMPLETED, Process
-from vlserve.settings import Config, EngineName, EngineSettings
+from vlserve.settings import Config
 
 log = logging.getLogger("vlserve.download")
 

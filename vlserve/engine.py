@@ -27,6 +27,7 @@ from typing import Any
 
 from vlserve.activity import Activity
 from vlserve.diagnosis import Diagnosis
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.machine import free_gpu_bytes, read_grid
 from vlserve.memory import GIB, share
 from vlserve.metrics import Metrics
@@ -35,7 +36,6 @@ from vlserve.plan import EnginePlan
 from vlserve.probe import Probe
 from vlserve.process import COMPLETED, Process
 from vlserve.restarts import Restarts
-from vlserve.settings import EngineName, EngineSettings
 from vlserve.upstream import Address
 
 log = logging.getLogger("vlserve.engine")

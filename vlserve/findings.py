@@ -7,12 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from vlserve.diagnosis import diagnose
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.inspection import Driver, Gpu, Output, Room
 from vlserve.machine import Machine, Vllm
 from vlserve.memory import GIB, share
 from vlserve.plan import EnginePlan, Plan, reads_weights
 from vlserve.ram import Ram
-from vlserve.settings import Config, EngineName, EngineSettings, Server
+from vlserve.settings import Config, Server
 
 OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
 NCCL_TIMEOUT_S = 90.0

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 
 from vlserve.engine import Engine
+from vlserve.engine_settings import EngineName
 from vlserve.plan import EnginePlan
-from vlserve.settings import EngineName
 
 
 class Fleet:

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from vlserve import bodies, counting, forms, images, pixels, routing, structured
 from vlserve.accounting import Account, client_of
 from vlserve.calls import Aim, Call, in_thread, written
+from vlserve.engine_settings import EngineSettings
 from vlserve.errors import (
     EngineAway,
     service_ends,
@@ -30,7 +31,6 @@ from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import ModelRequest, Sent, check_caps, parse, size_of
 from vlserve.runtime import EngineView, Runtime
 from vlserve.seen import Seen
-from vlserve.settings import EngineSettings
 from vlserve.settings import Request as RequestCaps
 from vlserve.settings import Video as VideoSettings
 from vlserve.upstream import Body, Outcome, PassThrough, Upstream, until_disconnect

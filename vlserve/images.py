@@ -13,11 +13,11 @@ import pybase64
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from vlserve import formats, pixels
+from vlserve.engine_settings import LimitMmPerPrompt
 from vlserve.errors import InvalidRequest
 from vlserve.parts import Media, MediaKind
 from vlserve.pixels import LARGEST_RATIO, Grid, Size
 from vlserve.settings import Image as ImageSettings
-from vlserve.settings import LimitMmPerPrompt
 
 Ascii = bytes
 _LONGEST_TYPE = 64

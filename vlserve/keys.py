@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlserve.authority import is_loopback
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
-from vlserve.settings import EngineName, EngineSettings, Server
+from vlserve.settings import Server
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")

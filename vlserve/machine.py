@@ -16,10 +16,11 @@ from importlib.util import find_spec
 import pynvml
 
 from vlserve import ram
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.model import Model, from_config, known_models
 from vlserve.pixels import Grid
-from vlserve.settings import Config, EngineName, EngineSettings
+from vlserve.settings import Config
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
 FETCH = (sys.executable, "-m", "vlserve.weights")

@@ -13,9 +13,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.model import Model
-from vlserve.settings import EngineName, EngineSettings
 
 GIB = 1024**3
 _USABLE = 0.95

@@ -10,12 +10,13 @@ from typing import Any
 
 from vlserve import extra_args, vllm_checks
 from vlserve.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
+from vlserve.engine_settings import AUTO, EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.memory import Budget, plan_memory, share
 from vlserve.model import Model
 from vlserve.pixels import VIDEO_MIN_PIXELS
-from vlserve.settings import AUTO, Config, EngineName, EngineSettings, Video
+from vlserve.settings import Config, Video
 
 # Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}

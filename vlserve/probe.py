@@ -25,11 +25,11 @@ from PIL import Image
 from vlserve import remote
 from vlserve.activity import Activity
 from vlserve.diagnosis import Diagnosis
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import from_engine
 from vlserve.exhaustion import exhausted
 from vlserve.plan import EnginePlan, HangLimits
 from vlserve.process import is_running
-from vlserve.settings import EngineName, EngineSettings
 from vlserve.upstream import Address
 
 log = logging.getLogger("vlserve.engine")

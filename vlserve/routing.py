@@ -10,9 +10,9 @@ fallback: vision                         text without a named model goes to visi
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from vlserve.engine_settings import AUTO, EngineName
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.parts import Media
-from vlserve.settings import AUTO, EngineName
 
 _NAMES = {"image": "picture", "video": "video"}
 

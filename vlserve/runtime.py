@@ -10,12 +10,13 @@ import aiohttp
 from vlserve.activity import Activity
 from vlserve.admission import Admission
 from vlserve.diagnosis import Diagnosis
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.files import FileStore
 from vlserve.metrics import Metrics
 from vlserve.pictures import Pictures
 from vlserve.pixels import Grid
 from vlserve.seen import Seen
-from vlserve.settings import Config, EngineName, EngineSettings
+from vlserve.settings import Config
 from vlserve.tracing import Tracing
 from vlserve.upstream import Address
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vlserve import fetch, folders, keys, machine, tracing
+from vlserve.engine_settings import EngineName
 from vlserve.keys import ApiKey
-from vlserve.settings import Config, EngineName
+from vlserve.settings import Config
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve import extra_args
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.errors import ConfigError
 from vlserve.model import Model
-from vlserve.settings import EngineName, EngineSettings
 
 # In this order; the smallest one counts (ModelArchConfigConvertorBase.derive_max_model_len_and_key).
 _LENGTH_KEYS = (
