@@ -2,8 +2,10 @@
 
 import asyncio
 import copy
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +18,7 @@ from aiohttp import web
 
 from tests import fake_engine, fake_trtllm
 from tests.conftest import REPOSITORY, image_part, user
+from tests.fake_requests import work_of
 
 ODD: tuple[Any, ...] = (None, True, 3, 1.5, "x", [], ["x"], [3], [None], {}, {"x": 1}, 10**400)
 _PICTURE = image_part()
@@ -185,6 +188,13 @@ async def test_what_is_not_json_is_refused(name: str, raw: bytes) -> None:
 async def test_a_word_that_only_looks_like_work_is_none(wish: str) -> None:
     async with served(fake_engine.make_app()) as session:
         assert await status_of(session, "/v1/chat/completions", {"messages": user("x"), "user": wish}) == 200
+
+
+def test_every_kind_of_work_that_the_stand_in_does_can_be_asked_for() -> None:
+    kinds = set(re.findall(r'kind == "(\w+)"', inspect.getsource(fake_engine)))
+    assert kinds >= {"work", "freeze", "print"}
+    assert {kind for kind in kinds if work_of(f"{kind}:12") != (kind, 12.0)} == set()
+    assert work_of("print:16777216") == ("print", 16_777_216.0)
 
 
 # Reads mutants' paths and bodies, one a line, and says of each whether vLLM's own class takes it.
