@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import os
 import pathlib
+import time
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,13 +14,15 @@ import pytest
 
 from tests.conftest import REPOSITORY, until, user
 from tests.test_engine import fake
-from vlserve import plan, probe, restarts
+from vlserve import activity, plan, probe, restarts
+from vlserve.activity import Activity
 from vlserve.engine import Engine
 from vlserve.engine_settings import EngineSettings
 from vlserve.machine import Machine, Vllm
 from vlserve.metrics import Metrics
 from vlserve.plan import HangLimits
 from vlserve.settings import Config
+from vlserve.upstream import Address
 
 BLOCK_S = 3.0
 CPU = Vllm("0.32.0", is_cpu=True, start=("vllm",), flags=None)
@@ -81,6 +85,7 @@ async def running(folder: pathlib.Path, hang: HangLimits) -> AsyncIterator[Engin
 
 async def blocked(engine: Engine, seconds: float) -> None:
     """Ask for something that blocks the whole engine, and await the answer."""
+    asked = time.monotonic()
     async with (
         engine.address.open_session() as session,
         session.post(
@@ -88,6 +93,7 @@ async def blocked(engine: Engine, seconds: float) -> None:
         ) as answer,
     ):
         assert answer.status == 200
+    assert time.monotonic() - asked >= seconds  # else nothing was blocked
 
 
 async def test_block_at_first_use_is_not_a_hang(short_folder: pathlib.Path) -> None:
@@ -115,3 +121,27 @@ async def test_longer_block_is_a_hang(
         await until(lambda: engine.is_ready and engine.pid != first, timeout_s=60)
         assert f"it hangs: nothing came of it for hang_after_s ({BLOCK_S / 3:g} s)" in caplog.text
         assert isinstance((await asyncio.gather(blocking, return_exceptions=True))[0], Exception)
+
+
+@pytest.mark.parametrize("pause_s", [600.0, 0.0])
+async def test_pause_of_the_gateway_while_it_looks_is_no_hang(monkeypatch: pytest.MonkeyPatch, pause_s: float) -> None:
+    """A container that is frozen, a debugger: the clock runs on, and nothing of the engine was seen meanwhile."""
+    now = [1000.0]
+    for module in (activity, probe):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def never(_: probe.Probe, __: object) -> bool:
+        return await asyncio.Event().wait()
+
+    async def paused(_: probe.Probe, __: object) -> bool:
+        now[0] += pause_s or 0.9
+        return False
+
+    monkeypatch.setattr(probe.Probe, "_send", never)
+    monkeypatch.setattr(probe.Probe, "_figures_move", paused)
+    address = Address("http://127.0.0.1:9")
+    one = probe.Probe("text", EngineSettings(model="m"), None, address, engine := Activity())
+    engine.progressed()
+    async with address.open_session() as session:
+        is_well = await one._makes_progress(session, now[0] + 20, check_s=0.01)
+    assert is_well is bool(pause_s)

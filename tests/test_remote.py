@@ -1,6 +1,7 @@
 """A server elsewhere that does not serve: what is wrong, in /ready, in the log and in the clients' 503."""
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -202,6 +203,23 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
         await until(lambda: not text.is_ready, timeout_s=30)
         assert "cannot serve now" in str(text.diagnosis)
         assert "problem" in (await client.ready())[1]
+        await until(lambda: "text engine: The server says that it cannot serve now." in caplog.text, timeout_s=30)
+
+
+async def test_shortage_here_is_no_problem_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shortages = list[OSError]()
+
+    def question(_: probe.Probe, __: aiohttp.ClientSession) -> Any:
+        shortages.append(fault := OSError(errno.EMFILE, "Too many open files"))
+        raise aiohttp.ClientConnectorError(types.SimpleNamespace(host="h", port=1, ssl=True), fault)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(probe.Probe, "_question", question)
+    async with engine_at("http://127.0.0.1:9") as client:
+        await until(lambda: len(shortages) > 3, timeout_s=30)
+        assert client.engines["text"].diagnosis is None
+    assert "Nothing listens" not in caplog.text
 
 
 def test_every_problem_is_documented() -> None:

@@ -42,6 +42,7 @@ _ANSWER_S, _CONNECT_S = 5.0, 10.0
 _HEALTH_S = 1.0  # of a process of ours, which may be busy for longer: then nothing is concluded
 _MISSES = 2
 _OWN_PAUSE_S = 1.0
+_FIGURES_S = 1.0
 # What moves in vLLM's figures only when its core computes: tokens, steps, and the cache that a long prompt fills.
 _FIGURES = re.compile(
     rb"^vllm:(?:generation_tokens_total|prompt_tokens_total|iteration_tokens_total_count|kv_cache_usage_perc"
@@ -72,6 +73,7 @@ class Probe:
         self._figures: list[bytes] = []
         self.problem: Diagnosis | None = None
         """What is wrong with a server elsewhere, while it does not serve."""
+        self._logged: Diagnosis | None = None
 
     async def until_it_answers(self, session: aiohttp.ClientSession) -> None:
         """Ask until a real request was answered; what is in the way is logged every ten seconds."""
@@ -83,7 +85,7 @@ class Probe:
                 log.info("%s engine: loading for %.0f s (%s)", self._name, now - started, problem.words)
                 logged = now
             await asyncio.sleep(_POLL_S)
-        self.problem = None
+        self.problem = self._logged = None
 
     async def _ask_patiently(self, session: aiohttp.ClientSession) -> _Problem | None:
         """A first request may take minutes, and then its silence is the problem meanwhile."""
@@ -99,9 +101,9 @@ class Probe:
 
     def _notice(self, problem: _Problem) -> None:
         """Log a problem of a server elsewhere once, not at every request."""
-        if problem.diagnosis and problem.diagnosis != self.problem:
+        if problem.diagnosis and problem.diagnosis != self._logged:
             log.warning("%s engine: %s (%s)", self._name, problem.diagnosis, problem.words)
-        self.problem = problem.diagnosis
+        self.problem = self._logged = problem.diagnosis
 
     async def max_model_len(self, session: aiohttp.ClientSession) -> int | None:
         """Tokens that prompt and answer may have, as vLLM tells beside a model's name; None where nobody does."""
@@ -213,27 +215,31 @@ class Probe:
         self._figures = []
         canary = asyncio.create_task(self._send(session))
         try:
-            while (now := time.monotonic()) < until:
-                await asyncio.wait((canary,), timeout=min(check_s, until - now))
-                if time.monotonic() - now > check_s + _OWN_PAUSE_S:
-                    self._activity.progressed()
-                if canary.done() and canary.result():
-                    self._activity.progressed()
-                if await self._figures_move(session):
+            checked = time.monotonic()
+            while True:
+                await asyncio.wait((canary,), timeout=check_s)
+                is_answered = canary.done() and canary.result()
+                is_moving = await self._figures_move(session)
+                now = time.monotonic()
+                # A pause of this process may come at any point, and it sees nothing of the engine meanwhile.
+                has_paused = now - checked > 2 * check_s + _FIGURES_S + _OWN_PAUSE_S
+                checked = now
+                if is_answered or is_moving or has_paused:
                     self._activity.progressed()
                 if self._activity.last_progress != before:
                     return True
+                if now >= until:
+                    return False
                 if canary.done():  # refused or broken off, which a dead engine does; others look after that
                     await asyncio.sleep(check_s)
                     canary = asyncio.create_task(self._send(session))
-            return False
         finally:
             canary.cancel()
             await asyncio.wait((canary,))
 
     async def _figures_move(self, session: aiohttp.ClientSession) -> bool:
         with contextlib.suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=1.0)
+            timeout = aiohttp.ClientTimeout(total=_FIGURES_S)
             async with session.get(f"{self._base_url}/metrics", timeout=timeout) as answer:
                 before, self._figures = self._figures, _FIGURES.findall(await answer.read())
                 return bool(before) and before != self._figures
@@ -252,6 +258,8 @@ class Probe:
             async with self._question(session) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
+            if shortage := exhausted(fault):
+                return _Problem(shortage.message)
             if self._plan:
                 return _Problem("starting")
             return _Problem(str(fault) or type(fault).__name__, remote.of_fault(fault))
