@@ -173,6 +173,16 @@ def test_what_is_printed_to_stderr_stays_in_order_with_the_log(monkeypatch: pyte
     assert lines[1:] == ["two", "[text] three", "four", ""]
 
 
+def test_stderr_is_written_again_after_another_stream_was_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    logs.set_up("pretty")
+    set_up("pretty")
+    print("one", file=sys.stderr)
+    logs.set_up("pretty")
+    log.info("two")
+    assert [line.rpartition(" ")[2] for line in written(stream).splitlines()] == ["one", "two"]
+
+
 @pytest.mark.parametrize("how", ["its reader left", "it was closed", "it never was"])
 @pytest.mark.parametrize("format", ["pretty", "json"])
 def test_a_closed_terminal_stops_nothing(format: logs.Format, how: str) -> None:  # noqa: A002

@@ -118,6 +118,9 @@ class _Handler(logging.Handler):
         """Another handler was set up."""
         installed = _installed()
         if not installed or installed.queue is not self.queue:
+            if isinstance(sys.stderr, QueuedStderr) and sys.stderr.queue is self.queue:
+                sys.stderr.flush()
+                sys.stderr = sys.stderr.original
             self.queue.close()
         super().close()
 
