@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-_WORK = re.compile(r"(work|prefill|decode|drip):(\d{1,4}(?:\.\d{1,3})?)")
+_WORK = re.compile(r"(work|prefill|decode|drip|freeze|print):(\d{1,9}(?:\.\d{1,3})?)")
 
 
 class Source(BaseModel):
