@@ -4,8 +4,10 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,7 +21,7 @@ from aiohttp import web
 from PIL import Image
 
 from tests import fake_engine
-from vlserve import connections
+from vlserve import connections, logs
 from vlserve.activity import Activity
 from vlserve.app import create_app
 from vlserve.diagnosis import Diagnosis
@@ -83,6 +85,19 @@ def user(*content: Any) -> list[dict[str, Any]]:
     return [
         {"role": "user", "content": content[0] if len(content) == 1 and isinstance(content[0], str) else list(content)}
     ]
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A test that calls the CLI in this process sets up a log, which ends with the test."""
+    root, stderr = logging.getLogger(), sys.stderr
+    level = root.level
+    yield
+    for handler in [one for one in root.handlers if isinstance(one, logs._Handler)]:
+        root.removeHandler(handler)
+        handler.replace()
+    root.setLevel(level)
+    sys.stderr = stderr
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-_SECONDS = re.compile(r"(work|prefill|decode|drip|freeze):(\d{1,4}(?:\.\d{1,3})?)")
-_BYTES = re.compile(r"(print):(\d{1,8})")
+_WORK = re.compile(r"(work|prefill|decode|drip|freeze|print):(\d{1,9}(?:\.\d{1,3})?)")
 
 
 class Source(BaseModel):
@@ -131,6 +130,6 @@ def _as_exception(response: web.Response) -> web.HTTPBadRequest:
 
 
 def work_of(wish: str) -> tuple[str, float]:
-    """``work:0.1`` is 0.1 s of work, ``print:99`` 99 bytes. Any other word is none, whatever follows its colon."""
-    found = _SECONDS.fullmatch(wish) or _BYTES.fullmatch(wish)
+    """``work:0.1`` is 0.1 s of work. Any other word is none, whatever follows its colon."""
+    found = _WORK.fullmatch(wish)
     return (found[1], float(found[2])) if found else (wish, 0.0)

@@ -147,7 +147,8 @@ class Engine:
             case EngineState.FAILED | EngineState.BROKEN:
                 return max(1.0, self._pause_s + self._expected_start_s - elapsed)
             case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
-                return self._restarts.next_wait_s(time.monotonic() - self._ready_at) + self._expected_start_s
+                wait_s = self._restarts.next_wait_s(time.monotonic() - self._ready_at)
+                return max(1.0, wait_s + self._expected_start_s)
             case EngineState.STARTING:
                 # Whatever has taken longer than expected may take a good while more.
                 return max(1.0, self._expected_start_s - elapsed, elapsed / 4)
