@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -115,6 +116,17 @@ def test_every_module_has_a_row() -> None:
     assert set(TESTGEN) == set().union(*TESTGEN_ROWS) | {"__init__", "plugin"}
 
 
+def test_every_module_is_described_once_in_its_row() -> None:
+    table = (REPOSITORY / "docs" / "architecture.md").read_text().split("| row | module |")[1].split("\n\n")[0]
+    described = [
+        (int(row), name)
+        for row, names in re.findall(r"^\| (\d) \| ([^|]+) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)(?:\.py|/)`", names)
+        if name != "web"  # no Python
+    ]
+    assert sorted(described) == sorted((row, name) for row, names in enumerate(ROWS) for name in names)
+
+
 @pytest.mark.parametrize("module", sorted(set().union(*ROWS)))
 def test_imports_never_go_up(module: str) -> None:
     row = next(number for number, names in enumerate(ROWS) if module in names)
@@ -133,7 +145,11 @@ def test_no_circles(modules: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["routing", "plan", "memory", "model", "diagnosis", "findings", "restarts", "fields"]
+    "module",
+    [
+        *("routing", "plan", "memory", "model", "diagnosis", "findings", "restarts", "fields"),
+        *("cpu_memory", "plan_text", "vllm_checks", "extra_args"),
+    ],
 )
 def test_pure_modules_do_no_io(module: str) -> None:
     allowed = {
