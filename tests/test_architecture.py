@@ -36,6 +36,7 @@ ROWS = [
     },
     {
         "app",
+        "arguments",
         "batch",
         "bodies",
         "calls",
