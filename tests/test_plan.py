@@ -405,6 +405,32 @@ def test_longest_request_of_a_folder_is_that_of_its_config(
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"max_position_embeddings": None},
+        {"intermediate_size": [1, 2]},
+        {"num_hidden_layers": "2"},
+        {"num_key_value_heads": None},
+        {"text_config": None},
+        {"rope_scaling": {"factor": "auto"}},
+        {"rope_parameters": {"all": {"rope_type": "linear", "factor": None}}},
+    ],
+)
+def test_odd_config_of_a_model_is_left_to_vllm(tmp_path: pathlib.Path, change: dict[str, Any]) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tree = json.loads((REPOSITORY / "samples" / "demo-models" / "text" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**tree, **change}))
+    assert for_length("text", {"model": str(folder), "max_model_len": 1024})
+
+
+def test_folder_whose_config_is_no_object_holds_no_model(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match="there is no model in"):
+        for_length("text", {"model": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (

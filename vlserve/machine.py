@@ -161,6 +161,8 @@ def _cached(model: str) -> pathlib.Path | None:
 def _read_folder(name: str, folder: pathlib.Path) -> Model:
     try:
         tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError
     except (OSError, ValueError) as error:
         hint = " The demo models come with a clone of the repository only." if "demo-models" in folder.parts else ""
         raise ConfigError(

@@ -85,28 +85,36 @@ class Model:
 
 def from_config(config: Mapping[str, Any], file_bytes: int | None = None) -> Model:
     """Read a model's config.json. Raises KeyError where it lacks what every transformer language model has."""
-    text = {**config, **config.get("text_config", {})}
+    text = {**config, **(config.get("text_config") or {})}
     vision = config.get("vision_config")
-    heads = text["num_attention_heads"]
+    heads = _whole(text, "num_attention_heads")
     tower = None
     if vision and config.get("model_type") == "qwen2_5_vl":
         tower = Tower(vision["depth"], vision["hidden_size"], vision["intermediate_size"], vision["num_heads"])
     return Model(
-        layers=text["num_hidden_layers"],
-        hidden=text["hidden_size"],
-        intermediate=text["intermediate_size"],
+        layers=_whole(text, "num_hidden_layers"),
+        hidden=_whole(text, "hidden_size"),
+        intermediate=_whole(text, "intermediate_size"),
         heads=heads,
-        kv_heads=text.get("num_key_value_heads", heads),
-        vocabulary=text["vocab_size"],
+        kv_heads=text.get("num_key_value_heads") or heads,
+        vocabulary=_whole(text, "vocab_size"),
         head_size=text.get("head_dim") or text["hidden_size"] // heads,
         is_tied=bool(text.get("tie_word_embeddings", False)),
-        max_position_embeddings=text["max_position_embeddings"],
+        max_position_embeddings=_whole(text, "max_position_embeddings"),
         tower=tower,
         is_awq=(config.get("quantization_config") or {}).get("quant_method") == "awq",
         bytes_per_value=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2),
         file_bytes=file_bytes,
         config=config,
     )
+
+
+def _whole(config: Mapping[str, Any], name: str) -> int:
+    """Raises KeyError also where it is something else than a number above zero: null, or one for each layer."""
+    value = config[name]
+    if not isinstance(value, int) or value < 1:
+        raise KeyError(name)
+    return value
 
 
 def _qwen(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocabulary: int, tied: bool) -> Model:

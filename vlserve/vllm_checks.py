@@ -95,6 +95,8 @@ def longest_request(settings: EngineSettings, model: Model, release: tuple[int, 
             return None
         if kind not in _SCALED_ROPE_TYPES and "gemma3" not in str(config.get("model_type")):
             factor = rope.get("factor", factor) or 1.0
+            if not isinstance(factor, int | float):
+                return None
     return int(longest * factor)
 
 
