@@ -292,6 +292,12 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
         ),
         (
             64,
+            {"text": {"model": TEXT}, "vision": {"model": VISION, **CACHE}},
+            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) are more than .* "
+            r"Set kv_cache_memory_bytes for each engine: .* 27\.8 GiB are left",
+        ),
+        (
+            64,
             {"text": {"model": TEXT, "gpu_memory_utilization": 0.2}},
             r"^engines\.text\.gpu_memory_utilization 0\.2 of 64\.0 GiB of RAM is 12\.8 GiB, but .* "
             r"Set it to 0\.2\d or more",

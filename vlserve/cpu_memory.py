@@ -56,12 +56,15 @@ def plan_ram(
     if sum(budget.total for budget in least.values()) > ram_bytes:
         raise ConfigError(_too_much(known, least, ram_bytes))
     shares = {name: _share(settings) for name, settings in known.items() if _space(settings) is None}
-    if sum(shares.values()) > 1:
-        given = " and ".join(f"{share:g} ({name})" for name, share in shares.items())
+    sized = {name: budget.total for name, budget in least.items() if name not in shares}
+    if shares and sum(shares.values()) * ram_bytes + sum(sized.values()) > ram_bytes:
+        given = [f"{share:g} ({name})" for name, share in shares.items()]
+        given += [f"{size / GIB:.1f} GiB ({name})" for name, size in sized.items()]
         left = (ram_bytes - sum(budget.total for budget in least.values())) / GIB
         raise ConfigError(
-            f"engines.{next(iter(shares))}.gpu_memory_utilization is a share of RAM on the CPU, and {given} are more "
-            f"than the whole of it ({_DEFAULT_SHARE} where none is set). Set kv_cache_memory_bytes for each engine: "
+            f"engines.{next(iter(shares))}.gpu_memory_utilization is a share of RAM on the CPU, and "
+            f"{' and '.join(given)} are more than the whole of it ({_DEFAULT_SHARE} where none is set). Set "
+            "kv_cache_memory_bytes for each engine: "
             f"beside one request of max_model_len for each, {left:.1f} GiB are left."
         )
     return {name: _filled(name, known[name], models[name], budget, ram_bytes) for name, budget in least.items()}
