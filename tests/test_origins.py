@@ -171,6 +171,18 @@ async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> 
     assert (await send(gateway, CHAT, doubled, "POST", BODY))[0] == 403
 
 
+async def test_allowed_hosts_hold_for_a_network_too(open_gateway: OpenGateway) -> None:
+    """Else a page could have its own name lead to a service that listens on all addresses, and be of its host."""
+    server = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": ["gpu-box.lan"]}
+    async with open_gateway(server=server) as gateway:
+        for named in ("gpu-box.lan:8000", "localhost", "192.168.1.7:8000"):
+            assert (await send(gateway, "/v1/models", [("host", named)]))[0] == 200, named
+        headers = [("host", "rebound.example"), ("origin", "http://rebound.example"), *JSON.items()]
+        status, tree = await send(gateway, CHAT, headers, "POST", BODY)
+        assert (status, tree["error"]["code"]) == (421, "host_not_allowed")
+        assert (await send(gateway, "/v1/models", headers[:1]))[0] == 421
+
+
 async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: OpenGateway) -> None:
     async with open_gateway(server={"host": "0.0.0.0", "allow_unauthenticated": True}) as gateway:
         assert (await send(gateway, "/v1/models", [("host", "vlserve.default.svc:8000")]))[0] == 200

@@ -3,7 +3,7 @@
 A browser lets any page send a request to any address, loopback included, and read the answer where the page's own host
 name was pointed to that address (DNS rebinding). Origin and Host are written by the browser, not by the page.
 
-Host          only with ``hosts`` (the service listens on loopback): an IP address or one of these; /health has any
+Host          only with ``hosts`` (hosts_of): an IP address or one of these; /health has any
 Origin        of all methods that may change something: absent, that of the Host, or one of ``origins``
 Content-Type  of POST: absent or JSON; on ``form_paths`` also multipart/form-data
 """
@@ -28,8 +28,11 @@ REFUSALS: Mapping[str, Sequence[type[VlserveError]]] = {
 
 
 def hosts_of(listening: str, allowed_hosts: Collection[str]) -> frozenset[str] | None:
-    """Host names to serve while listening on the address ``listening``; None: all."""
-    return frozenset(("localhost", *allowed_hosts)) if is_loopback(listening) else None
+    """Host names to serve while listening on the address ``listening``; None: all.
+
+    On a network nobody knows its names but the operator, so all are served until ``allowed_hosts`` names some.
+    """
+    return frozenset(("localhost", *allowed_hosts)) if allowed_hosts or is_loopback(listening) else None
 
 
 class OriginCheck:
