@@ -58,7 +58,7 @@ class Runtime:
     metrics: Metrics
     pictures: Pictures
     threads: Executor
-    """For the JSON of large requests and answers, and metrics. Nothing that may wait for a disk or a network runs there."""
+    """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or network runs in it."""
     seen: Mapping[EngineName, Seen]
     """Only of engines that keep pictures under names."""
     store: FileStore | None

@@ -157,7 +157,6 @@ class PassThrough(Response):
         self.outcome = outcome
         self.permit = permit
         self.held = held
-        self.is_complete = False
         self.at_engine = upstream.activity.request()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -172,7 +171,7 @@ class PassThrough(Response):
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
                 await self._end(relay.exception(), client)
-            elif not self.is_complete:
+            elif not client.is_over:  # clients leave when they have read the last event
                 self.outcome.status, self.outcome.error = 499, "client_left"
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
@@ -360,7 +359,6 @@ class PassThrough(Response):
             self.upstream.accepted()
             self._release()
         self.outcome.events += batch.events
-        self.is_complete = batch.is_last  # clients leave when they have read the last one
         if batch.is_last:
             self.at_engine.complete()
             await client.end(batch.ready)
