@@ -324,7 +324,7 @@ async def test_names_of_pictures_end_with_the_engine_that_had_them(gateway: Gate
         return gateway.seen("vision")[-1]["body"]["messages"][0]["content"][0]["image_url"] is None
 
     assert [await is_named(), await is_named()] == [False, True]
-    gateway.views["vision"].generation += 1
+    gateway.views["vision"].activity.begin()
     assert [await is_named(), await is_named()] == [False, True]
 
 
