@@ -10,6 +10,7 @@ import aiohttp
 from vlserve.activity import Activity
 from vlserve.admission import Admission
 from vlserve.diagnosis import Diagnosis
+from vlserve.errors import EngineAway, service_ends
 from vlserve.files import FileStore
 from vlserve.metrics import Metrics
 from vlserve.pictures import Pictures
@@ -42,6 +43,19 @@ class EngineView(Protocol):
     def retry_after_s(self) -> float: ...
 
 
+def check_ready(name: EngineName, engine: EngineView) -> None:
+    """Raise EngineAway, with what is known of the cause, where this engine cannot take a request."""
+    if engine.is_ready:
+        return
+    if engine.state in ("draining", "stopped"):
+        raise service_ends()
+    cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
+    raise EngineAway(
+        f"The {name} engine is not ready (state: {engine.state}).{cause} Please try again later.",
+        retry_after_s=engine.retry_after_s(),
+    )
+
+
 @dataclass(frozen=True)
 class Runtime:
     """One per app."""
@@ -53,7 +67,7 @@ class Runtime:
     metrics: Metrics
     pictures: Pictures
     threads: Executor
-    """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or network runs in it."""
+    """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or a network."""
     seen: Mapping[EngineName, Seen]
     """Only of engines that keep pictures under names."""
     store: FileStore | None
