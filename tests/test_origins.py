@@ -194,7 +194,11 @@ async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: Ope
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses", "/v1/completions", "/nothing"])
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "json", "a/jsonx"]
+    "content_type",
+    [
+        *("text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "json", "a/jsonx"),
+        *("text/plain, a/b+json", "text/plain a/b+json", "+json", "a/+json", "/b+json", "a/b/c+json"),
+    ],
 )
 async def test_body_that_is_not_called_json_is_a_415(gateway: Gateway, path: str, content_type: str) -> None:
     status, tree = await post(gateway, path, content_type=content_type)

@@ -8,6 +8,7 @@ Origin        of all methods that may change something: absent, that of the Host
 Content-Type  of POST: absent or JSON; on ``form_paths`` also multipart/form-data
 """
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from vlserve.errors import Forbidden, MisdirectedRequest, UnsupportedMediaType, 
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LONGEST_SHOWN = 100
+_OTHER_JSON = re.compile(r"[a-z0-9!#$&^_-]+/[a-z0-9!#$&^_.-]+\+json")  # names as RFC 6838 (4.2) has them
 REFUSALS: Mapping[str, Sequence[type[VlserveError]]] = {
     "get": (MisdirectedRequest,),
     "post": (Forbidden, UnsupportedMediaType, MisdirectedRequest),
@@ -98,7 +100,7 @@ class OriginCheck:
 
 def _is_taken(content_type: str, *, takes_form: bool) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json") or (kind.endswith("+json") and "/" in kind):
+    if kind in ("", "application/json") or _OTHER_JSON.fullmatch(kind):
         return True
     return takes_form and kind == "multipart/form-data"
 
