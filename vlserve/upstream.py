@@ -316,7 +316,7 @@ class PassThrough(Response):
         self.at_engine.complete()
         try:
             answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
