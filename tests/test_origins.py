@@ -167,6 +167,8 @@ async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> 
         assert (await send(gateway, "/v1/models", headers))[0] == 421
     assert (await send(gateway, "http://rebound.example/v1/models", [good]))[0] == 421
     assert (await send(gateway, "http://127.0.0.1:8000/v1/models", [good]))[0] == 200
+    unclear = [good, ("host", "localhost"), ("origin", "http://localhost"), *JSON.items()]
+    assert (await send(gateway, CHAT, unclear, "POST", BODY))[0] == 403
     doubled = [good, ("origin", gateway.url), ("origin", "https://evil.example"), *JSON.items()]
     assert (await send(gateway, CHAT, doubled, "POST", BODY))[0] == 403
 
