@@ -115,7 +115,6 @@ class FakeView:
     address: Address
     state: str = "ready"
     is_ready: bool = True
-    generation: int = 1
     activity: Activity = field(default_factory=Activity)
     diagnosis: Diagnosis | None = None
     max_model_len: int | None = fake_engine.MAX_MODEL_LEN

@@ -147,6 +147,9 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
         await asyncio.sleep(60)
     if wish == "garbage":
         return web.Response(body=b"<html>", content_type="text/html")
+    if wish in ("nested", "nested-error"):  # JSON that no parser takes
+        body, status = b'{"error":' + b"[" * 100_000, 200 if wish == "nested" else 400
+        return web.Response(body=body, status=status, content_type="application/json")
     if not asked.stream:
         message = {"role": "assistant", "content": " ".join(shown) if wish == "describe" else request.app[ANSWER][0]}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -121,6 +121,8 @@ async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
         ({"messages": user("x"), "user": "refuse"}, 400, None),
         ({"messages": user("x"), "user": "fail"}, 500, "engine_failed"),
         ({"messages": user("x"), "user": "garbage"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "nested"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "nested-error"}, 400, None),
         ({"messages": user("x"), "user": "core-died"}, 503, "engine_unavailable"),
         ({"messages": user("x"), "user": "error-first", "stream": True}, 503, "engine_unavailable"),
     ]

@@ -101,7 +101,7 @@ async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
         text, vision = fleet.engines["text"], fleet.engines["vision"]
         await until(lambda: text.is_ready and vision.is_ready)
         pids = (text.pid, vision.pid)
-        assert (text.generation, vision.generation) == (1, 1)
+        assert (text.activity.lives, vision.activity.lives) == (1, 1)
         async with text.address.open_session() as session:
             with pytest.raises(aiohttp.ClientError):
                 async with session.post(
@@ -113,7 +113,7 @@ async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
         await until(lambda: text.is_ready)
         assert text.pid != pids[0]
         assert (vision.pid, vision.state) == (pids[1], EngineState.READY)
-        assert (text.generation, vision.generation) == (2, 1)
+        assert (text.activity.lives, vision.activity.lives) == (2, 1)
         assert "text engine: failed (killed by SIGKILL" in caplog.text
 
 

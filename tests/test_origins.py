@@ -167,8 +167,22 @@ async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> 
         assert (await send(gateway, "/v1/models", headers))[0] == 421
     assert (await send(gateway, "http://rebound.example/v1/models", [good]))[0] == 421
     assert (await send(gateway, "http://127.0.0.1:8000/v1/models", [good]))[0] == 200
+    unclear = [good, ("host", "localhost"), ("origin", "http://localhost"), *JSON.items()]
+    assert (await send(gateway, CHAT, unclear, "POST", BODY))[0] == 403
     doubled = [good, ("origin", gateway.url), ("origin", "https://evil.example"), *JSON.items()]
     assert (await send(gateway, CHAT, doubled, "POST", BODY))[0] == 403
+
+
+async def test_allowed_hosts_hold_for_a_network_too(open_gateway: OpenGateway) -> None:
+    """Else a page could have its own name lead to a service that listens on all addresses, and be of its host."""
+    server = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": ["gpu-box.lan"]}
+    async with open_gateway(server=server) as gateway:
+        for named in ("gpu-box.lan:8000", "localhost", "192.168.1.7:8000"):
+            assert (await send(gateway, "/v1/models", [("host", named)]))[0] == 200, named
+        headers = [("host", "rebound.example"), ("origin", "http://rebound.example"), *JSON.items()]
+        status, tree = await send(gateway, CHAT, headers, "POST", BODY)
+        assert (status, tree["error"]["code"]) == (421, "host_not_allowed")
+        assert (await send(gateway, "/v1/models", headers[:1]))[0] == 421
 
 
 async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: OpenGateway) -> None:
@@ -182,7 +196,11 @@ async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: Ope
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses", "/v1/completions", "/nothing"])
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "json", "a/jsonx"]
+    "content_type",
+    [
+        *("text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "json", "a/jsonx"),
+        *("text/plain, a/b+json", "text/plain a/b+json", "+json", "a/+json", "/b+json", "a/b/c+json"),
+    ],
 )
 async def test_body_that_is_not_called_json_is_a_415(gateway: Gateway, path: str, content_type: str) -> None:
     status, tree = await post(gateway, path, content_type=content_type)

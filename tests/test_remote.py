@@ -17,10 +17,12 @@ from aiohttp import web
 from tests.conftest import REPOSITORY, until
 from tests.test_engine_faults import Client, gateway
 from vlserve import probe, remote
+from vlserve.activity import Activity
 from vlserve.engine import Engine
-from vlserve.engine_settings import EngineName
+from vlserve.engine_settings import EngineName, EngineSettings
 from vlserve.metrics import Metrics
 from vlserve.settings import Config
+from vlserve.upstream import Address
 
 HTML = "<html><body>Welcome</body></html>"
 ANSWER = {"object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}}]}
@@ -185,6 +187,17 @@ async def test_server_that_hangs_up(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_faults_that_need_a_network(kind: type[Any], words: str) -> None:
     assert words in remote.of_fault(kind(types.SimpleNamespace(host="h", port=1, ssl=True), OSError("x"))).cause
+
+
+async def test_answer_that_no_parser_takes_is_a_problem_and_no_bug() -> None:
+    nested = b'{"error":' + b"[" * 100_000
+    assert remote.of_answer(200, nested) is remote.NOT_OPENAI
+    assert remote.of_answer(500, nested) is not None
+    async with served(lambda: web.Response(body=nested, content_type="application/json")) as url:
+        settings = EngineSettings(model="m", url=url, max_model_len=7)
+        asking = probe.Probe("text", settings, None, Address(url), Activity())
+        async with aiohttp.ClientSession() as session:
+            assert await asking.max_model_len(session) == 7
 
 
 async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_ends(

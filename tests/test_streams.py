@@ -212,6 +212,40 @@ async def test_nothing_is_written_at_the_same_time(open_gateway: OpenGateway, mo
     assert [message.get("more_body") for message in messages[1:]] == [True] * (len(messages) - 2) + [False]
 
 
+async def test_client_that_leaves_before_the_last_event_was_written_has_left(
+    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's answer is complete, and waits behind a comment that the client does not take."""
+    is_writing, leaves, may_answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    relay = upstream.PassThrough.__call__
+
+    async def stuck(self: upstream.PassThrough, scope: Scope, receive: Receive, send: Send) -> None:
+        async def take_nothing(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                is_writing.set()
+                await asyncio.Event().wait()
+            await send(message)
+
+        async def leave() -> Message:
+            await leaves.wait()
+            return {"type": "http.disconnect"}
+
+        await relay(self, scope, leave, take_nothing)
+
+    monkeypatch.setattr(upstream.PassThrough, "__call__", stuck)
+    async with open_gateway(server={"sse_keep_alive_s": 0.001}) as gateway:
+        streams(gateway, may_answer, ONE, DONE)
+        asked = asyncio.create_task(ask(gateway))
+        await is_writing.wait()
+        may_answer.set()
+        await until(lambda: not gateway.views["text"].activity._open)  # the engine's part is over
+        leaves.set()
+        [fields] = await logged(caplog)
+        await asyncio.wait((asked,))
+        asked.exception()
+    assert (fields["status"], fields["error"]) == (499, "client_left")
+
+
 async def test_writer_says_nothing_after_the_end() -> None:
     written: list[bytes] = []
 
@@ -291,7 +325,7 @@ async def test_names_of_pictures_end_with_the_engine_that_had_them(gateway: Gate
         return gateway.seen("vision")[-1]["body"]["messages"][0]["content"][0]["image_url"] is None
 
     assert [await is_named(), await is_named()] == [False, True]
-    gateway.views["vision"].generation += 1
+    gateway.views["vision"].activity.begin()
     assert [await is_named(), await is_named()] == [False, True]
 
 

@@ -17,6 +17,7 @@ from tests import fake_engine
 from tests.conftest import Gateway, OpenGateway, data_url, picture, until, user
 from vlserve import config
 from vlserve import settings as sections
+from vlserve.diagnosis import Diagnosis
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.keys import ApiKey
 from vlserve.testgen import pages
@@ -527,9 +528,12 @@ async def test_engine_that_is_away_is_a_503_before_anything_is_begun(
     gateway: Gateway, jobs: list[Any], engine: Any
 ) -> None:
     gateway.views[engine].is_ready, gateway.views[engine].state = False, "starting"
+    gateway.views[engine].diagnosis = Diagnosis("memory", "", "The memory is full.", "Change it.")
     async with gateway.post(WANTED, PATH) as answer:
         assert (answer.status, answer.headers["retry-after"]) == (503, "42")
-        assert (await answer.json())["error"]["code"] == "engine_unavailable"
+        error = (await answer.json())["error"]
+    assert error["code"] == "engine_unavailable"
+    assert "memory is full" in error["message"]
     assert not jobs
 
 

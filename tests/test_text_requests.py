@@ -74,13 +74,15 @@ async def test_text_is_answered_while_all_readers_and_decoders_are_busy(
     assert [task.result() for task in asked] == [200] * len(asked)
 
 
-async def test_large_text_and_large_answers_do_not_need_the_threads_of_slow_disks(gateway: Gateway) -> None:
+async def test_large_text_large_answers_and_metrics_do_not_need_the_threads_of_slow_disks(gateway: Gateway) -> None:
     """asyncio's own threads, in which files are written and names are looked up."""
     gateway.engines["text"][ANSWER][0] = "word " * 40_000
     free, loop = threading.Event(), asyncio.get_running_loop()
     blocked = [loop.run_in_executor(None, free.wait) for _ in range((os.cpu_count() or 1) + 40)]
     try:
         assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)
+        async with asyncio.timeout(_GIVE_UP_S), gateway.get("/metrics") as answer:
+            assert answer.status == 200
     finally:
         free.set()
         await asyncio.wait(blocked)

@@ -20,6 +20,8 @@ class Activity:
         """When the engine last gave anything of an answer (monotonic time)."""
         self.is_suspect = False
         """The engine looks dead: a request lost it, or the probe did, and no later check has found it healthy."""
+        self.lives = 0
+        """How many times the engine became ready; a new process has nothing of the last one's caches."""
         self._is_over = False
         self._cleared_at = float("-inf")
         self._lost = asyncio.Event()
@@ -54,6 +56,7 @@ class Activity:
 
     def begin(self) -> None:
         """The engine is ready: requests may be open at it."""
+        self.lives += 1
         self._is_over = self.is_suspect = False
         self._cleared_at = float("-inf")
         self._lost.clear()

@@ -85,7 +85,7 @@ def create_app(
                 metrics=metrics or Metrics(),
                 pictures=pictures,
                 threads=threads,
-                seen={name: Seen(engine) for name, engine in engines.items() if engine.settings.keeps_pictures},
+                seen={name: Seen(view.activity) for name, view in engines.items() if view.settings.keeps_pictures},
                 store=store,
                 tracing=traces,
                 salts=_salts({key.name for key in keys}),

@@ -103,7 +103,6 @@ class Engine:
         self.plan = plan
         self._state = EngineState.STOPPED
         self.state_since = time.monotonic()
-        self.generation = 0
         self.pid: int | None = None
         if plan:
             self.address = Address("http://engine", str(plan.socket))
@@ -282,7 +281,6 @@ class Engine:
 
     async def _live(self, turn: AsyncExitStack) -> Death:
         """One life, start to end. ``turn`` ends with the start."""
-        self.generation += 1
         try:
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # no memory, no file descriptors

@@ -295,7 +295,7 @@ def engine_message(body: bytes) -> tuple[str, str | None, str | None]:
     SGLang, TensorRT-LLM); TensorRT-LLM also has ``{"error": "…"}``."""
     try:
         tree = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", None, None
     if not isinstance(tree, dict):
         return "", None, None

@@ -20,16 +20,13 @@ from vlserve import bodies, counting, forms, images, pixels, routing, structured
 from vlserve.accounting import Account, client_of
 from vlserve.calls import Aim, Call, in_thread, written
 from vlserve.engine_settings import EngineSettings
-from vlserve.errors import (
-    EngineAway,
-    service_ends,
-)
+from vlserve.errors import service_ends
 from vlserve.images import Picture
 from vlserve.pictures import NO_PICTURES, Frames
 from vlserve.pixels import Grid
 from vlserve.protocols import CHAT, Protocol
 from vlserve.requests import ModelRequest, Sent, check_caps, parse, size_of
-from vlserve.runtime import EngineView, Runtime
+from vlserve.runtime import EngineView, Runtime, check_ready
 from vlserve.seen import Seen
 from vlserve.settings import Request as RequestCaps
 from vlserve.settings import Video as VideoSettings
@@ -197,14 +194,7 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
         if config.image_overflow == "keep_latest" and limit.image:
             parsed = parsed.keep_latest(limit.image)
         images.check_count(parsed.media, limit, route.engine)
-    if not engine.is_ready:
-        if engine.state in ("draining", "stopped"):
-            raise service_ends()
-        cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
-        raise EngineAway(
-            f"The {route.engine} engine is not ready (state: {engine.state}).{cause} Please try again later.",
-            retry_after_s=engine.retry_after_s(),
-        )
+    check_ready(route.engine, engine)
     runtime.admission.check_room(route.engine, call.key)
     if not parsed.media:
         aim = Aim(route, engine, parsed, NO_PICTURES, shrunk=(), left_out=0)

@@ -3,11 +3,12 @@
 A browser lets any page send a request to any address, loopback included, and read the answer where the page's own host
 name was pointed to that address (DNS rebinding). Origin and Host are written by the browser, not by the page.
 
-Host          only with ``hosts`` (the service listens on loopback): an IP address or one of these; /health has any
+Host          only with ``hosts`` (hosts_of): an IP address or one of these; /health has any
 Origin        of all methods that may change something: absent, that of the Host, or one of ``origins``
 Content-Type  of POST: absent or JSON; on ``form_paths`` also multipart/form-data
 """
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from vlserve.errors import Forbidden, MisdirectedRequest, UnsupportedMediaType, 
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _LONGEST_SHOWN = 100
+_OTHER_JSON = re.compile(r"[a-z0-9!#$&^_-]+/[a-z0-9!#$&^_.-]+\+json")  # names as RFC 6838 (4.2) has them
 REFUSALS: Mapping[str, Sequence[type[VlserveError]]] = {
     "get": (MisdirectedRequest,),
     "post": (Forbidden, UnsupportedMediaType, MisdirectedRequest),
@@ -28,8 +30,11 @@ REFUSALS: Mapping[str, Sequence[type[VlserveError]]] = {
 
 
 def hosts_of(listening: str, allowed_hosts: Collection[str]) -> frozenset[str] | None:
-    """Host names to serve while listening on the address ``listening``; None: all."""
-    return frozenset(("localhost", *allowed_hosts)) if is_loopback(listening) else None
+    """Host names to serve while listening on the address ``listening``; None: all.
+
+    On a network nobody knows its names but the operator, so all are served until ``allowed_hosts`` names some.
+    """
+    return frozenset(("localhost", *allowed_hosts)) if allowed_hosts or is_loopback(listening) else None
 
 
 class OriginCheck:
@@ -95,7 +100,7 @@ class OriginCheck:
 
 def _is_taken(content_type: str, *, takes_form: bool) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json") or (kind.endswith("+json") and "/" in kind):
+    if kind in ("", "application/json") or _OTHER_JSON.fullmatch(kind):
         return True
     return takes_form and kind == "multipart/form-data"
 

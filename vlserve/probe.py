@@ -112,7 +112,9 @@ class Probe:
             async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
                 tree = await answer.json()
             models = {model["id"]: model.get("max_model_len") for model in tree["data"]}
-        except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
+        except (aiohttp.ClientError, ConnectionError, TimeoutError):
+            return self._settings.max_model_len
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # another server's answer
             return self._settings.max_model_len
         told = models.get(self._settings.forwarded_model or self._settings.model_id)
         return told if isinstance(told, int) else self._settings.max_model_len

@@ -107,7 +107,7 @@ def of_answer(status: int, body: bytes) -> Diagnosis | None:
     """What an answer to a chat request says about the server; None: it serves."""
     try:
         tree = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         tree = None
     is_object = isinstance(tree, dict)
     if status == 200:

@@ -11,6 +11,7 @@ from vlserve.activity import Activity
 from vlserve.admission import Admission
 from vlserve.diagnosis import Diagnosis
 from vlserve.engine_settings import EngineName, EngineSettings
+from vlserve.errors import EngineAway, service_ends
 from vlserve.files import FileStore
 from vlserve.metrics import Metrics
 from vlserve.pictures import Pictures
@@ -33,11 +34,6 @@ class EngineView(Protocol):
     @property
     def state(self) -> str: ...
     @property
-    def generation(self) -> int:
-        """How many times its process was started."""
-        ...
-
-    @property
     def diagnosis(self) -> Diagnosis | None: ...
     @property
     def is_ready(self) -> bool: ...
@@ -46,6 +42,19 @@ class EngineView(Protocol):
     @property
     def grid(self) -> Grid: ...
     def retry_after_s(self) -> float: ...
+
+
+def check_ready(name: EngineName, engine: EngineView) -> None:
+    """Raise EngineAway, with what is known of the cause, where this engine cannot take a request."""
+    if engine.is_ready:
+        return
+    if engine.state in ("draining", "stopped"):
+        raise service_ends()
+    cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
+    raise EngineAway(
+        f"The {name} engine is not ready (state: {engine.state}).{cause} Please try again later.",
+        retry_after_s=engine.retry_after_s(),
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Runtime:
     metrics: Metrics
     pictures: Pictures
     threads: Executor
-    """For the JSON of large requests and answers. Nothing that may wait for a disk or a network runs in it."""
+    """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or a network."""
     seen: Mapping[EngineName, Seen]
     """Only of engines that keep pictures under names."""
     store: FileStore | None

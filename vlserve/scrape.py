@@ -34,7 +34,8 @@ async def open_metrics(request: Request) -> Response:
     )
     scraped = {str(name): text for name, text in zip(ready, texts, strict=True) if text}
     # vLLM's are some thousand lines: parsed off the event loop.
-    return Response(await asyncio.to_thread(runtime.metrics.render, scraped), headers={"content-type": CONTENT_TYPE})
+    text = await asyncio.get_running_loop().run_in_executor(runtime.threads, runtime.metrics.render, scraped)
+    return Response(text, headers={"content-type": CONTENT_TYPE})
 
 
 async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> str:

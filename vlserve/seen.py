@@ -10,8 +10,8 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
-from typing import Protocol
 
+from vlserve.activity import Activity
 from vlserve.events import inside
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.
@@ -33,18 +33,11 @@ def is_cache_miss(status: int, error: bytes) -> bool:
     return status == 400 and isinstance(message, str) and bool(_MISS.match(message))
 
 
-class Started(Protocol):
-    @property
-    def generation(self) -> int:
-        """How many times the engine's process was started."""
-        ...
-
-
 class Seen:
     """Names of the pictures that one engine was sent since it started, the latest ones."""
 
-    def __init__(self, engine: Started, most: int = _MOST) -> None:
-        self._engine, self._generation = engine, engine.generation
+    def __init__(self, activity: Activity, most: int = _MOST) -> None:
+        self._activity, self._life = activity, activity.lives
         self._secret = secrets.token_bytes(32)
         self._names: OrderedDict[str, None] = OrderedDict()
         self._most = most
@@ -68,6 +61,6 @@ class Seen:
 
     def _forget_earlier(self) -> None:
         """Drop the names from before the engine's last start: a new process has an empty cache."""
-        if self._engine.generation != self._generation:
-            self._generation = self._engine.generation
+        if self._activity.lives != self._life:
+            self._life = self._activity.lives
             self._names.clear()

@@ -48,8 +48,8 @@ class Server(Settings):
     """Reverse proxies whose `X-Forwarded-For` names the client in the log, e.g. `[10.0.0.2, 10.1.0.0/16]`. Default:
     none, and the client is whoever opened the connection."""
     allowed_hosts: Hosts = []
-    """Names in the Host header that are served while the service has no API keys and listens on a loopback address,
-    besides `localhost` and IP addresses, e.g. `[gpu-box.lan]` behind a proxy. Others are a 421."""
+    """Names in the Host header that are served while the service has no API keys, besides `localhost` and IP addresses,
+    e.g. `[gpu-box.lan]`. Others are a 421. Default: none on a loopback address, every name on others."""
     public_origins: WebOrigins = []
     """Where browsers find this service's own page when a proxy writes another Host header: `[https://vl.example.com]`.
     Without API keys, a browser's request from an origin that is neither the Host nor here nor in `cors_origins` is a

@@ -157,7 +157,6 @@ class PassThrough(Response):
         self.outcome = outcome
         self.permit = permit
         self.held = held
-        self.is_complete = False
         self.at_engine = upstream.activity.request()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -172,7 +171,7 @@ class PassThrough(Response):
             await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
                 await self._end(relay.exception(), client)
-            elif not self.is_complete:
+            elif not client.is_over:  # clients leave when they have read the last event
                 self.outcome.status, self.outcome.error = 499, "client_left"
         except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
             relay.cancel()
@@ -317,7 +316,7 @@ class PassThrough(Response):
         self.at_engine.complete()
         try:
             answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
@@ -360,7 +359,6 @@ class PassThrough(Response):
             self.upstream.accepted()
             self._release()
         self.outcome.events += batch.events
-        self.is_complete = batch.is_last  # clients leave when they have read the last one
         if batch.is_last:
             self.at_engine.complete()
             await client.end(batch.ready)

@@ -80,7 +80,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.MisdirectedRequest,
-        "without API keys, on a loopback address: the Host header is not this service's (`server.allowed_hosts`)",
+        "without API keys: the Host header is not this service's (`server.allowed_hosts`)",
         (),
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),

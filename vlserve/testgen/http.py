@@ -25,7 +25,6 @@ from starlette.types import Receive, Scope, Send
 
 from vlserve import addresses, routing
 from vlserve.errors import (
-    EngineAway,
     EngineTimeout,
     InvalidRequest,
     NotFound,
@@ -36,7 +35,7 @@ from vlserve.errors import (
     service_ends,
 )
 from vlserve.parts import Media
-from vlserve.runtime import Runtime
+from vlserve.runtime import Runtime, check_ready
 from vlserve.settings import Testgen
 from vlserve.testgen import asking, pages, wanted
 from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
@@ -196,15 +195,7 @@ def _check_engines(runtime: Runtime, picture: Media) -> None:
     away = [name for name, view in runtime.engines.items() if not view.is_ready]
     for media in ([picture], []):
         route = routing.choose(None, media, runtime.served, away=away, fallback=runtime.config.fallback)
-        engine = runtime.engines[route.engine]
-        if engine.is_ready:
-            continue
-        if engine.state in ("draining", "stopped"):
-            raise service_ends()
-        raise EngineAway(
-            f"The {route.engine} engine is not ready (state: {engine.state}). Please try again later.",
-            retry_after_s=engine.retry_after_s(),
-        )
+        check_ready(route.engine, runtime.engines[route.engine])
 
 
 def _wants_json(request: Request) -> bool:
