@@ -59,15 +59,17 @@ class Server(Settings):
     given is that of `key_limits`; null means none. `metrics: true` lets a key read `/metrics`."""
     metrics_listen: Listener | None = None
     """Address and port where `/metrics` alone is served, too: `127.0.0.1:9400`. On a loopback address it needs no key,
-    on a public one that of a key with `metrics: true`, or `allow_unauthenticated` where there are no keys."""
+    whatever keys the service has, and the Host header must be `localhost`, an IP address or in `allowed_hosts`. On a
+    public one it needs a key with `metrics: true`, or, where there are no keys, `allow_unauthenticated`. Its port must
+    be another one than `port`."""
     allow_unauthenticated: bool = False
     """Allow a public `host` or `metrics_listen` without any API key."""
     trusted_proxies: list[IPvAnyNetwork] = []
     """Reverse proxies whose `X-Forwarded-For` names the client in the log, e.g. `[10.0.0.2, 10.1.0.0/16]`. Default:
     none, and the client is whoever opened the connection."""
     allowed_hosts: Hosts = []
-    """Names in the Host header that are served while the service has no API keys and listens on a loopback address,
-    besides `localhost` and IP addresses, e.g. `[gpu-box.lan]` behind a proxy. Others are a 421."""
+    """Names in the Host header that are served on a loopback address that asks for no API key (`host` without keys,
+    `metrics_listen` with and without), besides `localhost` and IP addresses: `[gpu-box.lan]`. Others are a 421."""
     public_origins: WebOrigins = []
     """Where browsers find this service's own page when a proxy writes another Host header: `[https://vl.example.com]`.
     Without API keys, a browser's request from an origin that is neither the Host nor here nor in `cors_origins` is a
@@ -285,8 +287,8 @@ class EngineSettings(Settings):
     hang_after_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
     replaced. `auto`: 30 s on the CPU; on GPUs, and with `command`, 120 s, and 360 s in the first ten minutes after it
-    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number holds from
-    the start. null: never. A `url` engine is not watched for hangs."""
+    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number is used from
+    the start, without the longer first phase. null: never. A `url` engine is not watched for hangs."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest time from start to the first answered request; then the engine is restarted."""
 
@@ -297,7 +299,7 @@ class EngineSettings(Settings):
         try:
             return check(given)
         except ValidationError:
-            raise ValueError(f"{given!r} is neither seconds, more than 0, nor auto, nor null (never)") from None
+            raise ValueError(f"{given!r}: write seconds (more than 0), auto, or null for never") from None
 
     @model_validator(mode="after")
     def _whole(self) -> "EngineSettings":

@@ -75,12 +75,13 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.UnsupportedMediaType,
-        "without API keys: the body is not called JSON, or `multipart/form-data` where forms are taken",
+        "where no API key is asked for: the body is not called JSON, or `multipart/form-data` where forms are taken",
         (),
     ),
     (
         errors.MisdirectedRequest,
-        "without API keys, on a loopback address: the Host header is not this service's (`server.allowed_hosts`)",
+        "on a loopback address that asks for no API key: the Host header is not this service's "
+        "(`server.allowed_hosts`)",
         (),
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),
