@@ -64,6 +64,14 @@ def test_public_address_without_keys_is_refused(tmp_path: pathlib.Path) -> None:
 PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"server": {"api_keys_file": "none.txt"}}, "server.api_keys_file: cannot read"),
     ({"server": {"api_keys_file": "empty.txt"}}, "holds no key. `vlserve key NAME` makes one."),
+    (
+        {"server": {"port": 9419, "metrics_listen": "127.0.0.1:9419"}},
+        "server.metrics_listen 127.0.0.1:9419 must have another port than server.port",
+    ),
+    (
+        {"server": {"metrics_listen": "0.0.0.0:9400", "api_keys_env": "SOME_KEYS"}},
+        "server.metrics_listen 0.0.0.0:9400 can be read by no API key",
+    ),
     ({"server": {"api_keys_file": "."}}, "Is a directory"),
     ({"server": {"api_keys_env": "NO_SUCH_KEYS"}}, "the environment variable NO_SUCH_KEYS holds no key"),
     ({"server": {"host": "0.0.0.0"}}, "server.host 0.0.0.0 can be reached from other machines and no API key is set"),
@@ -79,8 +87,9 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("command", ["serve", "plan", "doctor"])
 def test_what_serve_refuses_plan_and_doctor_refuse_in_the_same_words(
-    tmp_path: pathlib.Path, command: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: pathlib.Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("SOME_KEYS", "ana:sk-1")
     (tmp_path / "empty.txt").touch()
     for settings, message in PROBLEMS:
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -241,6 +250,9 @@ async def test_metrics_have_a_listener_of_their_own(short_folder: pathlib.Path, 
                 assert set((await answer.json())["error"]) == {"message", "type", "param", "code"}
         async with session.get(f"{alone}/metrics", headers={"host": "rebound.example"}) as answer:
             assert answer.status == 421
+            message = (await answer.json())["error"]["message"]
+        assert message.startswith("No API key is asked for here, so the host 'rebound.example' is not answered to")
+        assert "server.allowed_hosts" in message
         async with session.get(f"{url}/metrics", headers=headers) as answer:
             assert answer.status == (403 if keyed else 200)
     assert set(statuses.values()) == {404}
@@ -276,6 +288,20 @@ def test_metrics_listener_that_cannot_be_is_told(tmp_path: pathlib.Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = f"127.0.0.1:{other.getsockname()[1]}"
         assert f"Cannot listen on {busy}" in told(busy)
+
+
+def test_doctor_looks_whether_the_metrics_can_be_listened_for(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        config = write(tmp_path, server={"port": 0, "metrics_listen": address})
+        assert cli.main(["doctor", "--config", config]) == 1
+        busy = capsys.readouterr().out
+    assert f"problem  metrics_listen cannot listen on {address}: Address already in use" in busy
+    assert "choose another server.metrics_listen" in busy
+    assert cli.main(["doctor", "--config", config]) == 0
+    assert f"{address} is free" in capsys.readouterr().out
 
 
 async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_folder: pathlib.Path) -> None:

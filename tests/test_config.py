@@ -40,9 +40,9 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("server: {keys: {ana: {max_in_flite: 1}}}\nengines: {text: {model: x}}", "Did you mean max_in_flight"),
         (
             "engines: {text: {model: x, hang_after_s: never}}",
-            "engines.text.hang_after_s: 'never' is neither seconds, more than 0, nor auto, nor null",
+            "engines.text.hang_after_s: 'never': write seconds (more than 0), auto, or null for never",
         ),
-        ("engines: {text: {model: x, hang_after_s: 0}}", "engines.text.hang_after_s: 0 is neither seconds"),
+        ("engines: {text: {model: x, hang_after_s: 0}}", "engines.text.hang_after_s: 0: write seconds (more than 0)"),
         ("engines: {}", "at least one engine is needed"),
         ("engines: {text: {}}", "engines.text.model: Field required"),
         ("engines: {text: {model: x, tensor_parallel_size: 0}}", "greater than or equal to 1"),
@@ -63,6 +63,15 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         (
             "engines: {text: {model: x}}\ntestgen: {allowed_origins: [https://a.com/b]}",
             "testgen.allowed_origins: 'https://a.com/b' is not an origin. Write it like https://example.com",
+        ),
+        (
+            "engines: {text: {model: x}}\nserver: {public_origins: ['https://x/']}",
+            "server.public_origins: 'https://x/' is not an origin. Write it like https://example.com or "
+            "http://10.1.2.3:8080, with nothing after host and port, not even a slash",
+        ),
+        (
+            "engines: {text: {model: x}}\nserver: {metrics_listen: 9400}",
+            "server.metrics_listen: 9400 is not an address to listen on. Write it like 127.0.0.1:9400",
         ),
         ("- a", "must hold settings"),
         ("a: b: c", "is not YAML"),

@@ -50,7 +50,7 @@ def test_keys_that_are_announced_but_missing_are_an_error(tmp_path: pathlib.Path
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for server, environ, expected in (
-        (Server(api_keys_file=tmp_path / "none"), {}, "cannot read"),
+        (Server(api_keys_file=tmp_path / "none"), {}, "cannot read .*`vlserve key NAME >> .*/none` makes it"),
         (Server(api_keys_file=tmp_path / "empty"), {}, "vlserve key NAME"),
         (Server(api_keys_file=tmp_path / "binary"), {}, "not UTF-8"),
         (Server(api_keys_env="KEYS"), {}, "holds no key"),
@@ -75,8 +75,17 @@ def test_public_address_of_metrics_needs_keys_or_consent(address: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.metrics_listen .*allow-unauthenticated"):
         keys.check_exposure(Server(metrics_listen=address), ())
     keys.check_exposure(Server(metrics_listen=address, allow_unauthenticated=True), ())
-    keys.check_exposure(Server(metrics_listen=address), (ApiKey("a", b""),))
     keys.check_exposure(Server(metrics_listen="[::1]:9400"), ())
+
+
+def test_public_address_of_metrics_that_no_key_may_read_is_refused() -> None:
+    found = (ApiKey("ana", b""), ApiKey("ops", b""))
+    for more in ({}, {"keys": {"ana": {"max_in_flight": 1}}}, {"allow_unauthenticated": True}):
+        with pytest.raises(ConfigError, match=r"^server\.metrics_listen 0\.0\.0\.0:9400 .*\{metrics: true\}"):
+            keys.check_exposure(Server.model_validate({"metrics_listen": "0.0.0.0:9400", **more}), found)
+    operator = {"ops": KeySettings(metrics=True)}
+    keys.check_exposure(Server(metrics_listen="0.0.0.0:9400", keys=operator), found)
+    keys.check_exposure(Server(metrics_listen="127.0.0.1:9400"), found)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.1"])

@@ -161,8 +161,9 @@ def test_what_cannot_work_is_refused_with_the_number_to_change(
     [
         (
             {"gpu_memory_utilization": 0.1},
-            r"^engines\.text\.gpu_memory_utilization 0\.1 of a GPU of 79 GiB is 7\.9 GiB, but weights and reserve take "
-            r"\d+\.\d GiB\. Set it to 0\.\d\d or more, or leave it out\.$",
+            r"^engines\.text\.gpu_memory_utilization 0\.1 of a GPU of 79 GiB is 7\.9 GiB, but weights and the part of "
+            r"the reserve that counts towards it take 15\.5 GiB, and the KV cache of one request of max_model_len "
+            r"32,768 takes 1\.8 GiB\. Set it to 0\.\d\d or more, or leave it out\.$",
         ),
         (
             {"gpu_memory_utilization": 0.21},
@@ -208,6 +209,12 @@ def test_weights_and_cache_in_float32_take_twice_as_much() -> None:
     assert full.budget
     assert full.budget.weights == 2 * half.budget.weights
     assert full.budget.tokens == half.budget.tokens // 2
+
+
+@pytest.mark.parametrize("spec", ["1xH200", "8xA100", "2xRTX-4090"])
+def test_machine_without_the_memory_of_its_gpus_is_told_what_is_missing(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"does not say how much memory each GPU has.*like 1xH100-80G or 1xH200-141G"):
+        machine.read_spec(spec)
 
 
 @pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])

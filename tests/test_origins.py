@@ -229,6 +229,13 @@ async def test_json_by_its_names_and_without_any_is_taken(gateway: Gateway, cont
     assert (await send(gateway, CHAT, headers, "POST", BODY))[0] == 200
 
 
+async def test_form_for_a_route_without_forms_is_told_to_be_json(gateway: Gateway) -> None:
+    status, tree = await post(gateway, content_type="Multipart/Form-Data; boundary=x")
+    assert status == 415
+    assert "It takes no forms: send JSON" in tree["error"]["message"]
+    assert "-d" not in tree["error"]["message"].partition("It takes")[2]
+
+
 async def test_form_routes_take_their_forms_and_no_other_text(gateway: Gateway) -> None:
     import aiohttp
 

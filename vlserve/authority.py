@@ -3,9 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 ANY_ORIGIN = "*"
 _HOST = r"\[[0-9a-f:.]+\]|[^\s/?#@:%*\[\]\\\x00-\x20]+"
@@ -13,6 +13,7 @@ _AUTHORITY = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}))?", re.AS
 _ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>(?:{_HOST})(?::[0-9]{{1,5}})?)", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LARGEST_PORT = 65535
+_NOT_A_LISTENER = "{!r} is not an address to listen on. Write it like 127.0.0.1:9400"
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:
@@ -81,7 +82,10 @@ def _origins(*, web_only: bool, also: tuple[str, ...] = ()) -> Callable[[list[st
         for one in given:
             parts = split_origin(one)
             if one not in also and (not parts or (web_only and parts[0] not in _DEFAULT_PORTS)):
-                raise ValueError(f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080")
+                raise ValueError(
+                    f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080, "
+                    "with nothing after host and port, not even a slash"
+                )
         return [normal_origin(one) for one in given]
 
     return check
@@ -101,8 +105,15 @@ def split_listener(text: str) -> tuple[str, int]:
     """Host (IPv6 without brackets) and port to listen on. Raises ValueError."""
     parts = split_authority(text)
     if not parts or not parts[1]:
-        raise ValueError(f"{text!r} is not an address to listen on. Write it like 127.0.0.1:9400")
+        raise ValueError(_NOT_A_LISTENER.format(text))
     return parts[0].strip("[]"), parts[1]
+
+
+def _not_a_number(given: Any) -> Any:
+    """A port alone, as YAML reads it."""
+    if isinstance(given, int):
+        raise ValueError(_NOT_A_LISTENER.format(given))
+    return given
 
 
 def _listener(text: str) -> str:
@@ -115,4 +126,4 @@ WebOriginsOrAny = Annotated[list[str], AfterValidator(_origins(web_only=True, al
 Origins = Annotated[list[str], AfterValidator(_origins(web_only=False, also=(ANY_ORIGIN, "null")))]
 """Of extensions and desktop programs, too."""
 Hosts = Annotated[list[str], AfterValidator(_hosts)]
-Listener = Annotated[str, AfterValidator(_listener)]
+Listener = Annotated[str, BeforeValidator(_not_a_number), AfterValidator(_listener)]

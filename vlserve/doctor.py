@@ -37,6 +37,10 @@ async def examine(
     server = settings.server
     why = inspection.why_not_listen(server.host, server.port)
     yield findings.judge_port(server, why, inspection.listener(server.port) if why else None)
+    if server.metrics_address:
+        host, port = server.metrics_address
+        why = inspection.why_not_listen(host, port)
+        yield findings.judge_metrics_listen(server, why, inspection.listener(port) if why else None)
     yield _keys(settings, environ)
     refused = list(_refused(settings, environ))
     for finding in refused:

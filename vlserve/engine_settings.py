@@ -73,8 +73,8 @@ class EngineSettings(Settings):
     hang_after_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
     """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
     replaced. `auto`: 30 s on the CPU; on GPUs, and with `command`, 120 s, and 360 s in the first ten minutes after it
-    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number holds from
-    the start. null: never. A `url` engine is not watched for hangs."""
+    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number is used from
+    the start, without the longer first phase. null: never. A `url` engine is not watched for hangs."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Longest time from start to the first answered request; then the engine is restarted."""
 
@@ -85,7 +85,7 @@ class EngineSettings(Settings):
         try:
             return check(given)
         except ValidationError:
-            raise ValueError(f"{given!r} is neither seconds, more than 0, nor auto, nor null (never)") from None
+            raise ValueError(f"{given!r}: write seconds (more than 0), auto, or null for never") from None
 
     @model_validator(mode="after")
     def _whole(self) -> "EngineSettings":

@@ -269,8 +269,19 @@ def judge_port(server: Server, why: str | None, listener: str | None) -> Finding
     where = f"{server.host}:{server.port}"
     if why is None:
         return Finding(_OK, "port", f"{where} is free" if server.port else f"a free one on {server.host}")
+    return _cannot_listen("port", where, why, listener)
+
+
+def judge_metrics_listen(server: Server, why: str | None, listener: str | None) -> Finding:
+    if why is None:
+        return Finding(_OK, "metrics_listen", f"{server.metrics_listen} is free")
+    return _cannot_listen("metrics_listen", str(server.metrics_listen), why, listener)
+
+
+def _cannot_listen(setting: str, where: str, why: str, listener: str | None) -> Finding:
     who = f", {listener} listens on that port" if listener else ""
-    return Finding(_PROBLEM, "port", f"cannot listen on {where}: {why}{who}: end it, or choose another server.port")
+    remedy = f"end it, or choose another server.{setting}"
+    return Finding(_PROBLEM, setting, f"cannot listen on {where}: {why}{who}: {remedy}")
 
 
 def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Finding:

@@ -52,7 +52,8 @@ def _read_file(server: Server) -> list[ApiKey]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{where}: cannot read {path}: {reason}.") from error
+        hint = f" `vlserve key NAME >> {path}` makes it." if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{where}: cannot read {path}: {reason}.{hint}") from error
     keys = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -108,10 +109,19 @@ def _written(digest: bytes) -> str:
 
 
 def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
-    """Refuse to offer the models or the metrics to a network without keys, unless told to. Raises ConfigError."""
-    if keys or server.allow_unauthenticated:
-        return
+    """Refuse to offer the models or the metrics to a network without keys, unless told to, and the metrics alone where
+    no key may read them. Raises ConfigError."""
     listeners = {"host": server.host, "metrics_listen": server.metrics_address and server.metrics_address[0]}
+    if keys:
+        public = listeners["metrics_listen"]
+        if public and not is_loopback(public) and not any(key.metrics for key in server.keys.values()):
+            raise ConfigError(
+                f"server.metrics_listen {server.metrics_listen} can be read by no API key. Let one read it with "
+                "server.keys: {NAME: {metrics: true}}, or listen on 127.0.0.1, where no key is needed."
+            )
+        return
+    if server.allow_unauthenticated:
+        return
     for setting, host in listeners.items():
         if host and not is_loopback(host):
             raise ConfigError(

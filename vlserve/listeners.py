@@ -27,12 +27,16 @@ def listen(server: Server) -> list[socket.socket]:
         return [endpoint]
     try:
         host, port = server.metrics_address
-        if port == endpoint.getsockname()[1]:  # the port tells which application answers
-            raise ConfigError(f"server.metrics_listen {server.metrics_listen} must have another port than the service.")
+        _check_distinct(server, endpoint.getsockname()[1])
         return [endpoint, _listen(host, port, "The setting server.metrics_listen decides.")]
     except ConfigError:
         endpoint.close()
         raise
+
+
+def check_ports(server: Server) -> None:
+    """Raise ConfigError where both listeners have the same port. Opens nothing."""
+    _check_distinct(server, server.port)
 
 
 def check_free(server: Server) -> None:
@@ -45,6 +49,12 @@ def addresses(listeners: Sequence[socket.socket]) -> list[str]:
     """Each as host:port, IPv6 in brackets."""
     names = [listener.getsockname()[:2] for listener in listeners]
     return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in names]
+
+
+def _check_distinct(server: Server, port: int) -> None:
+    """``port``: the service's own. It tells which application answers, so one alone will not do."""
+    if server.metrics_address and server.metrics_address[1] == port:
+        raise ConfigError(f"server.metrics_listen {server.metrics_listen} must have another port than server.port.")
 
 
 def _listen(host: str, port: int, remedy: str) -> socket.socket:

@@ -104,6 +104,11 @@ def imagine(spec: str, config: Config) -> Machine:
 def read_spec(spec: str) -> tuple[int, int]:
     """Number of GPUs and bytes of each, from ``2x24G``. Raises ConfigError."""
     found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
+    if re.fullmatch(r"\d+x(?!.*\dG)[\w.-]*[a-z][\w.-]*", spec, flags=re.IGNORECASE):
+        raise ConfigError(
+            f"--machine {spec!r} does not say how much memory each GPU has. "
+            "Write it after the name, like 1xH100-80G or 1xH200-141G."
+        )
     if not found or not int(found[1]) or not int(found[2]):
         raise ConfigError(
             f"--machine {spec!r} is not a machine. "

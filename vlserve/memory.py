@@ -158,10 +158,12 @@ def _refusal(
         return text if needed - kv_cache <= room else f"{text} {ways_out}"
     share = settings.gpu_memory_utilization
     if share and len(sharing) == 1 and not settings.kv_cache_memory_bytes:
+        one_request = f"the KV cache of one request of max_model_len {length:,} takes {needed / GIB:.1f} GiB"
         taken = share * gpu_bytes / GIB - room / GIB  # what vLLM measures of it
         text = f"engines.{name}.gpu_memory_utilization {share:g} of a GPU of {gpu_bytes / GIB:.0f} GiB is "
-        text += f"{share * gpu_bytes / GIB:.1f} GiB, but weights and reserve take {taken:.1f} GiB"
-        text += "." if room < 0 else f" and leave {room / GIB:.1f} GiB of KV cache for {short}"
+        text += f"{share * gpu_bytes / GIB:.1f} GiB, but weights and the part of the reserve "
+        text += f"that counts towards it take {taken:.1f} GiB"
+        text += f", and {one_request}." if room < 0 else f" and leave {room / GIB:.1f} GiB of KV cache for {short}"
         least = math.ceil(100 * (share + (needed - room) / gpu_bytes)) / 100
         is_enough = least <= _USABLE
         return (

@@ -1,4 +1,4 @@
-"""Protection of a service without API keys against web pages: checks of Host, Origin and Content-Type.
+"""Protection of a listener that asks for no API key against web pages: checks of Host, Origin and Content-Type.
 
 A browser lets any page send a request to any address, loopback included, and read the answer where the page's own host
 name was pointed to that address (DNS rebinding). Origin and Host are written by the browser, not by the page.
@@ -107,14 +107,14 @@ def _is_taken(content_type: str, *, takes_form: bool) -> bool:
 
 def _wrong_host(host: str) -> MisdirectedRequest:
     return MisdirectedRequest(
-        f"This service has no API keys and does not answer to the host {host[:_LONGEST_SHOWN]!r}; "
+        f"No API key is asked for here, so the host {host[:_LONGEST_SHOWN]!r} is not answered to; "
         "use localhost or an IP address. The setting server.allowed_hosts adds names."
     )
 
 
 def _wrong_origin(origin: str) -> Forbidden:
     return Forbidden(
-        f"This service has no API keys and takes no requests of web pages of the origin {origin[:_LONGEST_SHOWN]!r}. "
+        f"No API key is asked for here, so web pages of the origin {origin[:_LONGEST_SHOWN]!r} may send no requests. "
         "Settings add origins: server.public_origins for its own page behind a proxy, server.cors_origins for other "
         "pages and extensions.",
         code="origin_not_allowed",
@@ -122,9 +122,14 @@ def _wrong_origin(origin: str) -> Forbidden:
 
 
 def _wrong_type(content_type: str, *, takes_form: bool) -> UnsupportedMediaType:
-    problem = f"The body is called {content_type[:_LONGEST_SHOWN]!r}, which this path does not take without API keys."
+    problem = f"The body is called {content_type[:_LONGEST_SHOWN]!r}, which this path does not take while no API "
+    problem += "key is asked for."
     if takes_form:
         return UnsupportedMediaType(f"{problem} Send multipart/form-data, as in: curl -F name=value")
+    if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+        return UnsupportedMediaType(
+            f"{problem} It takes no forms: send JSON, with the header content-type: application/json"
+        )
     return UnsupportedMediaType(
         f"{problem} Send JSON and say so; with curl, whose -d calls it a form: -H 'content-type: application/json'"
     )

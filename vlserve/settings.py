@@ -41,15 +41,18 @@ class Server(Settings):
     given is that of `key_limits`; null means none. `metrics: true` lets a key read `/metrics`."""
     metrics_listen: Listener | None = None
     """Address and port where `/metrics` alone is served, too: `127.0.0.1:9400`. On a loopback address it needs no key,
-    on a public one that of a key with `metrics: true`, or `allow_unauthenticated` where there are no keys."""
+    whatever keys the service has, and the Host header must be `localhost`, an IP address or in `allowed_hosts`. On a
+    public one it needs a key with `metrics: true`, or, where there are no keys, `allow_unauthenticated`. Its port must
+    be another one than `port`."""
     allow_unauthenticated: bool = False
     """Allow a public `host` or `metrics_listen` without any API key."""
     trusted_proxies: list[IPvAnyNetwork] = []
     """Reverse proxies whose `X-Forwarded-For` names the client in the log, e.g. `[10.0.0.2, 10.1.0.0/16]`. Default:
     none, and the client is whoever opened the connection."""
     allowed_hosts: Hosts = []
-    """Names in the Host header that are served while the service has no API keys, besides `localhost` and IP addresses,
-    e.g. `[gpu-box.lan]`. Others are a 421. Default: none on a loopback address, every name on others."""
+    """Names in the Host header that are served where no API key is asked for (the service without keys; a loopback
+    `metrics_listen`, with keys too), besides `localhost` and IP addresses: `[gpu-box.lan]`. Others are a 421. Default:
+    none on a loopback address, every name on others."""
     public_origins: WebOrigins = []
     """Where browsers find this service's own page when a proxy writes another Host header: `[https://vl.example.com]`.
     Without API keys, a browser's request from an origin that is neither the Host nor here nor in `cors_origins` is a

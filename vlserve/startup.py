@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from vlserve import fetch, folders, keys, machine, tracing
+from vlserve import fetch, folders, keys, listeners, machine, tracing
 from vlserve.engine_settings import EngineName
 from vlserve.keys import ApiKey
 from vlserve.settings import Config
@@ -45,6 +45,7 @@ def _check_files(settings: Config, _: Mapping[str, str]) -> None:
 
 
 OTHER_CHECKS: Mapping[str, Callable[[Config, Mapping[str, str]], object]] = {
+    "ports": lambda settings, _: listeners.check_ports(settings.server),
     "engine keys": _read_url_keys,
     "fetch": lambda settings, _: fetch.check(settings.fetch),
     "videos": lambda settings, _: machine.check_videos(settings),

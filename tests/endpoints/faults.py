@@ -75,12 +75,12 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.UnsupportedMediaType,
-        "without API keys: the body is not called JSON, or `multipart/form-data` where forms are taken",
+        "where no API key is asked for: the body is not called JSON, or `multipart/form-data` where forms are taken",
         (),
     ),
     (
         errors.MisdirectedRequest,
-        "without API keys: the Host header is not this service's (`server.allowed_hosts`)",
+        "where no API key is asked for: the Host header is not this service's (`server.allowed_hosts`)",
         (),
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),
