@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tests.conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
+sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 from conversations import mixture as conversations
 from conversations.identity import IDENTITY
@@ -269,7 +269,7 @@ def test_every_conversation_renders_with_the_chat_template(
 ) -> None:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda tree: json.dumps(tree, ensure_ascii=False)  # transformers' own
-    source = (REPOSITORY / "samples" / "demo-models" / "chat_template.jinja").read_text(encoding="utf-8")
+    source = (REPOSITORY / "samples" / "demo-models" / "training" / "chat_template.jinja").read_text(encoding="utf-8")
     template = environment.from_string(source)
     for made in (*trained[:1_000], *held_out[:300]):
         text = template.render(messages=made.messages, tools=made.tools, add_generation_prompt=False)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
+sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 from questions.scores import Fit, Row, centre_inside, fit, is_expected, printed
 
@@ -154,7 +154,7 @@ def test_the_seed_alone_says_what_is_asked() -> None:
         subprocess.run(
             (sys.executable, "-c", ASKED),
             check=True,
-            cwd=REPOSITORY / "samples" / "demo-models",
+            cwd=REPOSITORY / "samples" / "demo-models" / "training",
             env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
             stdout=subprocess.PIPE,
         ).stdout

@@ -1,4 +1,4 @@
-"""The demo models' folders are as training/export.py writes them, and small."""
+"""The demo models' folders are as training/trainer/export.py writes them, and small."""
 
 import re
 import sys
@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from tests.conftest import REPOSITORY
 
 MODELS = REPOSITORY / "samples" / "demo-models"
-sys.path.insert(0, str(MODELS))
+sys.path.insert(0, str(MODELS / "training"))
 from tokenizers import Tokenizer  # noqa: E402
-from training.export import write  # noqa: E402
-from training.trainees import TextTrainee, VisionTrainee  # noqa: E402
+from trainer.export import write  # noqa: E402
+from trainer.trainees import TextTrainee, VisionTrainee  # noqa: E402
 
-TOKENIZER = MODELS / "tokenizer.json"
+TOKENIZER = MODELS / "training" / "tokenizer.json"
 MADE_BY_HAND = {"README.md", "training.json"}
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
+sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 import screenshots
 from pages.generator import KINDS, SIZES, Draft, make_page
@@ -180,7 +180,11 @@ def test_reading_order_is_in_rows_and_a_dialog_comes_before_what_it_holds() -> N
 
 
 def test_packs_are_read_as_they_were_written(tmp_path: Path) -> None:
-    program = [sys.executable, str(REPOSITORY / "samples" / "demo-models" / "screenshots.py"), str(tmp_path)]
+    program = [
+        sys.executable,
+        str(REPOSITORY / "samples" / "demo-models" / "training" / "screenshots.py"),
+        str(tmp_path),
+    ]
     # A process of its own: Playwright takes one browser of this kind in each.
     subprocess.run([*program, "--pages", "20", "--seed", "2", "--jobs", "1"], check=True, timeout=120)
     (path,) = tmp_path.iterdir()

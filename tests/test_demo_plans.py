@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from tests.conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
+sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 from conversations.plan_clauses import made_up
 from conversations.plans import Made, is_right, plan_expected, plan_steps
@@ -42,7 +42,7 @@ def test_every_answer_is_one_that_the_question_allows(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["steps", "expected"])
 def test_prompt_and_answer_fit_a_row_of_the_training(kind: str) -> None:
-    tokenizer = Tokenizer.from_file(str(REPOSITORY / "samples" / "demo-models" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(REPOSITORY / "samples" / "demo-models" / "training" / "tokenizer.json"))
     assert max(len(tokenizer.encode(one.question.text + one.answer).ids) for one in made(kind)) < LONGEST
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models"))
+sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 from pages.page import COLORS, SHAPES, Element, Page, Word
 from questions import boxes, drafts

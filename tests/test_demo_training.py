@@ -16,8 +16,8 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, data_url, image_part, picture, user
 
-MODELS = REPOSITORY / "samples" / "demo-models"
-sys.path.insert(0, str(MODELS))
+TRAINING = REPOSITORY / "samples" / "demo-models" / "training"
+sys.path.insert(0, str(TRAINING))
 from pages.page import Element, Page, Word  # noqa: E402
 
 PAGE = Page(
@@ -36,7 +36,7 @@ PAGE = Page(
 def tokenizer() -> Any:
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(MODELS / "tokenizer.json"))
+    return Tokenizer.from_file(str(TRAINING / "tokenizer.json"))
 
 
 def by_transformers(*arguments: str, given: object) -> Any:
@@ -64,9 +64,9 @@ def reference(model: Path, messages: list[dict[str, Any]]) -> Any:
 @pytest.mark.parametrize("kind", ["text", "vision"])
 def test_training_computes_what_transformers_computes(kind: str, tmp_path: Path) -> None:
     import torch
-    from training.batches import Speech
-    from training.export import MEAN, STD, write
-    from training.model import CELL, Decoder, Encoder, Language, Tower, start
+    from trainer.batches import Speech
+    from trainer.export import MEAN, STD, write
+    from trainer.model import CELL, Decoder, Encoder, Language, Tower, start
 
     torch.manual_seed(1)
     sections = (2, 15, 15) if kind == "vision" else None
@@ -81,7 +81,7 @@ def test_training_computes_what_transformers_computes(kind: str, tmp_path: Path)
         weights |= {f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}
     for tensor in weights.values():  # as they are stored, and different enough for answers to differ
         tensor.copy_((tensor + torch.randn_like(tensor) * (0.5 if tensor.dim() == 1 else 0.05)).bfloat16())
-    write(tmp_path, decoder, encoder, weights, MODELS / "tokenizer.json")
+    write(tmp_path, decoder, encoder, weights, TRAINING / "tokenizer.json")
 
     size = (10 * CELL, 7 * CELL)  # whole and cut windows
     messages = user({"type": "text", "text": "What is this?"}, image_part(data_url(picture(*size, "teal"))))
@@ -112,7 +112,7 @@ def test_training_computes_what_transformers_computes(kind: str, tmp_path: Path)
 
 
 def test_a_row_is_the_chat_as_its_template_writes_it() -> None:
-    from training.vision_batches import VisionBatches
+    from trainer.vision_batches import VisionBatches
 
     batches = VisionBatches([PAGE], {"Sign": 0, "Save": 1}, tokenizer(), "1", 2000)
     batch = batches.batch(random.Random(3), "text first")
@@ -136,8 +136,8 @@ def test_a_row_is_the_chat_as_its_template_writes_it() -> None:
 
 def test_a_call_about_a_picture_and_its_result_are_as_the_template_writes_them() -> None:
     from questions.dialogues import tool_dialogue
-    from training.batches import Row
-    from training.vision_batches import VisionBatches
+    from trainer.batches import Row
+    from trainer.vision_batches import VisionBatches
 
     batches = VisionBatches([PAGE], {"Sign": 0, "Save": 1}, tokenizer(), "1", 2000)
     made = (tool_dialogue(PAGE, random.Random(seed)) for seed in range(100))
@@ -175,9 +175,9 @@ print(json.dumps(found))
 
 def test_positions_in_rows_are_those_of_transformers() -> None:
     """Of every conversation in a row by itself, about wide and about tall pictures."""
-    from training.batches import PADDING
-    from training.model import PATCH
-    from training.vision_batches import SHARES, VisionBatches
+    from trainer.batches import PADDING
+    from trainer.model import PATCH
+    from trainer.vision_batches import SHARES, VisionBatches
 
     layouts = {layout: 2 if layout == "two pictures" else 1 for layout in SHARES if layout != "no picture"}
     image, asked, ours = tokenizer().token_to_id("<|image_pad|>"), [], []
@@ -198,7 +198,7 @@ def test_positions_in_rows_are_those_of_transformers() -> None:
 
 
 def test_conversations_in_one_row_do_not_see_each_other() -> None:
-    from training.batches import Row, Rows
+    from trainer.batches import Row, Rows
 
     row = Row(8)
     row.add([1, 2], 0, 0)
@@ -214,7 +214,7 @@ def test_conversations_in_one_row_do_not_see_each_other() -> None:
 
 def test_muon_is_torchs_own() -> None:
     import torch
-    from training.muon import Muon
+    from trainer.muon import Muon
 
     torch.manual_seed(0)
     shapes = ((8, 16), (8, 16), (16, 8))
@@ -236,7 +236,7 @@ def test_muon_is_torchs_own() -> None:
 def test_pictures_compressed_for_training_look_like_jpegs(quality: int) -> None:
     import numpy as np
     import torch
-    from training.jpeg import compressed
+    from trainer.jpeg import compressed
 
     image = Image.open(REPOSITORY / "samples" / "screenshots" / "login.png").convert("RGB")
     file = io.BytesIO()
@@ -253,8 +253,8 @@ def test_pictures_compressed_for_training_look_like_jpegs(quality: int) -> None:
 FIRST_BATCHES = """
 import hashlib, random
 from tests.test_demo_training import PAGE, tokenizer
-from training.text_batches import TextBatches
-from training.vision_batches import VisionBatches
+from trainer.text_batches import TextBatches
+from trainer.vision_batches import VisionBatches
 
 text = next(iter(TextBatches(tokenizer(), "1", "train", 4096)))
 seen = VisionBatches([PAGE], {"Sign": 0, "Save": 1}, tokenizer(), "1", 1500)
@@ -286,7 +286,7 @@ def test_a_seed_gives_the_same_first_batches_in_every_process() -> None:
 
 def run(*arguments: str) -> list[float]:
     """The losses that a training writes."""
-    command = [sys.executable, str(MODELS / "train.py"), *arguments, "--workers", "0", "--test", "1"]
+    command = [sys.executable, str(TRAINING / "train.py"), *arguments, "--workers", "0", "--test", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [float(found) for found in re.findall(r"answer (\S+)", done.stdout)]
@@ -303,7 +303,15 @@ def test_a_small_training_of_the_text_model_learns(tmp_path: Path) -> None:
 @pytest.mark.browser
 def test_a_small_training_of_the_vision_model_learns_from_rendered_pages(tmp_path: Path) -> None:
     for split, folder in (("train", tmp_path / "pages"), ("held-out", tmp_path / "pages" / "held-out")):
-        render = [sys.executable, str(MODELS / "screenshots.py"), str(folder), "--pages", "24", "--jobs", "1"]
+        render = [
+            sys.executable,
+            str(TRAINING / "screenshots.py"),
+            str(folder),
+            "--pages",
+            "24",
+            "--jobs",
+            "1",
+        ]
         subprocess.run([*render, "--split", split, "--seed", "5"], check=True, timeout=200)
     out = tmp_path / "out"
     options = ("--pages", str(tmp_path / "pages"), "--steps", "8", "--tokens", "1500", "--log-every", "2")

@@ -3,9 +3,10 @@
     python samples/demo-models/evaluate.py                                  # serves both models itself
     python samples/demo-models/evaluate.py --base-url http://127.0.0.1:8000 --show-wrong 20 --json eval.json
 
-Every request says `model: auto` and is greedy. The pages are those of held-out.zip, of all sizes that training has but
-480×360 and 1024×576; some show phrases that training never had. Questions about them are worded as in the training. The
-text model's names, values and words are put together as training never does, its questions are trained ones, varied.
+Every request says `model: auto` and is greedy. The pages are those of training/held-out.zip, of all sizes in the
+training except 480×360 and 1024×576; some show phrases that were kept out of it. Questions about them are worded as in
+the training. The text model's names, values and words are combined as they never are in the training; its questions
+vary trained ones.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().with_name("training")))
 
 import openai
 from conversations import mixture as conversations
@@ -40,7 +42,7 @@ from samples import demo
 from vlserve.pixels import Grid, Size, resized
 
 HERE = Path(__file__).resolve().parent
-PAGES = HERE / "held-out.zip"
+PAGES = HERE / "training" / "held-out.zip"
 SCREENSHOT = (640, 480)  # whose answers are timed
 SMALL = 480 * 360  # pixels; two larger pictures in one prompt are not in the training
 AT_ONCE = 4

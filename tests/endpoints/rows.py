@@ -20,7 +20,7 @@ COLOR = {
 RED_OR_BLUE = r'\{\s*"color"\s*:\s*"(red|blue)"\s*\}'
 # At temperature 0 a small model may put one line break after the other, which JSON allows.
 SAMPLED = {"temperature": 1}
-_TOKENIZER = json.loads((REPOSITORY / "samples" / "demo-models" / "tokenizer.json").read_text())
+_TOKENIZER = json.loads((REPOSITORY / "samples" / "demo-models" / "training" / "tokenizer.json").read_text())
 _END = next(str(token["id"]) for token in _TOKENIZER["added_tokens"] if token["content"] == "<|im_end|>")
 ENDS = {"logit_bias": {_END: 100}}
 """The model wants to end its answer at each token."""

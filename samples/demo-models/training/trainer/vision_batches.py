@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from training.batches import Row, Rows, Speech
-from training.model import CELL
+from trainer.batches import Row, Rows, Speech
+from trainer.model import CELL
 
 Size = tuple[int, int]  # width and height
 

@@ -8,7 +8,7 @@ from conversations import mixture as conversations
 from tokenizers import Tokenizer
 from torch.utils.data import IterableDataset, get_worker_info
 
-from training.batches import Row, Rows, Speech
+from trainer.batches import Row, Rows, Speech
 
 LENGTH = 1024  # of a row
 _ANSWER = re.compile(r"(?<=<\|im_start\|>assistant\n)(.*?<\|im_end\|>)", re.DOTALL)

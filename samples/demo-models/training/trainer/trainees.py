@@ -7,10 +7,10 @@ import torch.nn.functional as F  # noqa: N812
 from pages.page import COLORS
 from torch import Tensor, nn
 
-from training.batches import Rows, answer_loss
-from training.loop import Losses
-from training.model import CELL, Decoder, Encoder, Language, Tower, start
-from training.vision_batches import KINDS, Hints
+from trainer.batches import Rows, answer_loss
+from trainer.loop import Losses
+from trainer.model import CELL, Decoder, Encoder, Language, Tower, start
+from trainer.vision_batches import KINDS, Hints
 
 EARLY = 2  # layers after which the decoder should know where on the picture a token lies
 

@@ -10,8 +10,8 @@ import tokenizers
 import torch
 from safetensors.torch import save_file
 
-from training.batches import chat_template
-from training.model import CELL, MERGE, PATCH, WINDOW, Decoder, Encoder
+from trainer.batches import chat_template
+from trainer.model import CELL, MERGE, PATCH, WINDOW, Decoder, Encoder
 
 MAX_PIXELS = 640 * CELL**2  # one picture takes at most 640 tokens
 MAX_LENGTH = 4096

@@ -1,7 +1,7 @@
 """Trains a demo model from scratch, on one GPU or, for a try, on the CPU.
 
-    python samples/demo-models/train.py text OUT --minutes 11 --tokens 65536
-    python samples/demo-models/train.py vision OUT --pages FOLDER --minutes 21.5 --compile
+    python samples/demo-models/training/train.py text OUT --minutes 11 --tokens 65536
+    python samples/demo-models/training/train.py vision OUT --pages FOLDER --minutes 21.5 --compile
 
 FOLDER holds the packs that screenshots.py renders, and FOLDER/held-out those to be tested on; OUT becomes a folder that
 vLLM loads. The data depends on --seed, --workers and --tokens, for the vision model on the pages, too. Two runs do not
@@ -20,20 +20,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vlserve, which need not be installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # vlserve, which need not be installed
 
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from training.batches import exact
-from training.export import write
-from training.gallery import Gallery
-from training.loop import Losses, Schedule, train
-from training.text_batches import TextBatches
-from training.trainees import TextTrainee, VisionTrainee
-from training.vision_batches import Batch, VisionBatches, common_words
+from trainer.batches import exact
+from trainer.export import write
+from trainer.gallery import Gallery
+from trainer.loop import Losses, Schedule, train
+from trainer.text_batches import TextBatches
+from trainer.trainees import TextTrainee, VisionTrainee
+from trainer.vision_batches import Batch, VisionBatches, common_words
 
 TOKENIZER = Path(__file__).resolve().with_name("tokenizer.json")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.muon import Muon
+from trainer.muon import Muon
 
 KEEP_EVERY = 1000  # steps
 WARM_UP = 150

@@ -1,6 +1,6 @@
 """The demo models' tokenizer: Qwen2.5's byte-level BPE and special tokens, learned from the models' own training data.
 
-    python samples/demo-models/tokenizer.py FOLDER [OUT]
+    python samples/demo-models/training/tokenizer.py FOLDER [OUT]
 
 FOLDER holds packs of rendered pages; OUT is tokenizer.json beside this file. It has 3,072 tokens instead of Qwen's
 151,665. Changing it means training both models anew.
@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # vlserve, which need not be installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # vlserve, which need not be installed
 
 from conversations.mixture import conversation
 from pages.packs import read_pack
 from questions.dialogues import dialogues
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from training.batches import Template
+from trainer.batches import Template
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),

@@ -14,8 +14,8 @@ from pages.page import Page
 from PIL import Image
 from torch import Tensor
 
-from training.export import MEAN, STD
-from training.jpeg import compressed
+from trainer.export import MEAN, STD
+from trainer.jpeg import compressed
 
 Size = tuple[int, int]  # width and height
 

@@ -1,6 +1,6 @@
 """The text model's training data: one made-up conversation after the other, each of a kind and of a side of the split.
 
-`python -m conversations.mixture [COUNT]` in samples/demo-models prints some.
+`python -m conversations.mixture [COUNT]` in samples/demo-models/training prints some.
 """
 
 import sys
