@@ -20,21 +20,22 @@ import uvicorn
 from aiohttp import web
 from PIL import Image
 
-from tests import fake_engine
-from vlserve import connections, logs
-from vlserve.activity import Activity
-from vlserve.app import create_app
-from vlserve.diagnosis import Diagnosis
-from vlserve.engine_settings import EngineName, EngineSettings
-from vlserve.files import FileStore
-from vlserve.keys import ApiKey
+from tests.fakes import fake_engine
+from vlserve import logs
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.config.keys import ApiKey
+from vlserve.config.settings import Config
+from vlserve.engines.activity import Activity
+from vlserve.engines.diagnosis import Diagnosis
+from vlserve.gateway import server as http_server
+from vlserve.gateway.app import create_app
+from vlserve.gateway.relay import Address
+from vlserve.media.files import FileStore
+from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics
-from vlserve.pixels import Grid
-from vlserve.settings import Config
-from vlserve.upstream import Address
 
 if TYPE_CHECKING:
-    from tests import vllm_service
+    from tests.vllm import service as vllm_service
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
@@ -169,7 +170,7 @@ class Server(uvicorn.Server):
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["vllm_service.Service"]:
     """The service over real vLLM, started once."""
-    from tests import vllm_service
+    from tests.vllm import service as vllm_service
 
     with vllm_service.serve(tmp_path_factory.getbasetemp()) as running:
         yield running
@@ -200,7 +201,7 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
         store = FileStore(short_folder / "files", config.files)
         store.open()
         app = create_app(config, views, keys, metrics, store=store)
-        server = Server(connections.configure(app, config.server.model_copy(update={"port": 0}), metrics))
+        server = Server(http_server.configure(app, config.server.model_copy(update={"port": 0}), metrics))
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
         store.close()

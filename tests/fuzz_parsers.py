@@ -19,11 +19,12 @@ import zlib
 import atheris
 
 with atheris.instrument_imports():
-    from vlserve import images, requests, routing, structured
-    from vlserve.engine_settings import LimitMmPerPrompt
+    from vlserve.config.engine_settings import LimitMmPerPrompt
+    from vlserve.config.settings import Image, Request
     from vlserve.errors import VlserveError
-    from vlserve.pixels import Grid
-    from vlserve.settings import Image, Request
+    from vlserve.media import images
+    from vlserve.media.pixels import Grid
+    from vlserve.protocols import body, routing, structured
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.reliability.pictures import hostile
@@ -48,9 +49,9 @@ def one_input(raw: bytes) -> None:
 
 
 def one_body(raw: bytes) -> None:
-    parsed = requests.parse(raw)
+    parsed = body.parse(raw)
     b"".join(parsed.body("m", cache_salt="s"))
-    requests.check_caps(parsed, _CAPS)
+    body.check_caps(parsed, _CAPS)
     structured.check(parsed.tree, parsed.protocol, allow_grammar=True)
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
     images.check_count(parsed.media, _LIMIT, "vision")

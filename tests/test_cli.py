@@ -17,7 +17,7 @@ import pytest
 
 import vlserve
 from tests.conftest import REPOSITORY, session_of, until, user
-from tests.test_engine import fake
+from tests.engines.test_engine import fake
 from vlserve import cli
 
 FAKE = {"model": "a", "command": fake(), "env": {"PYTHONPATH": str(REPOSITORY)}}

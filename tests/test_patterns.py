@@ -12,7 +12,8 @@ from types import FrameType
 
 import pytest
 
-from vlserve import diagnosis, errors, process
+from vlserve import errors
+from vlserve.engines import diagnosis, process
 from vlserve.testgen import snapshot
 
 _ALLOWED_CPU_S = 10.0

@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from tests.conftest import REPOSITORY, Gateway
-from tests.fake_engine import ANSWER
-from tests.testgen_models import Scripted
+from tests.fakes.fake_engine import ANSWER
+from tests.fakes.testgen_models import Scripted
 
 LOGIN = REPOSITORY / "samples" / "screenshots" / "login.png"
 FORM = [

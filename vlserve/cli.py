@@ -15,33 +15,28 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from vlserve import (
-    __version__,
-    batch,
-    config,
-    connections,
-    doctor,
-    keys,
-    logs,
-    machine,
-    plan,
-    plan_text,
-    startup,
-    tracing,
-)
-from vlserve.app import create_app, create_metrics_app
+from vlserve import __version__, logs
 from vlserve.arguments import make_parser
-from vlserve.compare import compare
-from vlserve.download import download
-from vlserve.engine import Engine, EngineState
-from vlserve.engine_settings import EngineName
+from vlserve.commands import plan_text, startup
+from vlserve.commands.batch import batch
+from vlserve.commands.compare.compare import compare
+from vlserve.commands.doctor import doctor
+from vlserve.commands.startup import Credentials
+from vlserve.config import keys
+from vlserve.config import load as config
+from vlserve.config.engine_settings import EngineName
+from vlserve.config.settings import Config, Server
+from vlserve.engines import machine, plan
+from vlserve.engines.download import download
+from vlserve.engines.engine import Engine, EngineState
+from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
-from vlserve.files import FileStore
-from vlserve.fleet import Fleet, lock_gpus, make_run_folder
-from vlserve.listeners import ByPort, addresses, check_free, listen
+from vlserve.gateway import server as http_server
+from vlserve.gateway import tracing
+from vlserve.gateway.app import create_app, create_metrics_app
+from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
+from vlserve.media.files import FileStore
 from vlserve.metrics import Metrics
-from vlserve.settings import Config, Server
-from vlserve.startup import Credentials
 from vlserve.testgen import command
 
 log = logging.getLogger("vlserve")
@@ -138,7 +133,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     logs.set_up(settings.log.format)
     credentials = startup.check(settings)
     check_free(settings.server)  # a busy port is told at once, not when everything else is done
-    connections.raise_file_limit()
+    http_server.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     for number in _ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
@@ -157,7 +152,7 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     if settings.server.metrics_address:
         alone = create_metrics_app(app, settings.server, credentials.api_keys)
         served = ByPort(app, settings.server.metrics_address[1], alone)
-    server = _Server(connections.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
+    server = _Server(http_server.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in _ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, server.end)
     # What is there now stays: without it in their count, full collections are short and come before garbage piles up.

@@ -39,7 +39,7 @@ from questions.boxes import ALL_ELEMENTS, EXACT_BOXES
 from questions.scores import Fit, Message, Row, fit, is_expected, printed
 
 from samples import demo
-from vlserve.pixels import Grid, Size, resized
+from vlserve.media.pixels import Grid, Size, resized
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "training" / "held-out.zip"

@@ -7,9 +7,9 @@ from tests.endpoints.asking import PROTOCOLS
 from tests.endpoints.faults import CODES, HEADERS, STATUSES
 from tests.endpoints.rows import Row
 from tests.endpoints.tables import TABLES
+from vlserve.config.settings import Request
 from vlserve.errors import EngineAway
-from vlserve.protocols import CHAT, MESSAGE_TOKENS, Protocol
-from vlserve.settings import Request
+from vlserve.protocols.base import CHAT, MESSAGE_TOKENS, Protocol
 
 _EVERYWHERE = {
     field: reason

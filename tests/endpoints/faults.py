@@ -6,11 +6,11 @@ from tests.conftest import data_url, image_part, picture, user
 from tests.endpoints.asking import Ask
 from tests.endpoints.common import URL
 from tests.endpoints.rows import Check, Row, refuses, row
-from tests.films import film, part
-from tests.vllm_service import KEYED
+from tests.fakes.films import film, part
+from tests.vllm.service import KEYED
 from vlserve import errors
 from vlserve.errors import VlserveError
-from vlserve.protocols import MESSAGES
+from vlserve.protocols.base import MESSAGES
 
 
 def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "sk-ana", body: bytes = b"{}") -> Check:

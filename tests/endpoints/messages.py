@@ -21,7 +21,7 @@ from tests.endpoints.rows import (
     row,
     same,
 )
-from vlserve.protocols import MESSAGES
+from vlserve.protocols.base import MESSAGES
 
 
 def _systems(ask: Ask) -> None:

@@ -19,9 +19,9 @@ import aiohttp
 
 from tests.conftest import picture
 from tests.reliability.service import Figure
+from vlserve.config.settings import Fetch
 from vlserve.errors import InvalidRequest
-from vlserve.fetch import Fetcher
-from vlserve.settings import Fetch
+from vlserve.media.fetch import Fetcher
 
 PARAM = "messages[0].content[1]"
 PUBLIC, PUBLIC_NAME = "93.184.215.14", "pictures.example"

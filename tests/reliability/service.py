@@ -119,7 +119,7 @@ def _status(pid: int, name: str) -> int:
 
 
 def fake_command(*faults: str) -> list[str]:
-    return [sys.executable, "-m", "tests.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
+    return [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
 
 
 def fakes(text: tuple[str, ...] = (), vision: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from fastapi import Request
 from starlette.types import Message, Scope
 
 from vlserve.errors import EngineFailed, VlserveError
-from vlserve.protocols import CHAT
+from vlserve.gateway.tracing import Trace
+from vlserve.protocols.base import CHAT
 from vlserve.testgen import service
 from vlserve.testgen.result import Answer, Ask, TestgenError
-from vlserve.tracing import Trace
 
 _CREDENTIALS = ("authorization", "x-api-key")
 

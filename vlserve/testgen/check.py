@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
-from vlserve import config
+from vlserve.config import load as config
 from vlserve.testgen.child import run_child
 from vlserve.testgen.render import SETTINGS
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from vlserve.process import REAPER
+from vlserve.engines.process import REAPER
 
 _LONGEST_OUTPUT = 16 * 1024
 _KILL_S = 5.0

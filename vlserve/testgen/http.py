@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vlserve import addresses, routing
+from vlserve.config.settings import Testgen
 from vlserve.errors import (
     EngineTimeout,
     InvalidRequest,
@@ -34,13 +34,14 @@ from vlserve.errors import (
     internal_error,
     service_ends,
 )
-from vlserve.parts import Media
-from vlserve.runtime import Runtime, check_ready
-from vlserve.settings import Testgen
+from vlserve.gateway.relay import until_disconnect
+from vlserve.gateway.runtime import Runtime, check_ready
+from vlserve.gateway.tracing import Trace
+from vlserve.media import addresses
+from vlserve.protocols import routing
+from vlserve.protocols.chat import Media
 from vlserve.testgen import asking, pages, wanted
 from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
-from vlserve.tracing import Trace
-from vlserve.upstream import until_disconnect
 
 log = logging.getLogger("vlserve.testgen")
 

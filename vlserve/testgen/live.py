@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Dialog, Error, FrameLocator, Page, Pla
 from playwright.async_api import Locator as Found
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from vlserve import config
+from vlserve.config import load as config
 from vlserve.testgen import locators, selenium_code, snapshot
 from vlserve.testgen.elements import CHOSEN_FROM, Box, Element, Locator, Target
 from vlserve.testgen.locators import Facts

@@ -8,11 +8,11 @@ import ipaddress
 
 from yarl import URL
 
-from vlserve.addresses import may_connect
-from vlserve.authority import ANY_ORIGIN
+from vlserve.config.authority import ANY_ORIGIN
+from vlserve.config.settings import Testgen
 from vlserve.errors import InvalidRequest
-from vlserve.fetch import parse_url
-from vlserve.settings import Testgen
+from vlserve.media.addresses import may_connect
+from vlserve.media.fetch import parse_url
 
 
 def check(text: str, settings: Testgen) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from vlserve.errors import VlserveError
-from vlserve.resolver import Threads, look_up
+from vlserve.media.resolver import Threads, look_up
 
 MayConnect = Callable[[str], bool]
 """Whether an IP address, as text, may be connected to."""

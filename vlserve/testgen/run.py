@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from vlserve import config
+from vlserve.config import load as config
 from vlserve.testgen.child import run_child
 from vlserve.testgen.elements import Target
 from vlserve.testgen.live import browser_arguments, find_browser

@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 from fastapi import Request
 
-from vlserve import bodies, multipart
+from vlserve.config.settings import Testgen
 from vlserve.errors import InvalidRequest
-from vlserve.parts import Media
-from vlserve.pictures import Frames
-from vlserve.pixels import Grid
-from vlserve.requests import parse_json
-from vlserve.runtime import Runtime
-from vlserve.settings import Testgen
+from vlserve.gateway import bodies, multipart
+from vlserve.gateway.runtime import Runtime
+from vlserve.media.load import Frames
+from vlserve.media.pixels import Grid
+from vlserve.protocols.body import parse_json
+from vlserve.protocols.chat import Media
 from vlserve.testgen import pages
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import LARGEST_SIDE, LONGEST_SCENARIO, SMALLEST_SIDE

@@ -1,0 +1,384 @@
+"""Supervision: children start, die, hang and refuse to end, behind the reaper that production uses."""
+
+import asyncio
+import dataclasses
+import os
+import pathlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.conftest import REPOSITORY, is_alive, session_of, until, user
+from tests.fakes import fake_engine
+from vlserve.config.engine_settings import EngineSettings
+from vlserve.config.settings import Config
+from vlserve.engines import engine as engines
+from vlserve.engines import plan, probe, process, restarts
+from vlserve.engines.engine import Engine, EngineState
+from vlserve.engines.fleet import Fleet, lock_gpus
+from vlserve.engines.machine import Machine
+from vlserve.engines.memory import GIB, Budget
+from vlserve.metrics import Metrics
+
+
+def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:
+    command = [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}", "--faults", ",".join(faults)]
+    return [*command, "--grandchild", str(grandchild)] if grandchild else command
+
+
+@asynccontextmanager
+async def fleet_of(
+    folder: pathlib.Path, metrics: Metrics | None = None, /, **commands: list[str]
+) -> AsyncIterator[Fleet]:
+    """A running fleet; ended, and nothing left, when the block is over."""
+    settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
+    config = Config.model_validate({"engines": settings})
+    run = folder / "run"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    planned = {one.name: one for one in plan.make(config, Machine((0,), None), environment, run).engines}
+    metrics = metrics or Metrics()
+    fleet = Fleet({name: Engine(name, one, planned[name], metrics) for name, one in config.engines.items()}, run)
+    fleet.start()
+    sessions: list[int] = []
+    try:
+        await until(lambda: all(engine.pid for engine in fleet.engines.values()))
+        sessions = [engine.pid or 0 for engine in fleet.engines.values()]
+        yield fleet
+    finally:
+        await fleet.stop()
+        assert [pid for leader in sessions for pid in session_of(leader)] == []
+        assert not run.exists()
+        assert all(engine.state is EngineState.STOPPED for engine in fleet.engines.values())
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.2)
+    monkeypatch.setattr(restarts, "_JITTER", 0.0)
+    monkeypatch.setattr(probe, "_POLL_S", 0.05)
+    monkeypatch.setattr(probe, "_CHECK_S", 0.1)
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.2)
+    monkeypatch.setattr(engines, "_STOP_S", 1.0)
+    monkeypatch.setattr(process, "_KILL_S", 1.0)
+
+
+async def test_engines_become_ready_and_end_with_their_sockets(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("slow-start"), vision=fake()) as fleet:
+        text, vision = fleet.engines["text"], fleet.engines["vision"]
+        assert text.state is EngineState.STARTING
+        await until(lambda: vision.is_ready)
+        assert not text.is_ready
+        await until(lambda: text.is_ready)
+        assert (short_folder / "run").stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in (short_folder / "run").iterdir()} == {
+            "text.sock",
+            "vision.sock",
+            "text",
+            "vision",
+        }
+
+
+async def test_stale_socket_is_no_obstacle(short_folder: pathlib.Path) -> None:
+    (short_folder / "run").mkdir(mode=0o700)
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(short_folder / "run" / "text.sock"))
+    stale.close()
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+
+
+async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(short_folder, text=fake("die-on-request"), vision=fake()) as fleet:
+        text, vision = fleet.engines["text"], fleet.engines["vision"]
+        await until(lambda: text.is_ready and vision.is_ready)
+        pids = (text.pid, vision.pid)
+        assert (text.activity.lives, vision.activity.lives) == (1, 1)
+        async with text.address.open_session() as session:
+            with pytest.raises(aiohttp.ClientError):
+                async with session.post(
+                    "http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}
+                ) as answer:
+                    await answer.read()
+        await until(lambda: not text.is_ready)
+        assert text.retry_after_s() >= 1
+        await until(lambda: text.is_ready)
+        assert text.pid != pids[0]
+        assert (vision.pid, vision.state) == (pids[1], EngineState.READY)
+        assert (text.activity.lives, vision.activity.lives) == (2, 1)
+        assert "text engine: failed (killed by SIGKILL" in caplog.text
+
+
+async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_more_slowly(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with fleet_of(short_folder, text=fake("crash")):
+        await until(lambda: "next try in 0.8 s" in caplog.text)
+    assert (
+        "text engine: failed (it ended while loading: exit code 1, MemoryError: not enough memory for the weights; "
+        "next try in 0.2 s)" in caplog.text
+    )
+    assert "[text] Loading weights\n" in capfd.readouterr().err
+
+
+async def test_start_line_that_does_not_exist_is_told(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(short_folder, text=["/no/such/program"]):
+        await until(lambda: "FileNotFoundError" in caplog.text)
+
+
+async def test_engine_that_says_it_cannot_serve_is_replaced(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        first = text.pid
+        async with (
+            text.address.open_session() as session,
+            session.post("http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}) as answer,
+        ):
+            await answer.read()
+        await until(lambda: text.is_ready and text.pid != first)
+
+
+async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = EngineSettings(
+        model="m", command=[sys.executable, "-c", "import time; time.sleep(60)"], ready_timeout_s=0.3
+    )
+    config = Config.model_validate({"engines": {"text": settings.model_dump()}})
+    (planned,) = plan.make(config, Machine((0,), None), {}, short_folder / "run").engines
+    engine = Engine("text", settings, planned, Metrics())
+    engine.start()
+    await until(lambda: "no answer within ready_timeout_s (0.3 s)" in caplog.text)
+    await engine.stop()
+
+
+async def test_sigterm_is_not_enough_for_some(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("ignore-sigterm")) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+
+
+async def test_grandchild_in_a_session_of_its_own_does_not_outlive_the_engine(short_folder: pathlib.Path) -> None:
+    file = short_folder / "grandchild"
+    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+        grandchild = int(file.read_text())
+        assert is_alive(grandchild)
+    assert not is_alive(grandchild)
+
+
+async def test_reaper_killed_while_a_descendant_holds_the_output_is_noticed_too(short_folder: pathlib.Path) -> None:
+    file = short_folder / "grandchild"
+    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader, grandchild = text.pid or 0, int(file.read_text())
+        os.kill(leader, signal.SIGKILL)
+        await until(lambda: text.pid not in (None, leader) and text.is_ready)
+        os.kill(grandchild, signal.SIGKILL)  # a killed reaper cannot: its session was the grandchild's choice
+
+
+async def test_engine_that_accepts_but_never_answers_stays_supervised(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("mute")) as fleet:
+        await asyncio.sleep(1)
+        assert fleet.engines["text"].state is EngineState.STARTING
+
+
+async def test_closed_terminal_does_not_end_engines(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[str]()
+
+    class Closed:
+        def write(self, text: str) -> int:
+            written.append(text)
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    script = "import time\nwhile True: print('words'); time.sleep(0.05)"
+    async with fleet_of(short_folder, text=[sys.executable, "-u", "-c", script]) as fleet:
+        await until(lambda: len(written) >= 3)
+        assert fleet.engines["text"].state is EngineState.STARTING
+
+
+async def test_stop_while_an_engine_is_being_replaced_leaves_nothing(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader = text.pid or 0
+        async with (
+            text.address.open_session() as session,
+            session.post("http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}) as answer,
+        ):
+            await answer.read()
+        await until(lambda: text.state is EngineState.STOPPING)
+        text.drain()  # as SIGTERM does, and then the end of the service
+        await asyncio.sleep(0)
+        await text.stop()
+        assert session_of(leader) == []
+
+
+async def test_changes_of_state_are_counted(short_folder: pathlib.Path) -> None:
+    metrics = Metrics()
+    async with fleet_of(short_folder, metrics, text=fake()) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        os.killpg(text.pid or 0, signal.SIGKILL)
+        await until(lambda: text.state is EngineState.FAILED)
+        await until(lambda: text.is_ready)
+        fleet.drain()
+        assert text.state is EngineState.DRAINING
+        assert not text.is_ready
+    changes = ("stopped starting", "starting ready", "ready failed", "failed starting", "ready draining")
+    counts = [
+        metrics.registry.get_sample_value(
+            "vlserve_engine_transitions_total",
+            {"vlserve_engine": "text", "from": change.split()[0], "to": change.split()[1]},
+        )
+        for change in changes
+    ]
+    assert counts == [1, 2, 1, 1, 1]
+
+
+async def test_bug_in_supervision_does_not_lose_the_engine(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: probe.Probe, session: object) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(probe.Probe, "until_it_answers", broken)
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
+    assert "failed (RuntimeError: a bug; next try" in caplog.text
+
+
+async def test_progress_bars_are_passed_on_as_they_move(
+    short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(60)"
+    printed = ""
+    async with fleet_of(short_folder, text=[sys.executable, "-c", script]):
+        async with asyncio.timeout(60):
+            while "[text] 20%\n" not in printed:
+                printed += capfd.readouterr().err
+                await asyncio.sleep(0.05)
+    assert "[text] 10%\n" in printed
+
+
+async def test_killed_reaper_takes_its_engine_along(short_folder: pathlib.Path) -> None:
+    async with fleet_of(short_folder, text=fake()) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        leader = text.pid or 0
+        os.kill(leader, signal.SIGKILL)
+        await until(lambda: text.pid not in (None, leader) and text.is_ready)
+        assert session_of(leader) == []
+
+
+@pytest.mark.parametrize("faults", [(), ("ignore-sigterm",), ("escape",)])
+async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.Path, faults: tuple[str, ...]) -> None:
+    grandchild = short_folder / "grandchild"
+    config = short_folder / "c.yaml"
+    command = [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
+    command += ["--grandchild", str(grandchild)]
+    config.write_text(f"engines: {{text: {{model: a, command: {command}, env: {{PYTHONPATH: '{REPOSITORY}'}}}}}}")
+    gateway = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", "serve", "--config", str(config), "--port", "0"),
+        env={**os.environ, "TMPDIR": str(short_folder)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert gateway.stderr
+    async with asyncio.timeout(60):
+        while b"text engine: ready" not in await gateway.stderr.readline():
+            pass
+    (run,) = short_folder.glob("vlserve-*")
+    (reaper,) = [
+        int(pid) for pid in pathlib.Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    ]
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: not session_of(reaper) and not run.exists())
+    if "escape" in faults:
+        assert not is_alive(int(grandchild.read_text()))
+
+
+async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two engines die together; NVML is a stand-in that says when the memory is back."""
+    free, asked = [0], list[object]()
+
+    def free_gpu_bytes(gpus: object) -> int:
+        asked.append(gpus)
+        return free[0]
+
+    monkeypatch.setattr(engines, "free_gpu_bytes", free_gpu_bytes)
+    monkeypatch.setattr(engines, "_MEMORY_POLL_S", 0.05)
+    settings = {name: {"model": f"org/{name}", "command": fake("slow-start")} for name in ("text", "vision")}
+    config = Config.model_validate({"engines": settings})
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "0"}
+    budget = Budget((0,), 80 * GIB, 15 * GIB, 4 * GIB, 18 * GIB, 1000, 100, is_shared=True)
+    made = plan.make(config, Machine((0,), None), environment, short_folder / "run").engines
+    plans = {one.name: dataclasses.replace(one, budget=budget) for one in made}
+    locks = lock_gpus(plans.values())
+    fleet = Fleet(
+        {name: Engine(name, one, plans[name], Metrics(), None, locks[name]) for name, one in config.engines.items()},
+        short_folder / "run",
+    )
+    text, vision = fleet.engines["text"], fleet.engines["vision"]
+    fleet.start()
+    try:
+        await until(lambda: text.state is vision.state is EngineState.STARTING)  # the first time together
+        await until(lambda: text.is_ready and vision.is_ready)
+        for engine in fleet.engines.values():
+            os.killpg(engine.pid or 0, signal.SIGKILL)
+        await until(lambda: text.state is vision.state is EngineState.FAILED)
+        asked.clear()
+        await until(lambda: len(asked) >= 5)
+        assert text.state is vision.state is EngineState.FAILED  # no memory yet
+        free[0] = 80 * GIB
+        await until(lambda: EngineState.STARTING in (text.state, vision.state))
+        first, second = sorted((text, vision), key=lambda engine: engine.state is EngineState.FAILED)
+        while not first.is_ready:
+            assert second.state is EngineState.FAILED
+            await asyncio.sleep(0.02)
+        await until(lambda: second.is_ready)
+    finally:
+        await fleet.stop()
+
+
+async def test_server_elsewhere_is_ready_when_it_answers_and_away_when_it_does_not() -> None:
+    runner = web.AppRunner(fake_engine.make_app())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    settings = EngineSettings(model="theirs", served_model_name="ours", url=f"http://127.0.0.1:{port}/")
+    engine = Engine("vision", settings, None, Metrics(), url_key="sk-theirs")
+    engine.start()
+    try:
+        await until(lambda: engine.is_ready)
+        (probe,) = runner.app[fake_engine.SEEN] if runner.app else [{}]
+        assert probe["headers"]["authorization"] == "Bearer sk-theirs"
+        assert probe["body"]["model"] == "theirs"
+        assert probe["body"]["messages"][0]["content"][1]["type"] == "image_url"
+        await runner.cleanup()
+        await until(lambda: not engine.is_ready)
+        again: Any = web.AppRunner(fake_engine.make_app())
+        await again.setup()
+        await web.TCPSite(again, "127.0.0.1", port, reuse_address=True).start()
+        await until(lambda: engine.is_ready)
+        await again.cleanup()
+    finally:
+        await engine.stop()

@@ -1,0 +1,251 @@
+"""What clients see of an engine that dies: readiness, requests that are open, requests that come afterwards."""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from fastapi import FastAPI
+from starlette.types import Message
+
+from tests.conftest import Server, session_of, until, user
+from tests.engines.test_engine import fake, fleet_of
+from tests.fakes import fake_engine
+from vlserve.config.engine_settings import EngineName
+from vlserve.config.settings import Config
+from vlserve.engines import engine, plan, probe, restarts
+from vlserve.engines.engine import Engine
+from vlserve.gateway import server as http_server
+from vlserve.gateway.app import create_app
+from vlserve.metrics import Metrics
+
+CHAT = "/v1/chat/completions"
+DEATHS = 20
+
+
+class Client:
+    """Of a gateway over supervised engines."""
+
+    def __init__(
+        self, app: FastAPI, url: str, session: aiohttp.ClientSession, engines: dict[EngineName, Engine]
+    ) -> None:
+        self.app = app
+        self.url = url
+        self.session = session
+        self.engines = engines
+
+    def post(self, wish: str = "", *, stream: bool = False, path: str = CHAT) -> Any:
+        body = {"messages": user("hi"), "user": wish, "stream": stream}
+        return self.session.post(self.url + path, json=body)
+
+    async def answer(self, wish: str = "", path: str = CHAT) -> tuple[int, dict[str, str], Any]:
+        """Status, headers (names in lower case), JSON."""
+        async with self.post(wish, path=path) as answer:
+            return answer.status, {name.lower(): text for name, text in answer.headers.items()}, await answer.json()
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        async with self.session.get(f"{self.url}/ready") as answer:
+            return answer.status, (await answer.json())["engines"]["text"]
+
+
+@asynccontextmanager
+async def gateway(engines: dict[EngineName, Engine], **settings: Any) -> AsyncIterator[Client]:
+    """The app over engines that somebody else starts and ends."""
+    tree = {name: one.settings.model_dump(exclude_defaults=True) for name, one in engines.items()}
+    config, metrics = Config.model_validate({"engines": tree, **settings}), Metrics()
+    app = create_app(config, engines, (), metrics)
+    server = Server(http_server.configure(app, config.server.model_copy(update={"port": 0}), metrics))
+    async with server.running() as port, aiohttp.ClientSession() as session:
+        yield Client(app, f"http://127.0.0.1:{port}", session, engines)
+
+
+@asynccontextmanager
+async def supervised(folder: pathlib.Path, *faults: str) -> AsyncIterator[Client]:
+    """A gateway over a text engine that is a real child process."""
+    async with fleet_of(folder, text=fake(*faults)) as fleet, gateway(dict(fleet.engines)) as client:
+        await until(lambda: fleet.engines["text"].is_ready, timeout_s=60)
+        yield client
+
+
+@asynccontextmanager
+async def elsewhere(folder: str = "", /, **settings: Any) -> AsyncIterator[tuple[Client, web.Application]]:
+    """A gateway over a text engine at a URL, served in this process."""
+    app = fake_engine.make_app()
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    tree = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}{folder}", "model": "theirs", **settings}
+    config = Config.model_validate({"engines": {"text": tree}})
+    assert config.engines.text
+    text = Engine("text", config.engines.text, None, Metrics())
+    text.start()
+    try:
+        async with gateway({"text": text}) as client:
+            await until(lambda: text.is_ready, timeout_s=30)
+            yield client, app
+    finally:
+        await text.stop()
+        await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _restarts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every life counts as long enough to begin the backoff anew, so that an engine may die twenty times."""
+    monkeypatch.setattr(restarts, "STABLE_S", 0.0)
+    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(restarts, "BREAKER_WINDOW_S", 0.0)
+    monkeypatch.setattr(probe, "_POLL_S", 0.05)
+    monkeypatch.setattr(engine, "_HOPELESS_STOP_S", 0.05)
+
+
+async def last_event(answer: aiohttp.ClientResponse) -> Any:
+    *_, last = [line for line in (await answer.text()).split("\n\n") if line.startswith("data: ")]
+    return last if last == "data: [DONE]" else json.loads(last.removeprefix("data: "))
+
+
+def core_of(leader: int) -> int:
+    titles = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in session_of(leader)}
+    return next(pid for pid, title in titles.items() if title.startswith(b"VLLM::EngineCore"))
+
+
+@pytest.mark.parametrize("fault", ["core", "die-on-request"])
+async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Path, fault: str) -> None:
+    async with supervised(short_folder, fault) as client:
+        text = client.engines["text"]
+        told, pids = list[tuple[int, str]](), set[int | None]({None})
+        for _ in range(DEATHS):
+            await until(lambda: text.is_ready and text.pid not in pids, timeout_s=60)
+            pids.add(text.pid)
+            answer = await client.post("drip:60", stream=True)
+            if fault == "core":
+                await answer.content.readany()
+                os.kill(core_of(text.pid or 0), signal.SIGKILL)
+            assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
+            status, state = await client.ready()
+            told.append((status, state["state"]))
+        assert [one for one in told if one[0] != 503 or one[1] == "ready"] == []
+
+
+async def test_request_behind_a_death_is_refused_as_for_an_engine_that_is_away(short_folder: pathlib.Path) -> None:
+    async with supervised(short_folder, "die-on-request") as client:
+        answer = await client.post("drip:60", stream=True)
+        assert "error" in await last_event(answer)
+        status, headers, told = await client.answer()
+        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+        assert "is not ready" in told["error"]["message"]
+        assert int(headers["retry-after"]) >= 1
+
+
+async def test_stream_that_breaks_for_its_own_reasons_costs_others_one_look(short_folder: pathlib.Path) -> None:
+    async with supervised(short_folder) as client:
+        text = client.engines["text"]
+        first, other = text.pid, await client.post("drip:2", stream=True)
+        for _ in range(3):
+            assert "error" in await last_event(await client.post("half-event", stream=True))
+            await until(lambda: text.is_ready)
+            assert (await client.answer())[0] == 200
+        assert await last_event(other) == "data: [DONE]"
+        assert (text.pid, text.state) == (first, "ready")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_requests_end_with_the_life_of_an_engine_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    """It takes no questions any more, while its connections stay open. One request is there, one waits in the queue."""
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
+    async with elsewhere(max_in_flight=1) as (client, theirs):
+        wish = "drip:600" if stream else "decode:600"
+        running = asyncio.create_task(client.post(wish, stream=stream).__aenter__())
+        await until(lambda: theirs[fake_engine.RUNNING][0] == 1)
+        waiting = asyncio.create_task(client.answer())
+        theirs[fake_engine.FAULTS].add("models-fail")
+        async with asyncio.timeout(30):
+            answer = await running
+            if stream:
+                assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
+            else:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "engine_unavailable")
+                assert int(answer.headers["retry-after"]) >= 1
+            status, _, told = await waiting
+        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+        await until(lambda: theirs[fake_engine.RUNNING][0] == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, stream: bool) -> None:
+    """The client takes nothing until the engine, which has finished the answer, is gone."""
+    async with elsewhere() as (client, _):
+        body = json.dumps({"messages": user("hi"), "stream": stream, "user": "at-once"}).encode()
+        blocked, taken, sent = asyncio.Event(), asyncio.Event(), list[bytes]()
+
+        async def receive() -> Message:
+            if body_parts:
+                return {"type": "http.request", "body": body_parts.pop()}
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            blocked.set()
+            await taken.wait()
+            sent.append(message.get("body", b""))
+
+        body_parts = [body]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": [], "app": client.app}
+        answering = asyncio.create_task(client.app({**scope, "raw_path": CHAT.encode()}, receive, send))
+        await asyncio.wait_for(blocked.wait(), 30)
+        client.engines["text"].activity.end()
+        taken.set()
+        await asyncio.wait_for(answering, 30)
+    assert b"engine_unavailable" not in b"".join(sent)
+    assert b"".join(sent).endswith(b"data: [DONE]\n\n" if stream else b"}")
+
+
+async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness stays until the server has failed to answer: one connection says little of it."""
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 3600.0)
+    async with elsewhere() as (client, theirs):
+        text = client.engines["text"]
+        assert "error" in await last_event(await client.post("half-event", stream=True))
+        assert (await client.ready())[0] == 200
+        assert (await client.answer())[0] == 200
+        theirs[fake_engine.FAULTS].add("models-fail")
+        assert "error" in await last_event(await client.post("half-event", stream=True))
+        await until(lambda: not text.is_ready, timeout_s=30)
+
+
+async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
+    async with elsewhere() as (client, theirs):
+        theirs[fake_engine.FAULTS].add("tokenize-hangs")
+        counting = asyncio.create_task(client.answer(path=f"{CHAT}/input_tokens"))
+        await until(lambda: any(one.get("path") == "/tokenize" for one in theirs[fake_engine.SEEN]))
+        theirs[fake_engine.FAULTS].add("models-fail")
+        async with asyncio.timeout(30):  # a count may take 60 s
+            status, _, told = await counting
+        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+
+
+async def test_requests_end_with_a_process_that_hangs_and_will_not_end(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped, so it takes no SIGTERM, and its sockets stay open until it is killed."""
+    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: plan.HangLimits(1.0, 1.0))
+    monkeypatch.setattr(engine, "_HOPELESS_STOP_S", 600.0)
+    async with supervised(short_folder) as client:
+        text = client.engines["text"]
+        answer = await client.post("drip:600", stream=True)
+        await answer.content.readany()
+        [server] = [pid for pid in session_of(text.pid or 0) if pid != text.pid]
+        os.kill(server, signal.SIGSTOP)
+        async with asyncio.timeout(60):
+            assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
+        assert text.state == "stopping"
+        os.kill(server, signal.SIGKILL)

@@ -1,0 +1,54 @@
+"""When an engine comes back: tables of deaths, with time and chance given."""
+
+import pytest
+
+from vlserve.engines.restarts import Pause, Restarts
+
+MIDDLE = 0.5  # no jitter
+
+
+def pauses(deaths: list[tuple[float, float]]) -> list[Pause | None]:
+    """Of deaths at a time (s) after being ready for so long (s)."""
+    restarts = Restarts(lambda: MIDDLE)
+    return [restarts.after(at, ready_s, is_lasting=False) for at, ready_s in deaths]
+
+
+def test_backoff_doubles_to_a_minute() -> None:
+    found = pauses([(100.0 * number, 0.0) for number in range(8)])
+    assert found == [Pause(wait_s, False) for wait_s in (1, 2, 4, 8, 16, 32, 60, 60)]
+
+
+def test_stable_life_begins_anew() -> None:
+    assert pauses([(0, 0), (100, 0), (200, 11), (300, 9)])[2:] == [Pause(1, False), Pause(2, False)]
+
+
+def test_fifth_death_in_a_minute_opens_the_breaker_until_a_life_is_stable() -> None:
+    found = pauses(
+        [(0, 0), (10, 0), (20, 0), (30, 0), (60, 0), (500, 0), (1500, 0), (9000, 0), (20000, 0), (30000, 11)]
+    )
+    assert found[3] == Pause(8, False)
+    assert found[4:] == [*(Pause(wait_s, True) for wait_s in (60, 120, 240, 480, 600)), Pause(1, False)]
+
+
+def test_five_deaths_in_more_than_a_minute_do_not() -> None:
+    assert pauses([(0, 0), (10, 0), (20, 0), (30, 0), (60.1, 0)])[-1] == Pause(16, False)
+
+
+def test_what_would_fail_the_same_way_is_not_tried_again() -> None:
+    assert Restarts().after(0, 0, is_lasting=True) is None
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.75), (0.5, 1.0), (0.999999, 1.25)])
+def test_waits_differ_by_a_quarter(chance: float, factor: float) -> None:
+    pause = Restarts(lambda: chance).after(0, 0, is_lasting=False)
+    assert pause
+    assert pause.wait_s == pytest.approx(factor, abs=1e-4)
+
+
+def test_what_a_client_is_told_is_what_comes_next() -> None:
+    restarts = Restarts(lambda: MIDDLE)
+    for at in (0, 100, 200):
+        told = restarts.next_wait_s(0)
+        pause = restarts.after(at, 0, is_lasting=False)
+        assert pause
+        assert pause.wait_s == told

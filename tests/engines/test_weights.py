@@ -1,0 +1,408 @@
+"""Models are fetched before their engine starts, with progress, once; over a hub on the loopback address."""
+
+import asyncio
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY, session_of, until
+from tests.engines.test_engine import fake
+from tests.fakes.fake_hub import hub_with, sha256
+from vlserve.commands.doctor import findings
+from vlserve.config.engine_settings import EngineSettings
+from vlserve.config.settings import Config
+from vlserve.engines import plan, restarts, weights
+from vlserve.engines.engine import Engine
+from vlserve.engines.machine import FETCH, Machine, Vllm
+from vlserve.metrics import Metrics
+
+HEAD = b'{"weight":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}'
+
+
+def safetensors(size: int) -> bytes:
+    """A file of weights, with random ones: in equal ones a part in the wrong place would not be seen."""
+    head = HEAD % (size, size)
+    return len(head).to_bytes(8, "little") + head + random.Random(7).randbytes(size)
+
+
+WEIGHTS = "model.safetensors"
+FILES = {"config.json": b"{}", WEIGHTS: safetensors(3_000_000), "pytorch_model.bin": b"b" * 9_000_000}
+# huggingface_hub writes 10 MB at a time, so an unfinished file is longer than that.
+LARGE = FILES | {WEIGHTS: safetensors(25_000_000)}
+
+
+def environment(home: pathlib.Path, endpoint: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+
+def settings_of(config: Config) -> EngineSettings:
+    assert config.engines.text
+    return config.engines.text
+
+
+async def begin(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.engines.weights", *(arguments or ("org/small",))),
+        env=environment(home, endpoint) | more,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def fetch(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
+    """Exit code and words. ``more``: environment."""
+    child = await begin(home, endpoint, *arguments, **more)
+    async with asyncio.timeout(60):
+        said = (await child.communicate())[0].decode()
+    assert "Traceback" not in said
+    return child.returncode, said
+
+
+def blobs(home: pathlib.Path) -> dict[str, pathlib.Path]:
+    return {path.name: path for path in (home / "hub" / "models--org--small" / "blobs").glob("*")}
+
+
+def weights_in(home: pathlib.Path) -> bytes:
+    (path,) = (home / "hub" / "models--org--small" / "snapshots").glob(f"*/{WEIGHTS}")
+    return path.read_bytes()
+
+
+async def test_model_is_fetched_once_without_other_formats_and_then_needs_no_hub(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", FILES) as hub:
+        code, said = await fetch(tmp_path, hub.endpoint)
+        assert (code, sorted(hub.downloaded)) == (0, ["config.json", "model.safetensors"]), said
+        assert "org/small: 0.00 GB to download into" in said
+        assert "org/small: complete in" in said
+        code, said = await fetch(tmp_path, hub.endpoint)
+        assert (code, len(hub.downloaded)) == (0, 2)
+    code, said = await fetch(tmp_path, hub.endpoint)
+    assert code == 0, said
+    assert "the hub does not answer" in said
+    code, said = await fetch(tmp_path / "empty", hub.endpoint)
+    assert code == 1
+    assert "OSError: We couldn't connect to http://127.0.0.1" in said
+    assert "has no copy" in said
+
+
+async def test_connection_that_is_cut_is_taken_up_where_it_ended(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", LARGE) as hub:
+        hub.cut_after = [11_000_000]
+        code, said = await fetch(tmp_path, hub.endpoint)
+    assert code == 0, said
+    assert hub.begun_at[0] == 0
+    assert hub.begun_at[1] >= 10_000_000
+    assert weights_in(tmp_path) == LARGE[WEIGHTS]
+
+
+async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", LARGE) as hub:
+        hub.stall_after = [11_000_000]
+        child = await begin(tmp_path, hub.endpoint)
+        unfinished = f"{sha256(LARGE[WEIGHTS])}.incomplete"
+        await until(
+            lambda: unfinished in blobs(tmp_path) and blobs(tmp_path)[unfinished].stat().st_size > 9_999_999, 30
+        )
+        child.kill()
+        await child.communicate()
+        code, said = await fetch(tmp_path, hub.endpoint)
+    assert code == 0, said
+    assert hub.begun_at[1] >= 10_000_000
+    assert "org/small: 0.01 GB to download" in said  # of 0.03
+    assert weights_in(tmp_path) == LARGE[WEIGHTS]
+    assert not [name for name in blobs(tmp_path) if "incomplete" in name]
+
+
+async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", LARGE) as hub:
+        results = await asyncio.gather(fetch(tmp_path, hub.endpoint), fetch(tmp_path, hub.endpoint))
+    assert [code for code, _ in results] == [0, 0], results
+    assert hub.downloaded.count(WEIGHTS) == 1
+    assert weights_in(tmp_path) == LARGE[WEIGHTS]
+
+
+async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", FILES) as hub:
+        hub.damaged = 1
+        code, said = await fetch(tmp_path, hub.endpoint)
+    assert code == 0, said
+    assert "model.safetensors came damaged" in said
+    assert weights_in(tmp_path) == FILES[WEIGHTS]
+
+
+async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", FILES) as hub:
+        hub.damaged = 9
+        code, said = await fetch(tmp_path, hub.endpoint)
+    assert code == 1
+    assert "came damaged twice" in said
+    assert blobs(tmp_path) == {}
+
+
+async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: pathlib.Path) -> None:
+    async with hub_with("org/small", FILES) as hub:
+        await fetch(tmp_path, hub.endpoint)
+        blob = blobs(tmp_path)[sha256(FILES[WEIGHTS])]
+        blob.write_bytes(FILES[WEIGHTS][:-1] + b"?")
+        code, said = await fetch(tmp_path, hub.endpoint)
+        assert (code, len(hub.downloaded)) == (0, 2)  # not read anew at every start
+        code, said = await fetch(tmp_path, hub.endpoint, "org/small", "--verify")
+    assert code == 0, said
+    assert "model.safetensors is damaged and removed" in said
+    assert hub.downloaded[2:] == [WEIGHTS]
+    assert weights_in(tmp_path) == FILES[WEIGHTS]
+
+
+@pytest.mark.parametrize("token", ["", "hf_of_someone_who_did_not_accept"])
+async def test_licence_that_must_be_accepted_is_told_with_what_to_do(tmp_path: pathlib.Path, token: str) -> None:
+    async with hub_with("org/small", FILES) as hub:
+        hub.is_gated = True
+        code, said = await fetch(tmp_path, hub.endpoint, **({"HF_TOKEN": token} if token else {}))
+    assert code == 1
+    assert f"accept it at {hub.endpoint}/org/small, then `hf auth login` here or set HF_TOKEN" in said
+    assert hub.downloaded == []
+
+
+def test_too_little_room_is_told_before_anything_is_downloaded(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(OSError, match=r"1000000.0 GB are missing and .* GB are free in .*HF_HOME") as raised:
+        weights._check_room("org/m", tmp_path, 10**15)
+    assert raised.value.errno == errno.ENOSPC
+
+
+async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib.Path) -> None:
+    async def check(model: str = "org/small") -> dict[str, object]:
+        code, said = await fetch(tmp_path, hub.endpoint, model, "--check")
+        assert code == 0, said
+        found = json.loads(said)
+        assert isinstance(found, dict)
+        return found
+
+    small = Config.model_validate({"engines": {"text": {"model": "org/small"}}})
+    async with hub_with("org/small", FILES) as hub:
+        empty = await check()
+        assert (empty["missing_bytes"], empty["problems"]) == (len(FILES[WEIGHTS]) + 2, [])
+        told = str(findings.judge_model("text", settings_of(small), empty))
+        assert f"org/small: 0.0 GB to download into {tmp_path / 'hub'}, " in told
+        assert "vlserve fetch text does it now" in told
+        assert hub.downloaded == []
+        await fetch(tmp_path, hub.endpoint)
+        whole = await check()
+        assert (whole["missing_bytes"], whole["problems"], whole["hub"]) == (0, [], None)
+        os.truncate(blobs(tmp_path)[sha256(FILES[WEIGHTS])], 1_000_000)
+        assert (await check())["problems"] == ["model.safetensors is cut off or damaged"]
+    offline = await check()
+    assert offline["missing_bytes"] == 0
+    assert offline["problems"] == ["model.safetensors is cut off or damaged"]
+    assert offline["hub"]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
+    (folder / "1.safetensors").write_bytes(FILES[WEIGHTS])
+    assert (await check(str(folder)))["problems"] == ["2.safetensors is missing"]
+
+
+MODELSCOPE = {
+    "__init__.py": "",
+    "hub/__init__.py": "",
+    "hub/api.py": """
+class HubApi:
+    def get_model_files(self, model_id, revision=None, recursive=True):
+        names = ["config.json", "model.safetensors", "a.bin"]
+        return [{"Path": name, "Size": 2} for name in names]
+""",
+    "hub/snapshot_download.py": """
+import pathlib
+def snapshot_download(model_id, revision, local_dir, ignore_patterns):
+    if model_id == "org/none":
+        raise RuntimeError("no such model there")
+    assert "*.bin" in ignore_patterns
+    folder = pathlib.Path(local_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+""",
+}
+
+
+async def from_modelscope(tmp_path: pathlib.Path, model: str, client: dict[str, str]) -> tuple[int | None, str]:
+    for name, text in client.items():
+        (tmp_path / "site" / "modelscope" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "site" / "modelscope" / name).write_text(text)
+    paths = f"{tmp_path / 'site'}:{REPOSITORY}"
+    more = {"PYTHONPATH": paths, "MODELSCOPE_CACHE": str(tmp_path / "cache")}
+    return await fetch(tmp_path, "http://127.0.0.1:9", model, "--from", "modelscope", **more)
+
+
+async def test_modelscope_says_where_the_model_is_and_how_to_serve_it(tmp_path: pathlib.Path) -> None:
+    """Its client is a stand-in of ours here: what is tested is what we make of it."""
+    code, said = await from_modelscope(tmp_path, "org/small", MODELSCOPE)
+    folder = tmp_path / "cache" / "models" / "org" / "small"
+    assert code == 0, said
+    assert f"in the config: model: {folder} and served_model_name: org/small" in said
+    assert (folder / "config.json").exists()
+    code, said = await from_modelscope(tmp_path, "org/none", MODELSCOPE)
+    assert code == 1
+    assert "ModelScope: RuntimeError: no such model there" in said
+
+
+async def test_modelscope_without_its_client_names_the_extra(tmp_path: pathlib.Path) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'modelscope'\", name='modelscope')"
+    code, said = await from_modelscope(tmp_path, "org/small", {"__init__.py": missing})
+    assert code == 1
+    assert "pip install 'vlserve[modelscope]'" in said
+
+
+async def vlserve(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", *arguments),
+        env=environment(home, endpoint) | {"TMPDIR": "/tmp"} | more,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said = (await child.communicate())[0].decode()
+    assert "Traceback" not in said
+    return child.returncode, said
+
+
+def config_of(folder: pathlib.Path, **engines: object) -> str:
+    path = folder / "c.yaml"
+    path.write_text(json.dumps({"engines": engines}))
+    return str(path)
+
+
+async def test_fetch_command_brings_every_engines_model_or_one(tmp_path: pathlib.Path) -> None:
+    config = config_of(tmp_path, text={"model": "org/small"}, vision={"model": "./folder"})
+    async with hub_with("org/small", FILES) as hub:
+        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
+        assert code == 0, said
+        assert "org/small: complete in" in said
+        assert f"vision: {tmp_path / 'folder'} is a folder; nothing to fetch" in said
+        assert sorted(hub.downloaded) == ["config.json", WEIGHTS]
+        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "vision", "--config", config)
+        assert (code, "org/small" in said) == (0, False)
+
+
+async def test_fetch_command_fails_where_a_model_cannot_be_had(tmp_path: pathlib.Path) -> None:
+    config = config_of(tmp_path, text={"model": "org/typo"})
+    async with hub_with("org/small", FILES) as hub:
+        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
+        assert code == 1
+        assert "There is no model of this name" in said
+        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "vision", "--config", config)
+        assert code == 2
+        assert "engines.vision: there is no such engine in this config" in said
+
+
+@pytest.mark.parametrize(("option", "more"), [(["--from=modelscope"], {}), ([], {"VLLM_USE_MODELSCOPE": "True"})])
+async def test_fetch_command_does_not_promise_to_verify_what_modelscope_brought(
+    tmp_path: pathlib.Path, option: list[str], more: dict[str, str]
+) -> None:
+    config = config_of(tmp_path, text={"model": "org/small"})
+    arguments = ("fetch", "--verify", *option, "--config", config)
+    code, said = await vlserve(tmp_path, "http://127.0.0.1:9", *arguments, **more)
+    assert (code, "--verify is for Hugging Face" in said) == (2, True), said
+
+
+async def test_ctrl_c_ends_a_fetch_and_leaves_no_process(tmp_path: pathlib.Path) -> None:
+    config = config_of(tmp_path, text={"model": "org/small"})
+    async with hub_with("org/small", LARGE) as hub:
+        hub.stall_after = [1_000_000]
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "vlserve.cli", "fetch", "--config", config),
+            env=environment(tmp_path, hub.endpoint) | {"TMPDIR": "/tmp"},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await until(lambda: bool(hub.begun_at), 30)
+        children = pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        child.send_signal(signal.SIGINT)
+        async with asyncio.timeout(60):
+            said = (await child.communicate())[1].decode()
+    assert "Traceback" not in said
+    assert len(children) == 1
+    assert session_of(int(children[0])) == []
+
+
+async def test_engine_starts_after_its_model_came_and_restarts_without_asking_again(
+    short_folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.1)
+    settings = {"model": "org/small", "command": fake("crash"), "ready_timeout_s": 5}
+    config = Config.model_validate({"engines": {"text": settings}})
+    async with hub_with("org/small", FILES) as hub:
+        (planned,) = plan.make(
+            config, Machine((0,), None), environment(tmp_path, hub.endpoint), short_folder / "r"
+        ).engines
+        planned = dataclasses.replace(planned, fetch=(*FETCH, "org/small"))
+        engine = Engine("text", settings_of(config), planned, Metrics())
+        engine.start()
+        said = ""
+
+        def crashed_twice() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return said.count("Loading weights") >= 2
+
+        await until(crashed_twice, timeout_s=60)
+        await engine.stop()
+    assert len(hub.downloaded) == 2
+    assert said.count("org/small: complete in") == 1
+    assert said.index("org/small: complete in") < said.index("Loading weights")
+
+
+async def test_model_that_is_not_on_the_hub_is_told_with_what_to_do(
+    short_folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config.model_validate({"engines": {"text": {"model": "org/typo", "command": fake()}}})
+    async with hub_with("org/small", FILES) as hub:
+        (planned,) = plan.make(
+            config, Machine((0,), None), environment(tmp_path, hub.endpoint), short_folder / "r"
+        ).engines
+        planned = dataclasses.replace(planned, fetch=(*FETCH, "org/typo"))
+        engine = Engine("text", settings_of(config), planned, Metrics())
+        engine.start()
+        await until(lambda: "text engine: given_up" in caplog.text, timeout_s=60)
+        await engine.stop()
+    assert "its model could not be fetched: exit code 1" in caplog.text
+    assert "There is no model of this name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "inherited", "expected"),
+    [
+        ({}, {}, (*FETCH, "org/m")),
+        ({"extra_args": ["--revision", "v2"]}, {}, (*FETCH, "org/m", "--revision=v2")),
+        (
+            {"extra_args": ["--revision=v2", "--download_dir=/d"]},
+            {},
+            (*FETCH, "org/m", "--revision=v2", "--download-dir=/d"),
+        ),
+        ({"extra_args": ["--load-format", "safetensors"]}, {}, (*FETCH, "org/m")),
+        ({"extra_args": ["--load-format", "dummy"]}, {}, ()),
+        ({"extra_args": ["--load_format=dummy"]}, {}, ()),
+        ({"model": "/models/m"}, {}, ()),
+        ({}, {"HF_HUB_OFFLINE": "1"}, ()),
+        ({}, {"VLLM_USE_MODELSCOPE": "True"}, ()),
+    ],
+)
+def test_only_hub_models_are_fetched(
+    settings: dict[str, object], inherited: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    config = Config.model_validate({"engines": {"text": {"model": "org/m", **settings}}})
+    machine = Machine((0,), Vllm("0.32.0", False, ("vllm",), None), ("0",), 80 * 2**30)
+    (planned,) = plan.make(config, machine, inherited, pathlib.Path("/run/v")).engines
+    assert planned.fetch == expected

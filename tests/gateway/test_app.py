@@ -1,0 +1,569 @@
+"""The service over fake engines: what a client sees, and what an engine is sent."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import REPOSITORY, Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.fakes import fake_engine
+from vlserve.config.keys import ApiKey
+from vlserve.gateway import relay
+
+KEY = ApiKey("ci", hashlib.sha256(b"sk-secret").digest())
+
+
+def events(raw: str) -> list[Any]:
+    lines = [line.removeprefix("data: ") for line in raw.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def text_of(chunks: list[Any]) -> str:
+    return "".join(
+        chunk["choices"][0]["delta"]["content"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]
+    )
+
+
+async def test_text_goes_to_text_and_a_picture_to_vision(gateway: Gateway) -> None:
+    async with gateway.post({"model": "auto", "messages": user("hi")}) as answer:
+        assert answer.status == 200
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("text", "text_only")
+        assert (await answer.json())["choices"][0]["message"]["content"] == "one two three"
+    async with gateway.post({"messages": user({"type": "text", "text": "?"}, image_part())}) as answer:
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("vision", "has_image")
+    assert len(gateway.seen("text")) == len(gateway.seen("vision")) == 1
+
+
+async def test_engine_is_sent_the_bytes_as_they_came_and_no_client_header(gateway: Gateway) -> None:
+    raw = b'{ "messages": [{"role":"user","content":"h\\u00ef"}],  "temperature":0.70 }'
+    headers = {"authorization": "Bearer mine", "cookie": "a=b", "x-forwarded-for": "1.2.3.4", "x-request-id": "r-1"}
+    async with gateway.post(raw, headers=headers) as answer:
+        assert answer.headers["x-request-id"] == "r-1"
+    (seen,) = gateway.seen("text")
+    assert seen["raw"] == raw
+    assert set(seen["headers"]) <= {
+        *("host", "accept", "accept-encoding", "user-agent", "content-type", "content-length", "x-request-id")
+    }
+    assert seen["headers"]["x-request-id"] != "r-1"  # engines need unique ones
+
+
+async def test_large_picture_arrives_whole(gateway: Gateway) -> None:
+    url = data_url(picture(10, 10) + b"\0" * 6_000_000)
+    async with gateway.post({"messages": user(image_part(url)), "stream": True}) as answer:
+        assert answer.status == 200
+    (part,) = gateway.seen("vision")[0]["body"]["messages"][0]["content"]
+    assert part["image_url"] == {"url": url}
+
+
+async def test_stream_comes_through_without_the_usage_nobody_asked_for(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("hi"), "stream": True}) as answer:
+        assert answer.content_type == "text/event-stream"
+        chunks = events(await answer.text())
+    assert text_of(chunks) == "one two three"
+    assert chunks[-1] == "[DONE]"
+    assert all("usage" not in chunk for chunk in chunks[:-1])
+    assert gateway.seen("text")[0]["body"]["stream_options"] == {"include_usage": True}
+
+
+async def test_stream_with_usage_asked_for_has_it(gateway: Gateway) -> None:
+    body = {"messages": user("hi"), "stream": True, "stream_options": {"include_usage": True}}
+    async with gateway.post(body) as answer:
+        chunks = events(await answer.text())
+    assert chunks[-2]["usage"]["total_tokens"] == 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_log_line_tells_what_a_request_cost(
+    gateway: Gateway, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post(
+        {"messages": user({"type": "text", "text": "my secret"}, image_part()), "stream": stream}
+    ) as answer:
+        await answer.read()
+    await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
+    (record,) = [record for record in caplog.records if record.name == "vlserve.request"]
+    fields: dict[str, Any] = record.__dict__["fields"]
+    expected = {
+        "key": "anonymous",
+        "engine": "vision",
+        "reason": "has_image",
+        "stream": stream,
+        "images": 1,
+        "status": 200,
+        "error": None,
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+    }
+    assert {name: fields[name] for name in expected} == expected
+    assert (fields["time_to_first_token_s"] is not None) == stream
+    assert 0 < fields["duration_s"] < 10
+    assert "secret" not in str(fields)
+    assert "base64" not in str(fields)
+
+
+async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
+    cases: list[tuple[Any, int, str | None]] = [
+        (b"not json", 400, "invalid_json"),
+        ({"messages": []}, 400, None),
+        ({"messages": user("x"), "model": "gpt-9"}, 404, "model_not_found"),
+        ({"messages": user(*[image_part()] * 5)}, 400, "too_many_images"),
+        ({"messages": user(image_part("http://127.0.0.1:1/x.png"))}, 400, "image_fetch_failed"),
+        ({"messages": user(image_part("file:///etc/passwd"))}, 400, "invalid_image_url"),
+        ({"messages": user(image_part(data_url(b"junk")))}, 400, "invalid_image"),
+        ({"messages": user("x"), "chat_template": "{{ 1 }}"}, 400, "unsupported_field"),
+        ({"messages": user("x"), "user": "refuse"}, 400, None),
+        ({"messages": user("x"), "user": "fail"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "garbage"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "nested"}, 500, "engine_failed"),
+        ({"messages": user("x"), "user": "nested-error"}, 400, None),
+        ({"messages": user("x"), "user": "core-died"}, 503, "engine_unavailable"),
+        ({"messages": user("x"), "user": "error-first", "stream": True}, 503, "engine_unavailable"),
+    ]
+    for body, status, code in cases:
+        async with gateway.post(body) as answer:
+            tree = await answer.json()
+            assert (answer.status, tree["error"]["code"]) == (status, code), body
+            assert set(tree) == {"error"}
+            assert set(tree["error"]) == {"message", "type", "param", "code"}
+            assert tree["error"]["message"]
+            assert answer.headers["x-request-id"]
+
+
+async def test_engine_errors_keep_their_sense_and_lose_inner_words(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x"), "user": "refuse"}) as answer:
+        error = (await answer.json())["error"]
+    assert error["message"].startswith("top_p must be in (0, 1]")
+    assert error["param"] == "top_p"
+    assert not any(word in error["message"] for word in ("VLLM", "/usr", "parameter="))
+    async with gateway.post({"messages": user("x"), "user": "fail"}) as answer:
+        assert "secret" not in await answer.text()
+
+
+async def test_unknown_paths_and_methods_have_the_envelope_too(gateway: Gateway) -> None:
+    async with gateway.get("/v1/nothing") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "not_found")
+    async with gateway.get("/v1/chat/completions") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_too_large_a_body_is_a_413_with_and_without_content_length(open_gateway: OpenGateway) -> None:
+    async with open_gateway(server={"max_body_bytes": 1000}) as gateway:
+        body = json.dumps({"messages": user("x" * 2000)}).encode()
+
+        async def chunked() -> Any:
+            yield body
+
+        for data in (body, chunked()):
+            headers = {"content-type": "application/json"}
+            async with gateway.session.post(f"{gateway.url}/v1/chat/completions", data=data, headers=headers) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (413, "request_too_large")
+        async with gateway.post({"messages": user("small")}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/models/auto", "/metrics"])
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Bearer ", "Basic sk-secret", "sk-secret", "Bearer sk-secret2"]
+)
+async def test_routes_need_the_key(open_gateway: OpenGateway, path: str, header: str | None) -> None:
+    async with open_gateway(keys=(KEY,)) as gateway:
+        headers = {"authorization": header} if header else {}
+        method = "POST" if path.endswith("completions") else "GET"
+        async with gateway.session.request(method, gateway.url + path, headers=headers, data=b"{}") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_the_right_key_comes_in_and_probes_need_none(open_gateway: OpenGateway) -> None:
+    async with open_gateway(keys=(KEY,)) as gateway:
+        headers = {"authorization": "Bearer sk-secret"}
+        async with gateway.post({"messages": user("x")}, headers=headers) as answer:
+            assert answer.status == 200
+        assert "authorization" not in gateway.seen("text")[0]["headers"]
+        for path in ("/health", "/ready"):
+            async with gateway.get(path) as answer:
+                assert answer.status == 200
+
+
+async def test_engine_that_is_loading_is_a_503_with_retry_after(gateway: Gateway) -> None:
+    gateway.views["text"].is_ready, gateway.views["text"].state = False, "starting"
+    async with gateway.post({"messages": user("x")}) as answer:
+        assert (answer.status, answer.headers["retry-after"]) == (503, "42")
+        assert (await answer.json())["error"]["code"] == "engine_unavailable"
+    async with gateway.post({"messages": user(image_part())}) as answer:
+        assert answer.status == 200
+
+
+async def test_full_engine_is_a_429_with_retry_after(open_gateway: OpenGateway) -> None:
+    engines = {"text": {"model": "t", "max_in_flight": 1}}
+    async with open_gateway(engines=engines, server={"queue_timeout_s": 0.2}) as gateway:
+        drip = await gateway.post({"messages": user("x"), "user": "drip:600", "stream": True})
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        drip.close()
+        await until(lambda: gateway.running("text") == 0)
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(("wish", "stream"), [("hang", False), ("hang", True), ("drip:600", True)])
+async def test_client_that_leaves_frees_the_engine(gateway: Gateway, wish: str, stream: bool) -> None:
+    async def ask() -> None:
+        async with gateway.post({"messages": user("x"), "user": wish, "stream": stream}) as answer:
+            await answer.read()
+
+    leaving = asyncio.create_task(ask())
+    await until(lambda: gateway.running("text") == 1)
+    leaving.cancel()
+    await until(lambda: gateway.running("text") == 0)
+    assert not gateway.seen("text")[0]["is_finished"]
+
+
+@pytest.mark.parametrize("wish", ["core-dies", "half-event"])
+async def test_engine_that_dies_mid_stream_ends_in_one_error_event_and_no_done(gateway: Gateway, wish: str) -> None:
+    async with gateway.post({"messages": user("x"), "user": wish, "stream": True}) as answer:
+        assert answer.status == 200
+        chunks = events(await answer.text())
+    assert text_of(chunks[:1]) == "one"
+    assert chunks[1:] == [{"error": chunks[1]["error"]}]
+    assert chunks[1]["error"]["code"] == "engine_unavailable"
+    assert "EngineCore" not in chunks[1]["error"]["message"]
+
+
+async def test_request_that_takes_too_long_is_a_504(open_gateway: OpenGateway) -> None:
+    async with open_gateway(server={"request_timeout_s": 0.2}) as gateway:
+        async with gateway.post({"messages": user("x"), "user": "hang"}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (504, "engine_timeout")
+        async with gateway.post({"messages": user("x"), "user": "drip", "stream": True}) as answer:
+            assert events(await answer.text())[-1]["error"]["code"] == "engine_timeout"
+
+
+async def test_engine_that_cannot_be_reached_is_a_503(gateway: Gateway, short_folder: pathlib.Path) -> None:
+    (short_folder / "text.sock").unlink()
+    async with gateway.post({"messages": user("x")}) as answer:
+        assert (answer.status, answer.headers["retry-after"]) == (503, "42")
+
+
+async def test_unknown_fields_are_named_in_a_header(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x"), "store": True, "ünknown\n": 1}) as answer:
+        assert answer.headers["x-vlserve-dropped"] == "store, ?nknown?"
+    assert gateway.seen("text")[0]["body"] == {"messages": user("x")}
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 200, "ü"])
+async def test_odd_request_ids_are_replaced(gateway: Gateway, sent: str) -> None:
+    async with gateway.get("/v1/models/nothing", headers={"x-request-id": sent}) as answer:
+        assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_paths_are_not_redirected_by_the_hosts_name(gateway: Gateway) -> None:
+    async with gateway.get("/health/", allow_redirects=False) as answer:
+        assert answer.status == 404
+
+
+async def test_readme_shows_the_log_line_as_it_is(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post({"messages": user("hi")}) as answer:
+        assert answer.status == 200
+    await until(lambda: any(hasattr(record, "fields") for record in caplog.records))
+    (shown,) = re.findall(r"^[\d-]+ [\d:,]+ INFO request .*$", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    (written,) = (record.fields for record in caplog.records if record.name == "vlserve.request")  # type: ignore[attr-defined]
+    assert re.findall(r"(\w+)=", shown) == list(written)
+
+
+async def test_models(gateway: Gateway) -> None:
+    async with gateway.get("/v1/models") as answer:
+        models = (await answer.json())["data"]
+    assert [model["id"] for model in models] == ["org/text-7b", "org/vision-7b", "auto"]
+    assert [model.get("max_model_len") for model in models] == [fake_engine.MAX_MODEL_LEN] * 2 + [None]
+    async with gateway.get("/v1/models/org/vision-7b") as answer:
+        assert (await answer.json()) == models[1]
+    async with gateway.get("/v1/models/org/other") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_ready_tells_every_engine(gateway: Gateway) -> None:
+    view = gateway.views["text"]
+    view.is_ready, view.state = False, "failed"
+    expected = {"": 200, "?engine=vision": 200, "?engine=text": 503, "?engine=all": 503, "?engine=other": 400}
+    for query, status in expected.items():
+        async with gateway.get("/ready" + query) as answer:
+            assert answer.status == status, query
+            if status == 503:
+                assert answer.headers["retry-after"] == "42"
+            if status != 400:
+                engines = (await answer.json())["engines"]
+                assert engines["text"] == {"state": "failed", "model": "org/text-7b", "retry_after_s": 42}
+                assert engines["vision"] == {"state": "ready", "model": "org/vision-7b"}
+    gateway.views["vision"].is_ready = False
+    async with gateway.get("/ready") as answer:
+        assert answer.status == 503
+    async with gateway.get("/health") as answer:
+        assert answer.status == 200
+
+
+async def test_one_scrape_has_gateway_and_engines(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x")}) as answer:
+        await answer.read()
+    async with gateway.get("/metrics") as answer:
+        raw = await answer.text()
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(raw)
+        for sample in family.samples
+    }
+    assert samples["vlserve_prompt_tokens_total", ("key", "anonymous"), ("vlserve_engine", "text")] == 7
+    for engine in ("text", "vision"):
+        assert samples["vllm:prompt_tokens_total", ("engine", "0"), ("vlserve_engine", engine)] == 17
+    assert "process_resident" not in raw
+    headers = [line for line in raw.splitlines() if line.startswith("# TYPE")]
+    assert len(headers) == len(set(headers))
+
+
+async def test_an_engine_without_proper_metrics_does_not_spoil_the_scrape(gateway: Gateway) -> None:
+    gateway.engines["text"][fake_engine.FAULTS].add("html-metrics")
+    async with gateway.get("/metrics") as answer:
+        text = await answer.text()
+    assert answer.status == 200
+    assert 'vllm:prompt_tokens_total{engine="0",vlserve_engine="vision"} 17.0' in text
+    assert "html" not in text
+
+
+async def test_fallback_serves_text_while_its_engine_is_away_and_says_so(open_gateway: OpenGateway) -> None:
+    async with open_gateway(fallback="vision") as gateway:
+        gateway.views["text"].is_ready = False
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+            assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("vision", "fallback")
+        async with gateway.post({"messages": user("x"), "model": "org/text-7b"}) as answer:
+            assert answer.status == 503
+
+
+async def test_connection_that_the_engine_closes_when_idle_is_not_used_again(gateway: Gateway) -> None:
+    """As vLLM does after 5 s; here as soon as the answer is out, which is the worst case."""
+    gateway.engines["text"][fake_engine.FAULTS].add("close-idle")
+    for _ in range(3):
+        async with gateway.post({"messages": user("x")}) as answer:
+            assert answer.status == 200
+        await until(lambda: gateway.seen("text")[-1]["transport"].is_closing())
+
+
+async def test_streams_use_their_connection_again(gateway: Gateway) -> None:
+    """A client may ask again before the connection is free, and then there is another; not for each request, though."""
+    async with asyncio.timeout(60):
+        while len(gateway.seen("text")) - len({seen["connection"] for seen in gateway.seen("text")}) < 3:
+            async with gateway.post({"messages": user("x"), "stream": True}) as answer:
+                await answer.read()
+            await asyncio.sleep(0.02)
+
+
+async def test_client_that_stops_reading_does_not_keep_its_permit(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_LAST_EVENT_S", 0.2)
+    engines = {"text": {"model": "t", "max_in_flight": 1}}
+    async with open_gateway(engines=engines, server={"request_timeout_s": 1}) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        body = json.dumps({"messages": user("x"), "user": "flood", "stream": True}).encode()
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await reader.readexactly(1)  # and no more
+        await until(lambda: gateway.running("text") == 0)
+        statuses = []
+        async with asyncio.timeout(60):
+            while 200 not in statuses:
+                async with gateway.post({"messages": user("x")}) as answer:
+                    statuses.append(answer.status)
+                await asyncio.sleep(0.1)
+        writer.transport.abort()
+
+
+async def test_url_engine_gets_the_name_it_knows(open_gateway: OpenGateway) -> None:
+    async with open_gateway(
+        engines={"text": {"model": "theirs", "served_model_name": "ours", "url": "http://x"}}
+    ) as gateway:
+        async with gateway.post({"model": "ours", "messages": user("x")}) as answer:
+            assert answer.status == 200
+        assert gateway.seen("text")[0]["body"]["model"] == "theirs"
+
+
+async def test_engine_that_fails_on_a_schema_is_told_as_the_schemas_fault(gateway: Gateway) -> None:
+    for stream in (False, True):
+        body = {"messages": user("x"), "user": "fail", "stream": stream}
+        async with gateway.post({**body, "structured_outputs": {"regex": r"[^\s\S]"}}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_structured_output")
+        async with gateway.post(body) as answer:
+            assert answer.status == 500
+
+
+async def test_a_stream_gets_nothing_in_the_queue_and_comments_in_the_engine(open_gateway: OpenGateway) -> None:
+    """A client tries a 429 again, but not an error inside of a 200."""
+    engines = {"text": {"model": "t", "max_in_flight": 1, "max_queued": 4}}
+    server = {"sse_keep_alive_s": 0.1, "queue_timeout_s": 2}
+    async with open_gateway(engines=engines, server=server) as gateway:
+        drip = await gateway.post({"messages": user("x"), "user": "drip:600", "stream": True})
+        for is_stream in (True, False):
+            async with gateway.post({"messages": user("x"), "stream": is_stream}) as answer:
+                assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+                assert (await answer.json())["error"]["code"] == "rate_limit_exceeded"
+        drip.close()
+        async with gateway.post({"messages": user("x"), "user": "slow", "stream": True}) as answer:
+            text = await answer.text()
+        assert text_of(events(text.replace(": waiting\n\n", ""))) == "one two three"
+        assert text.count(": waiting\n\n") >= 2
+
+
+async def test_requests_wait_for_a_place(open_gateway: OpenGateway) -> None:
+    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+
+        async def ask() -> int:
+            async with gateway.post({"messages": user("x"), "user": "work:0.1"}) as answer:
+                return int(answer.status)
+
+        assert await asyncio.gather(*(ask() for _ in range(5))) == [200] * 5
+
+
+async def test_keys_are_kept_apart_in_the_engines_cache_and_in_the_metrics(open_gateway: OpenGateway) -> None:
+    keys = [ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo", "ops")]
+    async with open_gateway(keys=tuple(keys), server={"keys": {"ops": {"metrics": True}}}) as gateway:
+        for name in ("ana", "bo", "ana"):
+            async with gateway.post({"messages": user("x")}, headers={"authorization": f"Bearer {name}"}) as answer:
+                assert answer.status == 200
+        salts = [seen["body"]["cache_salt"] for seen in gateway.seen("text")]
+        assert salts[0] == salts[2] != salts[1]
+        async with gateway.get("/metrics", headers={"authorization": "Bearer ops"}) as answer:
+            text = await answer.text()
+        assert 'vlserve_completion_tokens_total{key="ana",vlserve_engine="text"} 6.0' in text
+        assert 'vlserve_prompt_tokens_total{key="bo",vlserve_engine="text"} 7.0' in text
+
+
+async def test_client_that_leaves_while_it_waits_leaves_the_queue(open_gateway: OpenGateway) -> None:
+    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+
+        async def until_queued(count: int) -> None:
+            line = f'vlserve_requests_queued{{vlserve_engine="text"}} {count}.0'
+            async with asyncio.timeout(20):  # less than queue_timeout_s, which ends the wait, too
+                while True:
+                    async with gateway.get("/metrics") as answer:
+                        if line in await answer.text():
+                            return
+                    await asyncio.sleep(0.02)
+
+        drip = await gateway.post({"messages": user("x"), "user": "drip:600", "stream": True})
+        leaving = asyncio.create_task(
+            gateway.session.post(f"{gateway.url}/v1/chat/completions", json={"messages": user("x")})
+        )
+        await until_queued(1)
+        leaving.cancel()
+        await until_queued(0)
+        drip.close()
+        assert len(gateway.seen("text")) == 1
+
+
+async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> None:
+    async def endless() -> Any:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    headers = {"content-type": "application/json"}
+    async with (
+        open_gateway(server={"body_timeout_s": 0.5}) as gateway,
+        gateway.session.post(f"{gateway.url}/v1/chat/completions", data=endless(), headers=headers) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
+
+
+async def test_refusals_are_logged_with_the_key_that_met_them(
+    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with open_gateway(keys=(KEY,), server={"key_limits": {"requests_per_minute": 1}}) as gateway:
+        headers = {"authorization": "Bearer sk-secret"}
+        for expected in (200, 429):
+            async with gateway.post({"messages": user("x")}, headers=headers) as answer:
+                assert answer.status == expected
+        assert int(answer.headers["retry-after"]) > 50
+        async with gateway.get("/nothing", headers=headers) as answer:
+            assert answer.status == 404
+    fields = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "refused"]
+    assert [(one["key"], one["status"], one["error"]) for one in fields] == [
+        ("ci", 429, "rate_limit_exceeded"),
+        ("ci", 404, "not_found"),
+    ]
+
+
+async def test_caps_are_told_with_their_setting(open_gateway: OpenGateway) -> None:
+    async with open_gateway(request={"max_n": 2, "max_tokens": 10, "max_stop": 1, "max_top_logprobs": 3}) as gateway:
+        for field, value, setting in (
+            *(("n", 3, "max_n"), ("max_tokens", 11, "max_tokens"), ("max_completion_tokens", 1e9, "max_tokens")),
+            *(("stop", ["a", "b"], "max_stop"), ("top_logprobs", 4, "max_top_logprobs")),
+        ):
+            async with gateway.post({"messages": user("x"), field: value}) as answer:
+                error = (await answer.json())["error"]
+            assert (answer.status, error["param"]) == (400, field)
+            assert f"request.{setting}" in error["message"]
+        async with gateway.post({"messages": user("x"), "n": 2, "max_tokens": 10, "stop": ["a"]}) as answer:
+            assert answer.status == 200
+
+
+async def test_answers_carry_headers_for_browsers_and_cors_only_where_it_is_set(open_gateway: OpenGateway) -> None:
+    origin = {"origin": "https://app.example"}
+    for settings, allowed in (({}, None), ({"cors_origins": ["https://app.example"]}, "https://app.example")):
+        async with open_gateway(server=settings) as gateway:
+            for path in ("/health", "/nothing", "/v1/models"):
+                async with gateway.get(path, headers=origin) as answer:
+                    assert answer.headers["x-content-type-options"] == "nosniff"
+                    assert answer.headers["x-frame-options"] == "DENY"
+                    assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_trace_of_the_client_reaches_the_engine(gateway: Gateway) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with gateway.post({"messages": user("x")}, headers={"traceparent": parent}) as answer:
+        assert answer.status == 200
+    assert gateway.seen("text")[0]["headers"]["traceparent"] == parent
+
+
+async def test_client_that_leaves_on_done_had_its_whole_answer(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenAI's clients close the connection as soon as they have read `[DONE]`."""
+    gateway.engines["text"][fake_engine.FAULTS].add("lingers")
+    caplog.set_level(logging.INFO, "vlserve.request")
+    body = json.dumps({"messages": user("hi"), "stream": True}).encode()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        await reader.readuntil(b"data: [DONE]")
+        writer.transport.abort()
+    await until(lambda: len(caplog.records) == 20)
+    assert {record.__dict__["fields"]["status"] for record in caplog.records} == {200}
+
+
+async def test_head_that_does_not_end_is_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 100_000)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+    assert b"head_too_large" in await reader.read()
+    writer.close()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"HELO\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    assert b'"code": "invalid_http"' in await reader.read()
+    writer.close()
+    logged = [record.__dict__["fields"]["status"] for record in caplog.records if record.getMessage() == "refused"]
+    assert logged == [431, 400]
+    async with gateway.get("/metrics") as answer:
+        assert 'vlserve_requests_refused_total{code="head_too_large",status="431"} 1.0' in await answer.text()

@@ -1,0 +1,88 @@
+"""Requests without pictures: nothing of pictures is done for them, and nothing that is slow elsewhere delays them."""
+
+import asyncio
+import io
+import os
+import threading
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Gateway, data_url, image_part, until, user
+from tests.fakes.fake_engine import ANSWER
+from tests.reliability.busy_readers import TEXT_REQUESTS
+from vlserve.media import images
+from vlserve.media.load import Pictures
+
+_GIVE_UP_S = 60.0
+_THREADS = 4
+
+
+async def statuses(gateway: Gateway) -> list[int]:
+    """Of one request of each kind; they are sent at once."""
+
+    async def status(path: str, body: dict[str, Any]) -> int:
+        async with gateway.post(body, path) as answer:
+            await answer.read()
+            return int(answer.status)
+
+    async with asyncio.timeout(_GIVE_UP_S):
+        return await asyncio.gather(*(status(*one) for one in TEXT_REQUESTS))
+
+
+async def test_nothing_of_pictures_is_called_for_text(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in ("load", "prepare"):
+        monkeypatch.setattr(Pictures, name, lambda *_, name=name: called.append(name))
+    assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)
+    assert called == []
+
+
+async def test_text_is_answered_while_all_readers_and_decoders_are_busy(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, busy = threading.Event(), list[str]()
+
+    def block(name: str, work: Any) -> Any:
+        def blocked(*given: Any) -> Any:
+            busy.append(name)
+            free.wait()
+            return work(*given)
+
+        return blocked
+
+    async def ask(url: str) -> int:
+        async with gateway.post({"messages": user(image_part(url))}) as answer:
+            return int(answer.status)
+
+    file = io.BytesIO()
+    Image.new("I;16", (56, 56), 30_000).save(file, "PNG")
+    deep = data_url(file.getvalue())  # 16 bits per pixel, so it is decoded
+    monkeypatch.setattr(images, "prepare", block("prepare", images.prepare))
+    asked = [asyncio.create_task(ask(deep)) for _ in range(_THREADS)]
+    try:
+        await until(lambda: len(busy) == _THREADS, _GIVE_UP_S)
+        monkeypatch.setattr(images, "read_header", block("read", images.read_header))
+        asked += [asyncio.create_task(ask(data_url())) for _ in range(_THREADS)]
+        await until(lambda: busy.count("read") == _THREADS, _GIVE_UP_S)
+        assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)
+        assert not any(task.done() for task in asked)
+    finally:
+        free.set()
+        await asyncio.wait(asked)
+    assert [task.result() for task in asked] == [200] * len(asked)
+
+
+async def test_large_text_large_answers_and_metrics_do_not_need_the_threads_of_slow_disks(gateway: Gateway) -> None:
+    """asyncio's own threads, in which files are written and names are looked up."""
+    gateway.engines["text"][ANSWER][0] = "word " * 40_000
+    free, loop = threading.Event(), asyncio.get_running_loop()
+    blocked = [loop.run_in_executor(None, free.wait) for _ in range((os.cpu_count() or 1) + 40)]
+    try:
+        assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)
+        async with asyncio.timeout(_GIVE_UP_S), gateway.get("/metrics") as answer:
+            assert answer.status == 200
+    finally:
+        free.set()
+        await asyncio.wait(blocked)

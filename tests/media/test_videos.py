@@ -1,0 +1,448 @@
+"""Videos through the whole gateway over a fake engine, each read by a real child process."""
+
+import asyncio
+import hashlib
+import io
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, is_alive, picture, until, user
+from tests.fakes.fake_engine import FAULTS
+from tests.fakes.films import film, growing, lying, part, video_url, wide
+from vlserve.commands import startup
+from vlserve.config.keys import ApiKey
+from vlserve.config.settings import Config
+from vlserve.errors import ConfigError
+from vlserve.media import pixels, video_reader, videos
+from vlserve.media.pixels import Grid
+
+URL = "http://engine"
+ENGINES: dict[str, Any] = {
+    "text": {"model": "org/text-7b"},
+    "vision": {"model": "org/vision-7b", "limit_mm_per_prompt": {"image": 4, "video": 1}},
+}
+LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
+
+
+async def told(request: Any) -> tuple[int, Any, Any]:
+    async with request as answer:
+        return answer.status, answer.headers, await answer.json()
+
+
+def last_parts(gateway: Gateway) -> list[dict[str, Any]]:
+    """What the vision engine was sent last."""
+    return [one for message in gateway.seen("vision")[-1]["body"]["messages"] for one in message["content"]]
+
+
+@pytest.fixture
+async def taking(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    """A gateway that takes videos."""
+    async with open_gateway(ENGINES) as opened:
+        yield opened
+
+
+async def test_no_video_is_taken_unless_allowed(gateway: Gateway) -> None:
+    status, _, tree = await told(gateway.post({"messages": user(part())}))
+    assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[0]")
+    assert "limit_mm_per_prompt.video decides" in tree["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+async def test_video_goes_to_the_vision_engine_whole(taking: Gateway, kind: str) -> None:
+    raw = film(kind=kind)
+    status, headers, _ = await told(
+        taking.post({"messages": user({"type": "text", "text": "What happens?"}, part(raw, "x-odd"))})
+    )
+    assert (status, headers["x-vlserve-engine"], headers["x-vlserve-reason"]) == (200, "vision", "has_image")
+    assert headers["x-vlserve-videos"] == "original=280x280; frames=8; model=280x280; model_frames=8; tokens=400"
+    assert "x-vlserve-images" not in headers
+    async with taking.get("/metrics") as answer:
+        figures = await answer.text()
+    assert 'vlserve_videos_total{vlserve_engine="vision"} 1.0' in figures
+    assert 'vlserve_images_total{vlserve_engine="vision"} 0.0' in figures
+    (sent,) = (one for one in last_parts(taking) if one["type"] == "video_url")
+    assert sent["video_url"] == {"url": video_url(raw, kind)}
+
+
+async def test_video_beside_pictures_keeps_its_place(taking: Gateway) -> None:
+    red, blue = data_url(picture(color="red")), data_url(picture(color="blue"))
+    status, headers, _ = await told(taking.post({"messages": user(image_part(red), part(), image_part(blue))}))
+    assert (status, headers["x-vlserve-images"].count("tokens="), headers["x-vlserve-videos"].count("tokens=")) == (
+        200,
+        2,
+        1,
+    )
+    first, second, third = last_parts(taking)
+    assert (first["image_url"]["url"], third["image_url"]["url"]) == (red, blue)
+    assert second["video_url"]["url"] == video_url(film())
+
+
+async def test_size_is_that_of_the_frames_whatever_the_container_says(taking: Gateway) -> None:
+    _, headers, _ = await told(taking.post({"messages": user(part(wide(20_000)))}))
+    assert headers["x-vlserve-videos"].startswith("original=280x280;")
+
+
+async def test_a_second_video_is_one_too_many(taking: Gateway) -> None:
+    status, _, tree = await told(taking.post({"messages": user(part(), part())}))
+    assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[1]")
+
+
+@pytest.mark.parametrize(
+    "written", [{"video_url": video_url(film())}, {"type": "video_url", "video_url": video_url(film())}]
+)
+async def test_other_spellings_become_openais(taking: Gateway, written: dict[str, Any]) -> None:
+    status, _, _ = await told(taking.post({"messages": user(written)}))
+    (sent,) = last_parts(taking)
+    assert (status, sent["type"], sent["video_url"]) == (200, "video_url", {"url": video_url(film())})
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[str]:
+    """A web server with /film.mp4 and /shot.png."""
+    app = web.Application()
+    for name, raw in (("film.mp4", film()), ("shot.png", picture())):
+
+        async def serve(request: web.Request, raw: bytes = raw) -> web.Response:
+            return web.Response(body=raw)
+
+        app.router.add_get(f"/{name}", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_address_is_fetched(open_gateway: OpenGateway, site: str) -> None:
+    async with open_gateway(ENGINES, fetch=LOOPBACK) as gateway:
+        asked = {"type": "video_url", "video_url": {"url": f"{site}/film.mp4"}}
+        status, _, _ = await told(gateway.post({"messages": user(asked)}))
+        assert (status, last_parts(gateway)[0]["video_url"]["url"]) == (200, video_url(film()))
+        asked["video_url"] = {"url": f"{site}/shot.png"}
+        status, _, tree = await told(gateway.post({"messages": user(asked)}))
+        assert (status, tree["error"]["code"]) == (400, "invalid_video")
+    async with open_gateway(ENGINES, fetch=LOOPBACK, video={"max_video_bytes": 100}) as gateway:
+        asked["video_url"] = {"url": f"{site}/film.mp4"}
+        status, _, tree = await told(gateway.post({"messages": user(asked)}))
+        assert (status, tree["error"]["code"]) == (400, "video_too_large")
+        assert "video.max_video_bytes decides" in tree["error"]["message"]
+
+
+async def upload(gateway: Gateway, raw: bytes, purpose: str = "vision") -> tuple[int, Any]:
+    form = aiohttp.FormData(default_to_multipart=True)
+    form.add_field("file", io.BytesIO(raw), filename="film.mp4")
+    form.add_field("purpose", purpose)
+    async with gateway.session.post(f"{gateway.url}/v1/files", data=form) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_uploaded_file_is_a_video(taking: Gateway) -> None:
+    status, file = await upload(taking, film())
+    assert (status, file["bytes"]) == (200, len(film()))
+    asked = {"type": "video_url", "video_url": {"file_id": file["id"]}}
+    status, headers, _ = await told(taking.post({"messages": user(asked)}))
+    assert (status, last_parts(taking)[0]["video_url"]["url"]) == (200, video_url(film()))
+    assert "tokens=400" in headers["x-vlserve-videos"]
+    status, shot = await upload(taking, picture())
+    asked = {"type": "video_url", "video_url": {"file_id": shot["id"]}}
+    status, _, tree = await told(taking.post({"messages": user(asked)}))
+    assert (status, tree["error"]["code"]) == (400, "invalid_video")
+
+
+async def test_upload_for_vision_is_checked(taking: Gateway) -> None:
+    assert (await upload(taking, film()[:-9]))[1]["error"]["code"] == "invalid_video"
+    assert (await upload(taking, b"hello"))[1]["error"]["code"] == "invalid_image"
+
+
+async def test_upload_of_a_video_for_vision_is_refused_where_none_are_taken(gateway: Gateway) -> None:
+    status, tree = await upload(gateway, film())
+    assert (status, tree["error"]["code"]) == (400, "invalid_image")
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "seen"),
+    [
+        *((8, 2, 8), (60, 30, 4), (30, 10, 6), (300, 30, 20), (120, 24, 10), (600, 30, 40), (6000, 30, 400)),
+        *((3, 1, 2), (2, 1, 2), (5, 30, 4), (100_000, 30, 768), (119, 23.976, 8), (451, 29.97, 30)),
+    ],
+)
+def test_frames_seen_are_those_that_vllm_took(frames: int, fps: float, seen: int) -> None:
+    """Counted with vLLM 0.32."""
+    assert pixels.frames_seen(frames, fps) == seen
+
+
+@pytest.mark.parametrize(("most", "seen"), [(8, 8), (7, 6), (32, 32)])
+def test_of_a_long_video_fewer_frames_are_seen(most: int, seen: int) -> None:
+    assert pixels.frames_seen(600, 30, most) == seen
+
+
+async def test_a_frame_has_768_tokens_at_most(taking: Gateway) -> None:
+    _, headers, _ = await told(taking.post({"messages": user(part(film(1280, 720, 4, 2)))}))
+    assert headers["x-vlserve-videos"].startswith("original=1280x720; frames=4; model=1008x560; model_frames=4")
+    assert headers["x-vlserve-videos"].endswith(f"tokens={2 * pixels.tokens(1280, 720, Grid(28, 3136, 602112))}")
+
+
+def _head() -> bytes:
+    """The part that says what the file is."""
+    return film()[: int.from_bytes(film()[:4], "big")]
+
+
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a picture": (picture, "not an MP4 or WebM"),
+    "nothing": (lambda: b"", "not an MP4 or WebM"),
+    "another container": (lambda: film(kind="avi"), "not an MP4 or WebM"),
+    "a list of addresses": (lambda: b"#EXTM3U\n#EXTINF:1\nhttp://127.0.0.1/x\n", "not an MP4 or WebM"),
+    "a list of files": (lambda: b"ffconcat version 1.0\nfile /etc/passwd\n", "not an MP4 or WebM"),
+    "cut off": (lambda: film()[:-100], "cut off"),
+    "cut off at a box": (lambda: film()[: film().index(b"moov") - 4], "cannot be read"),
+    "a head alone": (lambda: _head(), "cannot be read"),
+    "noise": (lambda: _head() + struct.pack(">I", 8 + 256 * 40) + b"moov" + bytes(range(256)) * 40, "cannot be read"),
+    "cut off WebM": (lambda: film(kind="webm")[:300], ""),
+    "one frame": (lambda: film(frames=1), "fewer than two frames"),
+    "a lie of 5 million frames": (lambda: lying(5_000_000), ""),
+    "a lie of 60 million frames": (lambda: lying(60_000_000), ""),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_what_engines_cannot_read_is_refused(taking: Gateway, kind: str) -> None:
+    make, words = HOSTILE[kind]
+    status, _, tree = await told(taking.post({"messages": user(image_part(), part(make()))}))
+    assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "invalid_video", "messages[0].content[1]")
+    assert words in tree["error"]["message"]
+    assert not taking.seen("vision")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("data:video/jpeg;base64,AAAA,AAAA", "invalid_video"),
+        ("data:image/png;base64,AAAA", "invalid_video"),
+        ("data:video/mp4,AAAA", "invalid_video"),
+        ("data:video/mp4;base64,?", "invalid_video"),
+        ("file:///etc/passwd", "invalid_image_url"),
+    ],
+)
+async def test_urls_that_hold_no_video_are_refused(taking: Gateway, url: str, code: str) -> None:
+    status, _, tree = await told(taking.post({"messages": user({"type": "video_url", "video_url": {"url": url}})}))
+    assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, code, "messages[0].content[0]")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA", "fps": 30}},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA", "detail": "low"}},
+        {"type": "video_url", "video_url": {}},
+        {"type": "video_url", "video_url": None, "uuid": "somebody's"},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA", "file_id": "file-1"}},
+    ],
+)
+async def test_parts_of_another_form_are_refused(taking: Gateway, written: dict[str, Any]) -> None:
+    status, _, _ = await told(taking.post({"messages": user(written)}))
+    assert (status, taking.seen("vision")) == (400, [])
+
+
+@pytest.mark.parametrize(
+    ("caps", "words"),
+    [
+        ({"max_video_bytes": 1000}, "video.max_video_bytes decides"),
+        ({"max_video_pixels": 280 * 280 * 8 - 1}, "8 frames that the model would look at, of 280×280"),
+        ({"max_decoded_pixels": 280 * 280 * 8 - 1}, "8 frames in all, of 280×280"),
+    ],
+)
+async def test_caps(open_gateway: OpenGateway, caps: dict[str, int], words: str) -> None:
+    async with open_gateway(ENGINES, video=caps) as gateway:
+        status, _, tree = await told(gateway.post({"messages": user(part())}))
+        assert (status, tree["error"]["code"]) == (400, "video_too_large")
+        assert words in tree["error"]["message"]
+        assert not gateway.seen("vision")
+
+
+async def test_ten_minutes_of_a_still_screen_are_seen_in_32_frames(taking: Gateway) -> None:
+    status, headers, _ = await told(taking.post({"messages": user(part(film(64, 64, 600, 1)))}))
+    assert (status, "frames=600; model=" in headers["x-vlserve-videos"]) == (200, True)
+    assert "model_frames=32" in headers["x-vlserve-videos"]
+
+
+async def test_server_elsewhere_samples_by_its_own_rules(open_gateway: OpenGateway) -> None:
+    engines = {"vision": {"command": ["x"], **ENGINES["vision"]}}
+    async with open_gateway(engines) as gateway:
+        status, headers, _ = await told(gateway.post({"messages": user(part(film(560, 560, 60, 4)))}))
+        assert (status, "model_frames=30; tokens=6000" in headers["x-vlserve-videos"]) == (200, True)
+        status, _, tree = await told(gateway.post({"messages": user(part(film(64, 64, 600, 1)))}))
+        assert (status, tree["error"]["code"]) == (400, "video_too_large")
+        assert "video.max_frames" in tree["error"]["message"]
+
+
+async def test_tokens_of_a_video_are_held_against_the_prompt_before_the_engine_is_asked(taking: Gateway) -> None:
+    raw = film(840, 700, 64, 4)
+    status, _, tree = await told(taking.post({"messages": user(image_part(), part(raw))}))
+    assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
+    assert "the video takes 12,000 tokens (messages[0].content[1], 32 frames of 840×700)" in tree["error"]["message"]
+    assert not taking.seen("vision")
+
+
+async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None:
+    async with open_gateway(ENGINES, image={"fit": "shrink"}) as gateway:
+        large = image_part(data_url(picture(2000, 1500)))
+        body = {"messages": user(large, part(film(700, 560, 30, 2)), large), "max_tokens": 100}
+        status, headers, _ = await told(gateway.post(body))
+        assert (status, headers["x-vlserve-images"].count("fit=shrink")) == (200, 2)
+        assert headers["x-vlserve-videos"].endswith("tokens=7500")
+        taken = sum(int(one.partition(";")[0]) for one in headers["x-vlserve-images"].split("tokens=")[1:])
+        assert 400 < taken + 100 <= 8192 - 7500
+
+
+async def test_latest_pictures_are_kept_whatever_the_videos(open_gateway: OpenGateway) -> None:
+    vision = {**ENGINES["vision"], "limit_mm_per_prompt": {"image": 1, "video": 1}}
+    async with open_gateway({"vision": vision}, image_overflow="keep_latest") as gateway:
+        status, headers, _ = await told(gateway.post({"messages": user(part(), image_part(), image_part())}))
+        assert (status, headers["x-vlserve-images-dropped"]) == (200, "1")
+        assert [one["type"] for one in last_parts(gateway)] == ["video_url", "text", "image_url"]
+
+
+async def test_video_goes_by_name_in_later_turns_and_whole_when_it_was_dropped(taking: Gateway) -> None:
+    body = {"messages": user(part()), "user": "describe"}
+    answers = [(await told(taking.post(body)))[2]["choices"][0]["message"]["content"] for _ in range(2)]
+    assert answers[0] == answers[1] == hashlib.sha256(video_url(film()).encode()).hexdigest()
+    assert last_parts(taking)[0]["video_url"] is None
+    taking.engines["vision"][FAULTS].add("forgets")
+    for color in range(9):
+        await told(taking.post({"messages": user(image_part(data_url(picture(color=f"#0000{color}0"))))}))
+    assert (await told(taking.post(body)))[2]["choices"][0]["message"]["content"] == answers[0]
+
+
+async def test_names_are_each_keys_own(open_gateway: OpenGateway) -> None:
+    keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
+    async with open_gateway(ENGINES, keys) as gateway:
+        for name in ("ana", "bo"):
+            headers = {"authorization": f"Bearer {name}"}
+            await told(gateway.post({"messages": user(part())}, headers=headers))
+            assert last_parts(gateway)[0]["video_url"] is not None
+
+
+async def test_tokens_are_counted(taking: Gateway) -> None:
+    body = {"messages": user({"type": "text", "text": "What?"}, part(), image_part())}
+    status, _, tree = await told(taking.post(body, path="/v1/chat/completions/input_tokens"))
+    details = tree["input_tokens_details"]
+    assert (status, details["video_tokens"], details["image_tokens"]) == (200, 400, 4)
+    assert sum(details.values()) == tree["input_tokens"]
+    size = {"width": 280, "height": 280, "frames": 8}
+    seen = {f"model_{name}": value for name, value in size.items()}
+    assert tree["videos"] == [{"param": "messages[0].content[1]", **size, **seen, "tokens": 400}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a text"),
+        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "the Responses API has no videos"),
+        ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}, "text, image, tool_result"),
+        ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}, "reads text only"),
+    ],
+)
+async def test_other_protocols_and_the_text_model_take_none(
+    taking: Gateway, path: str, body: dict[str, Any], words: str
+) -> None:
+    status, _, tree = await told(taking.post(body, path))
+    assert status == 400
+    assert words in tree["error"]["message"]
+    assert not taking.seen("vision")
+    assert not taking.seen("text")
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, code: str, *arguments: str) -> None:
+    """Another program in the place of the one that reads videos."""
+    monkeypatch.setattr(videos, "_PROGRAM", (sys.executable, "-c", code, *arguments))
+
+
+async def test_reader_that_crashes_or_hangs_is_a_bad_video(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})")
+    assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
+    instead(monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setattr(videos, "_TIMEOUT_S", 0.2)
+    assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
+
+
+async def test_reader_that_cannot_work_is_the_servers_fault(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, "import no_such_library")
+    status, _, tree = await told(taking.post({"messages": user(part())}))
+    assert (status, tree["error"]["code"]) == (500, "video_unavailable")
+    assert "no_such_library" not in tree["error"]["message"]
+
+
+async def test_work_is_bounded_whatever_the_first_frame_says(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine would decode every one of these frames."""
+    raw = growing(600, 4000)
+    assert len(raw) < 1024**2
+    monkeypatch.setattr(videos, "_CPU_S", 2)
+    status, _, tree = await told(taking.post({"messages": user(part(raw))}))
+    assert (status, tree["error"]["code"]) == (400, "invalid_video")
+    assert "too much work" in tree["error"]["message"]
+
+
+async def test_video_is_read_once_for_each_key(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
+    async with open_gateway(ENGINES, keys) as gateway:
+
+        async def ask(name: str, raw: bytes) -> int:
+            headers = {"authorization": f"Bearer {name}"}
+            return (await told(gateway.post({"messages": user(part(raw))}, headers=headers)))[0]
+
+        assert await ask("ana", film()) == 200
+        instead(monkeypatch, "raise SystemExit(3)")
+        assert await ask("ana", film()) == 200
+        assert await ask("ana", film(kind="webm")) == 400
+        assert await ask("bo", film()) == 400
+
+
+_WAITS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
+
+
+async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(
+    taking: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    instead(monkeypatch, _WAITS, str(tmp_path))
+    asked = [asyncio.create_task(told(taking.post({"messages": user(part())}))) for _ in range(8)]
+    await until(lambda: len(list(tmp_path.iterdir())) == 4)
+    status, _, _ = await told(taking.post({"messages": user("text is answered meanwhile")}))
+    assert status == 200
+    readers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(readers) == 4
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+    await until(lambda: not any(is_alive(pid) for pid in readers))
+
+
+def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> None:
+    code = (
+        "import socket, sys; from vlserve import video_reader; video_reader._limit(20)\n"
+        "for work in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 * video_reader._MEMORY_BYTES)):\n"
+        "    try: work()\n"
+        "    except (OSError, MemoryError): print('no')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["no"] * 3
+
+
+def test_reader_and_gateway_agree() -> None:
+    assert video_reader.UNREADABLE == videos._UNREADABLE
+
+
+def test_service_without_the_library_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlserve.engines.machine.find_spec", lambda name: None)
+    config = Config.model_validate({"engines": {"vision": {**ENGINES["vision"], "url": URL}}})
+    with pytest.raises(ConfigError, match="OpenCV, which is not installed"):
+        startup.check(config, {})

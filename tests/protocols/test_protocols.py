@@ -1,0 +1,404 @@
+"""Completions, responses and Anthropic's messages: one way, one set of rules, each in its own form."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import Gateway, OpenGateway, data_url, picture, until, user
+from tests.fakes import fake_protocols
+from vlserve.config.engine_settings import EngineName
+from vlserve.config.keys import ApiKey
+
+COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
+MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
+URL = data_url()
+ENCODED = URL.partition(",")[2]
+INPUT_IMAGE = {"type": "input_image", "image_url": URL}
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ENCODED}}
+SEEN_IMAGE = {"type": "image", "source": {"type": "url", "url": URL}}
+SEEN_INPUT_IMAGE = {"type": "input_image", "image_url": URL, "detail": "auto"}
+BODIES: dict[str, dict[str, Any]] = {
+    COMPLETIONS: {"prompt": "hi"},
+    RESPONSES: {"input": "hi"},
+    MESSAGES: {"messages": user("hi"), "max_tokens": 9},
+    COUNT: {"messages": user("hi")},
+}
+WITH_PICTURE: dict[str, dict[str, Any]] = {
+    RESPONSES: {"input": [{"role": "user", "content": [{"type": "input_text", "text": "?"}, INPUT_IMAGE]}]},
+    MESSAGES: {"messages": user(IMAGE, {"type": "text", "text": "?"}), "max_tokens": 9},
+    COUNT: {"messages": user(IMAGE)},
+}
+ANSWERS = [COMPLETIONS, RESPONSES, MESSAGES]
+
+
+def wishing(path: str, wish: str, **more: Any) -> dict[str, Any]:
+    return {**BODIES[path], **({"metadata": {"user_id": wish}} if path == MESSAGES else {"user": wish}), **more}
+
+
+def sent(gateway: Gateway, engine: EngineName) -> list[dict[str, Any]]:
+    return gateway.engines[engine][fake_protocols.SEEN]
+
+
+def without_name(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name != "uuid"}
+
+
+def message(error: dict[str, Any]) -> str:
+    return str(error["error"]["message"])
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_text_goes_to_text_as_it_came(gateway: Gateway, path: str) -> None:
+    async with gateway.post(BODIES[path], path) as answer:
+        assert answer.status == 200
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("text", "text_only")
+    [seen] = sent(gateway, "text")
+    assert seen["path"] == path
+    named = {"model": "org/text-7b"} if path in (MESSAGES, COUNT) else {}  # vLLM insists on one there
+    assert seen["body"] == BODIES[path] | named
+
+
+@pytest.mark.parametrize("path", WITH_PICTURE)
+async def test_picture_goes_to_vision_in_the_spelling_that_vllm_reads(gateway: Gateway, path: str) -> None:
+    async with gateway.post(WITH_PICTURE[path], path) as answer:
+        assert answer.status == 200
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("vision", "has_image")
+        assert answer.headers["x-vlserve-images"].startswith("original=")
+    body = sent(gateway, "vision")[0]["body"]
+    content = (body.get("input") or body["messages"])[0]["content"]
+    assert (SEEN_INPUT_IMAGE if path == RESPONSES else SEEN_IMAGE) in [without_name(part) for part in content]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}]}]}),
+        (RESPONSES, {"input": [{"type": "function_call_output", "call_id": "c", "output": [INPUT_IMAGE]}]}),
+        (RESPONSES, {"input": [{"role": "developer", "content": [INPUT_IMAGE]}]}),
+        (MESSAGES, {"messages": user({"type": "tool_result", "tool_use_id": "t", "content": [IMAGE]})}),
+        (MESSAGES, {"messages": user(SEEN_IMAGE)}),
+    ],
+)
+async def test_no_picture_is_overlooked(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+    async with gateway.post({"max_tokens": 9, **body} if path == MESSAGES else body, path) as answer:
+        assert (answer.status, answer.headers["x-vlserve-engine"]) == (200, "vision")
+    assert json.dumps(sent(gateway, "vision")[0]["body"]).count(ENCODED) == 1
+
+
+async def test_uploaded_file_is_sent_as_a_picture(open_gateway: OpenGateway, tmp_path: Any) -> None:
+    async with open_gateway(files={"folder": str(tmp_path)}) as gateway:
+        form = aiohttp.FormData({"purpose": "vision"})
+        form.add_field("file", io.BytesIO(picture()), filename="shot.png", content_type="image/png")
+        async with gateway.session.post(f"{gateway.url}/v1/files", data=form) as answer:
+            file = (await answer.json())["id"]
+        bodies = {
+            RESPONSES: {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": file}]}]},
+            MESSAGES: {
+                "messages": user({"type": "image", "source": {"type": "file", "file_id": file}}),
+                "max_tokens": 9,
+            },
+        }
+        for path, body in bodies.items():
+            async with gateway.post(body, path) as answer:
+                assert answer.status == 200
+            assert ENCODED in json.dumps(sent(gateway, "vision")[-1]["body"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        (COMPLETIONS, {"prompt": "hi", "model": "nobody"}, 404, "nobody"),
+        (COMPLETIONS, {"prompt": []}, 400, "'prompt' must be"),
+        (COMPLETIONS, {"prompt": ["a", ""]}, 400, "'prompt' must be"),
+        (COMPLETIONS, {"prompt": [["a"]]}, 400, "'prompt' must be"),
+        (COMPLETIONS, {"prompt": ["a"] * 3, "n": 3}, 400, "9 answers"),
+        (COMPLETIONS, {"prompt": "hi", "suffix": "x"}, 400, "'suffix'"),
+        (COMPLETIONS, {"prompt": "hi", "use_beam_search": True}, 400, "'use_beam_search'"),
+        (COMPLETIONS, {"prompt": "hi", "logprobs": 1000}, 400, "'logprobs'"),
+        (RESPONSES, {"input": []}, 400, "'input' must be"),
+        (RESPONSES, {"input": [{}]}, 400, "input[0]"),
+        (RESPONSES, {"input": [{"role": "user", "content": "a"}] * 2001}, 400, "2,000 are allowed"),
+        (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}, 400, "input[0] has a type"),
+        (RESPONSES, {"input": [{"role": "tool", "content": "x"}]}, 400, "input[0].role"),
+        (RESPONSES, {"input": [{"role": "assistant", "content": [INPUT_IMAGE]}]}, 400, "input[0].content[0]"),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, 400, "input[0].content[0]"),
+        (
+            RESPONSES,
+            {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{"}]},
+            400,
+            "input[0].arguments",
+        ),
+        (RESPONSES, {"input": "hi", "previous_response_id": "r"}, 400, "keeps no answers"),
+        (RESPONSES, {"input": "hi", "background": True}, 400, "'background'"),
+        (RESPONSES, {"input": "hi", "n": 2}, 400, "'n'"),
+        (RESPONSES, {"input": "hi", "truncation": "auto"}, 400, "'truncation' may be 'disabled' only"),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "allowed_tools"}}, 400, "'tool_choice'"),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "function", "name": "f"}}, 400, "'tools' has none"),
+        (
+            RESPONSES,
+            {"input": "hi", "structured_outputs": {"choice": ["a"]}, "text": {"format": {"type": "json_object"}}},
+            400,
+            "cannot be combined with 'text'",
+        ),
+        (RESPONSES, {"input": "hi", "tool_choice": {"type": "any"}}, 400, "'tool_choice'"),
+        (MESSAGES, {"messages": user("x"), "tool_choice": {"type": "any"}}, 400, "'tools' has none"),
+        (MESSAGES, {"messages": user("x"), "tool_choice": {"type": "custom"}}, 400, "'tool_choice'"),
+        (
+            MESSAGES,
+            {
+                "messages": [
+                    {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": "x"}]}
+                ]
+            },
+            400,
+            "messages[0].content[0].input must be an object",
+        ),
+        (RESPONSES, {"input": "hi", "tools": [{"type": "web_search"}]}, 400, "tools[0]"),
+        (RESPONSES, {"input": "hi", "max_output_tokens": 0}, 400, "'max_output_tokens' must be at least 1"),
+        (RESPONSES, {**WITH_PICTURE[RESPONSES], "model": "org/text-7b"}, 400, "input[0].content[1] is a picture"),
+        (MESSAGES, {"messages": []}, 400, "'messages' must be"),
+        (MESSAGES, {"messages": [{"role": "system", "content": "x"}]}, 400, "messages[0].role"),
+        (MESSAGES, {"messages": user("x"), "system": [IMAGE]}, 400, "system[0]"),
+        (MESSAGES, {"messages": [{"role": "assistant", "content": [IMAGE]}]}, 400, "messages[0].content[0]"),
+        (MESSAGES, {"messages": user({"type": "document"})}, 400, "messages[0].content[0]"),
+        (MESSAGES, {"messages": user({**IMAGE, "uuid": "x"})}, 400, "uuid"),
+        (MESSAGES, {"messages": user({"type": "image", "source": {"type": "file"}})}, 400, "file_id"),
+        (MESSAGES, {"messages": user("x"), "guided_json": {}}, 400, "use output_config.format"),
+        (MESSAGES, {"messages": user("x"), "tools": [{"type": "bash_20250124", "name": "bash"}]}, 400, "tools[0]"),
+        (MESSAGES, {"messages": user("x"), "stop_sequences": ["x"] * 33}, 400, "'stop_sequences'"),
+        (MESSAGES, {"messages": user(*[IMAGE] * 3)}, 400, "limit_mm_per_prompt.image"),
+        (COUNT, {"messages": user("x"), "model": "nobody"}, 404, "nobody"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_before_any_engine(
+    open_gateway: OpenGateway, path: str, body: dict[str, Any], status: int, said: str
+) -> None:
+    engines = {
+        "text": {"model": "org/text-7b"},
+        "vision": {"model": "org/vision-7b", "limit_mm_per_prompt": {"image": 2}},
+    }
+    async with open_gateway(engines) as gateway, gateway.post(body, path) as answer:
+        told = await answer.json()
+        assert (answer.status, said in json.dumps(told)) == (status, True), told
+        assert not sent(gateway, "text")
+        assert not sent(gateway, "vision")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        (MESSAGES, 400, "invalid_request_error"),
+        (COUNT, 400, "invalid_request_error"),
+        (f"{MESSAGES}/batches", 404, "not_found_error"),
+    ],
+)
+async def test_errors_of_messages_have_anthropics_form(gateway: Gateway, path: str, status: int, kind: str) -> None:
+    async with gateway.post(b"{", path) as answer:
+        told = await answer.json()
+        assert (answer.status, told["type"], told["error"]["type"]) == (status, "error", kind)
+        assert told["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+async def test_counted_tokens_are_not_computed_ones(gateway: Gateway) -> None:
+    async with gateway.post(BODIES[COUNT], COUNT) as answer:
+        assert (await answer.json())["input_tokens"] == 7
+    async with gateway.get("/metrics") as answer:
+        assert re.findall(r"vlserve_prompt_tokens_total{.*} (\S+)", await answer.text()) in ([], ["0.0"])
+
+
+async def test_key_may_come_as_anthropics_clients_send_it(open_gateway: OpenGateway) -> None:
+    keys = (ApiKey("a", hashlib.sha256(b"k").digest()),)
+    async with open_gateway(keys=keys) as gateway:
+        for key, status, kind in (("k", 200, "message"), ("other", 401, "error")):
+            async with gateway.post(BODIES[MESSAGES], MESSAGES, headers={"x-api-key": key}) as answer:
+                told = await answer.json()
+                assert (answer.status, told["type"]) == (status, kind)
+        assert told["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_answer_comes_whole_and_its_cost_is_in_the_log(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, is_stream: bool
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post({**BODIES[path], "stream": is_stream}, path) as answer:
+        told = await answer.text()
+    if is_stream:
+        said = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+        text = "".join(
+            one.get("delta")
+            if isinstance(one.get("delta"), str)
+            else (one.get("delta") or {}).get("text", "") or "".join(c.get("text", "") for c in one.get("choices", []))
+            for one in said
+        )
+        assert text == "one two three"
+        last = {COMPLETIONS: "data: [DONE]", RESPONSES: "response.completed", MESSAGES: "message_stop"}[path]
+        assert last in told.strip().rpartition("\n\n")[2]
+        assert ('"choices":[]' in told) is False  # nobody asked for the counts of tokens
+    else:
+        assert "one two three" in told
+    await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
+    [record] = [record for record in caplog.records if record.name == "vlserve.request"]
+    fields = vars(record)["fields"]
+    assert (fields["engine"], fields["status"], fields["stream"]) == ("text", 200, is_stream)
+    assert (fields["prompt_tokens"], fields["completion_tokens"]) == (7, 3)
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway, path: str, is_stream: bool) -> None:
+    """Also where its stream would hide it: the engine is asked once more, without one."""
+    async with gateway.post(wishing(path, "refuse", stream=is_stream), path) as answer:
+        told = await answer.json()
+        assert (answer.status, message(told)) == (400, "top_p must be in (0, 1]")
+    asked = sent(gateway, "text")
+    if is_stream and path != COMPLETIONS:
+        length = "max_tokens" if path == MESSAGES else "max_output_tokens"
+        assert [one["body"]["stream"] for one in asked] == [True, False]
+        assert asked[1]["body"][length] == 1
+    else:
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        (RESPONSES, {"type": "error", "code": "engine_unavailable", "param": None, "sequence_number": 4}),
+        (MESSAGES, {"type": "error"}),
+    ],
+)
+async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_event(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, last: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.INFO, "vlserve.request")
+    async with gateway.post(wishing(path, "core-dies", stream=True), path) as answer:
+        assert answer.status == 200
+        told = await answer.text()
+    *_, event = told.strip().split("\n\n")
+    name, _, data = event.partition("\n")
+    error = json.loads(data.removeprefix("data: "))
+    assert name == "event: error"
+    assert last.items() <= error.items()
+    if path == MESSAGES:
+        assert (error["error"]["type"], "engine" in message(error)) == ("api_error", True)
+    await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
+    [record] = [record for record in caplog.records if record.name == "vlserve.request"]
+    assert vars(record)["fields"]["completion_tokens"] > 0  # of whom leaves early, events are counted
+    assert "input_value" not in told
+    assert "message_stop" not in told
+    assert "response.completed" not in told
+
+
+async def test_items_of_an_earlier_answer_go_on_in_the_spelling_that_vllm_reads_whole(gateway: Gateway) -> None:
+    parts = [
+        {"type": "output_text", "text": "one ", "annotations": [], "logprobs": None},
+        {"type": "refusal", "refusal": "two"},
+    ]
+    body = {
+        "input": [
+            {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": parts},
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}", "status": "done"},
+            {"type": "function_call_output", "call_id": "c", "output": "4"},
+        ]
+    }
+    async with gateway.post(body, RESPONSES) as answer:
+        assert answer.status == 200
+    assert sent(gateway, "text")[0]["body"]["input"] == [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"type": "message", "role": "assistant", "content": "one two"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "4"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [
+        (COMPLETIONS, "messages"),
+        (RESPONSES, "max_completion_tokens"),
+        (MESSAGES, "seed"),
+        (MESSAGES, "thinking"),
+        (COUNT, "max_tokens"),
+    ],
+)
+async def test_unknown_fields_are_dropped_and_named(gateway: Gateway, path: str, unknown: str) -> None:
+    async with gateway.post({**BODIES[path], unknown: 5}, path) as answer:
+        assert (answer.status, answer.headers["x-vlserve-dropped"]) == (200, unknown)
+    assert unknown not in sent(gateway, "text")[0]["body"]
+
+
+@pytest.mark.parametrize(
+    ("path", "idle"),
+    [
+        (COMPLETIONS, {"best_of": 1, "use_beam_search": False, "suffix": ""}),
+        (RESPONSES, {"n": 1, "background": False, "previous_response_id": None}),
+        (MESSAGES, {"mcp_servers": [], "container": None}),
+    ],
+)
+async def test_refused_field_that_asks_for_nothing_is_left_out(
+    gateway: Gateway, path: str, idle: dict[str, Any]
+) -> None:
+    async with gateway.post({**BODIES[path], **idle}, path) as answer:
+        assert answer.status == 200
+        assert answer.headers["x-vlserve-dropped"].split(", ") == list(idle)
+    assert not idle.keys() & sent(gateway, "text")[0]["body"].keys()
+
+
+async def test_tool_call_that_the_model_wrote_wrong_is_not_the_clients_fault(gateway: Gateway) -> None:
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    async with gateway.post(wishing(MESSAGES, "bad-call", tools=[tool]), MESSAGES) as answer:
+        told = await answer.json()
+    assert (answer.status, told["error"]["type"]) == (500, "api_error")
+    assert "called a tool" in message(told)
+
+
+async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("a b c"), "user": "too-long"}) as answer:
+        told = await answer.json()
+    assert (answer.status, told["error"]["code"]) == (400, "context_length_exceeded")
+    assert message(told) == (
+        "The prompt is too long: it has 3 tokens, and 8,192 fit, with at least one of the answer (max_model_len of the "
+        "text engine)."
+    )
+    async with gateway.post(wishing(RESPONSES, "too-long"), RESPONSES) as answer:
+        told = await answer.json()
+    assert (answer.status, told["error"]["code"], told["error"]["param"]) == (400, "context_length_exceeded", "input")
+    assert "4491" in message(told)
+    assert "Its text alone has 1 tokens, and 8,192 fit" in message(told)
+
+
+async def test_caps_hold_for_fields_that_are_taken_only(gateway: Gateway) -> None:
+    for path, left_out in ((RESPONSES, {"prompt_logprobs": 50, "bad_words": ["a"] * 40}), (COUNT, {"max_tokens": 0})):
+        async with gateway.post({**BODIES[path], **left_out}, path) as answer:
+            assert (answer.status, answer.headers["x-vlserve-dropped"]) == (200, ", ".join(left_out))
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, RESPONSES, MESSAGES, COUNT])
+async def test_text_that_cannot_fit_is_refused_before_an_engine_reads_it(gateway: Gateway, path: str) -> None:
+    body = json.loads(json.dumps(BODIES[path]))
+    field = next(name for name in ("messages", "prompt", "input") if name in body)
+    long = "long " * (8192 * 256 // 5 + 1)
+    body[field] = user(long) if field == "messages" else long
+    async with gateway.post(body, path) as answer:
+        told = await answer.json()
+    assert (answer.status, "its text has 2,097," in message(told)) == (400, True), told
+    assert "8,192 tokens fit (max_model_len of the text engine)" in message(told)
+    assert sent(gateway, "text") == []
+
+
+async def test_picture_of_a_turn_before_goes_as_a_name_in_responses_too(gateway: Gateway) -> None:
+    for _ in range(2):
+        async with gateway.post(WITH_PICTURE[RESPONSES], RESPONSES) as answer:
+            assert answer.status == 200
+    whole, named = (one["body"]["input"][0]["content"][1] for one in sent(gateway, "vision"))
+    assert (whole["image_url"], named["image_url"]) == (URL, None)
+    assert whole["uuid"] == named["uuid"]

@@ -1,0 +1,206 @@
+"""The pages that testgen is measured on behave as their scenarios say; in a real browser."""
+
+import pathlib
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.gateway.test_page import FLAGS
+from vlserve.testgen import fixture_pages
+
+SCENARIOS = fixture_pages.read_scenarios()
+NAMES = ["login", "table", "form", "modal", "tabs", "dark", "duplicates", "iframe", "chinese", "hidpi"]
+
+
+def test_every_page_has_scenarios_and_every_scenario_a_page() -> None:
+    assert list(dict.fromkeys(one.page.name for one in SCENARIOS)) == NAMES
+    assert all((fixture_pages.FOLDER / f"{name}.html").is_file() for name in NAMES)
+    assert len({(one.page.name, one.text) for one in SCENARIOS}) == len(SCENARIOS) >= 35
+    assert sum(one.expect == "missing" for one in SCENARIOS) == 5
+
+
+@pytest.mark.parametrize("more", ['expect = "missing"', 'expect = "passes"\nmissing = "Export"', 'expect = "perhaps"'])
+def test_an_odd_scenario_is_refused(tmp_path: pathlib.Path, more: str) -> None:
+    text = f'[pages]\na = {{ width = 1, height = 1 }}\n[[scenarios]]\npage = "a"\nscenario = "x"\n{more}\n'
+    (tmp_path / "scenarios.toml").write_text(text)
+    with pytest.raises(ValueError, match="neither"):
+        fixture_pages.read_scenarios(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/", "/scenarios.toml", "/nothing.html", "/../fixture_pages.py"])
+def test_nothing_but_pages_is_served(path: str) -> None:
+    with fixture_pages.serve() as url:
+        with urllib.request.urlopen(f"{url}/login.html") as answer:
+            assert b"Sign in" in answer.read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url + path)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with fixture_pages.serve() as base:
+        yield base
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield started
+        await started.close()
+
+
+Step = tuple[str, ...]
+ALERT, STATUS = "[role=alert]:visible", "[role=status]:visible"
+SIGN_IN, SEND, PAY = 'role=button[name="Sign in"]', 'role=button[name="Send message"]', 'button:text("Pay")'
+# What is done, then what is so: `see` a text in an element, `gone`, `enabled`, `disabled`, `value`, `checked`.
+BEHAVIOUR: list[tuple[str, list[Step]]] = [
+    ("login", [("gone", ALERT), ("click", SIGN_IN), ("see", ALERT, "Please enter your email.")]),
+    (
+        "login",
+        [("fill", "#email", "a@b.de"), ("press", "#email", "Enter"), ("see", ALERT, "Please enter your password.")],
+    ),
+    (
+        "login",
+        [
+            *(("fill", "#email", "dana@example.com"), ("fill", "#password", "no"), ("click", SIGN_IN)),
+            *(("see", ALERT, "The email or password is wrong."), ("fill", "#password", "blue-harbor-7")),
+            *(("click", SIGN_IN), ("see", "h1:visible", "Welcome back"), ("gone", SIGN_IN)),
+        ],
+    ),
+    ("table", [("fill", "#search", "Dana"), ("see", STATUS, "1 customer"), ("gone", 'td:text("Ben Hall")')]),
+    ("table", [("fill", "#search", "Zoe"), ("see", STATUS, "No results")]),
+    (
+        "table",
+        [
+            ("click", 'tr:has-text("Ben Hall") >> button:text("Delete")'),
+            *(("see", "#done", "Ben Hall was deleted."), ("gone", 'td:text("Ben Hall")')),
+        ],
+    ),
+    (
+        "table",
+        [
+            *(("click", 'tr:has-text("Mei Tanaka") >> button:text("Edit")'), ("value", "#city", "Tokyo")),
+            *(("fill", "#city", "Rome"), ("click", 'button:text("Save")'), ("see", 'tr:has-text("Mei")', "Rome")),
+        ],
+    ),
+    (
+        "form",
+        [
+            *(("click", SEND), ("see", "#name-wrong", "Please enter your name."), ("fill", "#name", "Dana")),
+            *(("fill", "#email", "dana"), ("fill", "#message", "Hello"), ("click", SEND), ("gone", "#name-wrong")),
+            *(("see", "#email-wrong", "Please enter a valid email."), ("gone", STATUS)),
+            *(("fill", "#email", "dana@example.com"), ("click", SEND), ("see", STATUS, "Your message was sent.")),
+            *(("click", 'button:text("Reset")'), ("value", "#name", ""), ("gone", STATUS)),
+        ],
+    ),
+    (
+        "modal",
+        [
+            *(("gone", "dialog"), ("click", "#delete"), ("see", "dialog", "Delete this project?")),
+            *(("click", "#cancel"), ("gone", "dialog"), ("click", "#save")),
+            *(("see", STATUS, "Your changes were saved."), ("click", "#delete"), ("click", "#sure")),
+            *(("see", STATUS, "Project was deleted."), ("disabled", "#save"), ("gone", "dialog")),
+        ],
+    ),
+    (
+        "tabs",
+        [
+            *(("gone", "#plan"), ("click", "role=tab[name=Billing]"), ("disabled", "#card"), ("gone", "#name")),
+            *(("select", "#plan", "Pro"), ("see", "#price", "Total: €29.00"), ("enabled", "#card")),
+            *(("press", "#billing", "ArrowRight"), ("disabled", "#send"), ("fill", "#invite", "mei@example.com")),
+            *(("click", "#send"), ("see", STATUS, "We sent a message to mei@example.com.")),
+        ],
+    ),
+    (
+        "dark",
+        [
+            *(("disabled", "#save"), ("check", "#notifications"), ("enabled", "#save"), ("click", "#reset")),
+            *(("disabled", "#save"), ("select", "#language", "German"), ("click", "#save")),
+            *(("see", STATUS, "Your changes were saved."), ("disabled", "#save"), ("value", "#language", "German")),
+        ],
+    ),
+    (
+        "duplicates",
+        [
+            ("click", 'role=group[name="Billing"] >> button:text("Save")'),
+            *(("see", ALERT, "Billing address is required."), ("fill", "#shipping-street", "1 Hall Street")),
+            *(("fill", "#shipping-city", "Oslo"), ("check", "#copy"), ("disabled", "#billing-street")),
+            ("value", "#billing-city", "Oslo"),
+            *(("click", 'role=group[name="Shipping"] >> button:text("Save")'), ("gone", ALERT)),
+            ("see", STATUS, "Shipping address was saved."),
+        ],
+    ),
+    ("iframe", [("select", "#delivery", "Express"), ("see", "#total", "Total: €54.00")]),
+    ("payment", [("click", PAY), ("see", ALERT, "Card number is required.")]),
+    ("payment", [("fill", "#number", "1234"), ("click", PAY), ("see", ALERT, "Your card was declined.")]),
+    (
+        "payment",
+        [("fill", "#number", "4000 1234 5678 9010"), ("click", PAY), ("see", STATUS, "Payment received.")],
+    ),
+    (
+        "chinese",
+        [
+            *(("click", 'button:text-is("登录")'), ("see", ALERT, "请输入用户名。"), ("fill", "#user", "mei")),
+            *(("fill", "#password", "no"), ("click", 'button:text-is("登录")'), ("see", ALERT, "用户名或密码错误。")),
+            *(("fill", "#password", "lvcha-2026"), ("press", "#password", "Enter"), ("see", "h1:visible", "欢迎回来")),
+        ],
+    ),
+    (
+        "hidpi",
+        [
+            *(("disabled", "#out"), ("click", 'role=article[name="Desk lamp"] >> button'), ("see", "#cart", "Cart: 1")),
+            *(("enabled", "#out"), ("click", "#out"), ("see", "h1", "Your order is on its way.")),
+        ],
+    ),
+]
+
+
+async def take(page: Page, what: str, where: str, value: str = "") -> None:
+    one = page.locator(where)
+    actions: dict[str, Callable[[], object]] = {
+        "click": one.click,
+        "check": one.check,
+        "fill": lambda: one.fill(value),
+        "press": lambda: one.press(value),
+        "select": lambda: one.select_option(value),
+        "see": lambda: expect(one).to_contain_text(value),
+        "value": lambda: expect(one).to_have_value(value),
+        "gone": lambda: expect(one).not_to_be_visible(),
+        "enabled": lambda: expect(one).to_be_enabled(),
+        "disabled": lambda: expect(one).to_be_disabled(),
+    }
+    await actions[what]()  # type: ignore[misc]
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("name", "steps"), BEHAVIOUR)
+async def test_page_behaves(browser: Browser, url: str, name: str, steps: list[Step]) -> None:
+    page = await browser.new_page(viewport={"width": 800, "height": 600})
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    await page.goto(f"{url}/{name}.html")
+    for step in steps:
+        await take(page, *step)
+    await page.close()
+    assert wrong == []
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", NAMES)
+async def test_first_view_shows_the_whole_page_without_what_is_missing(browser: Browser, url: str, name: str) -> None:
+    own = [one for one in SCENARIOS if one.page.name == name]
+    page = await browser.new_page(viewport={"width": own[0].page.width, "height": own[0].page.height})
+    await page.goto(url + own[0].page.path)
+    shown = await page.aria_snapshot(mode="ai")
+    assert "heading" in shown
+    assert not [one.missing for one in own if one.missing and f'"{one.missing}"' in shown]
+    assert await page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    await page.close()

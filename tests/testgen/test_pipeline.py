@@ -1,0 +1,344 @@
+"""From picture and scenario to a test that was run: the whole pipeline, with scripted models and a real Chromium."""
+
+import asyncio
+import dataclasses
+import io
+import pathlib
+import tempfile
+import xml.etree.ElementTree
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import picture, until
+from tests.fakes.testgen_models import Scripted, Wanted
+from tests.fakes.testgen_site import Page, Site, html, processes_of, serving
+from vlserve.testgen import live, repair, selenium_code
+from vlserve.testgen.elements import Target
+from vlserve.testgen.pipeline import generate
+from vlserve.testgen.result import Event, Job, TestgenError
+from vlserve.testgen.run import Run, Sandbox
+
+pytestmark = pytest.mark.browser
+BOTH: list[Target] = ["playwright", "selenium"]
+SIZE = (800, 600)
+SECRET = "tulip-4711"
+
+LOGIN = """
+  <form>
+    <h1>Sign in</h1>
+    <label>Email <input type="email"></label>
+    <label>Password <input type="password"></label>
+    <button>Sign in</button>
+    <p role="alert" hidden>The email or password is wrong.</p>
+  </form>
+"""
+COMPLAINS = """
+  const alert = document.querySelector("[role=alert]");
+  document.querySelector("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const [email, password] = document.querySelectorAll("input");
+    alert.hidden = !(email.value === "dana@example.com" && password.value === "tulip-4711");
+  });
+"""
+LOG_IN: list[Wanted] = [("fill", "Email", "dana@example.com"), ("fill", "Password", SECRET), ("click", 'button "Sign')]
+# Boxes on the picture, as large as Chromium draws these at 800×600.
+PLACED = """
+  <style>body { margin: 0 } h1, button, input { position: absolute; margin: 0; left: 40px; width: 200px; height: 30px }</style>
+  <h1 style="top: 20px">Sign in</h1>
+  <input aria-label="Email" style="top: 120px"> <input aria-label="Password" style="top: 220px">
+  <button style="top: 320px">Sign in</button>
+"""  # noqa: E501
+SEEN = [
+    ('heading "Sign in"', [40, 20, 240, 50]),
+    ('textbox "Email"', [40, 120, 240, 150]),
+    ('textbox "Password"', [40, 220, 240, 250]),
+    ('button "Sign in"', [40, 320, 240, 350]),
+]
+
+
+def changing(before: int) -> str:
+    """A test id that is another one with each visit."""
+    return html(
+        f'<button data-testid="save-{before}">Save</button><p role="status"></p>',
+        'document.querySelector("button").onclick = () => { document.querySelector("p").textContent = "Saved"; }',
+    )
+
+
+def once(before: int) -> str | None:
+    return html("<h1>Orders</h1>") if before == 0 else None
+
+
+PAGES: dict[str, Page] = {
+    "/login": html(LOGIN, COMPLAINS),
+    "/placed": html(PLACED),
+    "/cart": html(
+        '<span id="cart" role="status">Cart: 0</span><label><input type=checkbox> Gift</label>'
+        '<button id="add">Add</button><button id="pay" disabled>Pay</button>',
+        'document.querySelector("#add").onclick = () => { document.querySelector("#cart").textContent = "Cart: 1"; };'
+        'document.querySelector("input").onchange = () => { document.querySelector("#pay").disabled = false; };',
+    ),
+    "/reset": html("<form><label>City <input></label><button type=reset>Reset</button></form>"),
+    "/changing": changing,
+    "/once": once,
+    "/covered": html(
+        "<button>Next</button><p hidden>Second</p><label>Password <input type=password></label>"
+        '<div style="position: relative"><button>Pay</button><i style="position: absolute; inset: 0"></i></div>',
+        'document.querySelector("button").onclick = () => { document.querySelector("p").hidden = false; };',
+    ),
+    "/by-itself": html(
+        "<button onclick='this.nextSibling.remove()'>Clear</button><p>Old order</p><p id=loading>Loading…</p>",
+        # Whatever the steps do: it goes with the first move of the mouse.
+        'addEventListener("mousemove", () => document.querySelector("#loading")?.remove());',
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with serving(dict(PAGES)) as site:
+        yield site
+
+
+def a_job(url: str | None, target: Target = "playwright", **more: Any) -> Job:
+    return Job(picture=more.pop("picture", picture(*SIZE)), scenario="log in", target=target, url=url, **more)
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site, target: Target) -> None:
+    events: list[Event] = []
+    job = dataclasses.replace(a_job(f"{site.origin}/login", target), scenario=f"log in with {SECRET}, see the error")
+    result = await generate(job, Scripted([], LOG_IN, ["visible alert"]), events.append)
+    report = result.report
+    assert (result.mode, result.outcome) == ("verified", "passed"), report
+    assert report["mutation"] == {"tried": 1, "caught": 1, "survived": [], "untried": []}
+    assert report["environment"] == ["TEST_PASSWORD"]
+    assert report["blocked_origins"] == []
+    assert report["repairs"] == []
+    assert (result.code or "").count("UNVERIFIED") == 0
+    suite = xml.etree.ElementTree.fromstring(result.junit or b"")
+    assert [one.get("failures") for one in suite.iter("testsuite")] == ["0"]
+    assert len(list(suite.iter("testcase"))) == 1
+    assert (result.trace is not None) == (target == "playwright")
+    if result.trace:
+        assert "trace.trace" in " ".join(zipfile.ZipFile(io.BytesIO(result.trace)).namelist())
+    for name, data in result.files.items():
+        if not name.endswith(".trace.zip"):  # the trace shows what was typed, as a film of it would
+            assert SECRET.encode() not in data, name
+    started = [one.step for one in events if not one.text]
+    assert started == ["inventory", "open", "match", "plan", "render", "check", "run", "mutate", "report"]
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_line_that_says_something_else_now_is_told_by_its_words(site: Site, target: Target) -> None:
+    """And ticking a box of one's own is possible where the page is made deaf."""
+    steps: list[Wanted] = [("check", "Gift"), ("click", "Add")]
+    result = await generate(a_job(f"{site.origin}/cart", target), Scripted([], steps, ['status "Cart: 1"', "enabled"]))
+    assert result.outcome == "passed", result.report
+    assert result.report["mutation"] == {"tried": 2, "caught": 2, "survived": [], "untried": []}
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_field_that_is_emptied_may_be_expected(site: Site, target: Target) -> None:
+    steps: list[Wanted] = [("fill", "City", "Oslo"), ("click", "Reset")]
+    result = await generate(a_job(f"{site.origin}/reset", target), Scripted([], steps, ['empty textbox "City"']))
+    assert result.outcome == "passed", result.report
+    assert result.report["mutation"]["caught"] == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected", "missing", "unlisted", "note"),
+    [
+        ([("click", "Delete account")], [], ["Delete account"], [], "not there: Delete account."),
+        ([("click", "Delete account")], ["visible heading"], ["Delete account"], [], "not there: Delete account."),
+        (LOG_IN, ["Welcome back"], [], ["Welcome back"], "did not come: Welcome back."),
+    ],
+)
+async def test_what_is_not_there_is_told_and_not_invented(
+    site: Site, steps: list[Wanted], expected: list[str], missing: list[str], unlisted: list[str], note: str
+) -> None:
+    result = await generate(a_job(f"{site.origin}/login"), Scripted([], steps, expected))
+    assert (result.mode, result.outcome, result.code) == ("draft", "no_test", None)
+    assert (result.report["missing"], result.report["unlisted"]) == (missing, unlisted)
+    assert result.report["note"].startswith("No test was written.")
+    assert result.report["note"].endswith(note)
+    assert not [name for name in result.files if name.endswith((".py", ".xml", ".zip"))]
+
+
+@pytest.mark.parametrize(
+    ("by", "down", "named", "viewport"),
+    [(1, 0, None, (800, 600)), (2, 0, None, (800, 600)), (1, -100, None, (800, 600)), (1.5, 0, (800, 600), (800, 600))],
+)
+async def test_the_picture_is_found_on_the_page(
+    site: Site, by: float, down: int, named: tuple[int, int] | None, viewport: tuple[int, int]
+) -> None:
+    """Also one of a screen of two pixels for one, one that was scrolled, and one whose page size is told."""
+    extra = ('button "Delete account"', [round(400 * by), round(20 * by), round(600 * by), round(50 * by)])
+    seen = [
+        (label, [round(left * by), round(top * by) + down, round(right * by), round(bottom * by) + down])
+        for label, (left, top, right, bottom) in SEEN
+    ]
+    shot = picture(round(SIZE[0] * by), round(SIZE[1] * by))
+    job = a_job(f"{site.origin}/placed", picture=shot, viewport=named, may_run=False)
+    result = await generate(job, Scripted([*seen, extra], [], ["heading"]))
+    assert tuple(result.report["viewport"]) == viewport
+    ids = {(one["role"], one["name"]): one["id"] for one in result.report["elements"]}
+    found = {(one["role"], one["name"]): one["matched"] for one in result.report["inventory"]}
+    assert found == {**ids, ("button", "Delete account"): None}
+    assert result.report["not_on_page"] == ['button "Delete account"']
+
+
+async def test_looked_at_but_not_run_is_a_draft_and_the_same_each_time(site: Site) -> None:
+    job = a_job(f"{site.origin}/login", may_run=False)
+    results = [await generate(job, Scripted([], LOG_IN, ["visible alert"])) for _ in range(2)]
+    for result in results:
+        assert (result.mode, result.outcome) == ("draft", "not_run")
+        assert result.report["note"] == "Every locator was found on the live page, but the test was not run."
+        assert "UNVERIFIED" not in (result.code or "UNVERIFIED")
+        assert (result.junit, result.trace, result.report["mutation"]) == (None, None, None)
+    assert results[0].code == results[1].code
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_browser() -> str:
+        raise AssertionError("a browser was looked for")
+
+    monkeypatch.setattr(live, "find_browser", no_browser)
+    monkeypatch.setattr("vlserve.testgen.run.find_browser", no_browser)
+    models = Scripted(SEEN, LOG_IN, [], ["The email or password is wrong."])
+    result = await generate(a_job(None, target), models)
+    code = result.code or ""
+    assert (result.mode, result.outcome) == ("draft", "not_run"), result.report
+    assert code.count("# UNVERIFIED") == 5, "three elements, the page's address and the expected text"
+    assert "The email or password is wrong." in code
+    assert SECRET not in code
+    assert b"passed" not in b"".join(result.files.values())
+    assert not any(one["verified"] for one in result.report["elements"])
+    assert (result.report["url"], result.report["runs"]) == (None, [])
+
+
+async def test_a_locator_that_changes_with_each_visit_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selenium_code, "TIMEOUT_S", 3)
+    site.asked["/changing"] = 0
+    job = a_job(f"{site.origin}/changing", "selenium")
+    result = await generate(job, Scripted([], [("click", "Save")], ['status "Saved"']))
+    assert result.outcome == "passed", result.report
+    assert [one["outcome"] for one in result.report["runs"]] == ["failed", "passed"]
+    assert result.report["repairs"] == ['another locator for button "Save"']
+    assert "save-" not in (result.code or "save-")
+    assert [one["expect"] for one in result.report["assertions"]] == ["visible"]
+
+
+async def test_what_is_expected_and_of_what_is_not_mended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails at the click first, then at what is expected, whatever leads there."""
+    codes: list[str] = []
+
+    async def fails(
+        self: Sandbox, source: str, file_name: str, *, script: str = "", with_trace: bool = False, times: int = 1
+    ) -> Run:
+        codes.append(source)
+        lines = source.splitlines()
+        where = ".click()" if len(codes) == 1 else "to_be_visible()"
+        line = next(number for number, text in enumerate(lines, 1) if where in text)
+        return Run("failed", 0.1, line, "TimeoutError", "nothing is there")
+
+    monkeypatch.setattr(Sandbox, "run", fails)
+    result = await generate(a_job(f"{site.origin}/login"), Scripted([], LOG_IN, ["visible alert"]))
+    assert (result.mode, result.outcome) == ("verified", "failed")
+    assert len(codes) == len(result.report["runs"]) == 3
+    assert len(set(codes)) == 3, "each repair changed something"
+    assert result.report["repairs"] == ['another locator for button "Sign in"', "waits of up to 20 s"]
+    assert len({line for code in codes for line in code.splitlines() if "alert = page." in line}) == 1
+    assert {tuple(line for line in code.splitlines() if "expect(" in line) for code in codes} == {
+        ("    expect(shown.the_email_or_password_alert).to_be_visible()",)
+    }
+
+
+async def test_a_page_that_broke_meanwhile_is_told_and_the_test_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.asked["/once"] = 0
+    monkeypatch.setattr(repair, "LONG_TIMEOUT_S", 2.0)
+    result = await generate(a_job(f"{site.origin}/once"), Scripted([], [], ["heading"]))
+    assert (result.mode, result.outcome) == ("verified", "failed")
+    assert result.report["note"] == "Every locator was found on the live page, but the test failed there."
+    assert "ERR_EMPTY_RESPONSE" in result.report["runs"][-1]["message"]
+    assert result.report["repairs"] == ["waits of up to 2 s"]
+    assert result.report["mutation"] is None
+    assert result.code
+
+
+async def test_an_assertion_that_holds_whatever_happens_is_told(site: Site) -> None:
+    result = await generate(
+        a_job(f"{site.origin}/by-itself"),
+        Scripted([], [("click", "Clear")], ['hidden text "Old order"', 'hidden text "Loading…"']),
+    )
+    assert result.outcome == "passed", result.report
+    assert result.report["mutation"] == {"tried": 2, "caught": 1, "survived": ['hidden text "Loading…"'], "untried": []}
+    assert result.report["note"].endswith(
+        'It did not notice when this was changed on the page: hidden text "Loading…".'
+    )
+
+
+async def test_a_secret_that_was_planned_and_never_typed_is_in_no_file(site: Site) -> None:
+    class Forgetful(Scripted):
+        def _steps(self, text: str) -> dict[str, Any]:
+            return super()._steps(text) if "Done:" not in text else {"steps": [], "missing": ["the receipt"]}
+
+    job = dataclasses.replace(a_job(f"{site.origin}/covered"), scenario=f"pay with {SECRET}, see the receipt")
+    steps: list[Wanted] = [("click", "Next"), ("click", "Pay"), ("fill", "Password", SECRET)]
+    result = await generate(job, Forgetful([], steps))
+    assert (result.outcome, result.report["missing"]) == ("no_test", ["the receipt"])
+    assert result.report["scenario"] == "pay with $TEST_PASSWORD, see the receipt"
+    assert not [name for name, data in result.files.items() if SECRET.encode() in data or SECRET in name]
+
+
+async def test_an_address_that_may_not_be_connected_to_gets_no_packet() -> None:
+    with serving({"/": html("<h1>Inside</h1>")}) as inside:
+        with pytest.raises(TestgenError, match="its address may not be connected to"):
+            await generate(a_job(f"{inside.origin}/", may_connect=lambda _: False), Scripted([]))
+        assert inside.connections == 0
+
+
+@pytest.mark.parametrize("step", ["open", "run"])
+async def test_whoever_cancels_leaves_nothing(
+    site: Site, step: str, short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(short_folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
+    asked: list[int] = []
+
+    def tell(event: Event) -> None:
+        if event.step == step and not event.text:
+            asked.append(site.asked["/login"])
+
+    work = generate(a_job(f"{site.origin}/login"), Scripted([], LOG_IN, ["visible alert"]), tell)
+    task = asyncio.create_task(work)
+    await until(lambda: bool(asked) and site.asked["/login"] > asked[0], 60)
+    assert any("chrom" in one for one in processes_of(short_folder)), "the browser would be seen"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not processes_of(short_folder), 20)
+    assert list(short_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"scenario": "  "}, "1 to 1,000 characters"),
+        ({"scenario": "x" * 1001}, "1 to 1,000 characters"),
+        ({"url": "file:///etc/passwd"}, "The page's address does not work"),
+        ({"url": "http://127.0.0.1/", "allowed_origins": ("foo",)}, "The allowed origin does not work"),
+        ({"picture": b"GIF89a"}, "no PNG, JPEG or WebP"),
+        ({"url": "http://127.0.0.1/", "viewport": (99, 600)}, "must have 100 to 4096 CSS pixels"),
+    ],
+)
+async def test_a_job_that_cannot_be_done_is_refused_before_any_question(changed: dict[str, Any], why: str) -> None:
+    models = Scripted([])
+    with pytest.raises(TestgenError, match=why):
+        await generate(dataclasses.replace(a_job(None), **changed), models)
+    assert models.asked == []

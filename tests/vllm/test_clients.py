@@ -1,0 +1,178 @@
+"""Clients as people install them, unchanged, against the service over real vLLM; docs/clients.md tells what works.
+
+`UPDATE_DOCS=1` writes that table anew.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.conftest import REPOSITORY, data_url, picture
+from tests.vllm.service import KEYS, LOGIN, SAMPLES, Service, wait_until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+CLIENTS = REPOSITORY / "tests" / "clients"
+DOCS = REPOSITORY / "docs" / "clients.md"
+CHECKS = ("text", "picture", "stream", "tool", "structured", "error")
+# Environment → what is installed there: one for all, but for clients whose pins conflict.
+REQUIREMENTS = {
+    "clients": CLIENTS / "requirements.txt",
+    "litellm": CLIENTS / "requirements-litellm.txt",
+    "instructor": CLIENTS / "requirements-instructor.txt",
+    "chainlit": SAMPLES / "chainlit" / "requirements.txt",
+}
+# Script → the client, its package, and where that is installed.
+SCRIPTS = {
+    "openai_python.py": (
+        "OpenAI SDK, Python: chat; responses, but for tools; sync, async; `parse()`; stream helpers",
+        "openai",
+        "clients",
+    ),
+    "openai_node.mjs": ("OpenAI SDK, Node: chat, a text of responses", "openai", "clients"),
+    "anthropic_python.py": ("Anthropic SDK, Python", "anthropic", "clients"),
+    "langchain_python.py": ("LangChain `ChatOpenAI`", "langchain-openai", "clients"),
+    "litellm_python.py": ("LiteLLM SDK, `openai/auto`", "litellm", "litellm"),
+    "instructor_python.py": ("instructor, JSON schema and tools", "instructor", "instructor"),
+    "vercel.mjs": ("Vercel AI SDK, `@ai-sdk/openai-compatible`", "@ai-sdk/openai-compatible", "clients"),
+    "curl.sh": ("curl", "curl", "clients"),
+}
+
+
+@dataclass
+class Environments:
+    """A folder with the scripts, node_modules, and a virtual environment for each file of requirements."""
+
+    folder: pathlib.Path
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def bin(self, name: str) -> pathlib.Path:
+        return self.folder / name / "bin"
+
+    def install(self) -> None:
+        """With uv, from PyPI: it takes a tenth of pip's time, and keeps once what several of them have. It and Node
+        bring certificates of their own; a machine's may be others, as behind a proxy."""
+        subprocess.run((sys.executable, "-m", "venv", self.folder / "uv"), check=True)
+        options = ("--quiet", "--no-input", "--disable-pip-version-check")
+        subprocess.run((self.bin("uv") / "python", "-m", "pip", "install", *options, "uv"), check=True)
+        uv = str(self.bin("uv") / "uv")
+        for name, requirements in REQUIREMENTS.items():
+            subprocess.run((uv, "venv", "--quiet", "--python", sys.executable, self.folder / name), check=True)
+            python = str(self.bin(name) / "python")
+            install = (uv, "pip", "install", "--quiet", "--system-certs", "--python", python, "-r", requirements)
+            subprocess.run(install, check=True)
+        self.run("clients", "npm", "install", "--no-audit", "--no-fund", "--silent")
+
+    def run(self, name: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command with an environment's programs first; nothing is asked but the service."""
+        path = f"{self.bin(name)}:{self.bin('clients')}:{os.environ['PATH']}"
+        settings = {**os.environ, "PATH": path, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        settings |= {"NODE_OPTIONS": "--use-system-ca", **environment}
+        return subprocess.run(
+            command, cwd=self.folder, env=settings, capture_output=True, text=True, timeout=300, check=not environment
+        )
+
+    def checks(self, name: str, script: str, service: Service, **environment: str) -> dict[str, str]:
+        """Check → `ok`, or what went wrong."""
+        runner = {".py": "python", ".mjs": "node", ".sh": "bash"}[pathlib.Path(script).suffix]
+        environment |= {"VLSERVE_URL": service.url, "VLSERVE_API_KEY": KEYS["ana"]}
+        environment |= {"PICTURE": data_url(picture(280, 280, "red"))}
+        done = self.run(name, runner, script, **environment)
+        print(done.stderr[-4000:])
+        return dict(re.findall(r"^(\w+)(?: |: )(.+)$", done.stdout, re.MULTILINE))
+
+    def version(self, name: str, script: str, package: str) -> str:
+        command: tuple[str, ...]
+        if script.endswith(".py"):
+            command = ("python", "-c", f"from importlib.metadata import version; print(version({package!r}))")
+        elif script.endswith(".mjs"):
+            command = ("node", "-p", f"require('./node_modules/{package}/package.json').version")
+        else:
+            return "any"  # it is the machine's own
+        return str(re.findall(r"\d[\d.]+", self.run(name, *command).stdout)[0])
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environments]:
+    made = Environments(tmp_path_factory.mktemp("clients"))
+    for file in CLIENTS.iterdir():
+        if file.is_file():
+            shutil.copy(file, made.folder)
+    made.install()
+    yield made
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture(scope="module")
+def page(environments: Environments, service: Service) -> Iterator[str]:
+    """The URL of the sample's page."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    log = environments.folder / "page.log"
+    command = (environments.bin("chainlit") / "chainlit", "run", SAMPLES / "chainlit" / "app.py", "--headless")
+    settings = {"VLSERVE_URL": f"{service.url}/v1", "VLSERVE_API_KEY": KEYS["ana"]}
+    settings |= {"CHAINLIT_APP_ROOT": str(environments.folder)}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            (*command, "--host", "127.0.0.1", "--port", str(port)),
+            cwd=environments.folder, env={**os.environ, **settings}, stdout=file, stderr=file,
+        )  # fmt: skip
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{url}/health").is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(answers, 300)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        print(log.read_text()[-4000:])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_client_works(service: Service, environments: Environments, script: str) -> None:
+    environments.found[script] = environments.checks(SCRIPTS[script][2], script, service)
+    assert environments.found[script] == dict.fromkeys(CHECKS, "ok")
+
+
+def test_docs_tell_what_works(environments: Environments) -> None:
+    """The table is what the tests above found. Patch releases come daily: the versions are major ones."""
+    if set(environments.found) != set(SCRIPTS):
+        pytest.fail("it needs what test_client_works finds: run the whole file")
+    lines = [f"| client | major version | {' | '.join(CHECKS)} |", f"|---|---|{'---|' * len(CHECKS)}"]
+    for script, (client, package, name) in SCRIPTS.items():
+        marks = ["yes" if environments.found[script].get(check) == "ok" else "no" for check in CHECKS]
+        major = environments.version(name, script, package).partition(".")[0]
+        lines.append(f"| {client} | {major} | {' | '.join(marks)} |")
+    text = DOCS.read_text(encoding="utf-8")
+    table = "\n".join(lines) + "\n"
+    written = re.sub(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", lambda _: table, text, flags=re.DOTALL)
+    if os.environ.get("UPDATE_DOCS"):
+        DOCS.write_text(written, encoding="utf-8")
+    assert written == text, "run: UPDATE_DOCS=1 pytest tests/vllm/test_clients.py"
+
+
+def test_sample_page_answers_calls_functions_and_looks_at_pictures(
+    service: Service, environments: Environments, page: str
+) -> None:
+    found = environments.checks("chainlit", "chainlit_page.py", service, PAGE_URL=page, SHOT=str(LOGIN))
+    assert found == dict.fromkeys(("text", "tool", "picture"), "ok")

@@ -1,0 +1,128 @@
+"""Faults of real vLLM processes: killed, stopped, left behind. The last tests of a run, since they cost restarts."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.conftest import image_part, is_alive, session_of, user
+from tests.vllm.service import (
+    HANG_AFTER_S,
+    KEYED,
+    READY_TIMEOUT_S,
+    Service,
+    ask,
+    login_url,
+    serve,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+def test_engine_core_killed_mid_stream(service: Service) -> None:
+    """The stream ends in an error, the other engine does not notice, and the engine comes back."""
+    core = next(pid for pid in session_of(service.reapers()["text"]) if _title(pid).startswith("VLLM::EngineCor"))
+    vision_errors: list[Exception] = []
+    is_over = threading.Event()
+
+    def use_vision() -> None:
+        while not is_over.wait(0.3):
+            try:
+                ask(service, image_part(), max_tokens=2)
+            except openai.OpenAIError as error:
+                vision_errors.append(error)
+
+    other = threading.Thread(target=use_vision)
+    other.start()
+    try:
+        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
+        events = []
+        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60) as stream:
+            for line in filter(None, stream.iter_lines()):
+                events.append(line)
+                if len(events) == 5:
+                    os.kill(core, signal.SIGKILL)
+                    killed = time.monotonic()
+        assert time.monotonic() - killed < 0.75 * HANG_AFTER_S  # its death ended the stream, and not its silence
+        assert "data: [DONE]" not in events
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        wait_until(lambda: not service.ready("text"), 15, service)
+        with pytest.raises(openai.InternalServerError) as away:
+            ask(service, "x")
+        assert (away.value.status_code, int(away.value.response.headers["retry-after"]) > 0) == (503, True)
+        assert httpx.get(f"{service.url}/ready").status_code == 200
+        wait_until(lambda: service.ready("text"), READY_TIMEOUT_S, service)
+    finally:
+        is_over.set()
+        other.join()
+    assert vision_errors == []
+    assert ask(service, "back?")
+    assert not is_alive(core)
+
+
+def test_core_that_hangs_is_found_and_replaced(service: Service) -> None:
+    """Its front end goes on answering /health and /metrics, and refusing bad requests."""
+    leader = service.reapers()["vision"]
+    core = next(pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor"))
+    os.kill(core, signal.SIGSTOP)
+    stopped = time.monotonic()
+    while service.ready("vision"):
+        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):
+            service.openai.with_options(timeout=0.5).chat.completions.create(
+                model="demo-vision", messages=user("x"), top_p=-1
+            )
+        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # one that leaves unanswered
+            service.openai.with_options(timeout=0.5).chat.completions.create(model="demo-vision", messages=user("x"))
+        assert time.monotonic() - stopped < HANG_AFTER_S + 60
+    print(f"\nhang found after {time.monotonic() - stopped:.1f} s, hang_after_s is {HANG_AFTER_S}")
+    assert ask(service, "the other one works", model="demo-text", max_tokens=2)
+    wait_until(lambda: service.ready("vision"), READY_TIMEOUT_S, service)
+    assert not is_alive(core)
+    assert ask(service, image_part(), max_tokens=2)
+
+
+def _title(pid: int) -> str:
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
+    service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs last: two ranks per model answer as one does, and nothing outlives a killed gateway."""
+    picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
+    expected = [ask(service, "Hello"), ask(service, *picture_parts)]
+    folder = tmp_path_factory.mktemp("t")
+    with serve(folder, tensor_parallel_size=2) as parallel:
+        assert [ask(parallel, "Hello"), ask(parallel, *picture_parts)] == expected
+        for leader in parallel.reapers().values():
+            assert sum(_title(pid).startswith("VLLM::Worker") for pid in session_of(leader)) == 2
+        body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
+        lines = []
+        with httpx.stream(
+            "POST", f"{parallel.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60
+        ) as answer:
+            for line in filter(None, answer.iter_lines()):
+                lines.append(line)
+                if len(lines) == 5:
+                    worker = next(
+                        pid for pid in session_of(parallel.reapers()["text"]) if _title(pid).startswith("VLLM::Worker")
+                    )
+                    os.kill(worker, signal.SIGKILL)
+                    killed = time.monotonic()
+        print(f"\nstream ended {time.monotonic() - killed:.1f} s after kill -9 of a worker")
+        assert time.monotonic() - killed < 0.75 * HANG_AFTER_S
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        wait_until(lambda: not parallel.ready("text"), 60, parallel)
+        killed = time.monotonic()
+        parallel.process.kill()
+        parallel.process.wait()
+        wait_until(lambda: not list(folder.glob("vlserve-*")), 60)
+        print(f"\nnothing left {time.monotonic() - killed:.1f} s after kill -9 of the gateway")

@@ -1,0 +1,138 @@
+"""``vlserve doctor``: looks for what would keep ``serve`` from working, and says of each thing what to do.
+
+machine.py and inspection.py look, findings.py judges what was seen.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from vlserve.commands import startup
+from vlserve.commands.doctor import findings, inspection
+from vlserve.commands.doctor.findings import Finding, Verdict
+from vlserve.config import load as config
+from vlserve.config.settings import Config
+from vlserve.engines import machine, plan, ram
+from vlserve.engines.machine import Machine
+from vlserve.errors import ConfigError
+
+# Only shown, never made; as long as the real one.
+_RUN_FOLDER = pathlib.Path("/tmp/vlserve-XXXXXXXX")  # noqa: S108
+
+
+async def examine(
+    path: pathlib.Path, environ: Mapping[str, str] = os.environ, **server_overrides: Any
+) -> AsyncIterator[Finding]:
+    """Look at everything that the config at ``path`` needs here, and tell of each thing as soon as it was seen.
+    ``server_overrides`` as for config.load."""
+    try:
+        settings = config.load(path, **server_overrides)
+    except ConfigError as error:
+        yield Finding(Verdict.PROBLEM, "config", error.message)
+        return
+    yield Finding(Verdict.OK, "config", str(path))
+    environment = config.engine_environment(environ)
+    seen = inspection.gpus()
+    async for finding in _engines(settings, config.cache_folder(environ), environment, seen):
+        yield finding
+    server = settings.server
+    why = inspection.why_not_listen(server.host, server.port)
+    yield findings.judge_port(server, why, inspection.listener(server.port) if why else None)
+    if server.metrics_address:
+        host, port = server.metrics_address
+        why = inspection.why_not_listen(host, port)
+        yield findings.judge_metrics_listen(server, why, inspection.listener(port) if why else None)
+    yield _keys(settings, environ)
+    refused = list(_refused(settings, environ))
+    for finding in refused:
+        yield finding
+    yield findings.judge_shared_memory(settings, inspection.shared_memory())
+    if "files" not in (finding.subject for finding in refused):
+        yield findings.judge_files_folder(settings, inspection.room(config.files_folder(settings.files, environ)))
+    yield findings.judge_cache(inspection.room(config.cache_folder(environ)))
+    yield findings.judge_file_limit(inspection.file_limit())
+    for finding in findings.judge_environment(environ, environment, seen):
+        yield finding
+
+
+async def _engines(
+    settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[inspection.Gpu, ...]
+) -> AsyncIterator[Finding]:
+    """vLLM, what it computes on, the plan, and the models."""
+    memory = ram.read()
+    there = Machine(tuple(sorted(os.sched_getaffinity(0))), None, ram_bytes=memory.total_bytes if memory else 0)
+    is_needed = bool(settings.engines.on_vllm())
+    if is_needed:
+        try:
+            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask_again=True))
+        except ConfigError as error:
+            yield Finding(Verdict.PROBLEM, "vllm", error.message)
+    torch = inspection.torch_build()
+    if there.vllm:
+        yield findings.judge_vllm(there.vllm, torch)
+    on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
+    if on_gpus:
+        yield findings.judge_driver(inspection.driver(), torch)
+        visible, smallest = machine.usable_gpus(environment)
+        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest)
+    made = None
+    if there.vllm or not is_needed:
+        try:
+            made = _plan(settings, there, environment)
+        except ConfigError as error:
+            yield Finding(Verdict.PROBLEM, "plan", error.message)
+        else:
+            yield findings.judge_plan(made, there)
+            if found := findings.judge_ram(made, memory):
+                yield found
+    if on_gpus:
+        planned = {gpu for one in (made.engines if made else ()) if one.budget for gpu in one.budget.gpus}
+        used = {there.gpus[gpu] for gpu in planned} or set(there.gpus)
+        for gpu in seen:
+            yield findings.judge_gpu(gpu, settings, is_used=str(gpu.number) in used or not used)
+    if made:
+        async for finding in _gpus_together(settings, made, seen):
+            yield finding
+    looked = []
+    for name, engine in settings.engines.items():
+        own = {**environment, **engine.env}
+        if not engine.is_folder and plan.uses_modelscope(own):
+            yield Finding(Verdict.OK, f"weights {name}", "left to vLLM, which asks ModelScope (VLLM_USE_MODELSCOPE)")
+        elif argv := plan.check_command(engine):
+            looked.append(await inspection.model(argv, own))
+            yield findings.judge_model(name, engine, looked[-1])
+    if found := findings.judge_downloads(looked):
+        yield found
+
+
+def _plan(settings: Config, there: Machine, environment: Mapping[str, str]) -> plan.Plan:
+    there = dataclasses.replace(there, models=machine.read_models(settings))
+    return plan.make(settings, there, environment, _RUN_FOLDER)
+
+
+async def _gpus_together(settings: Config, made: plan.Plan, seen: tuple[inspection.Gpu, ...]) -> AsyncIterator[Finding]:
+    for finding in findings.judge_free_memory(settings, made, seen):
+        yield finding
+    together = {one.budget.gpus: one for one in made.engines if one.budget and len(one.budget.gpus) > 1}
+    for gpus, engine in together.items():
+        command = (*inspection.ALL_REDUCE, str(len(gpus)))
+        yield findings.judge_nccl(engine, await inspection.run(command, engine.environment, findings.NCCL_TIMEOUT_S))
+
+
+def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
+    try:
+        found = startup.read_api_keys(settings, environ)
+    except ConfigError as error:
+        return Finding(Verdict.PROBLEM, "keys", error.message)
+    return findings.judge_keys(settings.server, len(found))
+
+
+def _refused(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What else `serve` refuses at its start."""
+    for subject, look in startup.OTHER_CHECKS.items():
+        try:
+            look(settings, environ)
+        except ConfigError as error:
+            yield Finding(Verdict.PROBLEM, subject, error.message)

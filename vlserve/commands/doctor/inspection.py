@@ -1,0 +1,242 @@
+"""What `vlserve doctor` looks at beyond machine.py: driver, GPUs and who uses them, disk, ports, shared memory.
+
+Observes only; doctor.py judges. Nothing here raises for what cannot be seen: that is None, or an empty tuple.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+ALL_REDUCE = (sys.executable, "-m", "vlserve.commands.doctor.allreduce")
+_SHARED_MEMORY = pathlib.Path("/dev/shm")  # noqa: S108  (looked at, not written to)
+
+
+@dataclass(frozen=True)
+class Driver:
+    version: str
+    cuda: tuple[int, int]
+    """The newest CUDA that it can run."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    number: int
+    """NVML's, which counts in the order of the PCI bus."""
+    name: str
+    total_bytes: int
+    free_bytes: int
+    capability: tuple[int, int]
+    users: tuple[str, ...] = ()
+    """Processes that hold memory on it, where this container may see them."""
+    is_mig: bool = False
+    ecc_errors: int = 0
+    """Uncorrected ones since the driver was loaded."""
+    needs_reset: bool = False
+    """Rows of its memory wait to be replaced, or could not be."""
+    lost: str = ""
+    """Why the driver tells nothing of it; then nothing else is known."""
+
+
+@dataclass(frozen=True)
+class Room:
+    folder: pathlib.Path
+    """The nearest one that exists."""
+    free_bytes: int
+    is_writable: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a child ended: its exit code (None: killed when its time was over), standard output, standard error."""
+
+    code: int | None
+    text: str
+    words: str
+
+
+def driver() -> Driver | None:
+    """NVIDIA's, or None where there is none."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        cuda = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+        return Driver(str(pynvml.nvmlSystemGetDriverVersion()), (cuda // 1000, cuda % 1000 // 10))
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Every GPU of this machine or container, whatever CUDA_VISIBLE_DEVICES says."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        return tuple(_gpu_or_lost(number) for number in range(_ask(pynvml.nvmlDeviceGetCount, 0)))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu_or_lost(number: int) -> Gpu:
+    try:
+        return _gpu(number)
+    except pynvml.NVMLError as error:
+        return Gpu(number, "?", 0, 0, (0, 0), lost=str(error))
+
+
+def _gpu(number: int) -> Gpu:
+    """Raises NVMLError."""
+    handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    mig = _ask(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0], 0)
+    errors = _ask(
+        lambda: pynvml.nvmlDeviceGetTotalEccErrors(
+            handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+        ),
+        0,
+    )
+    _, _, is_pending, has_failed = _ask(lambda: pynvml.nvmlDeviceGetRemappedRows(handle), (0, 0, 0, 0))
+    running = _ask(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(handle), [])
+    return Gpu(
+        number,
+        str(pynvml.nvmlDeviceGetName(handle)),
+        int(memory.total),
+        int(memory.free),
+        (int(major), int(minor)),
+        tuple(describe(int(process.pid)) for process in running),
+        bool(mig),
+        int(errors),
+        bool(is_pending or has_failed),
+    )
+
+
+def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
+    """Not every GPU answers every question."""
+    try:
+        return question()
+    except pynvml.NVMLError:
+        return otherwise
+
+
+def torch_build() -> tuple[str, tuple[int, int] | None] | None:
+    """The installed torch's version and the CUDA it was built for (None: for the CPU). Read, not imported."""
+    found = importlib.util.find_spec("torch")
+    if not found or not found.origin:
+        return None
+    try:
+        text = (pathlib.Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    version = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+    cuda = re.search(r"^cuda\b[^=]*= '(\d+)\.(\d+)", text, re.MULTILINE)
+    return (version[1] if version else "?", (int(cuda[1]), int(cuda[2])) if cuda else None)
+
+
+def room(path: pathlib.Path) -> Room:
+    """Free space where ``path`` is or would be made."""
+    parents = (path, *path.parents)
+    folder = next(one for one in parents if os.path.exists(one))  # noqa: PTH110  (pathlib's raises where it may not look)
+    return Room(folder, shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK))
+
+
+def shared_memory() -> tuple[int, int] | None:
+    """Bytes of /dev/shm and how many of them are free."""
+    try:
+        usage = shutil.disk_usage(_SHARED_MEMORY)
+    except OSError:
+        return None
+    return usage.total, usage.free
+
+
+def file_limit() -> int | None:
+    """Most open files that this process may allow itself; None: as many as it likes."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
+def why_not_listen(host: str, port: int) -> str | None:
+    """Why nothing can listen there, in the system's words."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family, reuse_port=False).close()
+    except OSError as error:
+        # Below zero are getaddrinfo's numbers, which strerror does not know.
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return None
+
+
+def listener(port: int) -> str | None:
+    """Which process listens on a TCP port here, where this user may see that."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path("/proc/net", table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: LISTEN
+                    inodes.add(f"socket:[{fields[9]}]")
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or ended meanwhile
+            for file in (folder / "fd").iterdir():
+                if str(file.readlink()) in inodes:
+                    return describe(int(folder.name))
+    return None
+
+
+def describe(pid: int) -> str:
+    """A process in a few words: its program, with its number."""
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return f"pid {pid}"
+    shown = " ".join([pathlib.Path(words[0]).name, *words[1:3]]).strip()
+    return f"{shown[:60] or '?'} (pid {pid})"
+
+
+async def model(argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, Any] | str:
+    """What weights.py says about an engine's model, or why it said nothing."""
+    output = await run(argv, environment, 120)
+    try:
+        found = json.loads(output.text.splitlines()[-1])
+    except (ValueError, IndexError):
+        return output.words or "no answer"
+    return found if isinstance(found, dict) else output.words
+
+
+async def run(argv: tuple[str, ...], environment: Mapping[str, str], timeout_s: float) -> Output:
+    """Run a program in a session of its own, and end all of it when its time is over."""
+    child = await asyncio.create_subprocess_exec(
+        *argv,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    talk = asyncio.create_task(child.communicate())
+    try:
+        await asyncio.wait((talk,), timeout=timeout_s)
+        is_late = not talk.done()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        text, words = await talk
+    return Output(None if is_late else child.returncode, text.decode(errors="replace"), words.decode(errors="replace"))

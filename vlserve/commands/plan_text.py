@@ -1,0 +1,39 @@
+"""A plan as a person reads it: devices, memory, start lines."""
+
+from collections.abc import Iterator
+
+from vlserve.engines.machine import Machine
+from vlserve.engines.memory import GIB
+from vlserve.engines.plan import Plan
+
+
+def describe(made: Plan, there: Machine) -> Iterator[str]:
+    """The plan as a person reads it."""
+    if there.gpus:
+        yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
+        used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
+        if used and len(used) < len(there.gpus):
+            yield f"{len(there.gpus) - len(used)} of them are not used; tensor_parallel_size and gpus decide"
+    elif there.vllm and there.vllm.is_cpu:
+        yield f"no GPU: this vLLM computes on the CPU, with {len(there.cpus)} cores"
+    for engine in made.engines:
+        yield ""
+        budget = engine.budget
+        if budget:
+            gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
+            size = f"{budget.total / GIB:.1f} GiB{each}"
+            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {len(budget.gpus)}, {size}"
+            yield (
+                f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
+                f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "
+                f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}"
+            )
+        else:
+            size = f" on the CPU, {engine.ram.total / GIB:.1f} GiB of RAM" if engine.ram else ""
+            yield f"{engine.name}:{size}"
+            if ram := engine.ram:
+                requests = f"{ram.full_length_requests:.1f} requests of {ram.max_model_len:,}"
+                yield f"  {ram} = {ram.tokens:,} tokens, {requests}"
+        shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
+        prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
+        yield f"  {prefix}{engine.command_line()}"

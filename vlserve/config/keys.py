@@ -1,0 +1,146 @@
+"""API keys: made, read from a file or a variable, and needed where others can reach the service."""
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vlserve.config.authority import is_loopback
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.config.settings import Server
+from vlserve.errors import ConfigError
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A client's key. Only its SHA-256 is kept: keys are long and random, so there is nothing to guess."""
+
+    name: str
+    digest: bytes
+
+
+def make(name: str) -> tuple[str, str]:
+    """A new key, and its line for ``api_keys_file``. Raises ConfigError."""
+    _check_name(name, "the key")
+    key = f"sk-{secrets.token_urlsafe(32)}"
+    return key, f"{name}: {_written(_digest(key))}"
+
+
+def read(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKey, ...]:
+    """Keys from ``api_keys_file`` and ``api_keys_env``; a name may have two, while one replaces the other.
+
+    Raises ConfigError where one of both is named but holds none.
+    """
+    keys = _read_file(server) + _read_variable(server, environ)
+    names = [key.name for key in keys]
+    if missing := next((name for name in server.keys if name not in names), None):
+        raise ConfigError(f"server.keys.{missing}: there is no API key of this name.")
+    return tuple(keys)
+
+
+def _read_file(server: Server) -> list[ApiKey]:
+    """Digests only, so that whoever reads the file cannot use its keys."""
+    path, where = server.api_keys_file, "server.api_keys_file"
+    if not path:
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        hint = f" `vlserve key NAME >> {path}` makes it." if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"{where}: cannot read {path}: {reason}.{hint}") from error
+    keys = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, _, rest = (part.strip() for part in line.partition(":"))
+        found = _DIGEST.fullmatch(rest)
+        if not found:
+            plain = rest or name
+            named = name if rest else f"key{number}"
+            raise ConfigError(
+                f"{where}: line {number} of {path} is not `name: sha256:…`. For a key in plain text write "
+                f"instead: {named}: {_written(_digest(plain))}"
+            )
+        _check_name(name, f"{where}: line {number}")
+        keys.append(ApiKey(name, bytes.fromhex(found[1])))
+    if not keys:
+        raise ConfigError(f"{where}: {path} holds no key. `vlserve key NAME` makes one.")
+    return keys
+
+
+def _read_variable(server: Server, environ: Mapping[str, str]) -> list[ApiKey]:
+    """``key`` or ``name: key``, separated by commas."""
+    variable, where = server.api_keys_env, "server.api_keys_env"
+    if not variable:
+        return []
+    entries = [entry.strip() for entry in environ.get(variable, "").split(",") if entry.strip()]
+    if not entries:
+        raise ConfigError(f"{where}: the environment variable {variable} holds no key.")
+    keys = []
+    for number, entry in enumerate(entries, start=1):
+        name, separator, key = (part.strip() for part in entry.partition(":"))
+        if not separator:
+            name, key = f"key{number}", entry
+        if not key:
+            raise ConfigError(f"{where}: entry {number} of {variable} has a name but no key.")
+        _check_name(name, f"{where}: entry {number}")
+        found = _DIGEST.fullmatch(key)
+        keys.append(ApiKey(name, bytes.fromhex(found[1]) if found else _digest(key)))
+    return keys
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{where}: a name has 1 to 64 letters, digits, or the signs _ . @ -")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _written(digest: bytes) -> str:
+    return f"sha256:{digest.hex()}"
+
+
+def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
+    """Refuse to offer the models or the metrics to a network without keys, unless told to, and the metrics alone where
+    no key may read them. Raises ConfigError."""
+    listeners = {"host": server.host, "metrics_listen": server.metrics_address and server.metrics_address[0]}
+    if keys:
+        public = listeners["metrics_listen"]
+        if public and not is_loopback(public) and not any(key.metrics for key in server.keys.values()):
+            raise ConfigError(
+                f"server.metrics_listen {server.metrics_listen} can be read by no API key. Let one read it with "
+                "server.keys: {NAME: {metrics: true}}, or listen on 127.0.0.1, where no key is needed."
+            )
+        return
+    if server.allow_unauthenticated:
+        return
+    for setting, host in listeners.items():
+        if host and not is_loopback(host):
+            raise ConfigError(
+                f"server.{setting} {host} can be reached from other machines and no API key is set. "
+                "Set server.api_keys_file or server.api_keys_env, or pass --allow-unauthenticated."
+            )
+
+
+def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[str, str]) -> str | None:
+    """The key for an engine that runs elsewhere. Raises ConfigError where the variable is named but empty."""
+    if not settings.url_api_key_env:
+        return None
+    key = environ.get(settings.url_api_key_env, "").strip()
+    if not key:
+        variable = settings.url_api_key_env
+        raise ConfigError(f"engines.{name}.url_api_key_env: the environment variable {variable} is empty.")
+    return key
+
+
+def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The key that our own commands send to a running service (VLSERVE_API_KEY)."""
+    return environ.get("VLSERVE_API_KEY", "").strip() or None

@@ -1,0 +1,191 @@
+"""Reads the settings from one YAML file, and all that comes from the environment. The only reader of either.
+
+Unknown keys are refused with the nearest right name.
+"""
+
+import difflib
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from vlserve.config import strict_yaml
+from vlserve.config.engine_settings import EngineSettings
+from vlserve.config.settings import Config, Files
+from vlserve.config.settings_base import Settings, settings_type
+from vlserve.errors import ConfigError
+
+# What an engine may see of the gateway's environment. Everything else stays out: VLLM_* of another experiment would
+# change an engine silently, and the gateway's own secrets are not the engine's business.
+_ENGINE_ENVIRONMENT = {
+    *("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "VLLM_CACHE_ROOT"),
+    *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
+}
+_ENGINE_ENVIRONMENT_PREFIXES = (
+    *(
+        "HF_",
+        "MODELSCOPE_",
+        "XDG_",
+        "LC_",
+        "CUDA_",
+        "NCCL_",
+        "NVIDIA_",
+        "NVSHMEM_",
+        "TRITON_",
+        "TORCHINDUCTOR_",
+        "GLOO_",
+        "OMP_",
+        "OTEL_",
+    ),
+)
+_LONGEST_SHOWN = 200  # characters of a wrong value
+
+
+def load(path: pathlib.Path, **server_overrides: Any) -> Config:
+    """Read a YAML file; ``server_overrides`` (host, port …) win over its ``server`` section.
+
+    Raises ConfigError with the file, the setting and the nearest right name.
+    """
+    try:
+        tree = strict_yaml.read(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        names = sorted(file.name for file in shipped("").glob("*.yaml"))
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+        hint = f" Did you mean {near[0]}?" if near else f" In {shipped('')}: {', '.join(names)}."
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.{hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold settings (`engines:` at least).")
+    chosen = {key: value for key, value in server_overrides.items() if value is not None}
+    section = tree.get("server") or {}
+    if chosen and isinstance(section, dict):
+        tree["server"] = {**section, **chosen}
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        raise ConfigError(f"{path} does not work:\n{lines}") from error
+    return _with_paths_resolved(config, path.resolve().parent)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "engines"
+    if detail["type"] != "extra_forbidden":
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{where}: {message}" + (
+            "" if detail["type"] in ("missing", "value_error") else f" (got {_shown(detail['input'])})"
+        )
+    known = _fields_at(detail["loc"][:-1])
+    near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
+    return f"{where}: there is no such setting." + (
+        f" Did you mean {near[0]}?" if near else f" Settings here: {', '.join(sorted(known))}."
+    )
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python makes no text of so long a number
+        return "a number of too many digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[Settings] = Config
+    for part in location:
+        if part not in model.model_fields:  # a name of the operator's own
+            continue
+        inner = settings_type(model.model_fields[str(part)].annotation)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
+    engines: dict[str, EngineSettings] = {}
+    for name, settings in config.engines.items():
+        if settings.is_folder and not settings.url:
+            model = (folder / settings.model).resolve()
+            engines[name] = settings.model_copy(update={"model": str(model)})
+    server = config.server
+    if server.api_keys_file:
+        server = server.model_copy(update={"api_keys_file": (folder / server.api_keys_file).resolve()})
+    files = config.files
+    if files.folder:
+        files = files.model_copy(update={"folder": (folder / files.folder).resolve()})
+    resolved = {"server": server, "files": files, "engines": config.engines.model_copy(update=engines)}
+    return config.model_copy(update=resolved)
+
+
+def chromium() -> str | None:
+    """The browser that testgen opens pages with, where the one on PATH will not do."""
+    return os.environ.get("VLSERVE_CHROMIUM")
+
+
+def chromedriver() -> str | None:
+    return os.environ.get("VLSERVE_CHROMEDRIVER")
+
+
+def browser_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What testgen's browser gets."""
+    names = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
+    return {name: environ[name] for name in names if name in environ}
+
+
+def sandbox_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process gets that collects or runs a generated test: no keys or tokens, this process's packages."""
+    kept = {"PATH": os.defpath, "LANG": "C.UTF-8", **browser_environment(environ)}
+    packages = os.pathsep.join(path for path in sys.path if path)
+    quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **quiet, "PYTHONPATH": packages}
+
+
+def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What engines inherit: an allow-list of names and prefixes."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _ENGINE_ENVIRONMENT or name.startswith(_ENGINE_ENVIRONMENT_PREFIXES)
+    }
+
+
+def video_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process gets that reads a stranger's video: nothing that anybody could want."""
+    kept = {name: environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in environ}
+    quiet = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+    return {**kept, **quiet, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Where uploaded files are kept."""
+    if files.folder:
+        return files.folder
+    data = pathlib.Path(environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
+    return data / "vlserve" / "files"
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Where vlserve keeps what it has asked vLLM once ($XDG_CACHE_HOME/vlserve)."""
+    return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
+
+
+def shipped(name: str) -> pathlib.Path:
+    """A file of configs/: inside an installed package, or beside it in a checkout."""
+    package = pathlib.Path(__file__).parents[1]
+    installed = package / "configs"
+    return (installed if installed.exists() else package.parent / "configs") / name
+
+
+def find(path: pathlib.Path) -> pathlib.Path:
+    """``path``, or the shipped file of that name where there is no such file."""
+    is_name = path.name == str(path) and not path.exists()
+    return shipped(path.name) if is_name and shipped(path.name).exists() else path

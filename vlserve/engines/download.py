@@ -1,0 +1,77 @@
+"""``vlserve fetch``: brings the engines' models before anything serves, by the same program as an engine's start."""
+
+import asyncio
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.config.settings import Config
+from vlserve.engines.fleet import make_run_folder
+from vlserve.engines.plan import EnginePlan, fetch_command, uses_modelscope
+from vlserve.engines.process import COMPLETED, Process
+from vlserve.errors import ConfigError
+
+log = logging.getLogger("vlserve.download")
+
+_STOP_S = 3.0
+
+
+async def download(
+    config: Config,
+    names: Sequence[EngineName],
+    environment: Mapping[str, str],
+    source: str | None = None,
+    *,
+    verify: bool = False,
+) -> bool:
+    """Fetch the model of each of these engines, one after the other; whether all are there now.
+
+    ``environment`` is what engines inherit. ``source``: ``huggingface`` or ``modelscope``; default: where vLLM looks.
+    Raises ConfigError for an engine that is not in the config, where the environment forbids to ask a hub, and for
+    ``verify`` with ModelScope.
+    """
+    engines = dict(config.engines.items())
+    if missing := [name for name in names if name not in engines]:
+        raise ConfigError(f"engines.{missing[0]}: there is no such engine in this config.")
+    is_complete = True
+    for name in names:
+        settings = engines[name]
+        if reason := _nothing_to_fetch(settings):
+            log.info("%s: %s", name, reason)
+            continue
+        own = {**environment, **settings.env, "TQDM_DISABLE": "1"}  # ModelScope's bars are for terminals, not for logs
+        chosen = source or ("modelscope" if uses_modelscope(own) else "huggingface")
+        if chosen == "huggingface" and own.get("HF_HUB_OFFLINE") == "1":
+            raise ConfigError("HF_HUB_OFFLINE=1 forbids to ask the hub; unset it to fetch.")
+        if chosen == "modelscope" and verify:
+            raise ConfigError("--verify is for Hugging Face; ModelScope's client compares what it fetches by itself.")
+        more = ["--from=modelscope"] if chosen == "modelscope" else ["--verify"] if verify else []
+        is_complete &= await _run(name, fetch_command(settings, *more), own)
+    return is_complete
+
+
+def _nothing_to_fetch(settings: EngineSettings) -> str | None:
+    if settings.url:
+        return f"{settings.url} has its own model; nothing to fetch"
+    if settings.command:
+        return "its start line (command) brings its own model; nothing to fetch"
+    if settings.is_folder:
+        return f"{settings.model} is a folder; nothing to fetch"
+    return None if fetch_command(settings) else "its load format reads no weights from a hub; nothing to fetch"
+
+
+async def _run(name: EngineName, argv: tuple[str, ...], environment: Mapping[str, str]) -> bool:
+    folder = make_run_folder()
+    process = await Process.start(EnginePlan(name, pathlib.Path(folder, f"{name}.sock"), argv, environment))
+    try:
+        ending = await asyncio.shield(process.ended)
+    finally:
+        await process.end(_STOP_S)
+        folder.rmdir()
+    if ending == COMPLETED:
+        return True
+    log.error("%s: its model could not be fetched: %s", name, ending)
+    if process.diagnosis:
+        log.error("%s: %s", name, process.diagnosis)
+    return False

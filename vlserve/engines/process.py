@@ -1,0 +1,187 @@
+"""One engine process behind its reaper: started, its log passed on line by line, ended with everything it left."""
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import sys
+from collections import deque
+
+from vlserve import logs
+from vlserve.engines.diagnosis import Diagnosis, diagnose
+from vlserve.engines.plan import EnginePlan, scratch
+
+REAPER = pathlib.Path(__file__).parent / "reaper.py"
+COMPLETED = "exit code 0"
+_KEPT_LINES = 500  # two tracebacks of vLLM, one in each of its processes
+_LONGEST_CAUSE = 300
+_LONGEST_LINE = 64 * 1024
+_KILL_S, _DRAIN_S, _POLL_S = 5.0, 2.0, 0.1
+_END_OF_LINE = re.compile(rb"\r?\n|\r")
+_UNTROUBLED = re.compile(r"(?:\([^)]*\)\s*)*(?:DEBUG|INFO|WARNING)\b")  # at the start of a line
+# vLLM's outer processes say only that an inner one failed.
+_SECONDHAND = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
+# A dotted name is tried from its beginning only, so that a long one is not read once for each of its parts.
+_CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
+
+
+class Process:
+    """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left;
+    ``diagnosis`` is what is known about that reason."""
+
+    def __init__(
+        self,
+        name: str,
+        plan: EnginePlan,
+        child: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        pipe: asyncio.BaseTransport,
+    ) -> None:
+        self._name = name
+        self._plan = plan
+        self._child = child
+        self._pipe = pipe
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.diagnosis: Diagnosis | None = None
+        self.ended = asyncio.create_task(self._until_exit(output))
+
+    @classmethod
+    async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
+        """Start it in its own session, its socket's folder (0700) made and a stale socket removed.
+
+        ``argv``: another command than the engine's, in the engine's place and environment.
+        """
+        plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
+        scratch(plan.socket).mkdir(mode=0o700, exist_ok=True)
+        plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
+        # A pipe of our own: asyncio's can only be closed by the last process that holds its other end.
+        reading, writing = os.pipe()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", str(REAPER), str(plan.socket), *(argv or plan.argv)),
+                env=plan.environment,
+                stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that we are gone
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        output = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe = open(reading, "rb", buffering=0)  # noqa: PTH123, SIM115, ASYNC230  (the transport closes it)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), pipe)
+        return cls(plan.name, plan, child, output, transport)
+
+    @property
+    def pid(self) -> int:
+        """Of the reaper, which leads the session."""
+        return self._child.pid
+
+    def inner(self) -> dict[int, str]:
+        """Pid → title of vLLM's processes behind its server: its core, and its workers where there are several."""
+        found = {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (folder / "cmdline").read_bytes().split(b"\0")[0].decode("utf-8", "replace").strip()
+                _, parent, session = _stat(int(folder.name))
+                if title.startswith("VLLM::") and session == self.pid != parent:
+                    found[int(folder.name)] = title
+        return found
+
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM, after ``grace_s`` SIGKILL; returns when nothing is left, at the latest some seconds later."""
+        for patience_s in (grace_s, _KILL_S):
+            if not self.ended.done():
+                # The reaper hands the first SIGTERM on and takes the second one as an order to kill.
+                with contextlib.suppress(ProcessLookupError):
+                    self._child.send_signal(signal.SIGTERM)
+                await asyncio.wait((self.ended,), timeout=patience_s)
+        if not self.ended.done():
+            self._kill_session()
+            await asyncio.wait((self.ended,), timeout=_KILL_S)
+        self._plan.socket.unlink(missing_ok=True)
+        shutil.rmtree(scratch(self._plan.socket), ignore_errors=True)
+
+    def _kill_session(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+
+    async def _until_exit(self, output: asyncio.StreamReader) -> str:
+        reading = asyncio.create_task(self._print_lines(output))
+        while self._child.returncode is None:  # noqa: ASYNC110  (wait() also waits for pipes, which others may hold open)
+            await asyncio.sleep(_POLL_S)
+        if self._child.returncode < 0:
+            self._kill_session()  # the reaper itself was killed, so it cleaned nothing up
+        await asyncio.wait((reading,), timeout=_DRAIN_S)
+        reading.cancel()
+        await asyncio.wait((reading,))
+        self._pipe.close()
+        code = self._child.returncode
+        ending = _describe_exit(code)
+        if not 0 <= code < 128:  # who was killed did not say why
+            self.diagnosis = diagnose([ending])
+            return ending
+        if ending == COMPLETED:
+            return ending
+        self.diagnosis = self.diagnose_so_far()
+        causes = [found[1] for line in reversed(self._troubled()) if (found := _CAUSE.search(line))]
+        cause = next((one for one in causes if not _SECONDHAND.search(one)), None)
+        return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
+
+    def diagnose_so_far(self) -> Diagnosis | None:
+        """What its words until now are known to mean, also while it still runs."""
+        return diagnose(self._troubled())
+
+    def _troubled(self) -> list[str]:
+        return [line for line in self._lines if not _UNTROUBLED.match(line)]
+
+    async def _print_lines(self, output: asyncio.StreamReader) -> None:
+        """Progress bars end their lines with a carriage return."""
+        rest = b""
+        while piece := await output.read(65536):
+            *lines, rest = _END_OF_LINE.split(rest + piece)
+            for line in lines:
+                self._print(line)
+            if len(rest) > _LONGEST_LINE:
+                self._print(rest)
+                rest = b""
+        if rest:
+            self._print(rest)
+
+    def _print(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        self._lines.append(text)
+        logs.engine_line(self._name, text)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return _stat(pid)[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State, parent and session (proc_pid_stat(5))."""
+    state, parent, _, session = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    return state, int(parent), int(session)
+
+
+def _describe_exit(code: int) -> str:
+    """asyncio says -9 for SIGKILL, a reaper that reports its engine's 128 + 9."""
+    number = -code if code < 0 else code - 128
+    if code == 0:
+        return COMPLETED
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {code}"

@@ -1,0 +1,126 @@
+"""What one request cost: a line in the log, the metrics, the end of its trace. Never prompts, keys or pictures."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from starlette.types import Scope
+
+from vlserve.errors import VlserveError, service_ends
+from vlserve.exhaustion import reported
+from vlserve.gateway.relay import Outcome
+from vlserve.gateway.tracing import Trace
+from vlserve.metrics import Metrics
+from vlserve.protocols.routing import Route
+
+log = logging.getLogger("vlserve.request")
+
+_LONGEST_MODEL, _LONGEST_PATH, _LONGEST_CLIENT = 128, 200, 64
+
+
+def client_of(scope: Scope) -> str | None:
+    """The address that a request came from: of the connection, or what a trusted proxy says (connections.py)."""
+    client = scope.get("client")
+    return str(client[0])[:_LONGEST_CLIENT] if client else None
+
+
+@dataclass
+class Account:
+    """One request's, filled in as it goes. ``key`` is the name of its API key, ``model`` what was asked for."""
+
+    metrics: Metrics
+    trace: Trace
+    request_id: str
+    key: str
+    outcome: Outcome
+    client: str | None = None
+    path: str | None = None
+    model: str | None = None
+    route: Route | None = None
+    is_stream: bool = False
+    image_count: int = 0
+    video_count: int = 0
+    images_dropped: int = 0
+    images_shrunk: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        """Close it, with the error that ended the request, whatever it was."""
+        if fault is not None:
+            error = service_ends() if isinstance(fault, asyncio.CancelledError) else reported(fault)
+            self.outcome.status = self.outcome.status or error.status
+            self.outcome.error = self.outcome.error or error.code or error.type
+        self.close()
+
+    def close(self) -> None:
+        """It was at an engine, and is over."""
+        route, outcome, metrics = self.route, self.outcome, self.metrics
+        if not route:
+            return
+        duration = time.monotonic() - outcome.started
+        # Whoever leaves early does not get the engine's count; each event carried one token at least.
+        completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
+        metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
+        metrics.images.labels(route.engine).inc(self.image_count)
+        metrics.videos.labels(route.engine).inc(self.video_count)
+        metrics.prompt_tokens.labels(route.engine, self.key).inc(outcome.prompt_tokens or 0)
+        metrics.completion_tokens.labels(route.engine, self.key).inc(completion_tokens)
+        metrics.duration.labels(route.engine).observe(duration)
+        if outcome.first_token_s is not None:
+            metrics.first_token.labels(route.engine).observe(outcome.first_token_s)
+        fields = {
+            "request_id": self.request_id,
+            "trace_id": self.trace.id,
+            "key": self.key,
+            "client": self.client,
+            "path": self.path,
+            "model": self.model and self.model[:_LONGEST_MODEL],
+            "engine": route.engine,
+            "reason": route.reason,
+            "stream": self.is_stream,
+            "images": self.image_count,
+            "videos": self.video_count,
+            "images_dropped": self.images_dropped,
+            "images_shrunk": self.images_shrunk,
+            "status": outcome.status,
+            "error": outcome.error,
+            "prompt_tokens": outcome.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "queued_s": outcome.queued_s,
+            "time_to_first_token_s": outcome.first_token_s,
+            "duration_s": duration,
+        }
+        log.info("request", extra={"fields": fields})
+        self.trace.end(fields)
+
+
+def refuse(
+    metrics: Metrics,
+    error: VlserveError,
+    scope: Scope | None = None,
+    *,
+    client: str | None = None,
+    key: str | None = None,
+    model: str | None = None,
+) -> dict[str, object]:
+    """It never came to an engine; returns what was logged. What is not known of it (a key, the model, of a broken head
+    everything but ``client``) is None."""
+    code = error.code or error.type
+    metrics.refused.labels(str(error.status), code).inc()
+    fields: dict[str, object] = {
+        "request_id": scope["state"]["request_id"] if scope else None,
+        "key": key,
+        "client": client_of(scope) if scope else client,
+        "method": scope["method"] if scope else None,
+        "path": scope["path"][:_LONGEST_PATH] if scope else None,
+        "model": model and model[:_LONGEST_MODEL],
+        "status": error.status,
+        "error": code,
+        "param": error.param,
+    }
+    log.info("refused", extra={"fields": fields})
+    return fields

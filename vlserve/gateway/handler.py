@@ -1,0 +1,320 @@
+"""Requests for an answer, in any protocol, and for what a prompt costs: one way through the gateway.
+
+Admit, read, route, bring the pictures, hand to the engine.
+"""
+
+import asyncio
+import functools
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from vlserve.config.engine_settings import EngineSettings
+from vlserve.config.settings import Request as RequestCaps
+from vlserve.config.settings import Video as VideoSettings
+from vlserve.errors import service_ends
+from vlserve.gateway import bodies, counting, forms
+from vlserve.gateway.accounting import Account, client_of
+from vlserve.gateway.calls import Aim, Call, in_thread, written
+from vlserve.gateway.relay import Body, Outcome, PassThrough, Upstream, until_disconnect
+from vlserve.gateway.runtime import EngineView, Runtime, check_ready
+from vlserve.media import images, pixels
+from vlserve.media.cache_names import Seen
+from vlserve.media.images import Picture
+from vlserve.media.load import NO_PICTURES, Frames
+from vlserve.media.pixels import Grid
+from vlserve.protocols import routing, structured
+from vlserve.protocols.base import CHAT, Protocol
+from vlserve.protocols.body import ModelRequest, Sent, check_caps, parse, size_of
+
+T = TypeVar("T")
+_LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
+_MOST_DROPPED_NAMED = 20
+
+
+def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
+    """The handler of a protocol's endpoint."""
+
+    async def handle(request: Request) -> PassThrough:
+        with ExitStack() as held:
+            call = _begin(request, held)
+            return await _answer(call, await _read(call, protocol))
+
+    return handle
+
+
+async def analyze(request: Request) -> PassThrough:
+    """``POST /v1/analyze``: a form with pictures and a question, answered as a chat completion."""
+    with ExitStack() as held:
+        call = _begin(request, held)
+        form = await forms.read(call.request, call.runtime, call.memory.charge)
+        return await _answer(call, await in_thread(call, lambda: _checked(form, call.runtime.config.request)))
+
+
+async def count_tokens(request: Request) -> JSONResponse:
+    """``POST /v1/chat/completions/input_tokens``: what the prompt of a chat request costs, text and pictures apart."""
+    with ExitStack() as held:
+        call = _begin(request, held)
+        aim, pictures, total = await _unless_left(call, _counted(call, await _read(call, CHAT)))
+        call.account.route, call.account.image_count, call.account.outcome.status = aim.route, len(pictures), 200
+        call.account.video_count = len(aim.loaded.clips)
+        call.account.close()
+        image_tokens, video_tokens = sum(picture.tokens for picture in pictures), aim.loaded.clip_tokens
+        told = {
+            "object": "chat.completion.input_tokens",
+            "model": aim.engine.settings.model_id,
+            "input_tokens": total,
+            "input_tokens_details": {
+                "text_tokens": total - image_tokens - video_tokens,
+                "image_tokens": image_tokens,
+                "video_tokens": video_tokens,
+            },
+            "images": [
+                {
+                    "param": media.param,
+                    "width": picture.width,
+                    "height": picture.height,
+                    "model_width": picture.model_width,
+                    "model_height": picture.model_height,
+                    "tokens": picture.tokens,
+                }
+                for media, picture in zip(aim.loaded.media, pictures, strict=True)
+            ],
+            "videos": [
+                {
+                    "param": clip.media.param,
+                    "width": clip.header.width,
+                    "height": clip.header.height,
+                    "frames": clip.header.frames,
+                    "model_width": clip.model_width,
+                    "model_height": clip.model_height,
+                    "model_frames": clip.seen,
+                    "tokens": clip.tokens,
+                }
+                for clip in aim.loaded.clips
+            ],
+            "max_model_len": aim.engine.max_model_len,
+        }
+        return JSONResponse(told, headers=_headers(aim, pictures))
+
+
+async def _counted(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], int]:
+    aim = await _aim(call, parsed)
+    aim, pictures, sent = await _prepare(call, aim, None)
+    question = await written(call, lambda: aim.parsed.question(aim.model, sent))
+    async with call.runtime.admission.permit(aim.route.engine, call.key):
+        return aim, pictures, await counting.count(call, aim, question)
+
+
+async def _unless_left(call: Call, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, whose body is here already, unless its client leaves meanwhile (ClientDisconnect) or the service
+    ends (EngineAway)."""
+    task = asyncio.create_task(work)
+    leaving = asyncio.create_task(until_disconnect(call.request.receive))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    except asyncio.CancelledError:
+        raise service_ends() from None
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        await asyncio.wait((task, leaving))
+
+
+async def _prepare(call: Call, aim: Aim, seen: Seen | None) -> tuple[Aim, list[Picture], list[Sent]]:
+    if not aim.parsed.media:
+        return aim, [], []
+    decoding = call.runtime.admission.decoding(call.key)
+    pictures, sent = await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.memory.charge, decoding)
+    return aim.without_bytes(), pictures, sent
+
+
+def _begin(request: Request, held: ExitStack) -> Call:
+    """Authenticate, and count the request against its key's limits. Raises Unauthorized, TooManyRequests."""
+    runtime: Runtime = request.app.state.runtime
+    key = request.state.key = runtime.admission.authenticate(request.headers)
+    trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
+    held.enter_context(runtime.admission.request(key))
+    memory = held.enter_context(runtime.admission.holding())
+    scope = request.scope
+    account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
+    return Call(request, runtime, key, account, held, memory)
+
+
+async def _read(call: Call, protocol: Protocol) -> ModelRequest:
+    body = await bodies.whole(call.request, call.runtime, call.memory.charge)
+    call.size, call.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
+    understood = functools.partial(_understand, body, protocol, call.runtime.config.request)
+    parsed, size = await in_thread(call, understood) if call.is_large else understood()
+    pictures_size = sum(len(one.url) for one in parsed.media)
+    call.tree_size = size - pictures_size
+    call.memory.resize(len(parsed.raw) + size)
+    return parsed
+
+
+def _understand(body: bytes, protocol: Protocol, caps: RequestCaps) -> tuple[ModelRequest, int]:
+    """The request, and the bytes in memory of its tree. Raises InvalidRequest."""
+    parsed = _checked(parse(body, protocol), caps)
+    # A small tree is not measured, which would take longer than it is worth: most of it is text.
+    size = size_of(parsed.tree) if len(body) >= _LARGE_BODY_BYTES else len(body)
+    return (replace(parsed, raw=b"") if parsed.media else parsed), size
+
+
+def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
+    check_caps(parsed, caps)
+    structured.check(parsed.tree, parsed.protocol, allow_grammar=caps.allow_grammar)
+    return parsed
+
+
+async def _aim(call: Call, parsed: ModelRequest) -> Aim:
+    """Raises NotFound, InvalidRequest, EngineAway."""
+    runtime, config = call.runtime, call.runtime.config
+    call.account.model = call.request.state.model = parsed.model
+    route = routing.choose(
+        parsed.model,
+        parsed.media,
+        runtime.served,
+        auto_aliases=config.auto_aliases,
+        away=[name for name, view in runtime.engines.items() if not view.is_ready],
+        fallback=config.fallback,
+    )
+    call.request.state.route = route
+    engine = runtime.engines[route.engine]
+    limit = engine.settings.limit_mm_per_prompt
+    before = len(parsed.media)
+    if before:
+        if config.image_overflow == "keep_latest" and limit.image:
+            parsed = parsed.keep_latest(limit.image)
+        images.check_count(parsed.media, limit, route.engine)
+    check_ready(route.engine, engine)
+    runtime.admission.check_room(route.engine, call.key)
+    if not parsed.media:
+        aim = Aim(route, engine, parsed, NO_PICTURES, shrunk=(), left_out=0)
+        await counting.check_size(call, aim)
+        return aim
+    frames = _frames(engine, config.video)
+    reading = runtime.admission.reading_video(call.key)
+    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.memory.charge, frames, reading)
+    aim = Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
+    await counting.check_size(call, aim)
+    return await counting.fit(call, aim) if engine.max_model_len else aim
+
+
+def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
+    """Only our own engines are told how to take videos (plan.py)."""
+    if not engine.settings.is_vllm:
+        return Frames(engine.grid, pixels.MOST_FRAMES)
+    grid = Grid(engine.grid.factor, pixels.VIDEO_MIN_PIXELS, settings.max_pixels)
+    return Frames(grid, settings.max_frames)
+
+
+async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
+    runtime = call.runtime
+    loading = _loaded(call, parsed)
+    aim, pictures, sent = await (_unless_left(call, loading) if parsed.media else loading)
+    route, engine, parsed = aim.route, aim.engine, aim.parsed
+    seen = runtime.seen.get(route.engine) if parsed.protocol.keeps_names else None
+    account = call.account
+    account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(pictures)
+    account.video_count = len(aim.loaded.clips)
+    account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
+    call.request.state.account = account
+    call.held.enter_context(account)
+    additions = _additions(runtime, engine.settings, parsed, call.key)
+
+    model = engine.settings.forwarded_model
+    if model is None and parsed.model is None and parsed.protocol.needs_model:
+        model = engine.settings.model_id
+
+    async def make_body(sent: Sequence[Sent], *, is_trial: bool = False) -> Body:
+        return await written(call, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
+
+    named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
+    events = parsed.protocol.events(wants_usage=parsed.wants_usage)
+    body = await make_body(named)
+    aim = aim.without_bytes()
+    parsed = aim.parsed
+    # Of a named picture the whole is kept, too: the engine may have dropped it.
+    kept = sum(len(one.url or b"") for one, other in zip(sent, named, strict=True) if one is not other)
+    call.memory.resize(call.tree_size + kept + sum(map(len, body)))
+    upstream = Upstream(
+        engine=route.engine,
+        activity=engine.activity,
+        session=runtime.sessions[route.engine],
+        url=f"{engine.address.base_url}{parsed.protocol.path}",
+        body=body,
+        whole_body=functools.partial(make_body, sent) if named != sent else None,
+        trial_body=functools.partial(make_body, sent, is_trial=True) if events.is_told_late else None,
+        accepted=functools.partial(_remember, seen, [one.uuid for one in sent if one.uuid]),
+        released=functools.partial(call.memory.resize, 0),
+        threads=runtime.threads,
+        is_stream=parsed.is_stream,
+        events=events,
+        is_constrained=structured.is_constrained(parsed.tree),
+        too_long=functools.partial(counting.too_long, call, aim, sent),
+        request_id=account.request_id,
+        # vLLM's own id is made of it: unique, whatever the client sends.
+        headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
+        timeout_s=runtime.config.server.request_timeout_s,
+        keep_alive_s=runtime.config.server.sse_keep_alive_s,
+        retry_after_s=engine.retry_after_s,
+    )
+    permit = runtime.admission.permit(route.engine, call.key)
+    return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
+
+
+async def _loaded(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], list[Sent]]:
+    aim = await _aim(call, parsed)
+    seen = call.runtime.seen.get(aim.route.engine) if parsed.protocol.keeps_names else None
+    return await _prepare(call, aim, seen)
+
+
+def _remember(seen: Seen | None, names: Sequence[str]) -> None:
+    for name in names:
+        if seen is not None:
+            seen.add(name)
+
+
+def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest, key: str) -> dict[str, Any]:
+    """Fields that only the gateway may set."""
+    if not settings.is_vllm:
+        most, lengths = runtime.config.request.max_tokens, parsed.protocol.lengths
+        return {lengths[-1]: most} if most and lengths and parsed.length is None else {}
+    return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
+
+
+def _headers(aim: Aim, pictures: Sequence[Picture]) -> dict[str, str]:
+    headers = routing.headers(aim.route)
+    if aim.parsed.dropped:
+        headers["x-vlserve-dropped"] = _printable(aim.parsed.dropped)
+    if aim.left_out:
+        headers["x-vlserve-images-dropped"] = str(aim.left_out)
+    if pictures:
+        headers["x-vlserve-images"] = ", ".join(
+            f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}"
+            + ("; fit=shrink" if is_shrunk else "")
+            for one, is_shrunk in zip(pictures, aim.shrunk, strict=True)
+        )
+    if aim.loaded.clips:
+        headers["x-vlserve-videos"] = ", ".join(
+            f"original={clip.header.width}x{clip.header.height}; frames={clip.header.frames}; "
+            f"model={clip.model_width}x{clip.model_height}; model_frames={clip.seen}; tokens={clip.tokens}"
+            for clip in aim.loaded.clips
+        )
+    return headers
+
+
+def _printable(names: tuple[str, ...]) -> str:
+    """Field names for a header: a client may have sent anything as one."""
+    shown = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in names[:_MOST_DROPPED_NAMED]]
+    return ", ".join(shown)

@@ -1,0 +1,388 @@
+"""One request on its way to an engine and its answer on the way back: bytes through, as they came.
+
+The client leaving closes the connection to the engine, which frees it at once; what a request holds is released in
+one ``with``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
+event and a close, never a ``[DONE]`` (vLLM itself sends one after its error event; that is dropped).
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from vlserve.engines.activity import Activity
+from vlserve.errors import (
+    EngineDied,
+    EngineFailed,
+    EngineTimeout,
+    InvalidRequest,
+    VlserveError,
+    from_engine,
+    service_ends,
+)
+from vlserve.exhaustion import exhausted, reported
+from vlserve.gateway.engine_stream import Batch, EngineStream
+from vlserve.gateway.writer import Writer
+from vlserve.media.cache_names import is_cache_miss
+from vlserve.protocols.events import Events, status
+from vlserve.protocols.sse import EventTooLongError
+
+# aiohttp reads from the engine at most this far ahead of a client that reads slowly.
+_READ_AHEAD_BYTES = 64 * 1024
+_WRITE_PIECE_BYTES = 256 * 1024
+# vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
+_KEEP_ALIVE_S = 2.0
+_LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
+_LONGEST_RETRY_AFTER_S = 3600.0
+Body = tuple[bytes | bytearray | memoryview, ...]
+_LARGE_BYTES = 64 * 1024  # reading so much may take longer than others should wait
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` carry that server's key."""
+
+    base_url: str
+    socket: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """A connection pool to this address. No limit on connections: admission limits requests."""
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            if self.socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=_READ_AHEAD_BYTES,
+            # Compressed, a stream would come in blocks.
+            headers={"accept-encoding": "identity", **self.headers},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+
+@dataclass
+class Outcome:
+    """What one request cost, for the log and the metrics; filled in as it goes. Times in seconds."""
+
+    started: float = field(default_factory=time.monotonic)
+    status: int = 0
+    error: str | None = None
+    queued_s: float | None = None
+    first_token_s: float | None = None
+    """Streams only: a whole answer's first token is not seen."""
+    events: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def count(self, usage: Any) -> None:
+        """Note the token counts of a ``usage`` object, in the words of any protocol."""
+        counts = usage if isinstance(usage, dict) else {}
+        prompt = counts.get("prompt_tokens", counts.get("input_tokens"))
+        completion = counts.get("completion_tokens", counts.get("output_tokens"))
+        self.prompt_tokens = prompt if isinstance(prompt, int) else self.prompt_tokens
+        self.completion_tokens = completion if isinstance(completion, int) else self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What to send to which engine."""
+
+    engine: str
+    activity: Activity
+    session: aiohttp.ClientSession
+    url: str
+    body: Body
+    whole_body: Callable[[], Awaitable[Body]] | None
+    """The same request with every picture in it, where ``body`` has only the names of some: for an engine that does
+    not have them any more."""
+    trial_body: Callable[[], Awaitable[Body]] | None
+    """The same request without a stream, to be told what was wrong with it where a stream does not tell."""
+    accepted: Callable[[], None]
+    """Called when the engine has begun to answer."""
+    released: Callable[[], None]
+    """Called when the request will not be sent again, and its bytes were freed."""
+    threads: Executor
+    """For the JSON of large answers."""
+    is_stream: bool
+    events: Events
+    is_constrained: bool
+    """Whether it has the engine compile something of the client's: what fails then is most likely that."""
+    too_long: Callable[[VlserveError], Awaitable[VlserveError]] | None
+    """Says the same with more numbers, while the request has its place and was not answered."""
+    request_id: str
+    headers: Mapping[str, str]
+    timeout_s: float
+    """From the request's arrival to the end of its answer."""
+    keep_alive_s: float
+    """After this long without an event a stream gets a comment."""
+    retry_after_s: Callable[[], float]
+
+
+class _MissedError(Exception):
+    """The engine does not have a picture that it was sent the name of."""
+
+
+class _UntoldError(Exception):
+    """The engine refused the request after its status 200, without saying why."""
+
+
+class PassThrough(Response):
+    """A response that makes itself: sends the request on when called, and the engine's answer back.
+
+    Raises VlserveError before anything was sent; afterwards it reports a fault inside the stream.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        headers: Mapping[str, str],
+        outcome: Outcome,
+        permit: contextlib.AbstractAsyncContextManager[None],
+        held: contextlib.ExitStack,
+    ) -> None:
+        """``permit`` is held while the engine works; ``held`` is closed when ``outcome`` is complete."""
+        super().__init__()
+        self.upstream = upstream
+        self.extra_headers = headers
+        self.outcome = outcome
+        self.permit = permit
+        self.held = held
+        self.at_engine = upstream.activity.request()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        with self.held:
+            await self._race(receive, Writer(send, self.extra_headers, self.outcome.started))
+
+    async def _race(self, receive: Receive, client: Writer) -> None:
+        """Relay until the answer is complete or the client has left, whichever is first."""
+        relay = asyncio.create_task(self._relay(client))
+        leaving = asyncio.create_task(until_disconnect(receive))
+        try:
+            await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if relay.done():
+                await self._end(relay.exception(), client)
+            elif not client.is_over:  # clients leave when they have read the last event
+                self.outcome.status, self.outcome.error = 499, "client_left"
+        except asyncio.CancelledError:  # the service ends; the client is told, and this task has nothing else to do
+            relay.cancel()
+            await asyncio.wait((relay,))
+            ending = service_ends()
+            if not client.is_started:
+                raise ending from None
+            await self._report(ending, client)
+        finally:
+            if client.is_started:
+                self.outcome.status = self.outcome.status or 200
+            for task in (relay, leaving):
+                task.cancel()
+            await asyncio.wait((relay, leaving))
+
+    async def _end(self, fault: BaseException | None, client: Writer) -> None:
+        """A fault that ``_relay`` does not know, a bug, is logged by who gets it."""
+        if fault and client.is_started:
+            await self._report(reported(fault), client)
+        if fault:
+            raise fault
+
+    async def _relay(self, client: Writer) -> None:
+        try:
+            async with self.at_engine, asyncio.timeout(self.upstream.timeout_s - self._elapsed_s()), self.permit:
+                self.outcome.queued_s = self._elapsed_s()
+                # Nothing is sent before: without a place the answer is a 429, which clients try again.
+                async with self._comments(client):
+                    await self._ask(client)
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
+            error = self._explain(fault)
+            if isinstance(error, EngineDied):
+                self.upstream.activity.lost()
+            if not client.is_started:
+                raise error from fault
+            await self._report(error, client)
+
+    def _comments(self, client: Writer) -> contextlib.AbstractAsyncContextManager[None]:
+        return client.comments(self.upstream.keep_alive_s) if self.upstream.is_stream else contextlib.nullcontext()
+
+    def _release(self) -> None:
+        """Free what was needed to send the request: a long answer would keep its pictures in memory."""
+        self.upstream = replace(self.upstream, body=(), whole_body=None, trial_body=None, too_long=None)
+        self.upstream.released()
+
+    async def _ask(self, client: Writer) -> None:
+        """Send the request; once more with all of its pictures where the engine lacks those that were only named."""
+        may_miss = self.upstream.whole_body is not None
+        is_answered = await self._try(self.upstream.body, client, may_miss=may_miss)
+        if self.upstream.whole_body and not is_answered:
+            await self._try(await self.upstream.whole_body(), client, may_miss=False)
+
+    async def _try(self, body: Body, client: Writer, *, may_miss: bool) -> bool:
+        """Whether the engine answered; False: it lacks a picture that ``body`` only names (``may_miss``)."""
+        try:
+            exchange = self._exchange(body, client, may_miss=may_miss)
+            del body
+            await exchange
+        except _MissedError:
+            return False
+        except _UntoldError:
+            await self._check()
+            if may_miss:  # the request is in order, so it was a picture
+                return False
+            raise EngineFailed(f"The {self.upstream.engine} engine failed on this request.") from None
+        return True
+
+    async def _exchange(self, body: Body, client: Writer, *, may_miss: bool) -> None:
+        async with self._post(body) as answer:
+            del body
+            if answer.status != 200:
+                problem = await answer.read()
+                if may_miss and is_cache_miss(answer.status, problem):
+                    raise _MissedError
+                raise await self._translate(answer.status, problem, _retry_after_s(answer))
+            if self.upstream.is_stream:
+                await self._relay_events(answer.content.iter_any(), client, may_miss=may_miss)
+            else:
+                self._release()
+                await self._relay_whole(await answer.read(), client)
+
+    async def _check(self) -> None:
+        """Ask without a stream what is wrong with the request, and raise that."""
+        if self.upstream.trial_body:
+            async with self._post(await self.upstream.trial_body()) as answer:
+                if answer.status != 200:
+                    raise await self._translate(answer.status, await answer.read(), _retry_after_s(answer))
+
+    def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.upstream.session.post(
+            self.upstream.url,
+            data=in_pieces(body),
+            headers={
+                "content-type": "application/json",
+                "content-length": str(sum(map(len, body))),
+                **self.upstream.headers,
+            },
+            timeout=aiohttp.ClientTimeout(total=None),
+            allow_redirects=False,
+        )
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self.outcome.started
+
+    async def _report(self, error: VlserveError, client: Writer) -> None:
+        """Inside a stream: one error event and its end. Of an answer that is not one, only the log can tell."""
+        self.outcome.error = error.code
+        if not self.upstream.is_stream or client.is_over:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_EVENT_S):
+                event = self.upstream.events.failure(error, self.upstream.request_id, self.outcome.events)
+                await client.end([event])
+
+    def _explain(self, fault: Exception) -> VlserveError:
+        if isinstance(fault, VlserveError):
+            return fault
+        if isinstance(fault, TimeoutError):
+            return EngineTimeout(f"The {self.upstream.engine} engine did not finish in {self.upstream.timeout_s:g} s.")
+        return exhausted(fault) or EngineDied(
+            f"The {self.upstream.engine} engine went away while it worked on this request. Please send it again.",
+            retry_after_s=self.upstream.retry_after_s(),
+        )
+
+    async def _translate(self, status: int, body: bytes, told_s: float | None = None) -> VlserveError:
+        error = from_engine(status, body, self.upstream.engine, self.upstream.retry_after_s(), told_s)
+        if error.code == "context_length_exceeded" and self.upstream.too_long:
+            return await self.upstream.too_long(error)
+        if error.code == EngineFailed.code and self.upstream.is_constrained:
+            return InvalidRequest(
+                f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
+                "tools: a schema or pattern that is not valid, or that nothing can match.",
+                code="invalid_structured_output",
+            )
+        return error
+
+    async def _in_thread(self, read: Callable[[bytes], Any], raw: bytes) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.upstream.threads, read, raw)
+
+    async def _relay_whole(self, body: bytes, client: Writer) -> None:
+        self.upstream.activity.progressed()
+        self.at_engine.complete()
+        try:
+            answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
+            raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
+        self.outcome.count(answer.get("usage"))
+        self.upstream.accepted()
+        await client.whole(body, "application/json")
+
+    async def _relay_events(self, pieces: AsyncIterator[bytes], client: Writer, *, may_miss: bool) -> None:
+        """Server-sent events, whole ones only, so that an engine that dies mid-event leaves no half of one."""
+        stream = EngineStream(self.upstream.events, self.upstream.threads)
+        try:
+            async for piece in pieces:
+                self.upstream.activity.progressed()
+                if await self._pass_on(await stream.feed(piece), client, may_miss=may_miss):
+                    with contextlib.suppress(aiohttp.ClientError):
+                        async for _ in pieces:  # to the end, so that the connection can be used again
+                            pass
+                    return
+            if not await self._pass_on(await stream.finish(), client, may_miss=may_miss):
+                raise aiohttp.ServerDisconnectedError
+        except EventTooLongError:
+            raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.") from None
+        except aiohttp.ClientError:
+            if stream.is_in_preamble and self.upstream.events.is_told_late:
+                raise _UntoldError from None
+            raise
+
+    async def _pass_on(self, batch: Batch, client: Writer, *, may_miss: bool) -> bool:
+        """Whether the answer is complete."""
+        for usage in batch.usages:
+            self.outcome.count(usage)
+        # The status of an error event is inside: vLLM's HTTP status was 200 already.
+        if batch.error is not None and not batch.events and not self.outcome.events:
+            if may_miss and is_cache_miss(status(batch.error), batch.error):
+                raise _MissedError
+            if self.upstream.events.is_told_late:
+                raise _UntoldError
+        if batch.events and self.outcome.first_token_s is None:
+            self.outcome.first_token_s = self._elapsed_s()
+            self.upstream.accepted()
+            self._release()
+        self.outcome.events += batch.events
+        if batch.is_last:
+            self.at_engine.complete()
+            await client.end(batch.ready)
+            return True
+        await client.events(batch.ready)
+        if batch.error is not None:
+            raise await self._translate(status(batch.error), batch.error)
+        return False
+
+
+def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
+    """Retry-After, where it is in seconds."""
+    told = answer.headers.get("retry-after", "")
+    return min(float(told), _LONGEST_RETRY_AFTER_S) if told.isascii() and told.isdigit() else None
+
+
+async def until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def in_pieces(body: Body) -> AsyncIterator[memoryview]:
+    """The body in pieces, without copying it, so that a large picture does not hold the event loop."""
+    for part in body:
+        view = memoryview(part)
+        for start in range(0, len(view), _WRITE_PIECE_BYTES):
+            yield view[start : start + _WRITE_PIECE_BYTES]

@@ -1,0 +1,49 @@
+"""``GET /metrics``: the gateway's figures and each serving engine's in Prometheus text, labelled ``vlserve_engine``."""
+
+import asyncio
+
+import aiohttp
+from fastapi import Request, Response
+
+from vlserve.exhaustion import exhausted
+from vlserve.gateway.admission import Admission
+from vlserve.gateway.relay import Address
+from vlserve.gateway.runtime import Runtime
+from vlserve.metrics import CONTENT_TYPE
+
+_SCRAPE_TIMEOUT_S = 5.0
+
+
+async def metrics(request: Request) -> Response:
+    """For a key that may read what is about all keys. Raises Unauthorized, Forbidden."""
+    admission: Admission = request.app.state.runtime.admission
+    key = request.state.key = admission.authenticate(request.headers)
+    admission.check_operator(key)
+    return await open_metrics(request)
+
+
+async def open_metrics(request: Request) -> Response:
+    runtime: Runtime = request.app.state.runtime
+    runtime.metrics.request_bytes.set(runtime.admission.request_bytes)
+    for name in runtime.engines:
+        runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight(name))
+        runtime.metrics.queued.labels(name).set(runtime.admission.queued(name))
+    ready = [name for name, view in runtime.engines.items() if view.is_ready]
+    texts = await asyncio.gather(
+        *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
+    )
+    scraped = {str(name): text for name, text in zip(ready, texts, strict=True) if text}
+    # vLLM's are some thousand lines: parsed off the event loop.
+    text = await asyncio.get_running_loop().run_in_executor(runtime.threads, runtime.metrics.render, scraped)
+    return Response(text, headers={"content-type": CONTENT_TYPE})
+
+
+async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> str:
+    try:
+        timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
+        async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
+            # A server elsewhere may have something else there: TensorRT-LLM has JSON.
+            return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
+    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
+        exhausted(fault)  # logs it
+        return ""

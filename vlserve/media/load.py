@@ -1,0 +1,290 @@
+"""The pictures and videos of one request: brought from where they are, held against the budget, made ready to be sent.
+
+From a data: URL, an address (fetch.py), an uploaded file (files.py) or a form. What it costs the model is known before
+any engine is asked: sizes come from headers, and what is in the request's way is told with the tokens of each picture.
+"""
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import pybase64
+
+from vlserve.config.settings import Image as ImageSettings
+from vlserve.config.settings import Video as VideoSettings
+from vlserve.errors import InvalidRequest, VlserveError
+from vlserve.media import images, pixels, videos
+from vlserve.media.cache_names import Seen
+from vlserve.media.fetch import Fetcher
+from vlserve.media.files import FileStore
+from vlserve.media.images import Header, Picture
+from vlserve.media.pixels import Grid
+from vlserve.media.videos import Clip
+from vlserve.protocols.body import Sent
+from vlserve.protocols.chat import Media
+
+T = TypeVar("T")
+Hold = Callable[[int], None]
+_MOST_REMEMBERED = 1024
+_THREADS = 4  # to read, and as many to decode, so that nobody's header waits for others' pixels
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How an engine takes videos: ``most`` frames at most, each on ``grid``."""
+
+    grid: Grid
+    most: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A request's pictures before anything was decoded: bytes, headers, and each one's budget in pixels. And its
+    videos, of which nothing is decoded here."""
+
+    media: Sequence[Media]
+    """The pictures."""
+    raws: Sequence[bytes]
+    headers: Sequence[Header]
+    budgets: Sequence[int]
+    grid: Grid
+    clips: Sequence[Clip] = ()
+
+    @property
+    def taken(self) -> int:
+        """Prompt tokens of all together."""
+        return sum(self.tokens) + self.clip_tokens
+
+    @property
+    def clip_tokens(self) -> int:
+        return sum(clip.tokens for clip in self.clips)
+
+    @property
+    def count(self) -> int:
+        return len(self.media) + len(self.clips)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Prompt tokens of each picture."""
+        return [
+            pixels.tokens(one.width, one.height, self.grid, budget)
+            for one, budget in zip(self.headers, self.budgets, strict=True)
+        ]
+
+    @property
+    def needs_decoding(self) -> bool:
+        return any(
+            images.needs_decoding(one, self.grid, budget)
+            for one, budget in zip(self.headers, self.budgets, strict=True)
+        )
+
+    def without_bytes(self) -> "Loaded":
+        """The same without the pictures and videos themselves, of which only figures are needed any more."""
+        media = [one.without_bytes() for one in self.media]
+        return replace(self, media=media, raws=(), clips=[clip.without_bytes() for clip in self.clips])
+
+    def shrunk(self, available: int) -> "Loaded | None":
+        """The same within ``available`` tokens together, the largest pictures made smaller; None where that cannot
+        be."""
+        sizes = [(one.width, one.height) for one in self.headers]
+        budgets = pixels.fit(sizes, self.budgets, self.grid, available - self.clip_tokens)
+        return replace(self, budgets=budgets) if budgets is not None else None
+
+    def told(self) -> str:
+        """The sum, and what makes it, for people."""
+        each = ", ".join(
+            f"{media.param} {one.width}×{one.height}: {tokens:,}"
+            for media, one, tokens in zip(self.media, self.headers, self.tokens, strict=True)
+        )
+        told = [f"the pictures take {sum(self.tokens):,} tokens ({each})"] if self.media else []
+        for clip in self.clips:
+            size = f"{clip.seen} frames of {clip.header.width}×{clip.header.height}"
+            told.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
+        return " and ".join(told)
+
+
+NO_PICTURES = Loaded((), (), (), (), Grid())
+
+
+class Pictures:
+    """Where pictures and videos come from, for all requests of an app."""
+
+    def __init__(
+        self, settings: ImageSettings, video: VideoSettings, fetcher: Fetcher, store: FileStore | None
+    ) -> None:
+        self._settings = settings
+        self._video = video
+        self._fetcher = fetcher
+        self._store = store
+        # A video costs seconds to read, and comes again with every turn of its chat. Each key's are its own, so that
+        # time tells nobody what others sent.
+        self._video_headers: dict[tuple[str, bytes], videos.Header] = {}
+        self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
+
+    async def close(self) -> None:
+        for threads in (self._readers, self._decoders):
+            threads.shutdown(wait=False, cancel_futures=True)
+        await self._fetcher.close()
+
+    async def load(
+        self,
+        media: Sequence[Media],
+        key: str,
+        grid: Grid,
+        hold: Hold,
+        frames: Frames,
+        reading: AbstractAsyncContextManager[None],
+    ) -> Loaded:
+        """Bring every picture and video and read its header. ``key``: whose request it is. ``hold`` counts bytes.
+        ``reading``: a place for that, where there is a video.
+
+        Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
+        """
+        brought: Sequence[bytes | None] = [None] * len(media)
+        if any(one.file_id or _is_address(one) for one in media):
+            brought = await self._bring(media, key, hold)
+        pictures = [number for number, one in enumerate(media) if one.kind == "image"]
+        seen = [media[number] for number in pictures]
+        loaded = await self._load_pictures(seen, [brought[number] for number in pictures], grid)
+        hold(sum(len(raw) for one, raw in zip(seen, loaded.raws, strict=True) if _is_encoded(one)))
+        if len(pictures) == len(media):
+            return loaded
+        async with reading:
+            clips = [
+                await self._load_video(one, number, brought[number], key, frames, hold)
+                for number, one in enumerate(media)
+                if one.kind == "video"
+            ]
+        return replace(loaded, clips=clips)
+
+    async def _load_video(
+        self, media: Media, place: int, brought: bytes | None, key: str, frames: Frames, hold: Hold
+    ) -> Clip:
+        settings, param = self._video, media.param
+
+        def read() -> tuple[bytes, videos.Container, bytes]:
+            raw = videos.decode_data_url(media.url, param, settings) if brought is None else brought
+            return raw, videos.check_file(raw, param, settings), hashlib.sha256(raw).digest()
+
+        raw, container, digest = await _run(self._readers, read)
+        hold(len(raw) if _is_encoded(media) else 0)
+        header = self._video_headers.get((key, digest))
+        if header is None:
+            header = await videos.read_header(raw, container, param, settings)
+            if len(self._video_headers) >= _MOST_REMEMBERED:
+                del self._video_headers[next(iter(self._video_headers))]
+            self._video_headers[key, digest] = header
+        return videos.look(media, place, raw, header, frames.grid, frames.most, settings)
+
+    async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:
+        raws, headers = await _run(self._readers, lambda: self._read(media, brought))
+        settings = self._settings
+        if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
+            raise InvalidRequest(
+                f"{media[-1].param}: the pictures of this request are too large together. "
+                f"{images.too_large('pixels', settings.max_image_pixels)}",
+                param=media[-1].param,
+                code="image_too_large",
+            )
+        high = min(settings.max_pixels or grid.max_pixels, grid.max_pixels)
+        low = min(settings.low_detail_max_pixels, high)
+        return Loaded(media, raws, headers, [low if one.detail == "low" else high for one in media], grid)
+
+    async def prepare(
+        self,
+        loaded: Loaded,
+        seen: Seen | None,
+        key: str,
+        hold: Hold,
+        decoding: AbstractAsyncContextManager[None],
+    ) -> tuple[list[Picture], list[Sent]]:
+        """The pictures, and what is sent of each picture and video, with its name where ``seen`` gives names.
+        ``decoding``: a place for that, where one has to be decoded. Raises InvalidRequest, TooManyRequests."""
+        work = functools.partial(_prepare, loaded, seen, key)
+        if loaded.needs_decoding:
+            async with decoding:
+                pictures, sent = await _run(self._decoders, work)
+        else:
+            pictures, sent = await _run(self._readers, work)
+        hold(sum(len(one.url or b"") for one in sent))
+        return pictures, sent
+
+    async def _bring(self, media: Sequence[Media], key: str, hold: Hold) -> list[bytes | None]:
+        """Addresses and files at the same time, each once; the first that fails ends the others."""
+        first = {one.file_id or one.url: one for one in reversed(media) if one.file_id or _is_address(one)}
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {source: group.create_task(self._bring_one(one, key, hold)) for source, one in first.items()}
+        except BaseExceptionGroup as failed:
+            raise next((one for one in failed.exceptions if isinstance(one, VlserveError)), failed) from None
+        return [tasks[one.file_id or one.url].result() if one.file_id or _is_address(one) else None for one in media]
+
+    async def _bring_one(self, media: Media, key: str, hold: Hold) -> bytes:
+        if not media.file_id:
+            raw = await self._fetcher.fetch(media.url, media.param, media.kind, key)
+            hold(len(raw))
+            return raw
+        if not self._store:
+            raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
+        find = functools.partial(self._store.get, key, media.file_id)
+        size = (await _run(self._readers, find)).bytes
+        most = self._video.max_video_bytes if media.kind == "video" else self._settings.max_image_bytes
+        if size > most:
+            problem = f"{media.param}: {images.too_large('bytes', most, media.kind)}"
+            raise InvalidRequest(problem, param=media.param, code=f"{media.kind}_too_large")
+        hold(size)
+        return await _run(self._readers, functools.partial(self._store.read, key, media.file_id))
+
+    def _read(self, media: Sequence[Media], brought: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
+        raws, headers = [], []
+        for one, raw in zip(media, brought, strict=True):
+            if raw is None:
+                raw = one.upload
+            if raw is None:
+                raw = images.decode_data_url(one.url, one.param, self._settings)
+            headers.append(images.read_header(raw, one.param, self._settings))
+            raws.append(raw)
+        return raws, headers
+
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _is_address(media: Media) -> bool:
+    return bool(media.url) and media.url[:5].lower() != "data:"
+
+
+def _is_encoded(media: Media) -> bool:
+    """Whether it is in a data: URL."""
+    return bool(media.url) and not _is_address(media)
+
+
+def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture], list[Sent]]:
+    pictures, sent = [], []
+    for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
+        picture = images.prepare(raw, header, media.param, loaded.grid, budget)
+        url = picture.url or _data_url(media, raw, header.format)
+        # A picture that was made smaller has another name than the whole one.
+        name = seen.name(key, raw if picture.url is None else url) if seen else None
+        pictures.append(picture)
+        sent.append(Sent(url, name))
+    for clip in loaded.clips:
+        name = seen.name(key, clip.raw) if seen else None
+        sent.insert(clip.place, Sent(_data_url(clip.media, clip.raw, clip.header.container), name))
+    return pictures, sent
+
+
+def _data_url(media: Media, raw: bytes, kind: str) -> bytes:
+    """With our own words before it: vLLM takes fewer spellings than browsers write."""
+    head = f"data:{media.kind}/{kind.lower()};base64,"
+    if not _is_encoded(media):
+        return b"".join((head.encode(), pybase64.b64encode(raw)))
+    url = media.url.encode()
+    return url if media.url.startswith(head) else b"".join((head.encode(), memoryview(url)[url.index(b",") + 1 :]))

@@ -1,0 +1,182 @@
+"""Videos of a request, before an engine sees them: how large, how long, how many frames and tokens the model gets.
+
+Nothing is decoded in the gateway. Container and completeness are read from the file's parts; the rest is asked of a
+child process (video_reader.py), which reads a file as engines do. What would cost an engine much is refused.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import pathlib
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vlserve.config import load as config
+from vlserve.config.settings import Video as VideoSettings
+from vlserve.errors import InvalidRequest, VlserveError
+from vlserve.media import images, pixels
+from vlserve.media.pixels import LARGEST_RATIO, Grid
+from vlserve.protocols.chat import Media
+
+log = logging.getLogger("vlserve.videos")
+
+Container = Literal["mp4", "webm"]
+_PROGRAM = (sys.executable, "-P", str(pathlib.Path(__file__).with_name("video_reader.py")))
+_UNREADABLE = 3
+_CPU_S = 20  # twice what the default of max_decoded_pixels takes
+_TIMEOUT_S = 40.0
+_MOST_BOXES = 10_000
+HEAD_BYTES = 64
+_EBML, _WEBM = b"\x1aE\xdf\xa3", b"\x42\x82\x84webm"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a video's file is found to be. ``frames`` in all, ``fps`` of them a second, of ``width`` × ``height``."""
+
+    container: Container
+    width: int
+    height: int
+    frames: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video as the client sent it, and as the model sees it: ``seen`` frames in its own size."""
+
+    media: Media
+    place: int
+    """Which of the request's pictures and videos it is, from 0."""
+    raw: bytes = field(repr=False)
+    header: Header
+    seen: int
+    model_width: int
+    model_height: int
+    tokens: int
+
+    def without_bytes(self) -> "Clip":
+        """The same without the video."""
+        return replace(self, raw=b"", media=self.media.without_bytes())
+
+
+def find_container(raw: bytes) -> Container | None:
+    """What the file is, by its first bytes; None: nothing that is taken. They leave no choice to FFmpeg, which would
+    take a list of addresses for a video, too."""
+    if raw[4:8] == b"ftyp" and 16 <= int.from_bytes(raw[:4], "big") <= 1024:
+        return "mp4"
+    return "webm" if raw.startswith(_EBML) and _WEBM in raw[:HEAD_BYTES] else None
+
+
+def check_file(raw: bytes, param: str, settings: VideoSettings) -> Container:
+    """Hold a file's bytes against what is taken, without looking at any frame. Raises InvalidRequest."""
+    if len(raw) > settings.max_video_bytes:
+        raise _refuse(param, too_large(settings), "video_too_large")
+    container = find_container(raw)
+    if not container:
+        raise _refuse(param, "this is not an MP4 or WebM video.")
+    if container == "mp4" and not _is_whole(raw):
+        raise _refuse(param, "this MP4 video is cut off or damaged: its end is missing.")
+    return container
+
+
+def _is_whole(raw: bytes) -> bool:
+    """Whether the boxes of an MP4 file fill it."""
+    at = 0
+    for _ in range(_MOST_BOXES):
+        if at == len(raw):
+            return True
+        size = int.from_bytes(raw[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(raw[at + 8 : at + 16], "big")
+        elif size == 0:  # up to the end
+            return True
+        if size < 8 or at + size > len(raw):
+            return False
+        at += size
+    return False
+
+
+async def read_header(raw: bytes, container: Container, param: str, settings: VideoSettings) -> Header:
+    """Ask a child process. Raises InvalidRequest for a video that engines could not read, VlserveError where the child
+    cannot work."""
+    environment = config.video_environment()
+    pipe = asyncio.subprocess.PIPE
+    limits = (str(_CPU_S), str(settings.max_decoded_pixels))
+    child = await asyncio.create_subprocess_exec(
+        *_PROGRAM, *limits, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+    )
+    told = problem = b""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            told, problem = await child.communicate(raw)
+    except TimeoutError:
+        log.info("%s: a video was not read within %g s", param, _TIMEOUT_S)
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    if child.returncode == 0:
+        return Header(container=container, **json.loads(told))
+    if child.returncode == _UNREADABLE or (child.returncode or 0) < 0:
+        raise _refuse(
+            param,
+            f"this {container} video cannot be read: it is damaged, takes too much work, or is made in a way that "
+            "engines do not know.",
+        )
+    log.error("Videos cannot be read: %s", problem.decode(errors="replace").strip()[-1000:])
+    raise VlserveError("The service cannot read videos.", code="video_unavailable")
+
+
+def look(
+    media: Media, place: int, raw: bytes, header: Header, grid: Grid, most_frames: int, settings: VideoSettings
+) -> Clip:
+    """What a model gets of it that takes ``most_frames``, each on ``grid``. Raises InvalidRequest where that is
+    nothing, or would cost too much."""
+    param, width, height = media.param, header.width, header.height
+    if header.frames < 2:
+        raise _refuse(
+            param,
+            "the video has fewer than two frames, or does not say how many, like recordings that a browser makes. "
+            "Write it anew, with ffmpeg -i FILE new.mp4 for one; send a single frame as a picture.",
+        )
+    if not (header.fps > 0 and math.isfinite(header.fps)):
+        raise _refuse(param, "the video does not say how many frames a second has.")
+    if min(width, height) < 1 or max(width, height) > LARGEST_RATIO * min(width, height):
+        raise _refuse(param, f"the video is {width}×{height}; a side may be {LARGEST_RATIO} times the other at most.")
+    seen = pixels.frames_seen(header.frames, header.fps, most_frames)
+    for count, what, setting in (
+        (seen, "that the model would look at", "max_video_pixels"),
+        (header.frames, "in all", "max_decoded_pixels"),
+    ):
+        most = getattr(settings, setting)
+        if count * width * height > most:
+            problem = (
+                f"the video has {count:,} frames {what}, of {width}×{height}. At most {most:,} pixels are allowed in "
+                f"them; the setting video.{setting} decides. Send a smaller or shorter one."
+            )
+            raise _refuse(param, problem, "video_too_large")
+    if seen > settings.max_frames:  # an engine whose sampling is not ours to set
+        problem = f"the model would look at {seen} frames; {settings.max_frames} are allowed (video.max_frames)."
+        raise _refuse(param, problem, "video_too_large")
+    size = pixels.resized(width, height, grid)
+    return Clip(media, place, raw, header, seen, *size, seen // 2 * pixels.tokens(width, height, grid))
+
+
+def decode_data_url(url: str, param: str, settings: VideoSettings) -> bytes:
+    """The bytes in a ``data:video/…;base64,`` URL. Raises InvalidRequest."""
+    if url[:16].lower().startswith("data:video/jpeg"):
+        raise _refuse(param, "single frames are not taken as a video; send an MP4 or WebM file, or pictures.")
+    return images.from_data_url(url, param, "video", settings.max_video_bytes)
+
+
+def too_large(settings: VideoSettings) -> str:
+    return images.too_large("bytes", settings.max_video_bytes, "video")
+
+
+def _refuse(param: str, problem: str, code: str = "invalid_video") -> InvalidRequest:
+    return InvalidRequest(f"{param}: {problem}", param=param, code=code)

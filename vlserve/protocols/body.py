@@ -1,0 +1,339 @@
+"""A request's body: parsed once, held against a closed set of fields, written anew where something has to change."""
+
+import json
+import math
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vlserve.config.settings import Request as RequestCaps
+from vlserve.errors import InvalidRequest
+from vlserve.protocols import completions
+from vlserve.protocols.base import CHAT, Protocol, is_idle, video_url
+from vlserve.protocols.chat import Media
+from vlserve.protocols.fields import INT64
+
+# vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
+_GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
+_GUIDED_EXTRAS = {"guided_whitespace_pattern": "whitespace_pattern"}
+_LEFT_OUT = "[An earlier picture was left out here.]"
+# A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
+# a model's context comes near these.
+_MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
+_DEEPEST = 200  # what was read must also be written, by code that recurses
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How a picture or video goes to its engine."""
+
+    url: bytes | None
+    """A data: URL in ASCII. None: the engine is to have it already, under ``uuid``."""
+    uuid: str | None = None
+    """Its name in the engine's cache (vLLM's field)."""
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A parsed request to a model. ``raw`` is the body as it came, empty once that is not needed any more; ``tree`` is
+    what it says."""
+
+    protocol: Protocol
+    raw: bytes | bytearray
+    tree: dict[str, Any]
+    model: str | None
+    is_stream: bool
+    wants_usage: bool
+    media: tuple[Media, ...]
+    dropped: tuple[str, ...]
+    is_rewritten: bool = False
+    """``tree`` says something else than ``raw``."""
+
+    def body(
+        self, model: str | None = None, sent: Sequence[Sent] = (), *, is_trial: bool = False, **additions: Any
+    ) -> tuple[bytes | bytearray | memoryview, ...]:
+        """What to send to an engine, in pieces: as it came where nothing has to change.
+
+        A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
+        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``is_trial``: for an answer
+        of one token and no stream, whose error is told as what it is. ``additions``: fields of the gateway's own.
+        """
+        if is_trial:
+            additions |= {"stream": False} | dict.fromkeys(self.protocol.lengths[:1], 1)
+        elif self.is_stream and not self.wants_usage and self.protocol.has_usage_option:
+            additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
+        if model is not None and self.model != model:
+            additions["model"] = model
+        is_same = self.raw and not sent and not self.dropped and not self.is_rewritten
+        if is_same and not additions.keys() & self.tree.keys():
+            if not additions:
+                return (self.raw,)
+            # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
+            start = self.raw.index(b"{") + 1
+            return (b"{" + _dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
+        kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
+        return self._with_pictures({**kept, **additions}, sent)
+
+    @property
+    def length(self) -> int | None:
+        """How many tokens the answer may have, where that is asked for."""
+        given = (self.tree[name] for name in self.protocol.lengths if self.tree.get(name) is not None)
+        return next((int(value) for value in given), None)
+
+    def question(self, model: str, sent: Sequence[Sent] | None) -> tuple[bytes | bytearray | memoryview, ...]:
+        """The body that has an engine count: what of this request makes its prompt; without pictures (None), the text
+        alone."""
+        kept = {name: self.tree[name] for name in self.protocol.counted if self.tree.get(name) is not None}
+        if sent is None:
+            for media in self.media:
+                media.parts[media.index] = {"type": self.protocol.text, "text": ""}
+            return (_dump({**kept, "model": model}),)
+        return self._with_pictures({**kept, "model": model}, sent)
+
+    def without_bytes(self) -> "ModelRequest":
+        """The same without the body as it came and its pictures' bytes: any further body is written anew."""
+        return replace(self, raw=b"", media=tuple(one.without_bytes() for one in self.media))
+
+    def keep_latest(self, allowed: int) -> "ModelRequest":
+        """With a short text in the place of all pictures but the last ``allowed``."""
+        pictures = [media for media in self.media if media.kind == "image"]
+        left_out = pictures[: max(0, len(pictures) - allowed)]
+        for media in left_out:
+            media.parts[media.index] = {"type": self.protocol.text, "text": _LEFT_OUT}
+        places = {(id(media.parts), media.index) for media in left_out}
+        kept = tuple(media for media in self.media if (id(media.parts), media.index) not in places)
+        return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
+
+    def _with_pictures(
+        self, tree: Mapping[str, Any], sent: Sequence[Sent]
+    ) -> tuple[bytes | bytearray | memoryview, ...]:
+        """Pictures are megabytes, and base64 needs no escapes: what is around them is written, they are put between."""
+        marker = secrets.token_hex(16)
+        urls = []
+        for media, one in zip(self.media, sent, strict=bool(sent)):
+            if one.url is not None:
+                urls.append(one.url)
+            write = self.protocol.picture if media.kind == "image" else video_url
+            media.parts[media.index] = write(None if one.url is None else marker, one.uuid)
+        first, *others = _dump(tree).split(marker.encode())
+        pieces: list[bytes | bytearray | memoryview] = [first]
+        for url, other in zip(urls, others, strict=True):
+            pieces += (url, other)
+        return tuple(pieces)
+
+
+def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
+    """Parse the body of a request to a model.
+
+    Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or a prompt of an unknown
+    form. Values of sampling fields are left to vLLM, which checks them.
+    """
+    tree = parse_json(raw)
+    for name, reason in protocol.refused.items():
+        if not is_idle(name, tree.get(name)):
+            raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
+    for name, (values, reason) in protocol.values.items():
+        if tree.get(name) is not None and tree[name] not in values:
+            wanted = " or ".join(map(repr, values))
+            raise InvalidRequest(f"{name!r} may be {wanted} only: {reason}.", param=name, code="unsupported_field")
+    model = tree.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidRequest("'model' must be a string.", param="model")
+    is_stream = tree.get("stream") or False
+    if not isinstance(is_stream, bool):
+        raise InvalidRequest("'stream' must be true or false.", param="stream")
+    options = tree.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
+    is_translated = "structured_outputs" in protocol.fields and _translate_guided(tree)
+    given = tree.get(protocol.prompt)
+    media = tuple(protocol.find_media(tree))
+    return ModelRequest(
+        protocol=protocol,
+        raw=raw,
+        tree=tree,
+        model=model or None,
+        is_stream=is_stream and "stream" in protocol.fields,
+        wants_usage=bool((options or {}).get("include_usage")),
+        media=media,
+        dropped=tuple(name for name in tree if name not in protocol.fields),
+        is_rewritten=is_translated or tree[protocol.prompt] is not given or any(one.is_respelled for one in media),
+    )
+
+
+def _translate_guided(tree: dict[str, Any]) -> bool:
+    """Write vLLM's older fields as ``structured_outputs``; whether there were any. Raises InvalidRequest."""
+    given = [name for name in _GUIDED if tree.get(name) is not None]
+    if not given:
+        return False
+    if len(given) > 1 or tree.get("structured_outputs") is not None:
+        others = ", ".join(repr(name) for name in (*given[1:], "structured_outputs") if tree.get(name) is not None)
+        raise InvalidRequest(
+            f"{given[0]!r} and {others} cannot be combined.", param=given[0], code="invalid_structured_output"
+        )
+    constraint = {_GUIDED[given[0]]: tree.pop(given[0])}
+    for name, field in _GUIDED_EXTRAS.items():
+        if tree.get(name) is not None:
+            constraint[field] = tree.pop(name)
+    tree["structured_outputs"] = constraint
+    return True
+
+
+def ask_about(
+    prompt: str, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, Any], detail: str | None = None
+) -> ModelRequest:
+    """A chat request with one turn about some pictures: (how the client names it, its bytes). ``fields``: more of the
+    request. Raises InvalidRequest as ``parse`` does."""
+    parts = [{"type": "image_url", "image_url": {"url": "-", "detail": detail}} for _ in pictures]
+    content: list[Any] = [*parts, {"type": "text", "text": prompt}]
+    parsed = parse(_dump({**fields, "messages": [{"role": "user", "content": content}]}))
+    media = tuple(
+        replace(one, param=param, url="", upload=upload)
+        for one, (param, upload) in zip(parsed.media, pictures, strict=True)
+    )
+    return replace(parsed, media=media, is_rewritten=True)
+
+
+def capped_fields(protocol: Protocol, caps: RequestCaps) -> dict[str, int]:
+    """Field → the largest number, or the most entries, that it may have."""
+    numbers = {name: getattr(caps, setting) for name, setting in protocol.numbers.items()}
+    entries = dict.fromkeys(protocol.lists, caps.max_stop)
+    return {name: most for name, most in (numbers | entries).items() if most is not None and name in protocol.fields}
+
+
+def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
+    """Hold the fields with which one request can cost much against the settings. Raises InvalidRequest."""
+    tree, protocol = parsed.tree, parsed.protocol
+    for name, setting in protocol.numbers.items():
+        value, most = tree.get(name), getattr(caps, setting)
+        if value is None or name not in protocol.fields:  # (what is left out costs nothing)
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):  # vLLM would read a number in a string
+            raise InvalidRequest(f"{name!r} must be a number.", param=name)
+        if value < 0 and name.endswith("logprobs"):  # vLLM's sign for the whole vocabulary
+            raise InvalidRequest(f"{name!r} may not be negative.", param=name)
+        if value < 1 and name in protocol.lengths:
+            raise InvalidRequest(f"{name!r} must be at least 1.", param=name)
+        if most is not None and value > most:
+            raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)
+    for name in protocol.lists:
+        value = tree.get(name)
+        if isinstance(value, list) and len(value) > caps.max_stop and name in protocol.fields:
+            raise InvalidRequest(
+                f"{name!r} may have {caps.max_stop} entries at most; the setting request.max_stop decides.", param=name
+            )
+    if "prompt" in tree and protocol.prompt == "prompt":
+        answers = completions.count(tree["prompt"]) * int(tree.get("n") or 1)
+        if answers > caps.max_n:
+            raise InvalidRequest(
+                f"The prompts of this request want {answers:,} answers together; {caps.max_n} are allowed. The setting "
+                "request.max_n decides.",
+                param="prompt",
+            )
+
+
+def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
+    """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
+    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
+        raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
+    try:
+        tree = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_small,
+        )
+        if b"\\ud" in raw or b"\\uD" in raw:
+            _refuse_lone_surrogates(tree)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The request is nested too deeply.", code="invalid_json") from None
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(tree, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
+        raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
+    return tree
+
+
+def size_of(tree: Any) -> int:
+    """Bytes of memory that a JSON value takes."""
+    size, level, names = 0, [tree], set[str]()
+    while level:
+        size += sum(map(sys.getsizeof, level))
+        names.update(name for value in level if isinstance(value, dict) for name in value)
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return size + sum(map(sys.getsizeof, names))  # equal names are one string: the parser sees to that
+
+
+def _is_deeper(tree: Any, depth: int) -> bool:
+    """Whether lists and objects stand inside each other more than ``depth`` times. It does not recurse."""
+    level = [tree]
+    for _ in range(depth):
+        if not level:
+            return False
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InvalidRequest(f"The key {name[:100]!r} is given twice in one object.", code="invalid_json")
+    return tree
+
+
+def _refuse_lone_surrogates(tree: Any) -> None:
+    """Half of a pair cannot be written as UTF-8, and no tokenizer takes it."""
+    if isinstance(tree, str):
+        if not tree.isascii():
+            try:
+                tree.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            _refuse_lone_surrogates(name)
+            _refuse_lone_surrogates(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            _refuse_lone_surrogates(value)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        _refuse_constant(number)
+    return value
+
+
+def _small(number: str) -> int:
+    value = int(number)
+    if not -INT64 <= value < INT64:
+        raise ValueError("a number has more than 64 bits")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _dump(tree: Mapping[str, Any]) -> bytes:
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,34 @@
+"""The prompts of OpenAI's older completions: text or token ids, one or several."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from vlserve.errors import InvalidRequest
+from vlserve.protocols.chat import Media
+
+_WANTED = "'prompt' must be a text, a list of texts, a list of token ids, or a list of such lists, and not empty."
+
+
+def find_media(tree: dict[str, Any]) -> Iterator[Media]:
+    """There are none. Raises InvalidRequest where the prompt has another form."""
+    count(tree.get("prompt"))
+    yield from ()
+
+
+def count(prompt: Any) -> int:
+    """How many prompts these are. Raises InvalidRequest."""
+    if isinstance(prompt, str) and prompt:
+        return 1
+    if not isinstance(prompt, list) or not prompt:
+        raise InvalidRequest(_WANTED, param="prompt")
+    if all(isinstance(one, str) and one for one in prompt):
+        return len(prompt)
+    if _are_ids(prompt):
+        return 1
+    if all(isinstance(one, list) and one and _are_ids(one) for one in prompt):
+        return len(prompt)
+    raise InvalidRequest(_WANTED, param="prompt")
+
+
+def _are_ids(values: list[Any]) -> bool:
+    return all(isinstance(one, int) and not isinstance(one, bool) for one in values)

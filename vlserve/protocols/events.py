@@ -1,0 +1,172 @@
+"""What the server-sent events of an engine's stream mean in each protocol, and how an error of ours is told in it."""
+
+import json
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, ClassVar, NamedTuple
+
+from vlserve.errors import VlserveError
+from vlserve.protocols.sse import Event
+
+_DONE = b"[DONE]"
+_LONGEST_DONE_BYTES = 16
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_STATUS = re.compile(r"'code': (\d{3})")
+# Of servers that have words in the place of vLLM's numbers; another vlserve is one.
+_STATUSES = {
+    "invalid_request_error": 400,
+    "rate_limit_error": 429,
+    "service_unavailable_error": 503,
+    "overloaded_error": 503,
+    "engine_unavailable": 503,
+    "timeout_error": 504,
+    "engine_timeout": 504,
+}
+
+
+class Kind(Enum):
+    """What an event is to the relay."""
+
+    CONTENT = auto()
+    """A part of the answer."""
+    PREAMBLE = auto()
+    """Sent before the engine did anything, so it proves nothing."""
+    IDLE = auto()
+    """Keeps the connection alive: a comment, a ping."""
+    LAST = auto()
+    ERROR = auto()
+
+
+class Meaning(NamedTuple):
+    kind: Kind
+    usage: Any = None
+    """The counts of tokens in the event, if it has them."""
+
+
+CONTENT, _, _IDLE, _LAST, _ERROR = map(Meaning, Kind)
+
+
+class Events:
+    """OpenAI's chat and completions: ``data:`` with JSON, at the end ``data: [DONE]``."""
+
+    is_told_late = False
+    """An error that the engine finds after its status 200 does not come through the stream as what it is."""
+
+    def __init__(self, *, wants_usage: bool) -> None:
+        """``wants_usage``: the client asked for the event with the counts of tokens; the gateway always does."""
+        self._wants_usage = wants_usage
+
+    def read(self, event: Event) -> Meaning:
+        """May parse the event's JSON; of a large one call it in a thread."""
+        if not event.dispatches:
+            return _IDLE
+        return self._read(event)
+
+    def _read(self, event: Event) -> Meaning:
+        data = event.data
+        if len(data) <= _LONGEST_DONE_BYTES and data.strip() == _DONE:
+            return _LAST
+        # Most events hold neither word, and their JSON need not be parsed.
+        if event.type == "error" or (b"error" in data and _is_error(inside(data))):
+            return _ERROR
+        if b'"usage"' in data and _NO_CHOICES.search(data) and not (tree := inside(data)).get("choices"):
+            return Meaning(Kind.CONTENT, tree.get("usage"))
+        return CONTENT
+
+    def is_for_client(self, meaning: Meaning) -> bool:
+        return self._wants_usage or not meaning.usage
+
+    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
+        """The event that tells an error after ``sent`` others; the stream ends with it."""
+        return b"data: " + error.body() + b"\n\n"
+
+
+class _TypedEvents(Events):
+    """Protocols whose events have a type, also inside of their JSON."""
+
+    is_told_late = True
+    _kinds: ClassVar[Mapping[str, Kind]]
+
+    def _read(self, event: Event) -> Meaning:
+        name = event.type
+        if name == "message":
+            tree = inside(event.data)
+            name = "error" if _is_error(tree) else str(tree.get("type", ""))
+        usage = self._usage(name, event.data)
+        if usage is None and name not in self._kinds:
+            return CONTENT
+        return Meaning(self._kinds.get(name, Kind.CONTENT), usage)
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        raise NotImplementedError
+
+    def is_for_client(self, meaning: Meaning) -> bool:  # noqa: ARG002
+        return True
+
+
+class ResponseEvents(_TypedEvents):
+    """OpenAI's Responses: typed events with a number each. vLLM begins with two before its engine has looked at the
+    request, and cuts the connection when that then refuses it."""
+
+    _kinds: ClassVar = {
+        "error": Kind.ERROR,
+        **dict.fromkeys(("response.completed", "response.incomplete", "response.failed"), Kind.LAST),
+        **dict.fromkeys(("response.created", "response.queued", "response.in_progress"), Kind.PREAMBLE),
+    }
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        response = inside(data).get("response") if self._kinds.get(name) is Kind.LAST else None
+        return response.get("usage") if isinstance(response, dict) else None
+
+    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
+        told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return _event("error", told | {"sequence_number": sent})
+
+
+class MessageEvents(_TypedEvents):
+    """Anthropic's Messages. vLLM's event for an error is a report of its own forms, in which the error is lost."""
+
+    _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        if name == "message_delta":
+            return inside(data).get("usage")
+        if name == "message_start":
+            message = inside(data).get("message")
+            usage = message.get("usage") if isinstance(message, dict) else None
+            return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
+        return None
+
+    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
+        return _event("error", error.anthropic(request_id))
+
+
+def inside(data: bytes) -> dict[str, Any]:
+    """The JSON object in an event's data; empty where it has none."""
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _is_error(tree: dict[str, Any]) -> bool:
+    """Whether an event's JSON is an error, in the spellings of OpenAI, vLLM, TensorRT-LLM and Anthropic."""
+    return bool(tree.get("error")) or "error" in (tree.get("object"), tree.get("type"))
+
+
+def status(data: bytes) -> int:
+    """The status that an error event's data tells, whose HTTP status was 200 already."""
+    error = inside(data)
+    error = error["error"] if isinstance(error.get("error"), dict) else error
+    try:
+        return int(error.get("code", ""))
+    except (TypeError, ValueError, OverflowError):
+        word = next((str(error[name]) for name in ("code", "type") if str(error.get(name)) in _STATUSES), "")
+        found = _STATUS.search(str(error.get("message", "")))
+        return int(found[1]) if found else _STATUSES.get(word, 500)
+
+
+def _event(name: str, tree: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(tree)}\n\n".encode()

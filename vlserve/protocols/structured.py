@@ -1,0 +1,250 @@
+"""Bounds on what a request may have an engine compile: JSON schemas, regular expressions, choices, grammars, tools.
+
+vLLM compiles them in its only engine process and matches each token against them there. A chain of 5,000 ``$ref``
+ended vLLM 0.32's server, ``((((a{1,100}){1,100}){1,100}){1,100})`` held up everyone for as long as its client waited,
+20,000 properties blocked all other structured requests. The bounds are where that cost stays under a tenth of a second
+per token or a second per request, measured on two CPU cores.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vlserve.errors import InvalidRequest
+from vlserve.protocols.base import Protocol
+
+_MOST_BYTES = 64 * 1024
+_MOST_TOOL_BYTES = 256 * 1024
+_MOST_CONTAINERS, _MOST_VALUES, _MOST_ENTRIES, _MOST_BRANCHES, _MOST_TOOLS = 1000, 4000, 1000, 100, 128
+_MOST_COUNTED_PROPERTIES = 16
+_LONGEST_PATTERN = 1024
+_DEEPEST_REPEATS, _MOST_REPEATS, _MOST_QUANTIFIERS = 3, 2000, 64
+_LONGEST_GRAMMAR = 8 * 1024
+_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+# What is inside is a schema, whose keys are its own.
+_SCHEMAS = ("json", "json_schema", "schema", "parameters", "input_schema")
+# Where chat and completions, responses, and messages say which form an answer has.
+_FORMATS = ("response_format", "text", "output_config")
+_QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
+
+
+def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -> None:
+    """Check what constrains the answer of a parsed request, and its tools. Raises InvalidRequest."""
+    constraint = tree.get("structured_outputs")
+    if constraint is not None:
+        _check_kinds(constraint)
+        _check_combination(tree)
+        _Bounds("structured_outputs", allow_grammar=allow_grammar).check(constraint)
+    for field in _FORMATS:
+        if tree.get(field) is None or field not in protocol.fields:
+            continue
+        value = tree[field]
+        if not isinstance(value, dict):
+            raise _refuse(field, "must be an object")
+        if _is_form(field, value):
+            _check_combination(tree)
+            if constraint is not None:
+                raise _refuse("structured_outputs", f"cannot be combined with {field!r}: both say the answer's form")
+        _Bounds(field, allow_grammar=allow_grammar).check(value)
+    if tree.get("tools") is not None and "tools" in protocol.fields:
+        _check_tools(tree["tools"], is_flat=protocol.is_flat)
+    if protocol.tool_choices:
+        _check_tool_choice(tree, protocol.tool_choices)
+    if protocol.prompt == "messages" and not protocol.is_flat:
+        _check_tool_calls(tree["messages"])
+
+
+def is_constrained(tree: Mapping[str, Any]) -> bool:
+    """Whether an engine has to compile anything for this request."""
+    return any(tree.get(field) for field in ("structured_outputs", "tools", *_FORMATS))
+
+
+def _refuse(param: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"{param!r} {problem}.", param=param, code="invalid_structured_output")
+
+
+def _check_kinds(constraint: Any) -> None:
+    if not isinstance(constraint, dict):
+        raise _refuse("structured_outputs", "must be an object")
+    given = [kind for kind in _KINDS if constraint.get(kind) is not None]
+    if len(given) != 1:
+        raise _refuse("structured_outputs", f"must have exactly one of {', '.join(_KINDS)}; it has {len(given)}")
+
+
+def _check_combination(tree: Mapping[str, Any]) -> None:
+    """Both decide which tokens may come; where they leave none, vLLM fails."""
+    for other in ("allowed_token_ids", "min_tokens"):
+        if tree.get(other):
+            raise _refuse(other, "cannot be combined with structured output")
+
+
+def _is_form(field: str, value: Mapping[str, Any]) -> bool:
+    """Whether the answer has to be something else than any text."""
+    form = value if field == "response_format" else value.get("format")
+    return form is not None and not (isinstance(form, dict) and form.get("type") == "text")
+
+
+def _check_tool_choice(tree: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """vLLM answers as if nothing was chosen where it does not know the choice, or has no tools for it (0.32)."""
+    choice = tree.get("tool_choice")
+    if isinstance(choice, dict):
+        kind = choice.get("type")
+        if kind not in known:
+            raise InvalidRequest(f"'tool_choice' may have the types {', '.join(known)}.", param="tool_choice")
+        if kind not in ("auto", "none") and not tree.get("tools"):
+            raise InvalidRequest("'tool_choice' names tools, but 'tools' has none.", param="tool_choice")
+
+
+def _check_tools(tools: Any, *, is_flat: bool) -> None:
+    if not isinstance(tools, list) or len(tools) > _MOST_TOOLS:
+        raise _refuse("tools", f"must be a list of {_MOST_TOOLS} tools at most")
+    for number, tool in enumerate(tools):
+        where = f"tools[{number}]"
+        function = tool.get("function") if isinstance(tool, dict) and not is_flat else tool
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            wanted = '{"name": …}' if is_flat else '{"type": "function", "function": {"name": …}}'
+            raise _refuse(where, f"must be like {wanted}")
+        if is_flat and tool.get("type", "custom") not in ("function", "custom"):
+            raise _refuse(where, "is a tool that the service would have to run; it runs none")
+    # Together, because with tool_choice "required" vLLM makes one schema of all of them.
+    _Bounds("tools", allow_grammar=False, most_bytes=_MOST_TOOL_BYTES).check({"tools": tools})
+
+
+def _check_tool_calls(messages: list[Any]) -> None:
+    """vLLM parses the arguments of earlier calls for the chat template."""
+    for number, message in enumerate(messages):
+        calls, where = message.get("tool_calls"), f"messages[{number}].tool_calls"
+        if calls is None:
+            continue
+        if not isinstance(calls, list):
+            raise _refuse(where, "must be a list")
+        for call in calls:
+            function = call.get("function") if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            try:
+                if isinstance(arguments, str):
+                    json.loads(arguments or "{}")
+            except (ValueError, RecursionError):
+                raise _refuse(where, "has arguments that are not JSON, or nested too deeply") from None
+
+
+class _Bounds:
+    """Counts over one field of a request, all levels of it."""
+
+    def __init__(self, param: str, *, allow_grammar: bool, most_bytes: int = _MOST_BYTES) -> None:
+        self._param = param
+        self._allow_grammar = allow_grammar
+        self._most_bytes = most_bytes
+
+    def check(self, field: dict[str, Any]) -> None:
+        if len(json.dumps(field)) > self._most_bytes:
+            raise _refuse(self._param, f"is larger than {self._most_bytes:,} bytes")
+        containers = values = 0
+        for name, value, is_in_schema in _walk(field):
+            containers += isinstance(value, dict | list)
+            values += 1
+            self._check_one(name, value, is_in_schema=is_in_schema)
+        if containers > _MOST_CONTAINERS or values > _MOST_VALUES:
+            raise _refuse(
+                self._param,
+                f"has {containers} objects and lists and {values} values; {_MOST_CONTAINERS} and {_MOST_VALUES} are "
+                "allowed",
+            )
+
+    def _check_one(self, name: str, value: Any, *, is_in_schema: bool) -> None:
+        if isinstance(value, dict | list):
+            most = _MOST_BRANCHES if isinstance(value, list) and name.endswith("Of") else _MOST_ENTRIES
+            if len(value) > most:
+                raise _refuse(self._param, f"has {len(value)} entries in {name!r}; {most} are allowed")
+        if name in ("minProperties", "maxProperties") and isinstance(value, int | float):
+            if value > _MOST_COUNTED_PROPERTIES:
+                raise _refuse(self._param, f"has {name} {value}; {_MOST_COUNTED_PROPERTIES} is allowed")
+        elif name == "patternProperties" and isinstance(value, dict):
+            for pattern in value:
+                self._check_pattern(pattern)
+        elif isinstance(value, str) and (name == "pattern" or (name == "regex" and not is_in_schema)):
+            self._check_pattern(value)
+        elif name == "grammar" and not is_in_schema and value is not None:
+            self._check_grammar(value)
+
+    def _check_pattern(self, pattern: str) -> None:
+        if len(pattern) > _LONGEST_PATTERN:
+            raise _refuse(self._param, f"has a pattern of {len(pattern)} characters; {_LONGEST_PATTERN} are allowed")
+        quantifiers, depth, repeats = _repetitions(pattern)
+        if quantifiers > _MOST_QUANTIFIERS or depth > _DEEPEST_REPEATS or repeats > _MOST_REPEATS:
+            raise _refuse(
+                self._param,
+                f"has a pattern with {quantifiers} quantifiers, {depth} inside each other, {repeats} times in all; "
+                f"{_MOST_QUANTIFIERS}, {_DEEPEST_REPEATS} and {_MOST_REPEATS} are allowed",
+            )
+
+    def _check_grammar(self, grammar: Any) -> None:
+        if not self._allow_grammar:
+            raise _refuse(
+                self._param, "has a grammar; the setting request.allow_grammar decides whether they are taken"
+            )
+        if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR:
+            raise _refuse(self._param, f"must have a grammar of {_LONGEST_GRAMMAR:,} characters at most")
+
+
+def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Every value with its name (a list's entries: the list's name) and whether it stands in a schema; also inside a
+    schema that is given as a JSON string."""
+    waiting: list[tuple[str, Any, bool]] = [("", field, False)]
+    while waiting:
+        name, value, is_in_schema = waiting.pop()
+        if name in ("json", "structural_tag") and isinstance(value, str) and not is_in_schema:
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                raise InvalidRequest(
+                    f"{name!r} is a string, but not JSON, or nested too deeply.", code="invalid_structured_output"
+                ) from None
+        yield name, value, is_in_schema
+        is_in_schema = is_in_schema or name in _SCHEMAS
+        if isinstance(value, dict):
+            waiting += ((key, inner, is_in_schema) for key, inner in value.items())
+        elif isinstance(value, list):
+            waiting += ((name, entry, is_in_schema) for entry in value)
+
+
+def _repetitions(pattern: str) -> tuple[int, int, int]:
+    """How many quantifiers a pattern has, how many stand inside each other at most, and how many repeated pieces it is
+    when all finite bounds are written out: a{1,5} are 5, (a{1,5}b?){3} are 18."""
+    outer: list[tuple[int, int]] = []
+    group, last = (0, 0), (0, 0)  # depth and pieces: of the group so far, of the atom just read
+    quantifiers = position = 0
+    while position < len(pattern):
+        character = pattern[position]
+        if quantifier := _QUANTIFIER.match(pattern, position):
+            quantifiers += 1
+            bound = quantifier[2] or (quantifier[1] if quantifier[2] is None else "") or "1"
+            times = max(1, int(bound.lstrip("0")[:6] or 0))
+            repeated = (last[0] + (quantifier[0] != "?"), max(1, last[1]) * times)
+            group = (max(group[0], repeated[0]), group[1] - last[1] + repeated[1])
+            last = repeated
+            position = quantifier.end()
+            continue
+        last = (0, 0)
+        if character == "\\":
+            position += 1
+        elif character == "[":
+            position = _end_of_class(pattern, position)
+        elif character == "(":
+            outer.append(group)
+            group = (0, 0)
+        elif character == ")" and outer:
+            last, before = group, outer.pop()
+            group = (max(last[0], before[0]), last[1] + before[1])
+        position += 1
+    for before in outer:
+        group = (max(group[0], before[0]), group[1] + before[1])
+    return quantifiers, *group
+
+
+def _end_of_class(pattern: str, start: int) -> int:
+    position = start + 1
+    while position < len(pattern) and pattern[position] != "]":
+        position += 2 if pattern[position] == "\\" else 1
+    return position
