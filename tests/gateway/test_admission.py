@@ -181,25 +181,45 @@ async def test_rate_of_a_key_is_told_with_the_time_to_wait() -> None:
 
 def test_bytes_of_all_requests_are_bounded_together() -> None:
     door = admission(max_bodies_bytes=1000)
-    with door.holding() as memory:
+    with door.holding("a") as memory:
         memory.charge(600)
-        with door.holding() as other:
+        with door.holding("b") as other:
             with pytest.raises(TooManyRequests):
                 other.charge(600)
             other.charge(400)
-        with door.holding() as other:
+        with door.holding("b") as other:
             other.charge(400)
-    with door.holding() as memory:
+    with door.holding("a") as memory:
         memory.charge(1000)
+
+
+@pytest.mark.parametrize(("api_keys", "least"), [((), 1000), (SEVERAL[:1], 1000), (SEVERAL, 500)])
+def test_one_of_several_keys_leaves_half_of_the_bytes(api_keys: tuple[ApiKey, ...], least: int) -> None:
+    door = admission(max_bodies_bytes=1000, api_keys=api_keys)
+    with door.holding("a") as memory, door.holding("a") as second:
+        for one in [memory, second] * (least // 20):
+            one.charge(10)
+        with pytest.raises(TooManyRequests):
+            second.charge(10)
+        if least < 1000:
+            with door.holding("b") as other:
+                other.charge(500)
+                memory.resize(0)
+                with pytest.raises(TooManyRequests):
+                    other.charge(10)
+                second.resize(0)
+                with pytest.raises(TooManyRequests):
+                    other.charge(10)
+    assert door.request_bytes == 0
 
 
 def test_bytes_that_were_freed_make_room_for_others() -> None:
     door = admission(max_bodies_bytes=1000)
-    with door.holding() as memory:
+    with door.holding("a") as memory:
         memory.charge(600)
         memory.resize(100)
         assert door.request_bytes == 100
-        with door.holding() as other:
+        with door.holding("b") as other:
             other.charge(900)
             with pytest.raises(TooManyRequests):
                 memory.resize(101)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import json
 import os
 import random
 import resource
@@ -90,6 +91,27 @@ async def test_slow_uploads_of_one_key_leave_room_for_another_keys(open_gateway:
             form = aiohttp.FormData({"purpose": "user_data"})
             form.add_field("file", b"hello", filename="a.txt")
             async with gateway.session.post(f"{gateway.url}/v1/files", data=form, headers=of("bo")) as answer:
+                assert answer.status == 200, await answer.text()
+
+
+async def test_slow_bodies_of_one_key_leave_memory_for_another_keys_requests(open_gateway: OpenGateway) -> None:
+    most, body = 1_000_000, json.dumps({"messages": user("x" * 100_000)}).encode()
+    async with open_gateway(keys=KEYS, server={"max_bodies_bytes": most}) as gateway:
+
+        async def slow_body() -> AsyncIterator[bytes]:
+            yield b" " * 60_000
+            await asyncio.Event().wait()
+
+        async def ask_slowly() -> int:
+            url, headers = f"{gateway.url}/v1/chat/completions", of("ana") | {"content-type": "application/json"}
+            async with gateway.session.post(url, data=slow_body(), headers=headers) as answer:
+                return int(answer.status)
+
+        asked = [asyncio.create_task(ask_slowly()) for _ in range(20)]
+        async with ended([*asked]):
+            await until(lambda: any(task.done() for task in asked))  # refused: there is no room for all of them
+            assert {task.result() for task in asked if task.done()} == {429}
+            async with gateway.post(body, headers=of("bo")) as answer:
                 assert answer.status == 200, await answer.text()
 
 

@@ -60,8 +60,9 @@ class Server(Settings):
     max_body_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(48 * 1024**2)
     """Largest request body; more is a 413."""
     max_bodies_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 * 1024**3)
-    """All request bodies and pictures that are in memory together; more is a 429. A request's are freed once its
-    engine begins to answer; the metric `vlserve_request_bytes_in_memory` has their sum."""
+    """All request bodies and pictures that are in memory together; more is a 429. Of several API keys one may use half.
+    A request's are freed once its engine begins to answer; the metric `vlserve_request_bytes_in_memory` has their sum.
+    """
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A connection must have sent the head of its request by then, or it is closed."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0

@@ -55,7 +55,7 @@ class Admission:
         }
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
-        self._memory = _Budget(server.max_bodies_bytes)
+        self._memory = _Budget(server.max_bodies_bytes, is_shared=self.has_several_keys)
         # A picture is decoded in seconds, so turns are enough there. A video may take 40 s, an upload half an hour.
         self._decoding = queue("place for decoding pictures", _DECODERS, _MOST_WAITING)
         self._reading = queue("place for reading videos", _VIDEO_READERS, _MOST_WAITING, is_slow=True)
@@ -132,9 +132,9 @@ class Admission:
         return self._memory.used
 
     @contextmanager
-    def holding(self) -> Iterator["RequestMemory"]:
-        """Counts the bytes of one request that are in memory, until the block ends."""
-        memory = RequestMemory(self._memory)
+    def holding(self, key: str) -> Iterator["RequestMemory"]:
+        """Counts the bytes of one request of this key that are in memory, until the block ends."""
+        memory = RequestMemory(self._memory, key)
         try:
             yield memory
         finally:
@@ -164,17 +164,32 @@ class Admission:
         return self._queues[engine].place(key)
 
 
-@dataclass
 class _Budget:
-    most: int
-    used: int = 0
+    """Bytes. Where several keys share them (``is_shared``), one key may use as many as are still free, half of all:
+    whoever sends slowly would else take them all for as long as that may last."""
+
+    def __init__(self, most: int, *, is_shared: bool) -> None:
+        self._most, self._is_shared = most, is_shared
+        self.used = 0
+        self._used_by: Counter[str] = Counter()
+
+    def take(self, key: str, size: int) -> None:
+        """Give back where ``size`` is negative. Raises TooManyRequests."""
+        own = self._used_by[key]
+        if size > 0 and self.used + size + (own if self._is_shared else 0) > self._most:
+            raise TooManyRequests(
+                "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
+                retry_after_s=1,
+            )
+        self.used += size
+        self._used_by[key] = own + size
 
 
 class RequestMemory:
     """Bytes of one request that are in memory, as they count against ``server.max_bodies_bytes``."""
 
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
+    def __init__(self, budget: _Budget, key: str) -> None:
+        self._budget, self._key = budget, key
         self._size = 0
 
     def charge(self, size: int) -> None:
@@ -183,13 +198,7 @@ class RequestMemory:
 
     def resize(self, size: int) -> None:
         """Set what is counted to ``size`` bytes. Raises TooManyRequests as ``charge`` does, never when it shrinks."""
-        growth = size - self._size
-        if growth > 0 and self._budget.used + growth > self._budget.most:
-            raise TooManyRequests(
-                "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
-                retry_after_s=1,
-            )
-        self._budget.used += growth
+        self._budget.take(self._key, size - self._size)
         self._size = size
 
 

@@ -145,7 +145,7 @@ def _begin(request: Request, held: ExitStack) -> Call:
     key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     held.enter_context(runtime.admission.request(key))
-    memory = held.enter_context(runtime.admission.holding())
+    memory = held.enter_context(runtime.admission.holding(key))
     scope = request.scope
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
     return Call(request, runtime, key, account, held, memory)

@@ -133,7 +133,7 @@ async def _make_test(request: Request, places: Places) -> "Making":
         # Only while it is read: its questions count as requests of this key, of which one alone may be open.
         with admission.request(key):
             places.check()
-            memory = held.enter_context(admission.holding())
+            memory = held.enter_context(admission.holding(key))
             asked = await wanted.read(request, runtime, memory.charge)
             _check_engines(runtime, asked.picture)
             picture = await wanted.load(asked.picture, runtime, key, memory.charge)
