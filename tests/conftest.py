@@ -25,11 +25,10 @@ from vlserve import logs
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config
-from vlserve.engines.activity import Activity
 from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app
-from vlserve.gateway.relay import Address
 from vlserve.media.files import FileStore
 from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics

@@ -5,8 +5,8 @@ import types
 
 import pytest
 
-from vlserve.engines import activity
-from vlserve.engines.activity import Activity, EngineEndedError
+from vlserve.engines import view as activity
+from vlserve.engines.view import Activity, EngineEndedError
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from tests.conftest import REPOSITORY, until, user
 from tests.engines.test_engine import fake
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
-from vlserve.engines import activity, plan, probe, restarts
-from vlserve.engines.activity import Activity
+from vlserve.engines import plan, probe, restarts
+from vlserve.engines import view as activity
 from vlserve.engines.engine import Engine
 from vlserve.engines.machine import Machine, Vllm
 from vlserve.engines.plan import HangLimits
-from vlserve.gateway.relay import Address
+from vlserve.engines.view import Activity, Address
 from vlserve.metrics import Metrics
 
 BLOCK_S = 3.0

@@ -19,9 +19,8 @@ from tests.engines.test_engine_faults import Client, gateway
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import probe, remote
-from vlserve.engines.activity import Activity
 from vlserve.engines.engine import Engine
-from vlserve.gateway.relay import Address
+from vlserve.engines.view import Activity, Address
 from vlserve.metrics import Metrics
 
 HTML = "<html><body>Welcome</body></html>"

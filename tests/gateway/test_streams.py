@@ -18,9 +18,9 @@ from vlserve import exhaustion
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Server
 from vlserve.engines import probe
-from vlserve.engines.activity import Activity
+from vlserve.engines.view import Activity, Address
 from vlserve.gateway import counting, handler, relay
-from vlserve.gateway.relay import Address, Outcome
+from vlserve.gateway.relay import Outcome
 from vlserve.gateway.writer import Writer
 from vlserve.protocols import body
 

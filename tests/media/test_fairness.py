@@ -22,7 +22,8 @@ from tests.reliability.addresses import PARAM, PUBLIC, PUBLIC_NAME, Gate, Names,
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Fetch, Server
 from vlserve.errors import InvalidRequest, TooManyRequests, VlserveError
-from vlserve.gateway.admission import Admission, FairQueue
+from vlserve.fair_queue import FairQueue
+from vlserve.gateway.admission import Admission
 from vlserve.media.fetch import Fetcher
 
 RAW = picture()

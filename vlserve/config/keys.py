@@ -12,6 +12,8 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Server
 from vlserve.errors import ConfigError
 
+ANONYMOUS = "anonymous"
+"""The name of every client where there are no API keys."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 

@@ -26,7 +26,6 @@ from enum import StrEnum
 from typing import Any
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.engines.activity import Activity
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.engines.machine import free_gpu_bytes, read_grid
 from vlserve.engines.memory import GIB, share
@@ -34,7 +33,7 @@ from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
 from vlserve.engines.process import COMPLETED, Process
 from vlserve.engines.restarts import Restarts
-from vlserve.gateway.relay import Address
+from vlserve.engines.view import Activity, Address
 from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics
 

@@ -24,13 +24,12 @@ from PIL import Image
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines import remote
-from vlserve.engines.activity import Activity
 from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.errors import from_engine
 from vlserve.engines.plan import EnginePlan, HangLimits
 from vlserve.engines.process import is_running
-from vlserve.errors import from_engine
+from vlserve.engines.view import Activity, Address
 from vlserve.exhaustion import exhausted
-from vlserve.gateway.relay import Address
 
 log = logging.getLogger("vlserve.engine")
 

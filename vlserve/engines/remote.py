@@ -9,7 +9,7 @@ import re
 import aiohttp
 
 from vlserve.engines.diagnosis import Diagnosis
-from vlserve.errors import engine_message
+from vlserve.engines.errors import engine_message
 
 UNKNOWN_HOST = Diagnosis(
     "an error of the name service",

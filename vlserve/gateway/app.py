@@ -27,6 +27,7 @@ from vlserve.config.authority import is_loopback
 from vlserve.config.engine_settings import AUTO, EngineName
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config, Server
+from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, MethodNotAllowed, NotFound, Unauthorized, VlserveError
 from vlserve.exhaustion import reported
 from vlserve.gateway import origins, scrape, uploads
@@ -35,7 +36,7 @@ from vlserve.gateway.admission import Admission
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
 from vlserve.gateway.page import add_page
-from vlserve.gateway.runtime import EngineView, Runtime
+from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.cache_names import Seen
 from vlserve.media.fetch import Fetcher

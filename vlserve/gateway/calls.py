@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from vlserve.engines.view import EngineView
 from vlserve.gateway.accounting import Account
 from vlserve.gateway.admission import RequestMemory
 from vlserve.gateway.relay import Body
-from vlserve.gateway.runtime import EngineView, Runtime
+from vlserve.gateway.runtime import Runtime
 from vlserve.media.load import Loaded
 from vlserve.protocols.body import ModelRequest
 from vlserve.protocols.routing import Route

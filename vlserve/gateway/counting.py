@@ -9,7 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, from_engine
+from vlserve.engines.errors import from_engine
+from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError
 from vlserve.exhaustion import exhausted
 from vlserve.gateway.calls import Aim, Call, written
 from vlserve.gateway.relay import Body, in_pieces

@@ -19,12 +19,13 @@ from starlette.requests import ClientDisconnect
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.config.settings import Video as VideoSettings
+from vlserve.engines.view import EngineView
 from vlserve.errors import service_ends
 from vlserve.gateway import bodies, counting, forms
 from vlserve.gateway.accounting import Account, client_of
 from vlserve.gateway.calls import Aim, Call, in_thread, written
 from vlserve.gateway.relay import Body, Outcome, PassThrough, Upstream, until_disconnect
-from vlserve.gateway.runtime import EngineView, Runtime, check_ready
+from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.media import images, pixels
 from vlserve.media.cache_names import Seen
 from vlserve.media.images import Picture

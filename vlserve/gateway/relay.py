@@ -18,16 +18,9 @@ import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vlserve.engines.activity import Activity
-from vlserve.errors import (
-    EngineDied,
-    EngineFailed,
-    EngineTimeout,
-    InvalidRequest,
-    VlserveError,
-    from_engine,
-    service_ends,
-)
+from vlserve.engines.errors import from_engine
+from vlserve.engines.view import Activity
+from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, service_ends
 from vlserve.exhaustion import exhausted, reported
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
@@ -35,39 +28,11 @@ from vlserve.media.cache_names import is_cache_miss
 from vlserve.protocols.events import Events, status
 from vlserve.protocols.sse import EventTooLongError
 
-# aiohttp reads from the engine at most this far ahead of a client that reads slowly.
-_READ_AHEAD_BYTES = 64 * 1024
 _WRITE_PIECE_BYTES = 256 * 1024
-# vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
-_KEEP_ALIVE_S = 2.0
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
 _LONGEST_RETRY_AFTER_S = 3600.0
 Body = tuple[bytes | bytearray | memoryview, ...]
 _LARGE_BYTES = 64 * 1024  # reading so much may take longer than others should wait
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` carry that server's key."""
-
-    base_url: str
-    socket: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def open_session(self) -> aiohttp.ClientSession:
-        """A connection pool to this address. No limit on connections: admission limits requests."""
-        connector: aiohttp.BaseConnector = (
-            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-            if self.socket
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            read_bufsize=_READ_AHEAD_BYTES,
-            # Compressed, a stream would come in blocks.
-            headers={"accept-encoding": "identity", **self.headers},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
 
 
 @dataclass

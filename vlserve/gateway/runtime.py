@@ -1,60 +1,21 @@
-"""What every request shares, and what the routes see of an engine."""
+"""What all requests of an app share."""
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
 
 import aiohttp
 
-from vlserve.config.engine_settings import EngineName, EngineSettings
+from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines.activity import Activity
-from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.view import EngineView
 from vlserve.errors import EngineAway, service_ends
 from vlserve.gateway.admission import Admission
-from vlserve.gateway.relay import Address
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.cache_names import Seen
 from vlserve.media.files import FileStore
 from vlserve.media.load import Pictures
-from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics
-
-
-class EngineView(Protocol):
-    """What the app sees of an engine."""
-
-    @property
-    def settings(self) -> EngineSettings: ...
-    @property
-    def address(self) -> Address: ...
-    @property
-    def activity(self) -> Activity: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def diagnosis(self) -> Diagnosis | None: ...
-    @property
-    def is_ready(self) -> bool: ...
-    @property
-    def max_model_len(self) -> int | None: ...
-    @property
-    def grid(self) -> Grid: ...
-    def retry_after_s(self) -> float: ...
-
-
-def check_ready(name: EngineName, engine: EngineView) -> None:
-    """Raise EngineAway, with what is known of the cause, where this engine cannot take a request."""
-    if engine.is_ready:
-        return
-    if engine.state in ("draining", "stopped"):
-        raise service_ends()
-    cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
-    raise EngineAway(
-        f"The {name} engine is not ready (state: {engine.state}).{cause} Please try again later.",
-        retry_after_s=engine.retry_after_s(),
-    )
 
 
 @dataclass(frozen=True)
@@ -77,3 +38,16 @@ class Runtime:
     salts: Mapping[str, str]
     """Key name → what separates its prompts from other keys' in an engine's prefix cache."""
     started: int
+
+
+def check_ready(name: EngineName, engine: EngineView) -> None:
+    """Raise EngineAway, with what is known of the cause, where this engine cannot take a request."""
+    if engine.is_ready:
+        return
+    if engine.state in ("draining", "stopped"):
+        raise service_ends()
+    cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
+    raise EngineAway(
+        f"The {name} engine is not ready (state: {engine.state}).{cause} Please try again later.",
+        retry_after_s=engine.retry_after_s(),
+    )

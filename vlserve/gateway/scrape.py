@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 from fastapi import Request, Response
 
+from vlserve.engines.view import Address
 from vlserve.exhaustion import exhausted
 from vlserve.gateway.admission import Admission
-from vlserve.gateway.relay import Address
 from vlserve.gateway.runtime import Runtime
 from vlserve.metrics import CONTENT_TYPE
 

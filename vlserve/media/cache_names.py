@@ -11,7 +11,7 @@ import re
 import secrets
 from collections import OrderedDict
 
-from vlserve.engines.activity import Activity
+from vlserve.engines.view import Activity
 from vlserve.protocols.events import inside
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.

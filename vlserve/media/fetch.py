@@ -21,10 +21,11 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from vlserve.config.keys import ANONYMOUS
 from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
 from vlserve.exhaustion import exhausted
-from vlserve.gateway.admission import ANONYMOUS, FairQueue
+from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, literal, may_connect
 from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
 from vlserve.protocols.chat import MediaKind

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from vlserve.errors import ServiceExhausted
-from vlserve.gateway.admission import FairQueue
+from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, may_connect
 
 LookUp = Callable[[str], Sequence[str]]

@@ -1,9 +1,25 @@
-"""What an engine's open requests and its supervisor tell each other: progress, lost connections, its end."""
+"""The read-only view of an engine: address, state and limits; and the activity that requests report to its supervisor.
+
+The gateway imports nothing else of this room but its errors, so that an engine may be supervised by another process.
+"""
 
 import asyncio
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, cast
+from typing import Protocol, Self, cast
+
+import aiohttp
+
+from vlserve.config.engine_settings import EngineSettings
+from vlserve.engines.diagnosis import Diagnosis
+from vlserve.media.pixels import Grid
+
+# aiohttp reads from the engine at most this far ahead of a client that reads slowly.
+_READ_AHEAD_BYTES = 64 * 1024
+# vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
+_KEEP_ALIVE_S = 2.0
 
 _SUSPECT_AGAIN_S = 1.0
 
@@ -111,3 +127,49 @@ class OpenRequest:
         self.complete()
         self._is_ended = True
         self._task.cancel()
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` carry that server's key."""
+
+    base_url: str
+    socket: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """A connection pool to this address. No limit on connections: admission limits requests."""
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            if self.socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            read_bufsize=_READ_AHEAD_BYTES,
+            # Compressed, a stream would come in blocks.
+            headers={"accept-encoding": "identity", **self.headers},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+
+class EngineView(Protocol):
+    """What the gateway sees of an engine."""
+
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def address(self) -> Address: ...
+    @property
+    def activity(self) -> Activity: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def diagnosis(self) -> Diagnosis | None: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def max_model_len(self) -> int | None: ...
+    @property
+    def grid(self) -> Grid: ...
+    def retry_after_s(self) -> float: ...
