@@ -24,7 +24,7 @@ with atheris.instrument_imports():
     from vlserve.errors import VlserveError
     from vlserve.media import images
     from vlserve.media.pixels import Grid
-    from vlserve.protocols import body, routing, structured
+    from vlserve.protocols import request, routing, structured
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.reliability.pictures import hostile
@@ -49,9 +49,9 @@ def one_input(raw: bytes) -> None:
 
 
 def one_body(raw: bytes) -> None:
-    parsed = body.parse(raw)
+    parsed = request.parse(raw)
     b"".join(parsed.body("m", cache_salt="s"))
-    body.check_caps(parsed, _CAPS)
+    request.check_caps(parsed, _CAPS)
     structured.check(parsed.tree, parsed.protocol, allow_grammar=True)
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
     images.check_count(parsed.media, _LIMIT, "vision")

@@ -19,10 +19,10 @@ from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Server
 from vlserve.engines import probe
 from vlserve.engines.view import Activity, Address
-from vlserve.gateway import counting, handler, relay
+from vlserve.gateway import handler, relay, token_counting
 from vlserve.gateway.relay import Outcome
 from vlserve.gateway.writer import Writer
-from vlserve.protocols import body
+from vlserve.protocols import request
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 BODIES: dict[str, dict[str, Any]] = {
@@ -278,8 +278,8 @@ def _fails(*_: Any, **__: Any) -> Any:
     ("place", "name", "wish"),
     [
         (handler, "_remember", ""),  # accepted()
-        (counting, "too_long", "too-long"),
-        (body.ModelRequest, "body", ""),
+        (token_counting, "too_long", "too-long"),
+        (request.ModelRequest, "body", ""),
         (Outcome, "count", ""),
     ],
 )

@@ -22,7 +22,7 @@ from vlserve.errors import InvalidRequest
 from vlserve.media import images, pixels
 from vlserve.media.images import Header, Picture
 from vlserve.media.pixels import Grid, Size
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 
 _PARAM = "messages[3].content[1]"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import data_url, image_part, user
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.body import ModelRequest, parse
+from vlserve.protocols.request import ModelRequest, parse
 
 TEXT = {"type": "text", "text": "hi"}
 

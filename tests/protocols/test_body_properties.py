@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import data_url, image_part
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.body import parse
 from vlserve.protocols.fields import CHAT_FIELDS
+from vlserve.protocols.request import parse
 
 URL = data_url()
 NO_SURROGATES = st.characters(exclude_categories=["Cs"])

@@ -4,7 +4,7 @@ import pytest
 
 from vlserve.config.engine_settings import EngineName
 from vlserve.errors import InvalidRequest, NotFound
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 from vlserve.protocols.routing import choose
 
 BOTH: dict[EngineName, str] = {"text": "t", "vision": "v"}

@@ -20,7 +20,7 @@ from tests.vllm.service import Service
 from vlserve.config.settings import Request
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
 from vlserve.protocols.base import CHAT, Protocol
-from vlserve.protocols.body import check_caps, parse
+from vlserve.protocols.request import check_caps, parse
 
 DOCUMENT = REPOSITORY / "docs" / "api.md"
 _HELD: set[str] = set()

@@ -38,10 +38,10 @@ from vlserve.gateway.openapi import add_docs
 from vlserve.gateway.page import add_page
 from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
-from vlserve.media.cache_names import Seen
 from vlserve.media.fetch import Fetcher
 from vlserve.media.files import FileStore
 from vlserve.media.load import Pictures
+from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
 from vlserve.protocols.base import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
@@ -88,7 +88,9 @@ def create_app(
                 metrics=metrics or Metrics(),
                 pictures=pictures,
                 threads=threads,
-                seen={name: Seen(view.activity) for name, view in engines.items() if view.settings.keeps_pictures},
+                seen={
+                    name: PictureCache(view.activity) for name, view in engines.items() if view.settings.keeps_pictures
+                },
                 store=store,
                 tracing=traces,
                 salts=_salts({key.name for key in keys}),

@@ -21,19 +21,21 @@ from vlserve.config.settings import Request as RequestCaps
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.engines.view import EngineView
 from vlserve.errors import service_ends
-from vlserve.gateway import bodies, counting, forms
+from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.accounting import Account, client_of
-from vlserve.gateway.calls import Aim, Call, in_thread, written
+from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, written
 from vlserve.gateway.relay import Body, Outcome, PassThrough, Upstream, until_disconnect
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.media import images, pixels
-from vlserve.media.cache_names import Seen
 from vlserve.media.images import Picture
 from vlserve.media.load import NO_PICTURES, Frames
+from vlserve.media.picture_cache import PictureCache
 from vlserve.media.pixels import Grid
 from vlserve.protocols import routing, structured
 from vlserve.protocols.base import CHAT, Protocol
-from vlserve.protocols.body import ModelRequest, Sent, check_caps, parse, size_of
+from vlserve.protocols.media_reference import MediaReference
+from vlserve.protocols.request import ModelRequest, check_caps, parse
+from vlserve.protocols.strict_json import size_of
 
 T = TypeVar("T")
 _LARGE_BODY_BYTES = 64 * 1024  # reading one may take longer than others should wait
@@ -45,8 +47,8 @@ def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
 
     async def handle(request: Request) -> PassThrough:
         with ExitStack() as held:
-            call = _begin(request, held)
-            return await _answer(call, await _read(call, protocol))
+            context = _begin(request, held)
+            return await _answer(context, await _read(context, protocol))
 
     return handle
 
@@ -54,23 +56,24 @@ def answer(protocol: Protocol) -> Callable[[Request], Awaitable[PassThrough]]:
 async def analyze(request: Request) -> PassThrough:
     """``POST /v1/analyze``: a form with pictures and a question, answered as a chat completion."""
     with ExitStack() as held:
-        call = _begin(request, held)
-        form = await forms.read(call.request, call.runtime, call.memory.charge)
-        return await _answer(call, await in_thread(call, lambda: _checked(form, call.runtime.config.request)))
+        context = _begin(request, held)
+        form = await analyze_form.read(context.request, context.runtime, context.memory.charge)
+        return await _answer(context, await in_thread(context, lambda: _checked(form, context.runtime.config.request)))
 
 
 async def count_tokens(request: Request) -> JSONResponse:
     """``POST /v1/chat/completions/input_tokens``: what the prompt of a chat request costs, text and pictures apart."""
     with ExitStack() as held:
-        call = _begin(request, held)
-        aim, pictures, total = await _unless_left(call, _counted(call, await _read(call, CHAT)))
-        call.account.route, call.account.image_count, call.account.outcome.status = aim.route, len(pictures), 200
-        call.account.video_count = len(aim.loaded.clips)
-        call.account.close()
-        image_tokens, video_tokens = sum(picture.tokens for picture in pictures), aim.loaded.clip_tokens
+        context = _begin(request, held)
+        routed, pictures, total = await _unless_left(context, _counted(context, await _read(context, CHAT)))
+        account = context.account
+        account.route, account.image_count, account.outcome.status = routed.route, len(pictures), 200
+        context.account.video_count = len(routed.loaded.clips)
+        context.account.close()
+        image_tokens, video_tokens = sum(picture.tokens for picture in pictures), routed.loaded.clip_tokens
         told = {
             "object": "chat.completion.input_tokens",
-            "model": aim.engine.settings.model_id,
+            "model": routed.engine.settings.model_id,
             "input_tokens": total,
             "input_tokens_details": {
                 "text_tokens": total - image_tokens - video_tokens,
@@ -86,7 +89,7 @@ async def count_tokens(request: Request) -> JSONResponse:
                     "model_height": picture.model_height,
                     "tokens": picture.tokens,
                 }
-                for media, picture in zip(aim.loaded.media, pictures, strict=True)
+                for media, picture in zip(routed.loaded.media, pictures, strict=True)
             ],
             "videos": [
                 {
@@ -99,26 +102,26 @@ async def count_tokens(request: Request) -> JSONResponse:
                     "model_frames": clip.seen,
                     "tokens": clip.tokens,
                 }
-                for clip in aim.loaded.clips
+                for clip in routed.loaded.clips
             ],
-            "max_model_len": aim.engine.max_model_len,
+            "max_model_len": routed.engine.max_model_len,
         }
-        return JSONResponse(told, headers=_headers(aim, pictures))
+        return JSONResponse(told, headers=_headers(routed, pictures))
 
 
-async def _counted(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], int]:
-    aim = await _aim(call, parsed)
-    aim, pictures, sent = await _prepare(call, aim, None)
-    question = await written(call, lambda: aim.parsed.question(aim.model, sent))
-    async with call.runtime.admission.permit(aim.route.engine, call.key):
-        return aim, pictures, await counting.count(call, aim, question)
+async def _counted(context: RequestContext, parsed: ModelRequest) -> tuple[RoutedRequest, list[Picture], int]:
+    routed = await _route(context, parsed)
+    routed, pictures, sent = await _prepare(context, routed, None)
+    question = await written(context, lambda: routed.parsed.question(routed.model, sent))
+    async with context.runtime.admission.permit(routed.route.engine, context.key):
+        return routed, pictures, await token_counting.count(context, routed, question)
 
 
-async def _unless_left(call: Call, work: Coroutine[Any, Any, T]) -> T:
+async def _unless_left(context: RequestContext, work: Coroutine[Any, Any, T]) -> T:
     """Do the work, whose body is here already, unless its client leaves meanwhile (ClientDisconnect) or the service
     ends (EngineAway)."""
     task = asyncio.create_task(work)
-    leaving = asyncio.create_task(until_disconnect(call.request.receive))
+    leaving = asyncio.create_task(until_disconnect(context.request.receive))
     try:
         await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -132,15 +135,18 @@ async def _unless_left(call: Call, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((task, leaving))
 
 
-async def _prepare(call: Call, aim: Aim, seen: Seen | None) -> tuple[Aim, list[Picture], list[Sent]]:
-    if not aim.parsed.media:
-        return aim, [], []
-    decoding = call.runtime.admission.decoding(call.key)
-    pictures, sent = await call.runtime.pictures.prepare(aim.loaded, seen, call.key, call.memory.charge, decoding)
-    return aim.without_bytes(), pictures, sent
+async def _prepare(
+    context: RequestContext, routed: RoutedRequest, seen: PictureCache | None
+) -> tuple[RoutedRequest, list[Picture], list[MediaReference]]:
+    if not routed.parsed.media:
+        return routed, [], []
+    decoding = context.runtime.admission.decoding(context.key)
+    prepare = context.runtime.pictures.prepare
+    pictures, sent = await prepare(routed.loaded, seen, context.key, context.memory.charge, decoding)
+    return routed.without_bytes(), pictures, sent
 
 
-def _begin(request: Request, held: ExitStack) -> Call:
+def _begin(request: Request, held: ExitStack) -> RequestContext:
     """Authenticate, and count the request against its key's limits. Raises Unauthorized, TooManyRequests."""
     runtime: Runtime = request.app.state.runtime
     key = request.state.key = runtime.admission.authenticate(request.headers)
@@ -149,17 +155,17 @@ def _begin(request: Request, held: ExitStack) -> Call:
     memory = held.enter_context(runtime.admission.holding(key))
     scope = request.scope
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
-    return Call(request, runtime, key, account, held, memory)
+    return RequestContext(request, runtime, key, account, held, memory)
 
 
-async def _read(call: Call, protocol: Protocol) -> ModelRequest:
-    body = await bodies.whole(call.request, call.runtime, call.memory.charge)
-    call.size, call.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
-    understood = functools.partial(_understand, body, protocol, call.runtime.config.request)
-    parsed, size = await in_thread(call, understood) if call.is_large else understood()
+async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
+    body = await request_body.whole(context.request, context.runtime, context.memory.charge)
+    context.size, context.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
+    understood = functools.partial(_understand, body, protocol, context.runtime.config.request)
+    parsed, size = await in_thread(context, understood) if context.is_large else understood()
     pictures_size = sum(len(one.url) for one in parsed.media)
-    call.tree_size = size - pictures_size
-    call.memory.resize(len(parsed.raw) + size)
+    context.tree_size = size - pictures_size
+    context.memory.resize(len(parsed.raw) + size)
     return parsed
 
 
@@ -177,10 +183,10 @@ def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
     return parsed
 
 
-async def _aim(call: Call, parsed: ModelRequest) -> Aim:
+async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest:
     """Raises NotFound, InvalidRequest, EngineAway."""
-    runtime, config = call.runtime, call.runtime.config
-    call.account.model = call.request.state.model = parsed.model
+    runtime, config = context.runtime, context.runtime.config
+    context.account.model = context.request.state.model = parsed.model
     route = routing.choose(
         parsed.model,
         parsed.media,
@@ -189,7 +195,7 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
         away=[name for name, view in runtime.engines.items() if not view.is_ready],
         fallback=config.fallback,
     )
-    call.request.state.route = route
+    context.request.state.route = route
     engine = runtime.engines[route.engine]
     limit = engine.settings.limit_mm_per_prompt
     before = len(parsed.media)
@@ -198,17 +204,19 @@ async def _aim(call: Call, parsed: ModelRequest) -> Aim:
             parsed = parsed.keep_latest(limit.image)
         images.check_count(parsed.media, limit, route.engine)
     check_ready(route.engine, engine)
-    runtime.admission.check_room(route.engine, call.key)
+    runtime.admission.check_room(route.engine, context.key)
     if not parsed.media:
-        aim = Aim(route, engine, parsed, NO_PICTURES, shrunk=(), left_out=0)
-        await counting.check_size(call, aim)
-        return aim
+        routed = RoutedRequest(route, engine, parsed, NO_PICTURES, shrunk=(), left_out=0)
+        await token_counting.check_size(context, routed)
+        return routed
     frames = _frames(engine, config.video)
-    reading = runtime.admission.reading_video(call.key)
-    loaded = await runtime.pictures.load(parsed.media, call.key, engine.grid, call.memory.charge, frames, reading)
-    aim = Aim(route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media))
-    await counting.check_size(call, aim)
-    return await counting.fit(call, aim) if engine.max_model_len else aim
+    reading = runtime.admission.reading_video(context.key)
+    loaded = await runtime.pictures.load(parsed.media, context.key, engine.grid, context.memory.charge, frames, reading)
+    routed = RoutedRequest(
+        route, engine, parsed, loaded, shrunk=[False] * len(loaded.media), left_out=before - len(parsed.media)
+    )
+    await token_counting.check_size(context, routed)
+    return await token_counting.fit(context, routed) if engine.max_model_len else routed
 
 
 def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
@@ -219,35 +227,35 @@ def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
     return Frames(grid, settings.max_frames)
 
 
-async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
-    runtime = call.runtime
-    loading = _loaded(call, parsed)
-    aim, pictures, sent = await (_unless_left(call, loading) if parsed.media else loading)
-    route, engine, parsed = aim.route, aim.engine, aim.parsed
+async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
+    runtime = context.runtime
+    loading = _loaded(context, parsed)
+    routed, pictures, sent = await (_unless_left(context, loading) if parsed.media else loading)
+    route, engine, parsed = routed.route, routed.engine, routed.parsed
     seen = runtime.seen.get(route.engine) if parsed.protocol.keeps_names else None
-    account = call.account
+    account = context.account
     account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(pictures)
-    account.video_count = len(aim.loaded.clips)
-    account.images_dropped, account.images_shrunk = aim.left_out, sum(aim.shrunk)
-    call.request.state.account = account
-    call.held.enter_context(account)
-    additions = _additions(runtime, engine.settings, parsed, call.key)
+    account.video_count = len(routed.loaded.clips)
+    account.images_dropped, account.images_shrunk = routed.left_out, sum(routed.shrunk)
+    context.request.state.account = account
+    context.held.enter_context(account)
+    additions = _additions(runtime, engine.settings, parsed, context.key)
 
     model = engine.settings.forwarded_model
     if model is None and parsed.model is None and parsed.protocol.needs_model:
         model = engine.settings.model_id
 
-    async def make_body(sent: Sequence[Sent], *, is_trial: bool = False) -> Body:
-        return await written(call, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
+    async def make_body(sent: Sequence[MediaReference], *, is_trial: bool = False) -> Body:
+        return await written(context, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
 
-    named = [Sent(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
+    named = [MediaReference(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
     events = parsed.protocol.events(wants_usage=parsed.wants_usage)
     body = await make_body(named)
-    aim = aim.without_bytes()
-    parsed = aim.parsed
+    routed = routed.without_bytes()
+    parsed = routed.parsed
     # Of a named picture the whole is kept, too: the engine may have dropped it.
     kept = sum(len(one.url or b"") for one, other in zip(sent, named, strict=True) if one is not other)
-    call.memory.resize(call.tree_size + kept + sum(map(len, body)))
+    context.memory.resize(context.tree_size + kept + sum(map(len, body)))
     upstream = Upstream(
         engine=route.engine,
         activity=engine.activity,
@@ -255,14 +263,14 @@ async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
         url=f"{engine.address.base_url}{parsed.protocol.path}",
         body=body,
         whole_body=functools.partial(make_body, sent) if named != sent else None,
-        trial_body=functools.partial(make_body, sent, is_trial=True) if events.is_told_late else None,
+        trial_body=functools.partial(make_body, sent, is_trial=True) if events.errors_after_200 else None,
         accepted=functools.partial(_remember, seen, [one.uuid for one in sent if one.uuid]),
-        released=functools.partial(call.memory.resize, 0),
+        released=functools.partial(context.memory.resize, 0),
         threads=runtime.threads,
         is_stream=parsed.is_stream,
         events=events,
         is_constrained=structured.is_constrained(parsed.tree),
-        too_long=functools.partial(counting.too_long, call, aim, sent),
+        too_long=functools.partial(token_counting.too_long, context, routed, sent),
         request_id=account.request_id,
         # vLLM's own id is made of it: unique, whatever the client sends.
         headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
@@ -270,17 +278,19 @@ async def _answer(call: Call, parsed: ModelRequest) -> PassThrough:
         keep_alive_s=runtime.config.server.sse_keep_alive_s,
         retry_after_s=engine.retry_after_s,
     )
-    permit = runtime.admission.permit(route.engine, call.key)
-    return PassThrough(upstream, _headers(aim, pictures), account.outcome, permit, call.held.pop_all())
+    permit = runtime.admission.permit(route.engine, context.key)
+    return PassThrough(upstream, _headers(routed, pictures), account.outcome, permit, context.held.pop_all())
 
 
-async def _loaded(call: Call, parsed: ModelRequest) -> tuple[Aim, list[Picture], list[Sent]]:
-    aim = await _aim(call, parsed)
-    seen = call.runtime.seen.get(aim.route.engine) if parsed.protocol.keeps_names else None
-    return await _prepare(call, aim, seen)
+async def _loaded(
+    context: RequestContext, parsed: ModelRequest
+) -> tuple[RoutedRequest, list[Picture], list[MediaReference]]:
+    routed = await _route(context, parsed)
+    seen = context.runtime.seen.get(routed.route.engine) if parsed.protocol.keeps_names else None
+    return await _prepare(context, routed, seen)
 
 
-def _remember(seen: Seen | None, names: Sequence[str]) -> None:
+def _remember(seen: PictureCache | None, names: Sequence[str]) -> None:
     for name in names:
         if seen is not None:
             seen.add(name)
@@ -294,23 +304,23 @@ def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest,
     return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
 
 
-def _headers(aim: Aim, pictures: Sequence[Picture]) -> dict[str, str]:
-    headers = routing.headers(aim.route)
-    if aim.parsed.dropped:
-        headers["x-vlserve-dropped"] = _printable(aim.parsed.dropped)
-    if aim.left_out:
-        headers["x-vlserve-images-dropped"] = str(aim.left_out)
+def _headers(routed: RoutedRequest, pictures: Sequence[Picture]) -> dict[str, str]:
+    headers = routing.headers(routed.route)
+    if routed.parsed.dropped:
+        headers["x-vlserve-dropped"] = _printable(routed.parsed.dropped)
+    if routed.left_out:
+        headers["x-vlserve-images-dropped"] = str(routed.left_out)
     if pictures:
         headers["x-vlserve-images"] = ", ".join(
             f"original={one.width}x{one.height}; model={one.model_width}x{one.model_height}; tokens={one.tokens}"
             + ("; fit=shrink" if is_shrunk else "")
-            for one, is_shrunk in zip(pictures, aim.shrunk, strict=True)
+            for one, is_shrunk in zip(pictures, routed.shrunk, strict=True)
         )
-    if aim.loaded.clips:
+    if routed.loaded.clips:
         headers["x-vlserve-videos"] = ", ".join(
             f"original={clip.header.width}x{clip.header.height}; frames={clip.header.frames}; "
             f"model={clip.model_width}x{clip.model_height}; model_frames={clip.seen}; tokens={clip.tokens}"
-            for clip in aim.loaded.clips
+            for clip in routed.loaded.clips
         )
     return headers
 

@@ -18,8 +18,8 @@ from vlserve.gateway.origins import REFUSALS
 from vlserve.gateway.schemas import SCHEMAS
 from vlserve.media.files import LONGEST_LIST, PURPOSES
 from vlserve.protocols.base import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
-from vlserve.protocols.body import capped_fields
 from vlserve.protocols.fields import INTEGER, TEXT, Schema, an_object, ref
+from vlserve.protocols.request import capped_fields
 from vlserve.testgen.result import LONGEST_SCENARIO
 from vlserve.testgen.wanted import FORMATS, TARGETS, VIEWPORT
 

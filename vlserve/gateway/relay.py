@@ -24,7 +24,7 @@ from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidReque
 from vlserve.exhaustion import exhausted, reported
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
-from vlserve.media.cache_names import is_cache_miss
+from vlserve.media.picture_cache import is_cache_miss
 from vlserve.protocols.events import Events, status
 from vlserve.protocols.sse import EventTooLongError
 
@@ -93,11 +93,11 @@ class Upstream:
     retry_after_s: Callable[[], float]
 
 
-class _MissedError(Exception):
+class _PictureCacheMissError(Exception):
     """The engine does not have a picture that it was sent the name of."""
 
 
-class _UntoldError(Exception):
+class _LateError(Exception):
     """The engine refused the request after its status 200, without saying why."""
 
 
@@ -195,9 +195,9 @@ class PassThrough(Response):
             exchange = self._exchange(body, client, may_miss=may_miss)
             del body
             await exchange
-        except _MissedError:
+        except _PictureCacheMissError:
             return False
-        except _UntoldError:
+        except _LateError:
             await self._check()
             if may_miss:  # the request is in order, so it was a picture
                 return False
@@ -210,7 +210,7 @@ class PassThrough(Response):
             if answer.status != 200:
                 problem = await answer.read()
                 if may_miss and is_cache_miss(answer.status, problem):
-                    raise _MissedError
+                    raise _PictureCacheMissError
                 raise await self._translate(answer.status, problem, _retry_after_s(answer))
             if self.upstream.is_stream:
                 await self._relay_events(answer.content.iter_any(), client, may_miss=may_miss)
@@ -305,8 +305,8 @@ class PassThrough(Response):
         except EventTooLongError:
             raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.") from None
         except aiohttp.ClientError:
-            if stream.is_in_preamble and self.upstream.events.is_told_late:
-                raise _UntoldError from None
+            if stream.is_in_preamble and self.upstream.events.errors_after_200:
+                raise _LateError from None
             raise
 
     async def _pass_on(self, batch: Batch, client: Writer, *, may_miss: bool) -> bool:
@@ -316,9 +316,9 @@ class PassThrough(Response):
         # The status of an error event is inside: vLLM's HTTP status was 200 already.
         if batch.error is not None and not batch.events and not self.outcome.events:
             if may_miss and is_cache_miss(status(batch.error), batch.error):
-                raise _MissedError
-            if self.upstream.events.is_told_late:
-                raise _UntoldError
+                raise _PictureCacheMissError
+            if self.upstream.events.errors_after_200:
+                raise _LateError
         if batch.events and self.outcome.first_token_s is None:
             self.outcome.first_token_s = self._elapsed_s()
             self.upstream.accepted()

@@ -12,9 +12,9 @@ from vlserve.engines.view import EngineView
 from vlserve.errors import EngineAway, service_ends
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.tracing import Tracing
-from vlserve.media.cache_names import Seen
 from vlserve.media.files import FileStore
 from vlserve.media.load import Pictures
+from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 
 
@@ -30,7 +30,7 @@ class Runtime:
     pictures: Pictures
     threads: Executor
     """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or a network."""
-    seen: Mapping[EngineName, Seen]
+    seen: Mapping[EngineName, PictureCache]
     """Only of engines that keep pictures under names."""
     store: FileStore | None
     served: Mapping[EngineName, str]

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from vlserve.config.settings import Config
 from vlserve.errors import InvalidRequest, NotFound
-from vlserve.gateway import bodies, multipart
+from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media import images, videos
 from vlserve.media.files import PIECE_BYTES, FileStore
@@ -49,7 +49,7 @@ async def create_file(request: Request) -> JSONResponse:
         limit = runtime.config.files.max_file_bytes + _FORM_BYTES
         await stack.enter_async_context(runtime.admission.uploading(key))
         held.enter_context(runtime.admission.holding(key)).charge(_FORM_BYTES)
-        async with aclosing(bodies.pieces(request, runtime, limit, "files.max_file_bytes")) as stream:
+        async with aclosing(request_body.pieces(request, runtime, limit, "files.max_file_bytes")) as stream:
             form = await multipart.read_form(
                 request.headers, stream, max_files=1, max_fields=len(_FORM_FIELDS), max_text_bytes=_LONGEST_TEXT_BYTES
             )

@@ -28,7 +28,7 @@ from vlserve.exhaustion import exhausted
 from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, literal, may_connect
 from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
-from vlserve.protocols.chat import MediaKind
+from vlserve.protocols.media_reference import MediaKind
 
 log = logging.getLogger("vlserve.fetch")
 

@@ -17,7 +17,7 @@ from vlserve.config.settings import Image as ImageSettings
 from vlserve.errors import InvalidRequest
 from vlserve.media import formats, pixels
 from vlserve.media.pixels import LARGEST_RATIO, Grid, Size
-from vlserve.protocols.chat import Media, MediaKind
+from vlserve.protocols.media_reference import Media, MediaKind
 
 Ascii = bytes
 _LONGEST_TYPE = 64

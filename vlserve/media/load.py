@@ -19,14 +19,13 @@ from vlserve.config.settings import Image as ImageSettings
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.media import images, pixels, videos
-from vlserve.media.cache_names import Seen
 from vlserve.media.fetch import Fetcher
 from vlserve.media.files import FileStore
 from vlserve.media.images import Header, Picture
+from vlserve.media.picture_cache import PictureCache
 from vlserve.media.pixels import Grid
 from vlserve.media.videos import Clip
-from vlserve.protocols.body import Sent
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media, MediaReference
 
 T = TypeVar("T")
 Hold = Callable[[int], None]
@@ -199,11 +198,11 @@ class Pictures:
     async def prepare(
         self,
         loaded: Loaded,
-        seen: Seen | None,
+        seen: PictureCache | None,
         key: str,
         hold: Hold,
         decoding: AbstractAsyncContextManager[None],
-    ) -> tuple[list[Picture], list[Sent]]:
+    ) -> tuple[list[Picture], list[MediaReference]]:
         """The pictures, and what is sent of each picture and video, with its name where ``seen`` gives names.
         ``decoding``: a place for that, where one has to be decoded. Raises InvalidRequest, TooManyRequests."""
         work = functools.partial(_prepare, loaded, seen, key)
@@ -266,7 +265,7 @@ def _is_encoded(media: Media) -> bool:
     return bool(media.url) and not _is_address(media)
 
 
-def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture], list[Sent]]:
+def _prepare(loaded: Loaded, seen: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
     pictures, sent = [], []
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
         picture = images.prepare(raw, header, media.param, loaded.grid, budget)
@@ -274,10 +273,10 @@ def _prepare(loaded: Loaded, seen: Seen | None, key: str) -> tuple[list[Picture]
         # A picture that was made smaller has another name than the whole one.
         name = seen.name(key, raw if picture.url is None else url) if seen else None
         pictures.append(picture)
-        sent.append(Sent(url, name))
+        sent.append(MediaReference(url, name))
     for clip in loaded.clips:
         name = seen.name(key, clip.raw) if seen else None
-        sent.insert(clip.place, Sent(_data_url(clip.media, clip.raw, clip.header.container), name))
+        sent.insert(clip.place, MediaReference(_data_url(clip.media, clip.raw, clip.header.container), name))
     return pictures, sent
 
 

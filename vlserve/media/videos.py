@@ -19,7 +19,7 @@ from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.media import images, pixels
 from vlserve.media.pixels import LARGEST_RATIO, Grid
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 
 log = logging.getLogger("vlserve.videos")
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlserve.protocols import chat, completions, messages, responses
-from vlserve.protocols.chat import Media
 from vlserve.protocols.events import Events, MessageEvents, ResponseEvents
 from vlserve.protocols.fields import (
     CHAT_FIELDS,
@@ -15,6 +14,7 @@ from vlserve.protocols.fields import (
     RESPONSE_FIELDS,
     Schema,
 )
+from vlserve.protocols.media_reference import Media
 
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
 _REFUSED: Mapping[str, str] = {

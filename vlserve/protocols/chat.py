@@ -8,13 +8,11 @@ Whatever vLLM would take for a picture must be one here too, or a limit could be
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from vlserve.errors import InvalidRequest
+from vlserve.protocols.media_reference import Media, MediaKind
 
-MediaKind = Literal["image", "video"]
-Detail = Literal["low", "auto", "high", "original"]
 _DETAILS = ("low", "auto", "high", "original")
 _ROLES_WITH_PICTURES = ("user", "system", "developer", "assistant", "tool")
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
@@ -40,28 +38,6 @@ _WANTED = {
     "image_file": 'the id of an uploaded file: {"file_id": "file-…"}',
     "file": 'an uploaded file or a picture: {"file_id": "file-…"} or {"file_data": "data:image/…"}',
 }
-
-
-@dataclass(frozen=True)
-class Media:
-    """A picture (or video) of a request: where it stands, and its URL as sent, the id of its file, or its bytes."""
-
-    kind: MediaKind
-    param: str
-    """Its place, in the words of what the client sent."""
-    parts: list[Any] = field(default_factory=list, repr=False, compare=False)
-    """The list in the parsed request in which it stands, and where: what is sent instead goes there."""
-    index: int = 0
-    url: str = ""
-    file_id: str | None = None
-    upload: bytes | None = None
-    detail: Detail = "auto"
-    is_respelled: bool = False
-    """It came in another spelling than OpenAI's, of which vLLM takes only some."""
-
-    def without_bytes(self) -> "Media":
-        """The same without its address or contents."""
-        return replace(self, url="", upload=None)
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:

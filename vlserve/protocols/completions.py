@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 
 _WANTED = "'prompt' must be a text, a list of texts, a list of token ids, or a list of such lists, and not empty."
 

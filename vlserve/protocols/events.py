@@ -31,7 +31,7 @@ class Kind(Enum):
     CONTENT = auto()
     """A part of the answer."""
     PREAMBLE = auto()
-    """Sent before the engine did anything, so it proves nothing."""
+    """MediaReference before the engine did anything, so it proves nothing."""
     IDLE = auto()
     """Keeps the connection alive: a comment, a ping."""
     LAST = auto()
@@ -50,7 +50,7 @@ CONTENT, _, _IDLE, _LAST, _ERROR = map(Meaning, Kind)
 class Events:
     """OpenAI's chat and completions: ``data:`` with JSON, at the end ``data: [DONE]``."""
 
-    is_told_late = False
+    errors_after_200 = False
     """An error that the engine finds after its status 200 does not come through the stream as what it is."""
 
     def __init__(self, *, wants_usage: bool) -> None:
@@ -85,7 +85,7 @@ class Events:
 class _TypedEvents(Events):
     """Protocols whose events have a type, also inside of their JSON."""
 
-    is_told_late = True
+    errors_after_200 = True
     _kinds: ClassVar[Mapping[str, Kind]]
 
     def _read(self, event: Event) -> Meaning:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.chat import Media, refuse_other_keys
+from vlserve.protocols.chat import refuse_other_keys
+from vlserve.protocols.media_reference import Media
 
 # Type → its keys besides type and cache_control; those of messages of a role, of a tool's result, of the system prompt.
 _KEYS: Mapping[str, tuple[str, ...]] = {

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.chat import Media, read_part, text_of
+from vlserve.protocols.chat import read_part, text_of
+from vlserve.protocols.media_reference import Media
 
 Item = dict[str, Any]
 _MOST_ITEMS = 2000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vlserve.config.engine_settings import AUTO, EngineName
 from vlserve.errors import InvalidRequest, NotFound
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 
 _NAMES = {"image": "picture", "video": "video"}
 

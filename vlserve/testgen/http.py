@@ -39,7 +39,7 @@ from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.gateway.tracing import Trace
 from vlserve.media import addresses
 from vlserve.protocols import routing
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
 from vlserve.testgen import asking, pages, wanted
 from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
 
@@ -55,7 +55,7 @@ _LAST_EVENT_S = 1.0  # for a client that does not read to take the news that the
 _COMMENT = b": waiting\n\n"
 
 
-class Places:
+class Slots:
     """Tests that are made at once."""
 
     def __init__(self, most: int) -> None:
@@ -80,10 +80,10 @@ class Places:
 
 
 def add_routes(app: FastAPI, settings: Testgen) -> None:
-    places = Places(settings.max_concurrent)
+    places = Slots(settings.max_concurrent)
     warn_root = functools.cache(_warn_root)  # once
 
-    async def make(request: Request) -> Making:
+    async def make(request: Request) -> TestgenResponse:
         making = await _make_test(request, places)
         if making.job.url is not None:
             warn_root()
@@ -123,7 +123,7 @@ async def describe(request: Request) -> JSONResponse:
     return JSONResponse(told)
 
 
-async def _make_test(request: Request, places: Places) -> "Making":
+async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
     runtime: Runtime = request.app.state.runtime
     admission, settings = runtime.admission, runtime.config.testgen
     key = request.state.key = admission.authenticate(request.headers)
@@ -152,7 +152,7 @@ async def _make_test(request: Request, places: Places) -> "Making":
         is_stream = asked.is_stream if asked.is_stream is not None else not _wants_json(request)
         generate = await asyncio.to_thread(_pipeline)
         account = Account(request.state.request_id, key, trace, job)
-        return Making(
+        return TestgenResponse(
             generate,
             job,
             asking.through(request, trace),
@@ -230,7 +230,7 @@ class Account:
         self.trace.end(fields)
 
 
-class Making(Response):
+class TestgenResponse(Response):
     """A response that makes itself: the work, told as events or at its end as JSON.
 
     Raises VlserveError before anything was sent; afterwards an error is the stream's last event.
@@ -242,7 +242,7 @@ class Making(Response):
         job: Job,
         ask: Ask,
         account: Account,
-        places: Places,
+        places: Slots,
         timeout_s: float,
         keep_alive_s: float | None,
         held: ExitStack,

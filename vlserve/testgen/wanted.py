@@ -11,12 +11,12 @@ from fastapi import Request
 
 from vlserve.config.settings import Testgen
 from vlserve.errors import InvalidRequest
-from vlserve.gateway import bodies, multipart
+from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media.load import Frames
 from vlserve.media.pixels import Grid
-from vlserve.protocols.body import parse_json
-from vlserve.protocols.chat import Media
+from vlserve.protocols.media_reference import Media
+from vlserve.protocols.strict_json import parse_json
 from vlserve.testgen import pages
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import LARGEST_SIDE, LONGEST_SCENARIO, SMALLEST_SIDE
@@ -47,14 +47,14 @@ async def read(request: Request, runtime: Runtime, hold: Callable[[int], None]) 
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         fields = await _read_form(request, runtime, hold)
     else:
-        fields = await asyncio.to_thread(_read_json, await bodies.whole(request, runtime, hold))
+        fields = await asyncio.to_thread(_read_json, await request_body.whole(request, runtime, hold))
     return _understand(fields, runtime.config.testgen)
 
 
 async def _read_form(request: Request, runtime: Runtime, hold: Callable[[int], None]) -> dict[str, Any]:
     limit = runtime.config.server.max_body_bytes
     with ExitStack() as held:
-        async with aclosing(bodies.pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
+        async with aclosing(request_body.pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
             form = await multipart.read_form(request.headers, stream, max_files=1)
         held.callback(multipart.close, form)
         multipart.check_names(form, _FORM_FIELDS)

@@ -27,7 +27,7 @@ import pybase64
 
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.media import formats
-from vlserve.protocols.body import parse_json
+from vlserve.protocols.strict_json import parse_json
 
 ENDPOINTS = (
     *("/v1/chat/completions", "/v1/chat/completions/input_tokens", "/v1/completions", "/v1/responses"),

@@ -1,9 +1,6 @@
 """A request's body: parsed once, held against a closed set of fields, written anew where something has to change."""
 
-import json
-import math
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,27 +9,13 @@ from vlserve.config.settings import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.protocols import completions
 from vlserve.protocols.base import CHAT, Protocol, is_idle, video_url
-from vlserve.protocols.chat import Media
-from vlserve.protocols.fields import INT64
+from vlserve.protocols.media_reference import Media, MediaReference
+from vlserve.protocols.strict_json import dump, parse_json
 
 # vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
 _GUIDED_EXTRAS = {"guided_whitespace_pattern": "whitespace_pattern"}
 _LEFT_OUT = "[An earlier picture was left out here.]"
-# A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
-# a model's context comes near these.
-_MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
-_DEEPEST = 200  # what was read must also be written, by code that recurses
-
-
-@dataclass(frozen=True)
-class Sent:
-    """How a picture or video goes to its engine."""
-
-    url: bytes | None
-    """A data: URL in ASCII. None: the engine is to have it already, under ``uuid``."""
-    uuid: str | None = None
-    """Its name in the engine's cache (vLLM's field)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +35,7 @@ class ModelRequest:
     """``tree`` says something else than ``raw``."""
 
     def body(
-        self, model: str | None = None, sent: Sequence[Sent] = (), *, is_trial: bool = False, **additions: Any
+        self, model: str | None = None, sent: Sequence[MediaReference] = (), *, is_trial: bool = False, **additions: Any
     ) -> tuple[bytes | bytearray | memoryview, ...]:
         """What to send to an engine, in pieces: as it came where nothing has to change.
 
@@ -72,7 +55,7 @@ class ModelRequest:
                 return (self.raw,)
             # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
             start = self.raw.index(b"{") + 1
-            return (b"{" + _dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
+            return (b"{" + dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
         kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
         return self._with_pictures({**kept, **additions}, sent)
 
@@ -82,14 +65,14 @@ class ModelRequest:
         given = (self.tree[name] for name in self.protocol.lengths if self.tree.get(name) is not None)
         return next((int(value) for value in given), None)
 
-    def question(self, model: str, sent: Sequence[Sent] | None) -> tuple[bytes | bytearray | memoryview, ...]:
+    def question(self, model: str, sent: Sequence[MediaReference] | None) -> tuple[bytes | bytearray | memoryview, ...]:
         """The body that has an engine count: what of this request makes its prompt; without pictures (None), the text
         alone."""
         kept = {name: self.tree[name] for name in self.protocol.counted if self.tree.get(name) is not None}
         if sent is None:
             for media in self.media:
                 media.parts[media.index] = {"type": self.protocol.text, "text": ""}
-            return (_dump({**kept, "model": model}),)
+            return (dump({**kept, "model": model}),)
         return self._with_pictures({**kept, "model": model}, sent)
 
     def without_bytes(self) -> "ModelRequest":
@@ -107,7 +90,7 @@ class ModelRequest:
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(
-        self, tree: Mapping[str, Any], sent: Sequence[Sent]
+        self, tree: Mapping[str, Any], sent: Sequence[MediaReference]
     ) -> tuple[bytes | bytearray | memoryview, ...]:
         """Pictures are megabytes, and base64 needs no escapes: what is around them is written, they are put between."""
         marker = secrets.token_hex(16)
@@ -117,7 +100,7 @@ class ModelRequest:
                 urls.append(one.url)
             write = self.protocol.picture if media.kind == "image" else video_url
             media.parts[media.index] = write(None if one.url is None else marker, one.uuid)
-        first, *others = _dump(tree).split(marker.encode())
+        first, *others = dump(tree).split(marker.encode())
         pieces: list[bytes | bytearray | memoryview] = [first]
         for url, other in zip(urls, others, strict=True):
             pieces += (url, other)
@@ -188,7 +171,7 @@ def ask_about(
     request. Raises InvalidRequest as ``parse`` does."""
     parts = [{"type": "image_url", "image_url": {"url": "-", "detail": detail}} for _ in pictures]
     content: list[Any] = [*parts, {"type": "text", "text": prompt}]
-    parsed = parse(_dump({**fields, "messages": [{"role": "user", "content": content}]}))
+    parsed = parse(dump({**fields, "messages": [{"role": "user", "content": content}]}))
     media = tuple(
         replace(one, param=param, url="", upload=upload)
         for one, (param, upload) in zip(parsed.media, pictures, strict=True)
@@ -232,108 +215,3 @@ def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
                 "request.max_n decides.",
                 param="prompt",
             )
-
-
-def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
-    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
-        raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
-    try:
-        tree = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_small,
-        )
-        if b"\\ud" in raw or b"\\uD" in raw:
-            _refuse_lone_surrogates(tree)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
-    except RecursionError:
-        raise InvalidRequest("The request is nested too deeply.", code="invalid_json") from None
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
-    if not isinstance(tree, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
-        raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
-    return tree
-
-
-def size_of(tree: Any) -> int:
-    """Bytes of memory that a JSON value takes."""
-    size, level, names = 0, [tree], set[str]()
-    while level:
-        size += sum(map(sys.getsizeof, level))
-        names.update(name for value in level if isinstance(value, dict) for name in value)
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-    return size + sum(map(sys.getsizeof, names))  # equal names are one string: the parser sees to that
-
-
-def _is_deeper(tree: Any, depth: int) -> bool:
-    """Whether lists and objects stand inside each other more than ``depth`` times. It does not recurse."""
-    level = [tree]
-    for _ in range(depth):
-        if not level:
-            return False
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-    return bool(level)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        seen: set[str] = set()
-        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InvalidRequest(f"The key {name[:100]!r} is given twice in one object.", code="invalid_json")
-    return tree
-
-
-def _refuse_lone_surrogates(tree: Any) -> None:
-    """Half of a pair cannot be written as UTF-8, and no tokenizer takes it."""
-    if isinstance(tree, str):
-        if not tree.isascii():
-            try:
-                tree.encode()
-            except UnicodeEncodeError:
-                raise InvalidRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
-    elif isinstance(tree, dict):
-        for name, value in tree.items():
-            _refuse_lone_surrogates(name)
-            _refuse_lone_surrogates(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            _refuse_lone_surrogates(value)
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        _refuse_constant(number)
-    return value
-
-
-def _small(number: str) -> int:
-    value = int(number)
-    if not -INT64 <= value < INT64:
-        raise ValueError("a number has more than 64 bits")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _dump(tree: Mapping[str, Any]) -> bytes:
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()

@@ -14,14 +14,14 @@ from vlserve.gateway.admission import RequestMemory
 from vlserve.gateway.relay import Body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media.load import Loaded
-from vlserve.protocols.body import ModelRequest
+from vlserve.protocols.request import ModelRequest
 from vlserve.protocols.routing import Route
 
 T = TypeVar("T")
 
 
 @dataclass
-class Call:
+class RequestContext:
     """One admitted request."""
 
     request: Request
@@ -39,7 +39,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Aim:
+class RoutedRequest:
     """Where a request goes, and with what."""
 
     route: Route
@@ -56,16 +56,16 @@ class Aim:
         """A name that the engine knows."""
         return self.engine.settings.forwarded_model or self.engine.settings.model_id
 
-    def without_bytes(self) -> "Aim":
+    def without_bytes(self) -> "RoutedRequest":
         """The same, once its pictures were prepared: without what they were made of."""
         return replace(self, parsed=self.parsed.without_bytes(), loaded=self.loaded.without_bytes())
 
 
-async def in_thread(call: Call, work: Callable[[], T]) -> T:
+async def in_thread(context: RequestContext, work: Callable[[], T]) -> T:
     """Do what takes long with large bodies, in threads in which nothing waits."""
-    return await asyncio.get_running_loop().run_in_executor(call.runtime.threads, work)
+    return await asyncio.get_running_loop().run_in_executor(context.runtime.threads, work)
 
 
-async def written(call: Call, write: Callable[[], Body]) -> Body:
+async def written(context: RequestContext, write: Callable[[], Body]) -> Body:
     """Large bodies are written in a thread."""
-    return await in_thread(call, write) if call.is_large else write()
+    return await in_thread(context, write) if context.is_large else write()

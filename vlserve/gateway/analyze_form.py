@@ -10,9 +10,10 @@ from fastapi import Request
 from starlette.datastructures import FormData
 
 from vlserve.errors import InvalidRequest
-from vlserve.gateway import bodies, multipart
+from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
-from vlserve.protocols.body import ModelRequest, ask_about, parse_json
+from vlserve.protocols.request import ModelRequest, ask_about
+from vlserve.protocols.strict_json import parse_json
 
 _FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "temperature", "detail")
 
@@ -23,7 +24,7 @@ async def read(request: Request, runtime: Runtime, hold: Callable[[int], None]) 
     Raises InvalidRequest, PayloadTooLarge, RequestTimeout, TooManyRequests.
     """
     limit = runtime.config.server.max_body_bytes
-    async with aclosing(bodies.pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
+    async with aclosing(request_body.pieces(request, runtime, limit, "server.max_body_bytes", hold)) as stream:
         form = await multipart.read_form(request.headers, stream, max_files=100)
     with ExitStack() as opened:
         opened.callback(multipart.close, form)

@@ -10,8 +10,8 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
+from typing import Protocol
 
-from vlserve.engines.view import Activity
 from vlserve.protocols.events import inside
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.
@@ -33,10 +33,17 @@ def is_cache_miss(status: int, error: bytes) -> bool:
     return status == 400 and isinstance(message, str) and bool(_MISS.match(message))
 
 
-class Seen:
+class Lives(Protocol):
+    """What tells that an engine was started again, and its cache is empty."""
+
+    @property
+    def lives(self) -> int: ...
+
+
+class PictureCache:
     """Names of the pictures that one engine was sent since it started, the latest ones."""
 
-    def __init__(self, activity: Activity, most: int = _MOST) -> None:
+    def __init__(self, activity: Lives, most: int = _MOST) -> None:
         self._activity, self._life = activity, activity.lives
         self._secret = secrets.token_bytes(32)
         self._names: OrderedDict[str, None] = OrderedDict()

@@ -1,0 +1,120 @@
+"""Strict JSON: UTF-8, no duplicate keys, no NaN or Infinity, bounded depth and number of values."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from vlserve.errors import InvalidRequest
+from vlserve.protocols.fields import INT64
+
+# A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
+# a model's context comes near these.
+_MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
+_DEEPEST = 200  # what was read must also be written, by code that recurses
+
+
+def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
+    """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
+    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
+        raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
+    try:
+        tree = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_small,
+        )
+        if b"\\ud" in raw or b"\\uD" in raw:
+            _refuse_lone_surrogates(tree)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The request is nested too deeply.", code="invalid_json") from None
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(tree, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
+        raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
+    return tree
+
+
+def size_of(tree: Any) -> int:
+    """Bytes of memory that a JSON value takes."""
+    size, level, names = 0, [tree], set[str]()
+    while level:
+        size += sum(map(sys.getsizeof, level))
+        names.update(name for value in level if isinstance(value, dict) for name in value)
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return size + sum(map(sys.getsizeof, names))  # equal names are one string: the parser sees to that
+
+
+def _is_deeper(tree: Any, depth: int) -> bool:
+    """Whether lists and objects stand inside each other more than ``depth`` times. It does not recurse."""
+    level = [tree]
+    for _ in range(depth):
+        if not level:
+            return False
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InvalidRequest(f"The key {name[:100]!r} is given twice in one object.", code="invalid_json")
+    return tree
+
+
+def _refuse_lone_surrogates(tree: Any) -> None:
+    """Half of a pair cannot be written as UTF-8, and no tokenizer takes it."""
+    if isinstance(tree, str):
+        if not tree.isascii():
+            try:
+                tree.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            _refuse_lone_surrogates(name)
+            _refuse_lone_surrogates(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            _refuse_lone_surrogates(value)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        _refuse_constant(number)
+    return value
+
+
+def _small(number: str) -> int:
+    value = int(number)
+    if not -INT64 <= value < INT64:
+        raise ValueError("a number has more than 64 bits")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def dump(tree: Mapping[str, Any]) -> bytes:
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
