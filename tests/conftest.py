@@ -32,6 +32,7 @@ from vlserve.gateway.app import create_app
 from vlserve.media.files import FileStore
 from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics
+from vlserve.testgen import http as testgen_http
 
 if TYPE_CHECKING:
     from tests.vllm import service as vllm_service
@@ -199,7 +200,7 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
         metrics = Metrics()
         store = FileStore(short_folder / "files", config.files)
         store.open()
-        app = create_app(config, views, keys, metrics, store=store)
+        app = create_app(config, views, keys, metrics, store=store, testgen=testgen_http.routes(config.testgen))
         server = Server(http_server.configure(app, config.server.model_copy(update={"port": 0}), metrics))
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)

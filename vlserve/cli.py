@@ -38,6 +38,7 @@ from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
 from vlserve.media.files import FileStore
 from vlserve.metrics import Metrics
 from vlserve.testgen import command
+from vlserve.testgen import http as testgen_http
 
 log = logging.getLogger("vlserve")
 _LAST_LINES_S = 1.0  # for what was logged or printed to be written; nobody may read it
@@ -147,7 +148,8 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics, credentials.url_keys)
-    app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store)
+    testgen = testgen_http.routes(settings.testgen)
+    app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store, testgen)
     served: ASGIApp = app
     if settings.server.metrics_address:
         alone = create_metrics_app(app, settings.server, credentials.api_keys)

@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth about the service, and the page that shows it asks nobody else."""
+"""The OpenAPI document matches the service; the page that shows it loads nothing from other hosts."""
 
 import asyncio
 import hashlib
@@ -7,16 +7,26 @@ import sys
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from tests import conftest
 from tests.conftest import REPOSITORY, Gateway, OpenGateway
 from vlserve.config.keys import ApiKey
-from vlserve.config.settings import Request
+from vlserve.config.settings import Config, Request
+from vlserve.gateway.app import create_app
 from vlserve.gateway.openapi import document
+from vlserve.gateway.routes import Routes
+from vlserve.media.files import LONGEST_LIST, PURPOSES
+from vlserve.protocols.base import CHAT as CHAT_PROTOCOL
+from vlserve.protocols.base import COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.fields import CHAT_FIELDS
+from vlserve.testgen import http as testgen_http
+from vlserve.testgen import wanted
+from vlserve.testgen.result import LONGEST_SCENARIO
 
 CHAT = "/v1/chat/completions"
+CONFIG = Config.model_validate({"engines": {"text": {"model": "org/text-7b"}}})
+TESTGEN = testgen_http.routes(CONFIG.testgen)
 
 
 async def read_document(gateway: Gateway) -> dict[str, Any]:
@@ -26,17 +36,52 @@ async def read_document(gateway: Gateway) -> dict[str, Any]:
         return tree
 
 
-async def test_every_answer_of_every_operation_is_described(gateway: Gateway) -> None:
+def body_of(tree: dict[str, Any], path: str, media_type: str = "application/json") -> dict[str, Any]:
+    """The schemas of a request body's fields."""
+    body: dict[str, Any] = tree["paths"][path]["post"]["requestBody"]["content"][media_type]["schema"]
+    return body["properties"]  # type: ignore[no-any-return]
+
+
+async def test_every_response_of_every_operation_is_described(gateway: Gateway) -> None:
     paths = (await read_document(gateway))["paths"]
-    assert {CHAT, "/v1/models", "/v1/models/{model}", "/health", "/ready", "/metrics"} <= paths.keys()
     for path, methods in paths.items():
         for method, operation in methods.items():
-            assert "422" not in operation["responses"], f"{method} {path}"
-            for status, answer in operation["responses"].items():
-                assert "x-request-id" in answer.get("headers", {}), f"{method} {path} {status}"
+            assert {"200", "500"} <= operation["responses"].keys(), f"{method} {path}"
+            for status, response in operation["responses"].items():
+                assert "x-request-id" in response["headers"], f"{method} {path} {status}"
 
 
-async def test_its_examples_are_answered(gateway: Gateway) -> None:
+@pytest.mark.parametrize("testgen", [TESTGEN, None], ids=["testgen", "without"])
+def test_every_route_is_described_and_no_other(testgen: Routes | None) -> None:
+    app = create_app(CONFIG, {}, testgen=testgen)
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.include_in_schema]
+    paths = document(Request(), parts=[testgen.openapi] if testgen else [])["paths"]
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert described == {(method, route.path_format) for route in routes for method in route.methods}
+    assert ("/v1/testgen" in paths) == (testgen is not None)
+
+
+@pytest.mark.parametrize("protocol", [CHAT_PROTOCOL, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS])
+def test_fields_of_requests_are_those_that_are_not_dropped(protocol: Protocol) -> None:
+    assert body_of(document(Request()), protocol.path).keys() == protocol.fields
+
+
+def test_limits_are_those_of_the_code() -> None:
+    tree = document(Request(), parts=[TESTGEN.openapi])
+    assert body_of(tree, "/v1/files", "multipart/form-data")["purpose"]["enum"] == list(PURPOSES)
+    query = {one["name"]: one["schema"] for one in tree["paths"]["/v1/files"]["get"]["parameters"]}
+    assert query["purpose"]["enum"] == tree["components"]["schemas"]["File"]["properties"]["purpose"]["enum"]
+    assert query["purpose"]["enum"] == list(PURPOSES)
+    assert (query["limit"]["maximum"], query["limit"]["default"]) == (LONGEST_LIST, LONGEST_LIST)
+    form = body_of(tree, "/v1/testgen", "multipart/form-data")
+    for fields in (form, body_of(tree, "/v1/testgen")):
+        assert fields["scenario"]["maxLength"] == LONGEST_SCENARIO
+        assert fields["target"]["enum"] == list(wanted.TARGETS)
+        assert fields["viewport"]["pattern"] == f"^{wanted.VIEWPORT.pattern}$"
+    assert form["image"]["description"] == f"{', '.join(wanted.FORMATS)}."
+
+
+async def test_examples_get_an_answer(gateway: Gateway) -> None:
     operation = (await read_document(gateway))["paths"][CHAT]["post"]
     engines = {}
     for name, example in operation["requestBody"]["content"]["application/json"]["examples"].items():
@@ -53,22 +98,23 @@ async def test_no_listed_field_is_dropped(gateway: Gateway) -> None:
         assert "x-vlserve-dropped" not in answer.headers
 
 
-def test_limits_become_maxima() -> None:
-    app = FastAPI()
-    app.post(CHAT)(lambda: None)
-    tree = document(app, caps=Request(max_n=4, max_stop=16, max_tokens=1000))
-    body = tree["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert (body["n"]["maximum"], body["stop"]["maxItems"], body["max_tokens"]["maximum"]) == (4, 16, 1000)
-    assert "maximum" not in CHAT_FIELDS["n"]
+def test_caps_become_maxima() -> None:
+    tree = document(Request(max_n=4, max_stop=16, max_tokens=1000))
+    for path in (CHAT, f"{CHAT}/input_tokens", "/v1/completions"):
+        fields = body_of(tree, path)
+        assert (fields["n"]["maximum"], fields["stop"]["maxItems"], fields["max_tokens"]["maximum"]) == (4, 16, 1000)
+    assert body_of(tree, "/v1/responses")["max_output_tokens"]["maximum"] == 1000
+    assert "maximum" not in body_of(document(Request(max_tokens=None)), CHAT)["max_tokens"]
 
 
-def test_a_service_with_keys_says_so() -> None:
-    app = FastAPI()
-    app.get("/v1/models")(lambda: None)
-    app.get("/health")(lambda: None)
-    paths = document(app, caps=Request(), needs_key=True)["paths"]
+def test_api_keys_decide_security_and_responses() -> None:
+    paths, open_paths = (document(Request(), needs_key=needs_key)["paths"] for needs_key in (True, False))
     assert paths["/v1/models"]["get"]["security"] == [{"bearer": []}]
+    assert open_paths["/v1/models"]["get"]["security"] == [{}, {"bearer": []}]
     assert paths["/health"]["get"]["security"] == []
+    assert open_paths[CHAT]["post"]["responses"].keys() - paths[CHAT]["post"]["responses"].keys() == {
+        *("403", "415", "421")
+    }
 
 
 async def test_document_and_page_need_no_key(open_gateway: OpenGateway) -> None:
@@ -79,7 +125,7 @@ async def test_document_and_page_need_no_key(open_gateway: OpenGateway) -> None:
                 assert answer.status == status
 
 
-async def test_page_asks_no_other_host(gateway: Gateway) -> None:
+async def test_page_loads_nothing_from_other_hosts(gateway: Gateway) -> None:
     async with gateway.get("/docs") as answer:
         page, policy = await answer.text(), answer.headers["content-security-policy"]
     assert "default-src 'none'; script-src 'self';" in policy
@@ -96,7 +142,7 @@ async def test_page_asks_no_other_host(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("options", [("--cases", "250"), ("--cases", "150", "--own")], ids=["all", "own"])
-async def test_answers_keep_to_the_document(gateway: Gateway, options: tuple[str, ...]) -> None:
+async def test_responses_match_the_document(gateway: Gateway, options: tuple[str, ...]) -> None:
     command = ("-m", "tests.fuzz_openapi", "--url", gateway.url, "--seed", "1", "--seconds", "15", *options)
     fuzz = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

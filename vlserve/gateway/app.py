@@ -36,6 +36,7 @@ from vlserve.gateway.admission import Admission
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
 from vlserve.gateway.page import add_page
+from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.fetch import Fetcher
@@ -45,10 +46,9 @@ from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
 from vlserve.protocols.base import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
-from vlserve.testgen import http as testgen
 
 _OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped", "videos")]
-_FORM_PATHS = ("/v1/analyze", uploads.PATH, testgen.PATH)
+_FORM_PATHS = ("/v1/analyze", uploads.PATH)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -59,8 +59,10 @@ def create_app(
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
     store: FileStore | None = None,
+    testgen: Routes | None = None,
 ) -> FastAPI:
-    """The service over ``engines``, which somebody else starts and ends. ``store`` is open; None: no files are kept."""
+    """The service over ``engines``, which the caller starts and stops. ``store`` is open; None: no files are kept.
+    ``testgen``: None: without ``/v1/testgen``."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -110,19 +112,21 @@ def create_app(
     app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
     uploads.add_routes(app)
-    testgen.add_routes(app, config.testgen)
+    if testgen:
+        testgen.add(app)
     app.get("/v1/models")(list_models)
     app.get("/v1/models/{model:path}")(get_model)
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/metrics", response_model=None)(scrape.metrics)
     _handle_errors(app)
-    add_page(app, needs_key=bool(keys), testgen=testgen.offered(config.testgen))
-    add_docs(app, caps=config.request, needs_key=bool(keys))
+    add_page(app, needs_key=bool(keys), testgen=testgen.mode if testgen else "off")
+    add_docs(app, config.request, needs_key=bool(keys), parts=[testgen.openapi] if testgen else [])
     server = config.server
     if not keys:
         check = _origin_check(server.host, server)
-        app.add_middleware(check, origins=[*server.public_origins, *server.cors_origins], form_paths=_FORM_PATHS)
+        form_paths = (*_FORM_PATHS, *(testgen.form_paths if testgen else ()))
+        app.add_middleware(check, origins=[*server.public_origins, *server.cors_origins], form_paths=form_paths)
     if server.cors_origins:
         app.add_middleware(
             CORSMiddleware,

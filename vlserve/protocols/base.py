@@ -1,6 +1,6 @@
 """The forms in which the models can be asked. All go one way through the gateway; what differs between them is here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from vlserve.protocols.fields import (
     MESSAGE_FIELDS,
     MESSAGE_PROMPT_FIELDS,
     RESPONSE_FIELDS,
-    Schema,
 )
 from vlserve.protocols.media_reference import Media
 
@@ -86,7 +85,7 @@ class Protocol:
     path: str
     prompt: str
     """The field that holds what is asked."""
-    fields: Mapping[str, Schema]
+    fields: Set[str]
     refused: Mapping[str, str]
     """Field → why it is not taken, unless it asks for nothing (``is_idle``)."""
     values: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
@@ -166,7 +165,7 @@ MESSAGES = Protocol(
     find_media=messages.find_media,
     picture=_image,
     counts_at=f"{MESSAGES_PATH}/count_tokens",
-    counted=tuple(MESSAGE_PROMPT_FIELDS),
+    counted=MESSAGE_PROMPT_FIELDS,
     lengths=("max_tokens",),
     events=MessageEvents,
     has_usage_option=False,
@@ -176,4 +175,6 @@ MESSAGES = Protocol(
     tool_choices=("auto", "any", "tool", "none"),
 )
 # SDKs send the same body to be counted, so what is not needed for that is left out without a word.
-MESSAGE_TOKENS = replace(MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=MESSAGE_PROMPT_FIELDS, lengths=())
+MESSAGE_TOKENS = replace(
+    MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=frozenset(MESSAGE_PROMPT_FIELDS), lengths=()
+)

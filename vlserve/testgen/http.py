@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import pathlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,7 @@ from vlserve.errors import (
     service_ends,
 )
 from vlserve.gateway.relay import until_disconnect
+from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.gateway.tracing import Trace
 from vlserve.media import addresses
@@ -46,6 +48,7 @@ from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
 log = logging.getLogger("vlserve.testgen")
 
 PATH = "/v1/testgen"
+_OPENAPI = pathlib.Path(__file__).with_name("openapi.yaml")
 Generate = Callable[[Job, Ask, Tell], Awaitable[Result]]
 # What the extra brings, by the names under which it is imported.
 _EXTRA = ("playwright", "pytest", "pytest_playwright", "ruff", "selenium")
@@ -79,7 +82,12 @@ class Slots:
             self._free += 1
 
 
-def add_routes(app: FastAPI, settings: Testgen) -> None:
+def routes(settings: Testgen) -> Routes:
+    """What ``create_app`` adds to the gateway."""
+    return Routes(functools.partial(_add, settings), (PATH,), _OPENAPI, _mode(settings))
+
+
+def _add(settings: Testgen, app: FastAPI) -> None:
     places = Slots(settings.max_concurrent)
     warn_root = functools.cache(_warn_root)  # once
 
@@ -170,8 +178,7 @@ def _pipeline() -> Generate:
     return generate
 
 
-def offered(settings: Testgen) -> Literal["off", "draft", "open", "run"]:
-    """What may be asked for here: nothing, tests of a picture alone, of a page that is opened, that are run there."""
+def _mode(settings: Testgen) -> Literal["off", "draft", "open", "run"]:
     if not settings.enabled or not _is_installed():
         return "off"
     if not settings.allowed_origins:
