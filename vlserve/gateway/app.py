@@ -62,7 +62,7 @@ def create_app(
     testgen: Routes | None = None,
 ) -> FastAPI:
     """The service over ``engines``, which the caller starts and stops. ``store`` is open; None: no files are kept.
-    ``testgen``: None: without ``/v1/testgen``."""
+    Without ``testgen`` there is no ``/v1/testgen``."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -83,8 +83,8 @@ class Slots:
 
 
 def routes(settings: Testgen) -> Routes:
-    """What ``create_app`` adds to the gateway."""
-    return Routes(functools.partial(_add, settings), (PATH,), _OPENAPI, _mode(settings))
+    """The routes to pass to ``create_app``."""
+    return Routes(add=functools.partial(_add, settings), form_paths=(PATH,), openapi=_OPENAPI, mode=_mode(settings))
 
 
 def _add(settings: Testgen, app: FastAPI) -> None:
