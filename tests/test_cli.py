@@ -80,7 +80,7 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
         "engines.text.url_api_key_env: the environment variable NO_SUCH_KEY is empty",
     ),
     ({"fetch": {"denied_domains": ["a b"]}}, "fetch.denied_domains: 'a b' is not a domain"),
-    ({"files": {"folder": "."}}, "holds other things"),
+    ({"files": {"folder": "."}}, "contains other files"),
     ({"files": {"folder": "empty.txt/below"}}, "files.folder: cannot use"),
 ]
 

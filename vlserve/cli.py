@@ -243,7 +243,7 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
 
 
 def _store(settings: Config) -> FileStore | None:
-    """A second service on this machine finds the default folder taken, and keeps no files."""
+    """None if the default folder cannot be used: the service then stores no files."""
     store = FileStore(config.files_folder(settings.files), settings.files)
     try:
         store.open()

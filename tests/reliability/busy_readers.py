@@ -5,7 +5,6 @@ The readers wait for the disk: an uploaded picture's file is replaced by a named
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import pathlib
 from typing import Any
@@ -40,7 +39,7 @@ async def busy_readers(folder: pathlib.Path, rounds: int) -> list[Figure]:
     pictures = [picture(color=color) for color in ("red", "green", "blue", "white")]
     async with serve(folder, fakes()) as service:
         files = [await _upload(service, raw) for raw in pictures]
-        pipes = [_replace_by_pipe(folder, raw) for raw in pictures]
+        pipes = [_replace_by_pipe(folder, file) for file in files]
         writers = [os.open(pipe, os.O_RDWR) for pipe in pipes]
         asked = [asyncio.create_task(_ask_about(service, file)) for file in files]
         try:
@@ -83,9 +82,9 @@ async def _upload(service: Service, raw: bytes) -> str:
         return str((await answer.json())["id"])
 
 
-def _replace_by_pipe(folder: pathlib.Path, raw: bytes) -> pathlib.Path:
+def _replace_by_pipe(folder: pathlib.Path, file_id: str) -> pathlib.Path:
     """The stored file of an upload becomes a named pipe: who reads it waits until something is written."""
-    [path] = folder.rglob(hashlib.sha256(raw).hexdigest())
+    [path] = folder.rglob(file_id)
     path.unlink()
     os.mkfifo(path)
     return path

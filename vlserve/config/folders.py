@@ -1,4 +1,4 @@
-"""The folder of uploaded files: whether the service may take it."""
+"""Check of the folder for uploaded files."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from vlserve.errors import ConfigError
 
 
 def check(folder: pathlib.Path) -> None:
-    """Raise ConfigError where the folder cannot be used, or holds other things; makes and changes nothing."""
+    """Raise ConfigError if the folder cannot be used or contains other files. Changes nothing."""
     try:
         nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not nearest.is_dir():
@@ -16,8 +16,8 @@ def check(folder: pathlib.Path) -> None:
         is_other = nearest == folder and not (folder / "lock").exists() and any(folder.iterdir())
     except OSError as error:
         raise ConfigError(f"files.folder: cannot use {folder}: {error.strerror}.") from error
-    # Its mode is about to change, which somebody else's folder (/tmp, a home) must be spared.
+    # The store makes its folder private (0700), which must not happen to /tmp or a home folder.
     if is_other:
-        raise ConfigError(f"files.folder: {folder} holds other things. Name an empty folder, or one to be made.")
+        raise ConfigError(f"files.folder: {folder} contains other files. Name an empty folder or a new one.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"files.folder: cannot use {folder}: {nearest} cannot be written.")

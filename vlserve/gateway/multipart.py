@@ -1,7 +1,7 @@
-"""Forms (multipart/form-data, RFC 7578): read as they come in, files to the disk, and taken apart with clear refusals.
+"""Forms (multipart/form-data, RFC 7578): streaming parser and access to fields with validation.
 
-Starlette's parser does the work. What it leaves open is closed here: the end of a body that breaks off, and the
-client's choice of a character set, some of which fail or take a time that grows with the square of the text.
+Starlette's parser does the work. Two cases that it accepts are refused here: a body that ends before its form does,
+and character sets other than UTF-8, of which some fail and some take time quadratic in the length of the text.
 """
 
 import re
@@ -14,19 +14,19 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vlserve.errors import InvalidRequest
-from vlserve.media.files import telling_of_full_disk
+from vlserve.media.disk import raise_if_full
 
 _HOW = "Send multipart/form-data, as in: curl -F file=@shot.png"
 _LONGEST_NAME = 64
-_BOUNDARY = re.compile(rb"[\x20-\x7e]{1,70}")  # RFC 2046; some clients use signs that it does not list
+_BOUNDARY = re.compile(rb"[\x20-\x7e]{1,70}")  # RFC 2046; some clients use characters that it does not allow
 _CHARSETS = {b"utf-8", b"utf8", b"us-ascii"}
 
 
 class _Parser(MultiPartParser):
-    is_over = False
+    is_complete = False
 
     def on_end(self) -> None:
-        self.is_over = True
+        self.is_complete = True
 
 
 async def read_form(
@@ -37,24 +37,24 @@ async def read_form(
     max_fields: int = 20,
     max_text_bytes: int = 1024**2,
 ) -> FormData:
-    """Read a form to its end; ``close`` it when it is done with, which removes its files.
+    """Read a form to its end. The caller passes it to ``close``, which removes its files.
 
-    ``headers`` are looked up in small letters. ``pieces`` is the body, and the place for caps of its bytes and time:
-    what it raises comes out here. ``max_text_bytes`` is the longest text field; a file has at most 1 MiB in memory, the
-    rest in an unnamed file in the system's folder for temporary files. Whatever is raised, nothing is left open.
+    ``headers`` are looked up in lower case. ``pieces`` is the body; limits on its bytes and time belong there, and its
+    exceptions pass unchanged. ``max_text_bytes`` is the longest text field. At most 1 MiB of a file is in memory, a
+    larger one in an unnamed file in the system's temporary folder. If an exception is raised, nothing stays open.
 
     Raises InvalidRequest, InsufficientStorage.
     """
     content_type = headers.get("content-type", "")
     _check_content_type(content_type)
 
-    async def until_over() -> AsyncGenerator[bytes, None]:
+    async def checked_pieces() -> AsyncGenerator[bytes, None]:
         async for piece in pieces:
             yield piece
-        if not parser.is_over:  # said while the parser still closes its files on errors
+        if not parser.is_complete:  # raised here, where the parser closes its files
             raise MultiPartException("The body ends before its form does.")
 
-    async with aclosing(until_over()) as body:
+    async with aclosing(checked_pieces()) as body:
         parser = _Parser(
             Headers({"content-type": content_type}),
             body,
@@ -63,12 +63,12 @@ async def read_form(
             max_part_size=max_text_bytes,
         )
         try:
-            with telling_of_full_disk():
+            with raise_if_full():
                 return await parser.parse()
         except MultiPartException as error:
             raise _invalid(f"The form cannot be read: {error.message.rstrip('.')}.") from None
         except FormParserError:
-            raise _invalid("The form cannot be read: it does not have the form of multipart/form-data.") from None
+            raise _invalid("The form cannot be read: it is not valid multipart/form-data.") from None
 
 
 def _check_content_type(content_type: str) -> None:
@@ -76,7 +76,7 @@ def _check_content_type(content_type: str) -> None:
     if kind.strip() != b"multipart/form-data":
         raise _invalid("The body is not a form.")
     if not _BOUNDARY.fullmatch(options.get(b"boundary", b"")):
-        raise _invalid("The header content-type has no boundary of 1 to 70 characters.")
+        raise _invalid("The content-type header needs a boundary of 1 to 70 characters.")
     if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
         raise _invalid("A form must be in UTF-8.")
 
@@ -86,26 +86,26 @@ def _invalid(problem: str) -> InvalidRequest:
 
 
 def close(form: FormData) -> None:
-    """Remove the form's files. It does not wait, so that it also works while a request is being cancelled."""
+    """Remove the form's files. Not a coroutine, so that it also works while a request is being cancelled."""
     for _, value in form.multi_items():
         if isinstance(value, UploadFile):
             value.file.close()
 
 
 def check_names(form: FormData, known: Collection[str]) -> None:
-    """Raise InvalidRequest for a field that is not ``known``; of a file ``name[]`` is ``name``."""
+    """Raise InvalidRequest for a field that is not ``known``; for files ``name[]`` is the same as ``name``."""
     for name, value in form.multi_items():
         if (name.removesuffix("[]") if isinstance(value, UploadFile) else name) not in known:
             shown = name[:_LONGEST_NAME]
             fields = ", ".join(sorted(known))
-            raise InvalidRequest(f"There is no field {shown!r} here. Fields: {fields}.", param=shown)
+            raise InvalidRequest(f"The form has an unknown field {shown!r}. Known fields: {fields}.", param=shown)
 
 
 def text(form: FormData, name: str) -> str | None:
-    """A field's text; None where it is not there. Raises InvalidRequest where it is there twice, or is a file."""
+    """A field's text; None if missing. Raises InvalidRequest if it is repeated or a file."""
     values = form.getlist(name)
     if len(values) > 1:
-        raise InvalidRequest(f"{name} is there {len(values)} times; it must be there once.", param=name)
+        raise InvalidRequest(f"{name} is given {len(values)} times; it must be given once.", param=name)
     value = values[0] if values else None
     if isinstance(value, UploadFile):
         raise InvalidRequest(f"{name} must be text, not a file: curl -F {name}=…", param=name)
@@ -113,7 +113,7 @@ def text(form: FormData, name: str) -> str | None:
 
 
 def required_text(form: FormData, name: str) -> str:
-    """The same, but a field that is missing or empty is an InvalidRequest."""
+    """A field's text. Raises InvalidRequest if it is missing, empty, repeated or a file."""
     value = text(form, name)
     if not value:
         raise InvalidRequest(f"{name} is missing: curl -F {name}=…", param=name)
@@ -121,7 +121,7 @@ def required_text(form: FormData, name: str) -> str:
 
 
 def whole_number(form: FormData, name: str) -> int | None:
-    """A field's whole number; None where it is not there. Raises InvalidRequest."""
+    """A field's whole number; None if missing. Raises InvalidRequest."""
     value = text(form, name)
     if value is None:
         return None
@@ -131,7 +131,7 @@ def whole_number(form: FormData, name: str) -> int | None:
 
 
 def number(form: FormData, name: str) -> float | None:
-    """A field's number; None where it is not there. Raises InvalidRequest."""
+    """A field's number; None if missing. Raises InvalidRequest."""
     value = text(form, name)
     if value is None:
         return None
@@ -141,7 +141,7 @@ def number(form: FormData, name: str) -> float | None:
 
 
 def files(form: FormData, name: str) -> list[UploadFile]:
-    """The files in ``name`` and ``name[]`` in the order they came. Raises InvalidRequest where one is no file."""
+    """The files in ``name`` and ``name[]``, in the order of the form. Raises InvalidRequest if one is not a file."""
     found = []
     for key, value in form.multi_items():
         if key not in (name, f"{name}[]"):
@@ -153,9 +153,9 @@ def files(form: FormData, name: str) -> list[UploadFile]:
 
 
 def one_file(form: FormData, name: str) -> UploadFile:
-    """The one file in ``name``. Raises InvalidRequest where there is none, or more."""
+    """The file in ``name``. Raises InvalidRequest unless there is exactly one."""
     found = files(form, name)
     if len(found) != 1:
-        problem = f"{name} is there {len(found)} times; one file is taken" if found else f"{name} is missing"
+        problem = f"{name} is given {len(found)} times; it must be one file" if found else f"{name} is missing"
         raise InvalidRequest(f"{problem}: curl -F {name}=@shot.png", param=name)
     return found[0]

@@ -1,11 +1,12 @@
-"""OpenAI's Files API over the file store: upload, list, look at, fetch, delete. Each API key sees its own files."""
+"""OpenAI's Files API: upload, list, retrieve, download and delete files. Each API key sees its own files only."""
 
 import asyncio
 import functools
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, aclosing
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, TypeVarTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -21,7 +22,8 @@ log = logging.getLogger("vlserve.files")
 
 PATH = "/v1/files"
 T = TypeVar("T")
-_FORM_BYTES = 1024**2  # of a form, besides the file; also what of the file may be in memory
+Ts = TypeVarTuple("Ts")
+_FORM_BYTES = 1024**2  # of a form without its file; also the bytes of the file that may be in memory
 _LONGEST_TEXT_BYTES = 1024
 _FORM_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 _CLEAN_EVERY_S = 600.0
@@ -36,24 +38,28 @@ def add_routes(app: FastAPI) -> None:
 
 
 async def remove_expired(store: FileStore) -> None:
-    """Until cancelled: removes files whose time is over. (Nobody can see them even before.)"""
+    """Remove expired files and interrupted uploads from time to time, until cancelled."""
     while True:
         await asyncio.sleep(_CLEAN_EVERY_S)
-        await asyncio.to_thread(store.remove_expired)
+        try:
+            await _run(store, store.remove_expired)
+            await _run(store, store.remove_leftovers)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("Expired files could not be removed: %s", error)
 
 
 async def create_file(request: Request) -> JSONResponse:
     async with AsyncExitStack() as stack:
-        held = stack.enter_context(ExitStack())
-        runtime, key, store = _enter(request, held)
+        resources = stack.enter_context(ExitStack())
+        runtime, key, store = _admit(request, resources)
         limit = runtime.config.files.max_file_bytes + _FORM_BYTES
         await stack.enter_async_context(runtime.admission.uploading(key))
-        held.enter_context(runtime.admission.holding(key)).charge(_FORM_BYTES)
+        resources.enter_context(runtime.admission.holding(key)).charge(_FORM_BYTES)
         async with aclosing(request_body.pieces(request, runtime, limit, "files.max_file_bytes")) as stream:
             form = await multipart.read_form(
                 request.headers, stream, max_files=1, max_fields=len(_FORM_FIELDS), max_text_bytes=_LONGEST_TEXT_BYTES
             )
-        held.callback(multipart.close, form)
+        resources.callback(multipart.close, form)
         multipart.check_names(form, _FORM_FIELDS)
         upload = multipart.one_file(form, "file")
         purpose = multipart.required_text(form, "purpose")
@@ -61,16 +67,15 @@ async def create_file(request: Request) -> JSONResponse:
             multipart.text(form, "expires_after[anchor]"), multipart.whole_number(form, "expires_after[seconds]")
         )
         if purpose == "vision":
-            await asyncio.to_thread(_check_seen, upload.file, runtime.config)
+            await _run(store, _check_media, upload.file, runtime.config)
         add = functools.partial(store.add, key, upload.filename or "file", purpose, upload.file, expires_after_s)
-        file = await _finished(add, held)
-        _tell("file uploaded", request, key, file.id, file.bytes)
+        file = await _run_to_end(store, add, resources)
+        _log("file uploaded", request, key, file.id, file.bytes)
         return JSONResponse(file.as_object())
 
 
-def _check_seen(file: BinaryIO, config: Config) -> None:
-    """A file for ``vision`` that is no picture, nor a video where those are taken, is told at once, not when it is
-    asked about. Raises InvalidRequest."""
+def _check_media(file: BinaryIO, config: Config) -> None:
+    """Raise InvalidRequest unless ``file`` is a picture, or a video if the vision engine accepts videos."""
     vision = config.engines.vision
     is_video = vision and vision.limit_mm_per_prompt.video and videos.find_container(file.read(videos.HEAD_BYTES))
     file.seek(0)
@@ -92,80 +97,84 @@ def _expires_after_s(anchor: str | None, seconds: int | None) -> float | None:
 async def list_files(
     request: Request, purpose: str | None = None, limit: str = "10000", after: str | None = None, order: str = "desc"
 ) -> JSONResponse:
-    with ExitStack() as held:
-        _, key, store = _enter(request, held)
+    with ExitStack() as resources:
+        _, key, store = _admit(request, resources)
         if not (limit.isascii() and limit.isdigit()) or len(limit) > 6:
             raise InvalidRequest("limit must be a whole number.", param="limit")
         find = functools.partial(store.list, key, purpose, int(limit), after, order)
-        files, has_more = await asyncio.to_thread(find)
-        told: dict[str, Any] = {"object": "list", "data": [file.as_object() for file in files], "has_more": has_more}
+        files, has_more = await _run(store, find)
+        answer: dict[str, Any] = {"object": "list", "data": [file.as_object() for file in files], "has_more": has_more}
         if files:
-            told |= {"first_id": files[0].id, "last_id": files[-1].id}
-        return JSONResponse(told)
+            answer |= {"first_id": files[0].id, "last_id": files[-1].id}
+        return JSONResponse(answer)
 
 
 async def get_file(request: Request, file_id: str) -> JSONResponse:
-    with ExitStack() as held:
-        _, key, store = _enter(request, held)
-        return JSONResponse((await asyncio.to_thread(store.get, key, file_id)).as_object())
+    with ExitStack() as resources:
+        _, key, store = _admit(request, resources)
+        return JSONResponse((await _run(store, store.get, key, file_id)).as_object())
 
 
 async def delete_file(request: Request, file_id: str) -> JSONResponse:
-    with ExitStack() as held:
-        _, key, store = _enter(request, held)
-        await _finished(functools.partial(store.delete, key, file_id), held)
-        _tell("file deleted", request, key, file_id)
+    with ExitStack() as resources:
+        _, key, store = _admit(request, resources)
+        await _run_to_end(store, functools.partial(store.delete, key, file_id), resources)
+        _log("file deleted", request, key, file_id)
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
 async def get_content(request: Request, file_id: str) -> StreamingResponse:
-    """The bytes as they were sent; as a download, whatever they are, so that no browser runs them."""
-    with ExitStack() as held:
-        _, key, store = _enter(request, held)
-        file = await asyncio.to_thread(store.get, key, file_id)
-        content = await asyncio.to_thread(store.open_content, key, file_id)
+    """The bytes as they were uploaded; always as a download, so that no browser runs them."""
+    with ExitStack() as resources:
+        _, key, store = _admit(request, resources)
+        file = await _run(store, store.get, key, file_id)
+        content = await _run(store, store.open_content, key, file_id)
         headers = {
             "content-length": str(file.bytes),
             "content-disposition": "attachment",
             "content-security-policy": "default-src 'none'; sandbox",
         }
-        return StreamingResponse(_read(content, held.pop_all()), 200, headers, "application/octet-stream")
+        return StreamingResponse(_read(store, content, resources.pop_all()), 200, headers, "application/octet-stream")
 
 
-async def _read(content: BinaryIO, held: ExitStack) -> AsyncIterator[bytes]:
-    with held, content:
-        while piece := await asyncio.to_thread(content.read, PIECE_BYTES):
+async def _read(store: FileStore, content: BinaryIO, resources: ExitStack) -> AsyncIterator[bytes]:
+    with resources, content:
+        while piece := await _run(store, content.read, PIECE_BYTES):
             yield piece
 
 
-def _tell(what: str, request: Request, key: str, file_id: str, size: int | None = None) -> None:
-    log.info(
-        what, extra={"fields": {"request_id": request.state.request_id, "key": key, "file": file_id, "bytes": size}}
-    )
+def _log(message: str, request: Request, key: str, file_id: str, size: int | None = None) -> None:
+    fields = {"request_id": request.state.request_id, "key": key, "file": file_id, "bytes": size}
+    log.info(message, extra={"fields": fields})
 
 
-def _enter(request: Request, held: ExitStack) -> tuple[Runtime, str, FileStore]:
-    """Authenticate, count the request against its key's limits. Raises Unauthorized, TooManyRequests, NotFound."""
+def _admit(request: Request, resources: ExitStack) -> tuple[Runtime, str, FileStore]:
+    """Authenticate and count the request towards its key's limits. Raises Unauthorized, TooManyRequests, NotFound."""
     runtime: Runtime = request.app.state.runtime
     key = request.state.key = runtime.admission.authenticate(request.headers)
-    held.enter_context(runtime.admission.request(key))
+    resources.enter_context(runtime.admission.request(key))
     if not runtime.store:
         raise NotFound("This server keeps no files.", code="files_unavailable")
     return runtime, key, runtime.store
 
 
-async def _finished(work: Callable[[], T], held: ExitStack) -> T:
-    """Run it in a thread to its end, also when this request is cancelled: a file is there or it is not. What the work
-    needs stays open until then."""
-    task = asyncio.create_task(asyncio.to_thread(work))
+def _run(store: FileStore, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
+    """Call ``work`` in a thread of the store, so that a disk that does not respond blocks no other request."""
+    return asyncio.get_running_loop().run_in_executor(store.threads, work, *arguments)
+
+
+async def _run_to_end(store: FileStore, work: Callable[[], T], resources: ExitStack) -> T:
+    """Call ``work`` in a thread. If this request is cancelled, it continues, and ``resources`` stay open until it
+    ends."""
+    future = _run(store, work)
     try:
-        return await asyncio.shield(task)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        needed = held.pop_all()
+        needed = resources.pop_all()
 
-        def over(done: asyncio.Task[T]) -> None:
+        def close(done: asyncio.Future[T]) -> None:
             needed.close()
-            done.exception()  # nobody is left to be told
+            done.exception()  # retrieved, so that asyncio does not log it
 
-        task.add_done_callback(over)
+        future.add_done_callback(close)
         raise

@@ -1,19 +1,14 @@
-"""Uploaded files: on disk whole or not at all, and each key's apart from the others'.
+"""Store of uploaded files: contents in plain files, metadata in SQLite. Several processes may use one folder.
 
-    lock              flocked while a gateway uses the folder
-    blobs/<sha256>    bytes, there once however many files have them
-    records/<id>      one file: its name, whose it is, which blob it has
-    partial/          what is being written; nothing here outlives its gateway
+    files.sqlite3    one row per file
+    contents/<id>    the bytes of that file
+    lock             locked (flock) while a process prepares the folder
 
-A blob is on disk before a record names it, and goes after the last record that did. So a kill at any moment leaves a
-file or none, and at worst a blob that no record names, which the next ``open`` removes.
-
-Every file counts with its full size, also where its bytes are there already: nobody can find out what others have.
+Contents are synced before their row is committed and removed after their row, so a file exists completely or not at
+all, whenever a process is killed. An upload keeps its contents locked until its row is committed: contents that have
+neither a row nor a lock were left by a killed process.
 """
 
-import errno
-import fcntl
-import hashlib
 import io
 import logging
 import math
@@ -21,20 +16,19 @@ import os
 import pathlib
 import re
 import secrets
-import threading
+import sqlite3
 import time
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO
-
-from pydantic import Field, TypeAdapter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import BinaryIO
 
 from vlserve.config import folders
 from vlserve.config.settings import Files
-from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge
+from vlserve.errors import ConfigError, InvalidRequest, NotFound, PayloadTooLarge
+from vlserve.media import disk, old_files
+from vlserve.media.file_table import FileTable, StoredFile, Usage
+from vlserve.media.filenames import clean_filename
 
 log = logging.getLogger("vlserve.files")
 
@@ -42,151 +36,62 @@ PURPOSES = ("vision", "user_data", "batch")
 PIECE_BYTES = 1024**2
 LONGEST_LIST = 10_000
 
-_ID, _DIGEST = r"^file-[0-9a-f]{32}$", r"^[0-9a-f]{64}$"
-_LONGEST_ID, _LONGEST_NAME, _LONGEST_SUFFIX = 64, 255, 16
-_DROPPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_JOINERS = "\u200c\u200d"  # of the same category as marks that turn the direction of writing, but part of words
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """One file of one owner. Times are unix seconds; ``number`` grows with every file and gives lists their order."""
-
-    id: Annotated[str, Field(pattern=_ID)]
-    filename: str
-    purpose: str
-    bytes: int
-    created_at: int
-    expires_at: int
-    sha256: Annotated[str, Field(pattern=_DIGEST)]
-    owner: str
-    number: int
-
-    def as_object(self) -> dict[str, Any]:
-        """OpenAI's file object."""
-        return {
-            "id": self.id,
-            "object": "file",
-            "bytes": self.bytes,
-            "created_at": self.created_at,
-            "expires_at": self.expires_at,
-            "filename": self.filename,
-            "purpose": self.purpose,
-            "status": "processed",
-        }
-
-
-_RECORD = TypeAdapter(StoredFile)
-
-
-@dataclass
-class _Room:
-    """Space that is taken, by files and by uploads under way."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def add(self, files: int, size: int) -> None:
-        self.files += files
-        self.bytes += size
+_ID = re.compile(r"file-[0-9a-f]{32}")
+_LONGEST_ID = 64
+_THREADS = 4
 
 
 class FileStore:
-    """The files in one folder. Every method blocks and may be called from any thread; call ``open`` first."""
+    """The files in one folder. Every method blocks and may be called from any thread; call ``open`` first.
+
+    ``threads`` are for these calls alone: a disk that does not respond blocks nothing else.
+    """
 
     def __init__(self, folder: pathlib.Path, settings: Files, now: Callable[[], float] = time.time) -> None:
-        self._folder, self._settings, self._now = folder, settings, now
-        self._blobs, self._records, self._partial = (folder / name for name in ("blobs", "records", "partial"))
-        self._lock: int | None = None
-        # The mutex guards what follows, and that a blob goes only while nothing refers to it. No bytes are copied and
-        # nothing is synced under it.
-        self._mutex = threading.Lock()
-        self._files: dict[str, dict[str, StoredFile]] = {}
-        self._references: Counter[str] = Counter()
-        self._taken: defaultdict[str, _Room] = defaultdict(_Room)
-        self._next_number = 0
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._folder, self._contents, self._settings, self._now = folder, folder / "contents", settings, now
+        self._table = FileTable(folder / "files.sqlite3")
 
     def open(self) -> None:
-        """Take the folder, which is made where there is none, and read what it holds.
+        """Prepare the folder, which is created if missing, and remove expired files and interrupted uploads.
 
-        Expired files and what interrupted writes left are removed. Raises ConfigError where the folder cannot be used
-        or another gateway uses it.
+        Raises ConfigError if the folder cannot be used.
         """
         try:
-            self._take_folder()
-            self._recover()
-        except OSError as error:
+            folders.check(self._folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+            with disk.locked(self._folder / "lock"):
+                self._contents.mkdir(exist_ok=True)
+                self._contents.chmod(0o700)
+                disk.create_private(self._folder / "files.sqlite3")  # SQLite gives its other files the same mode
+                self._table.create()
+                old_files.convert(self._folder, self._table)
+                disk.sync_folder(self._folder)
+                self._remove_damaged()
+                self.remove_expired()
+                self.remove_leftovers()
+        except TimeoutError:
             self.close()
-            raise ConfigError(f"files.folder: cannot use {self._folder}: {error.strerror}.") from error
+            raise ConfigError(
+                f"files.folder: {self._folder} is in use by an older version of vlserve. Stop that service, or name "
+                "another folder."
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"files.folder: cannot use {self._folder}: {reason}.") from error
 
     def close(self) -> None:
-        """Leave the folder to others."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _take_folder(self) -> None:
-        lock = self._folder / "lock"
-        folders.check(self._folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise ConfigError(
-                f"files.folder: {self._folder} is in use by another gateway. Each needs a folder of its own."
-            ) from None
-        self._lock = descriptor
-
-    def _recover(self) -> None:
-        self._files, self._references, self._taken, self._next_number = {}, Counter(), defaultdict(_Room), 0
-        for folder in (self._blobs, self._records, self._partial):
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o700)
-        for path in self._partial.iterdir():
-            path.unlink()
-        for path in self._records.iterdir():
-            file = self._read_record(path)
-            if file and file.expires_at > self._now():
-                self._references[file.sha256] += 1
-                self._taken[file.owner].add(1, file.bytes)
-                self._files.setdefault(file.owner, {})[file.id] = file
-                self._next_number = max(self._next_number, file.number + 1)
-            else:
-                path.unlink()
-        _sync_folder(self._records)
-        for path in self._blobs.iterdir():
-            if path.name not in self._references:
-                path.unlink()
-        _sync_folder(self._folder)
-
-    def _read_record(self, path: pathlib.Path) -> StoredFile | None:
-        """None, and a line in the log, where the disk lost something that was whole once."""
-        try:
-            file = _RECORD.validate_json(path.read_bytes())
-        except ValueError:
-            log.warning("An uploaded file is lost: its record %s cannot be read.", path.name)
-            return None
-        try:
-            size = (self._blobs / file.sha256).stat().st_size
-        except FileNotFoundError:
-            size = 0
-        if file.id != path.name or file.bytes != size:
-            log.warning("An uploaded file is lost: %s does not have the bytes that its record tells.", path.name)
-            return None
-        return file
+        self.threads.shutdown(wait=False)
+        self._table.close()
 
     def add(
         self, owner: str, filename: str, purpose: str, source: BinaryIO, expires_after_s: float | None = None
     ) -> StoredFile:
-        """Keep what ``source`` has from where it stands to its end; it is on disk when this returns.
+        """Store ``source`` from its current position to its end; the file is on disk when this returns.
 
-        Raises InvalidRequest (a bad argument, an empty file, a full quota), PayloadTooLarge, InsufficientStorage.
+        Raises InvalidRequest (a bad argument, an empty file, a limit reached), PayloadTooLarge, InsufficientStorage.
         """
         _check_purpose(purpose)
         longest_s = self._settings.expires_after_s
@@ -197,134 +102,124 @@ class FileStore:
                 "files.expires_after_s decides.",
                 param="expires_after",
             )
-        self.remove_expired()
-        partial, held = self._partial / secrets.token_hex(16), _Room()
-        with telling_of_full_disk(), ExitStack() as undo:
-            undo.callback(self._release, owner, held)
-            self._hold(owner, held, _bytes_left(source))
-            undo.callback(partial.unlink, missing_ok=True)
-            size, digest = _copy(source, partial, lambda size: self._hold(owner, held, size))
-            if not size:
-                raise InvalidRequest("The file is empty.", param="file", code="empty_file")
-            with self._mutex:
-                self._taken[owner].add(0, size - held.bytes)
-                held.bytes = size
-                self._references[digest] += 1
-                number, self._next_number = self._next_number, self._next_number + 1
-            undo.callback(self._drop_blobs, [digest])
-            partial.replace(self._blobs / digest)
-            _sync_folder(self._blobs)
-            file = StoredFile(
-                id=f"file-{secrets.token_hex(16)}",
-                filename=clean_filename(filename),
-                purpose=purpose,
-                bytes=size,
-                created_at=int(self._now()),
-                expires_at=math.ceil(self._now() + lifetime_s),
-                sha256=digest,
-                owner=owner,
-                number=number,
-            )
-            undo.callback((self._records / file.id).unlink, missing_ok=True)
-            with _new_file(partial) as record:
-                record.write(_RECORD.dump_json(file))
-                _sync(record)
-            partial.replace(self._records / file.id)
-            _sync_folder(self._records)
-            with self._mutex:
-                self._files.setdefault(owner, {})[file.id] = file
-            undo.pop_all()
+        path = self._contents / f"file-{secrets.token_hex(16)}"
+        with disk.raise_if_full():
+            self.remove_expired()
+            known = _bytes_left(source)  # refused before anything is written
+            self._check_size(known)
+            self._check_limits(self._table.usage(owner), known)
+            with disk.create_locked(path) as content:
+                try:
+                    size = self._copy(source, content)
+                    disk.sync_folder(self._contents)
+                    now = self._now()
+                    expires_at = math.ceil(now + lifetime_s)
+                    file = StoredFile(path.name, clean_filename(filename), purpose, size, int(now), expires_at, owner)
+                    self._table.insert([file], lambda usage: self._check_limits(usage, size))
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
         return file
 
-    def _hold(self, owner: str, held: _Room, size: int) -> None:
-        """Take room for one file of ``size`` bytes, less what is held for it already."""
-        settings = self._settings
-        if size > settings.max_file_bytes:
-            raise PayloadTooLarge(
-                f"The file is larger than {settings.max_file_bytes:,} bytes; the setting files.max_file_bytes decides.",
-                param="file",
-            )
-        with self._mutex:
-            files, more = 1 - held.files, max(0, size - held.bytes)
-            taken = self._taken[owner]
-            if taken.files + files > settings.max_files:
-                raise _quota(f"This API key has {taken.files:,} files", "max_files")
-            if taken.bytes + more > settings.max_bytes:
-                raise _quota(f"The files of this API key have {taken.bytes:,} bytes", "max_bytes")
-            if sum(room.bytes for room in self._taken.values()) + more > settings.max_total_bytes:
-                raise _quota("The files of all API keys together take all space", "max_total_bytes")
-            taken.add(files, more)
-            held.add(files, more)
+    def _check_limits(self, usage: Usage, size: int) -> None:
+        """Raise InvalidRequest if a file of ``size`` bytes is more than a limit allows."""
+        if usage.files + 1 > self._settings.max_files:
+            raise _quota(f"This API key has {usage.files:,} files", "max_files")
+        if usage.bytes + size > self._settings.max_bytes:
+            raise _quota(f"The files of this API key have {usage.bytes:,} bytes", "max_bytes")
+        if usage.total_bytes + size > self._settings.max_total_bytes:
+            raise _quota("The files of all API keys together take all space", "max_total_bytes")
 
-    def _release(self, owner: str, held: _Room) -> None:
-        with self._mutex:
-            self._taken[owner].add(-held.files, -held.bytes)
+    def _check_size(self, size: int) -> None:
+        most = self._settings.max_file_bytes
+        if size > most:
+            raise PayloadTooLarge(
+                f"The file is larger than {most:,} bytes; the setting files.max_file_bytes decides.", param="file"
+            )
+
+    def _copy(self, source: BinaryIO, content: BinaryIO) -> int:
+        """Write and sync all of ``source``. Returns its bytes. Raises InvalidRequest, PayloadTooLarge."""
+        size = 0
+        while piece := source.read(PIECE_BYTES):
+            size += len(piece)
+            self._check_size(size)
+            content.write(piece)
+        if not size:
+            raise InvalidRequest("The file is empty.", param="file", code="empty_file")
+        content.flush()
+        os.fsync(content.fileno())
+        return size
 
     def get(self, owner: str, file_id: str) -> StoredFile:
-        """Raises NotFound, in the same words for a file that is not there, has expired, or is another owner's."""
-        with self._mutex:
-            return self._find(owner, file_id)
-
-    def _find(self, owner: str, file_id: str) -> StoredFile:
-        file = self._files.get(owner, {}).get(file_id)
-        if not file or file.expires_at <= self._now():
+        """Raises NotFound, with the same message if the file does not exist, has expired or is another owner's."""
+        file = self._table.find(owner, file_id, self._now()) if _ID.fullmatch(file_id) else None
+        if not file:
             raise _not_found(file_id)
         return file
 
     def open_content(self, owner: str, file_id: str) -> BinaryIO:
-        """The file's bytes, to be read and closed by the caller; still whole when the file is deleted meanwhile.
-
-        Raises NotFound.
-        """
-        with self._mutex:
-            file = self._find(owner, file_id)
-            try:
-                return (self._blobs / file.sha256).open("rb")
-            except FileNotFoundError:  # somebody else removed it
-                raise _not_found(file_id) from None
+        """The file's bytes, to be closed by the caller; they stay readable if the file is deleted. Raises NotFound."""
+        self.get(owner, file_id)
+        try:
+            return (self._contents / file_id).open("rb")
+        except FileNotFoundError:  # deleted since
+            raise _not_found(file_id) from None
 
     def read(self, owner: str, file_id: str, max_bytes: int | None = None) -> bytes:
         """All bytes of the file. Raises NotFound, and PayloadTooLarge before anything is read."""
         size = self.get(owner, file_id).bytes
         if max_bytes is not None and size > max_bytes:
             raise PayloadTooLarge(f"The file {file_id} has {size:,} bytes; {max_bytes:,} are allowed here.")
-        with self.open_content(owner, file_id) as file:
-            return file.read()
+        with self.open_content(owner, file_id) as content:
+            return content.read()
 
     def delete(self, owner: str, file_id: str) -> None:
-        """Remove the file; it stays removed. Raises NotFound."""
-        with self._mutex:
-            file = self._find(owner, file_id)
-            self._forget(file)
-        self._finish_removal([file])
+        """Remove the file for good. Raises NotFound, InsufficientStorage."""
+        self.get(owner, file_id)
+        with disk.raise_if_full():
+            if not self._remove([file_id]):  # another request has just deleted it
+                raise _not_found(file_id)
+
+    def _remove(self, ids: Sequence[str]) -> int:
+        """Remove rows and contents; returns how many rows there were."""
+        try:
+            removed = self._table.delete(ids)
+        except sqlite3.Error as error:
+            if not disk.is_full(error):
+                raise
+            self._remove_contents(ids)  # SQLite needs space to delete a row
+            return self._table.delete(ids)
+        self._remove_contents(ids)
+        return removed
+
+    def _remove_contents(self, ids: Sequence[str]) -> None:
+        for file_id in ids:
+            (self._contents / file_id).unlink(missing_ok=True)
 
     def remove_expired(self) -> int:
-        """Remove files whose time is over, which nobody can see any more, and return how many there were."""
-        now = self._now()
-        with self._mutex:
-            expired = [file for files in self._files.values() for file in files.values() if file.expires_at <= now]
-            for file in expired:
-                self._forget(file)
-        self._finish_removal(expired)
-        return len(expired)
+        """Remove expired files, which no request can see any more, and return how many there were."""
+        ids = self._table.expired(self._now())
+        return self._remove(ids) if ids else 0
 
-    def _forget(self, file: StoredFile) -> None:
-        (self._records / file.id).unlink(missing_ok=True)
-        del self._files[file.owner][file.id]
-        self._taken[file.owner].add(-1, -file.bytes)
+    def remove_leftovers(self) -> None:
+        """Remove contents of uploads and deletions that a killed process did not finish."""
+        known = self._table.sizes()
+        for path in self._contents.iterdir():
+            if path.name not in known:
+                with suppress(FileNotFoundError), path.open("rb+") as content:
+                    # The upload may have ended since the table was read.
+                    if disk.try_lock(content.fileno()) and not self._table.has(path.name):
+                        path.unlink()
 
-    def _finish_removal(self, files: Sequence[StoredFile]) -> None:
-        if files:
-            _sync_folder(self._records)
-            self._drop_blobs(file.sha256 for file in files)
-
-    def _drop_blobs(self, digests: Iterable[str]) -> None:
-        with self._mutex:
-            for digest in digests:
-                self._references[digest] -= 1
-                if not self._references[digest]:
-                    del self._references[digest]
-                    (self._blobs / digest).unlink(missing_ok=True)
+    def _remove_damaged(self) -> None:
+        """Remove rows whose contents are missing or incomplete, which no kill of a process leads to."""
+        for file_id, size in self._table.sizes().items():
+            try:
+                is_whole = (self._contents / file_id).stat().st_size == size
+            except FileNotFoundError:
+                is_whole = False
+            if not is_whole and self._remove([file_id]):  # 0: another process has just deleted it
+                log.warning("The uploaded file %s is lost: its contents are missing or damaged.", file_id)
 
     def list(
         self,
@@ -344,82 +239,21 @@ class FileStore:
             raise InvalidRequest("order must be asc or desc.", param="order")
         if purpose is not None:
             _check_purpose(purpose)
-        now, sign = self._now(), 1 if order == "asc" else -1
-        with self._mutex:
-            files = [file for file in self._files.get(owner, {}).values() if file.expires_at > now]
-        if after is not None:
-            first = next((file for file in files if file.id == after), None)
-            if not first:
-                raise InvalidRequest("after must be the id of a file that is there.", param="after")
-            files = [file for file in files if sign * file.number > sign * first.number]
-        files = [file for file in files if purpose in (None, file.purpose)]
-        files.sort(key=lambda file: sign * file.number)
+        now = self._now()
+        if after is not None and not (_ID.fullmatch(after) and self._table.find(owner, after, now)):
+            raise InvalidRequest("after must be the id of an existing file.", param="after")
+        files = self._table.page(owner, now, purpose, limit + 1, after, order)
         return files[:limit], len(files) > limit
 
 
-@contextmanager
-def telling_of_full_disk() -> Iterator[None]:
-    """Turn the system's error for a full disk into InsufficientStorage, and tell the operator."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        log.error("An upload failed: the disk is full.")
-        raise InsufficientStorage("The service has no space left for this upload.") from error
-
-
-def clean_filename(name: str) -> str:
-    """``name`` without folders and characters that do not print, at most 255 characters; only ever shown."""
-    name = re.split(r"[/\\]", name)[-1]
-    shown = (sign for sign in name if sign in _JOINERS or unicodedata.category(sign) not in _DROPPED_CATEGORIES)
-    name = "".join(shown).strip()
-    if len(name) > _LONGEST_NAME:
-        suffix = pathlib.PurePosixPath(name).suffix[:_LONGEST_SUFFIX]
-        name = name[: _LONGEST_NAME - len(suffix)] + suffix
-    return "file" if name in ("", ".", "..") else name
-
-
-def _copy(source: BinaryIO, path: pathlib.Path, hold: Callable[[int], None]) -> tuple[int, str]:
-    """Bytes and SHA-256 of what is now on disk. ``hold`` is told the size before each piece is written."""
-    digest, size = hashlib.sha256(), 0
-    with _new_file(path) as file:
-        while piece := source.read(PIECE_BYTES):
-            size += len(piece)
-            hold(size)
-            file.write(piece)
-            digest.update(piece)
-        _sync(file)
-    return size, digest.hexdigest()
-
-
-def _new_file(path: pathlib.Path) -> BinaryIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, 0o600)  # whatever the umask took away
-    return os.fdopen(descriptor, "wb")
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _bytes_left(source: BinaryIO) -> int:
-    """What ``source`` still has; 0 where only reading can tell."""
+    """The bytes after the current position; 0 if ``source`` cannot seek."""
     if not source.seekable():
         return 0
     here = source.tell()
     end = source.seek(0, io.SEEK_END)
     source.seek(here)
     return end - here
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_purpose(purpose: str) -> None:

@@ -232,13 +232,13 @@ class Pictures:
         if not self._store:
             raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
         find = functools.partial(self._store.get, key, media.file_id)
-        size = (await _run(self._readers, find)).bytes
+        size = (await _run(self._store.threads, find)).bytes
         most = self._video.max_video_bytes if media.kind == "video" else self._settings.max_image_bytes
         if size > most:
             problem = f"{media.param}: {images.too_large('bytes', most, media.kind)}"
             raise InvalidRequest(problem, param=media.param, code=f"{media.kind}_too_large")
         hold(size)
-        return await _run(self._readers, functools.partial(self._store.read, key, media.file_id))
+        return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
 
     def _read(self, media: Sequence[Media], brought: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
         raws, headers = [], []
