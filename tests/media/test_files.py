@@ -520,7 +520,7 @@ def test_folder_that_an_older_version_uses_is_refused(tmp_path: pathlib.Path, mo
     monkeypatch.setattr(disk, "_LOCK_TIMEOUT_S", 0.1)
     with (folder / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="older version"), opened(folder):
+        with pytest.raises(ConfigError, match="locked by another service"), opened(folder):
             pass
     with opened(folder):
         pass

@@ -26,8 +26,8 @@ from typing import BinaryIO
 from vlserve.config import folders
 from vlserve.config.settings import Files
 from vlserve.errors import ConfigError, InvalidRequest, NotFound, PayloadTooLarge
-from vlserve.media import disk, old_files
-from vlserve.media.file_table import FileTable, StoredFile, Usage
+from vlserve.media import disk, file_limits, old_files
+from vlserve.media.file_table import FileTable, StoredFile
 from vlserve.media.filenames import clean_filename
 
 log = logging.getLogger("vlserve.files")
@@ -44,7 +44,7 @@ _THREADS = 4
 class FileStore:
     """The files in one folder. Every method blocks and may be called from any thread; call ``open`` first.
 
-    ``threads`` are for these calls alone: a disk that does not respond blocks nothing else.
+    ``threads`` are for these calls only: a disk that does not respond blocks nothing else.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Files, now: Callable[[], float] = time.time) -> None:
@@ -74,8 +74,8 @@ class FileStore:
         except TimeoutError:
             self.close()
             raise ConfigError(
-                f"files.folder: {self._folder} is in use by an older version of vlserve. Stop that service, or name "
-                "another folder."
+                f"files.folder: {self._folder} is locked by another service, probably an older version of vlserve. "
+                "Stop it or name another folder."
             ) from None
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -106,8 +106,8 @@ class FileStore:
         with disk.raise_if_full():
             self.remove_expired()
             known = _bytes_left(source)  # refused before anything is written
-            self._check_size(known)
-            self._check_limits(self._table.usage(owner), known)
+            file_limits.check_size(known, self._settings)
+            file_limits.check_usage(self._table.usage(owner), known, self._settings)
             with disk.create_locked(path) as content:
                 try:
                     size = self._copy(source, content)
@@ -115,34 +115,18 @@ class FileStore:
                     now = self._now()
                     expires_at = math.ceil(now + lifetime_s)
                     file = StoredFile(path.name, clean_filename(filename), purpose, size, int(now), expires_at, owner)
-                    self._table.insert([file], lambda usage: self._check_limits(usage, size))
+                    self._table.insert([file], lambda usage: file_limits.check_usage(usage, size, self._settings))
                 except BaseException:
                     path.unlink(missing_ok=True)
                     raise
         return file
-
-    def _check_limits(self, usage: Usage, size: int) -> None:
-        """Raise InvalidRequest if a file of ``size`` bytes is more than a limit allows."""
-        if usage.files + 1 > self._settings.max_files:
-            raise _quota(f"This API key has {usage.files:,} files", "max_files")
-        if usage.bytes + size > self._settings.max_bytes:
-            raise _quota(f"The files of this API key have {usage.bytes:,} bytes", "max_bytes")
-        if usage.total_bytes + size > self._settings.max_total_bytes:
-            raise _quota("The files of all API keys together take all space", "max_total_bytes")
-
-    def _check_size(self, size: int) -> None:
-        most = self._settings.max_file_bytes
-        if size > most:
-            raise PayloadTooLarge(
-                f"The file is larger than {most:,} bytes; the setting files.max_file_bytes decides.", param="file"
-            )
 
     def _copy(self, source: BinaryIO, content: BinaryIO) -> int:
         """Write and sync all of ``source``. Returns its bytes. Raises InvalidRequest, PayloadTooLarge."""
         size = 0
         while piece := source.read(PIECE_BYTES):
             size += len(piece)
-            self._check_size(size)
+            file_limits.check_size(size, self._settings)
             content.write(piece)
         if not size:
             raise InvalidRequest("The file is empty.", param="file", code="empty_file")
@@ -259,14 +243,6 @@ def _bytes_left(source: BinaryIO) -> int:
 def _check_purpose(purpose: str) -> None:
     if purpose not in PURPOSES:
         raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}.", param="purpose")
-
-
-def _quota(problem: str, setting: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"{problem}, and there is no room for this one; the setting files.{setting} decides. Delete files that are "
-        "not needed.",
-        code="file_quota_exceeded",
-    )
 
 
 def _not_found(file_id: str) -> NotFound:

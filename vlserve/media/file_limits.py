@@ -1,0 +1,32 @@
+"""Limits on uploaded files: bytes of one file, files and bytes of one API key, bytes of all keys."""
+
+from vlserve.config.settings import Files
+from vlserve.errors import InvalidRequest, PayloadTooLarge
+from vlserve.media.file_table import Usage
+
+
+def check_size(size: int, settings: Files) -> None:
+    """Raise PayloadTooLarge if a file may not have ``size`` bytes."""
+    most = settings.max_file_bytes
+    if size > most:
+        raise PayloadTooLarge(
+            f"The file is larger than {most:,} bytes; the setting files.max_file_bytes decides.", param="file"
+        )
+
+
+def check_usage(usage: Usage, size: int, settings: Files) -> None:
+    """Raise InvalidRequest if there is no room for one more file, of ``size`` bytes."""
+    if usage.files + 1 > settings.max_files:
+        raise _quota(f"This API key has {usage.files:,} files", "max_files")
+    if usage.bytes + size > settings.max_bytes:
+        raise _quota(f"The files of this API key have {usage.bytes:,} bytes", "max_bytes")
+    if usage.total_bytes + size > settings.max_total_bytes:
+        raise _quota("The files of all API keys together take all space", "max_total_bytes")
+
+
+def _quota(problem: str, setting: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{problem}, and there is no room for this one; the setting files.{setting} decides. Delete files that are "
+        "not needed.",
+        code="file_quota_exceeded",
+    )
