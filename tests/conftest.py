@@ -179,6 +179,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["vllm_service.
 OpenGateway = Callable[..., Any]
 
 
+async def find_healthy(activity: Activity) -> None:
+    """The probe's part: each check finds a healthy engine."""
+    while True:
+        await activity.until_lost(3600)
+        activity.found_healthy()
+
+
 @pytest.fixture
 async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
     """``async with open_gateway(engines=…, keys=…, **settings) as gateway``: settings are Config's."""
@@ -202,8 +209,11 @@ async def open_gateway(short_folder: pathlib.Path) -> OpenGateway:
         store.open()
         app = create_app(config, views, keys, metrics, store=store, testgen=testgen_http.routes(config.testgen))
         server = Server(http_server.configure(app, config.server.model_copy(update={"port": 0}), metrics))
+        probes = [asyncio.create_task(find_healthy(view.activity)) for view in views.values()]
         async with server.running() as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session, views, apps)
+        for one in probes:
+            one.cancel()
         store.close()
         for runner in runners:
             await runner.cleanup()

@@ -53,6 +53,19 @@ async def test_losses_without_reason_refuse_others_once_in_a_second(clock: list[
     assert suspected in (5, 6)
 
 
+async def test_check_on_request_suspects_nothing_and_waits_for_the_next_good_result() -> None:
+    engine = Activity()
+    asking = asyncio.create_task(engine.is_healthy(3600))
+    await asyncio.sleep(0)
+    engine.found_healthy()  # a check that had begun before
+    await asyncio.sleep(0)
+    assert (engine.is_suspect, asking.done()) == (False, False)
+    await asyncio.wait_for(engine.until_lost(3600), 10)
+    engine.found_healthy()
+    assert await asyncio.wait_for(asking, 10)
+    assert not await engine.is_healthy(0.01)
+
+
 async def test_waiting_for_a_loss_ends_with_its_time() -> None:
     engine = Activity()
     await asyncio.wait_for(engine.until_lost(0.01), 10)

@@ -133,6 +133,22 @@ async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Pat
         assert [one for one in told if one[0] != 503 or one[1] == "ready"] == []
 
 
+@pytest.mark.parametrize(
+    ("wish", "status", "code"), [("die-late", 503, "engine_unavailable"), ("refuse-late", 500, "engine_failed")]
+)
+async def test_stream_that_is_cut_before_its_first_part_is_told_from_a_death(
+    short_folder: pathlib.Path, wish: str, status: int, code: str
+) -> None:
+    """vLLM cuts a stream of responses that it refuses, as the end of its process does."""
+    async with supervised(short_folder) as client:
+        body = {"input": "hi", "user": wish, "stream": True}
+        for _ in range(3):
+            await until(lambda: client.engines["text"].is_ready, timeout_s=60)
+            async with client.session.post(f"{client.url}/v1/responses", json=body) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
+                assert ("retry-after" in answer.headers) == (status == 503)
+
+
 async def test_request_behind_a_death_is_refused_as_for_an_engine_that_is_away(short_folder: pathlib.Path) -> None:
     async with supervised(short_folder, "die-on-request") as client:
         answer = await client.post("drip:60", stream=True)

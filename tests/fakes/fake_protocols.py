@@ -1,11 +1,14 @@
 """The fake engine's other ways to be asked, with vLLM's events (seen with 0.32).
 
 What a request does is chosen by its ``user`` field (in messages, ``metadata.user_id``): ``refuse``, ``core-dies``,
-``too-long``, ``bad-call``; ``drifted``: fails on a picture that is only named.
+``too-long``, ``bad-call``; ``refuse-late``: refuses inside a stream, where the reason is lost; ``die-late``: kills itself
+there; ``drifted``: fails on a picture that is only named.
 """
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +93,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
     wish = asked.wish
     if wish == "too-long":
         return _refusal("The engine prompt length 4491 exceeds the max_model_len 4096. Please reduce prompt.")
-    if wish == "refuse" and not asked.stream:
+    if wish == "refuse" or (wish == "refuse-late" and not asked.stream):
         return _refusal()
     sent = json.dumps(request.app[SEEN][-1]["body"])
     is_drifted = wish == "drifted" and '"image_url": null' in sent
@@ -103,8 +106,11 @@ async def responses(request: web.Request) -> web.StreamResponse:
         return web.json_response(done)
     begun = [{"response": {**whole, "status": "in_progress", "usage": None}, "sequence_number": n} for n in (0, 1)]
     events = [_event("response.created", **begun[0]), _event("response.in_progress", **begun[1])]
-    if wish == "refuse" or is_drifted:
+    if wish == "refuse-late" or is_drifted:
         return await stream(request, events, is_cut=True)
+    if wish == "die-late":
+        await stream(request, events)
+        os.kill(os.getpid(), signal.SIGKILL)
     events.append(_event("response.output_item.added", item={**item, "content": []}, sequence_number=2))
     for number, text in enumerate(("one", " two", " three"), 3):
         events.append(_event("response.output_text.delta", delta=text, sequence_number=number))
@@ -116,7 +122,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
 async def messages(request: web.Request) -> web.StreamResponse:
     asked = await _read(request, AnthropicMessages)
     wish = asked.wish
-    if wish == "refuse" and not asked.stream:
+    if wish == "refuse" or (wish == "refuse-late" and not asked.stream):
         return _refusal(type="error")
     if wish == "bad-call":
         return _refusal(BAD_CALL, type="error")
@@ -130,7 +136,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
     if not asked.stream:
         content = [{"type": "text", "text": "one two three"}]
         return web.json_response({**whole, "content": content, "stop_reason": "end_turn", "usage": OTHER_USAGE})
-    if wish == "refuse":
+    if wish == "refuse-late":
         error = {"type": "internal_error", "message": REPORT % 400}
         return await stream(request, [_event("error", error=error)])
     begun = {**whole, "content": [], "usage": {"input_tokens": 7, "output_tokens": 0}}

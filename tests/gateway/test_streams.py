@@ -347,7 +347,7 @@ async def test_request_on_which_an_engine_fails_is_sent_once(gateway: Gateway, i
 async def test_picture_that_only_the_front_end_has_is_sent_again_in_responses(
     gateway: Gateway, is_stream: bool
 ) -> None:
-    """A stream of responses breaks off then, and does not tell why."""
+    """vLLM cuts a stream of responses then, without a reason."""
     for _ in range(2):
         async with gateway.post({**INPUT_PICTURE, "user": "drifted", "stream": is_stream}, RESPONSES) as answer:
             assert answer.status == 200
@@ -355,7 +355,66 @@ async def test_picture_that_only_the_front_end_has_is_sent_again_in_responses(
     assert "one two three" in told
     sent = [one["body"] for one in gateway.engines["vision"][fake_protocols.SEEN]]
     named = [body["input"][0]["content"][0]["image_url"] is None for body in sent]
-    assert named == ([False, True, False, False] if is_stream else [False, True, False])
+    assert named == [False, True, False]
+
+
+CREATED = WHOLE[RESPONSES][0]
+LOST = "2 validation errors for ChatCompletionStreamResponse\nid\n  Field required [input_value={'error': …: %d}}]"
+SCHEMA = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+
+
+def late_error(status: int) -> bytes:
+    """What vLLM sends in a stream of messages in place of any error."""
+    message = LOST.replace("…", "…, 'code'") % status
+    return typed("error", error={"type": "internal_error", "message": message})
+
+
+@pytest.mark.parametrize(
+    ("path", "piece", "fields", "expected"),
+    [
+        (RESPONSES, CREATED, {}, (500, "engine_failed", None)),
+        (RESPONSES, CREATED, {"text": {"format": SCHEMA}}, (400, "invalid_structured_output", None)),
+        (RESPONSES, CREATED, {"logit_bias": {"9": 1}}, (400, None, "logit_bias")),
+        (MESSAGES, late_error(400), {}, (400, None, None)),
+        (MESSAGES, late_error(500), {}, (500, None, None)),
+        (MESSAGES, late_error(400), {"output_config": {"format": SCHEMA}}, (400, None, None)),
+        (MESSAGES, late_error(500), {"output_config": {"format": SCHEMA}}, (400, None, None)),
+    ],
+)
+async def test_late_error_of_a_healthy_engine_is_a_status_and_asks_for_no_other_try(
+    gateway: Gateway,
+    path: str,
+    piece: bytes,
+    fields: dict[str, Any],
+    expected: tuple[int, str | None, str | None],
+) -> None:
+    streams(gateway, piece)
+    async with gateway.post({**BODIES[path], **fields}, path) as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, error.get("code"), error.get("param")) == expected
+        assert "retry-after" not in answer.headers
+    assert "engine" in error["message"]
+    assert "validation error" not in error["message"]
+    assert len(gateway.engines["text"][fake_protocols.SEEN]) == 1
+    assert not gateway.views["text"].activity.is_suspect
+
+
+async def test_late_error_with_its_reason_keeps_it(gateway: Gateway) -> None:
+    """Other servers send the error itself."""
+    streams(gateway, CREATED, typed("error", code=400, message="top_p must be in (0, 1]", param="top_p"))
+    status, told = await ask(gateway, RESPONSES)
+    assert (status, json.loads(told)["error"]["message"]) == (400, "top_p must be in (0, 1]")
+
+
+@pytest.mark.parametrize(("path", "piece"), [(RESPONSES, CREATED), (MESSAGES, late_error(500))])
+async def test_late_error_of_an_engine_that_is_not_found_healthy_asks_for_another_try(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str, piece: bytes
+) -> None:
+    monkeypatch.setattr(relay, "_CHECK_S", 0.1)
+    monkeypatch.setattr(gateway.views["text"].activity, "found_healthy", lambda: None)
+    streams(gateway, piece)
+    async with gateway.post(BODIES[path], path) as answer:
+        assert (answer.status, "retry-after" in answer.headers) == (503, True)
 
 
 async def test_engines_are_asked_for_plain_bytes(gateway: Gateway) -> None:

@@ -254,17 +254,20 @@ async def test_answer_comes_whole_and_its_cost_is_in_the_log(
 @pytest.mark.parametrize("path", ANSWERS)
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway, path: str, is_stream: bool) -> None:
-    """Also where its stream would hide it: the engine is asked once more, without one."""
     async with gateway.post(wishing(path, "refuse", stream=is_stream), path) as answer:
         told = await answer.json()
         assert (answer.status, message(told)) == (400, "top_p must be in (0, 1]")
-    asked = sent(gateway, "text")
-    if is_stream and path != COMPLETIONS:
-        length = "max_tokens" if path == MESSAGES else "max_output_tokens"
-        assert [one["body"]["stream"] for one in asked] == [True, False]
-        assert asked[1]["body"][length] == 1
-    else:
-        assert len(asked) == 1
+    assert len(sent(gateway, "text")) == 1
+
+
+@pytest.mark.parametrize(("path", "status"), [(RESPONSES, 500), (MESSAGES, 400)])
+async def test_what_the_engine_refuses_inside_a_stream_without_a_reason_is_an_error_status(
+    gateway: Gateway, path: str, status: int
+) -> None:
+    async with gateway.post(wishing(path, "refuse-late", stream=True), path) as answer:
+        assert answer.status == status
+        assert "gave no reason" in message(await answer.json())
+    assert len(sent(gateway, "text")) == 1
 
 
 @pytest.mark.parametrize(

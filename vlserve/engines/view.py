@@ -41,6 +41,7 @@ class Activity:
         self._is_over = False
         self._cleared_at = float("-inf")
         self._lost = asyncio.Event()
+        self._healthy = asyncio.Event()
         self._open: set[OpenRequest] = set()
 
     def progressed(self) -> None:
@@ -65,9 +66,22 @@ class Activity:
             return
         self._lost.clear()
 
+    async def is_healthy(self, timeout_s: float) -> bool:
+        """Have the probe check the engine at once, and wait for a good result; the engine is not suspect meanwhile."""
+        self._healthy.clear()
+        self._lost.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._healthy.wait()
+        except TimeoutError:
+            return False
+
     def found_healthy(self) -> None:
         """A check found nothing wrong. A loss that was reported after it began is checked next."""
-        if self.is_suspect and not self._lost.is_set():
+        if self._lost.is_set():
+            return
+        self._healthy.set()
+        if self.is_suspect:
             self.is_suspect, self._cleared_at = False, time.monotonic()
 
     def begin(self) -> None:

@@ -245,11 +245,10 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     if model is None and parsed.model is None and parsed.protocol.needs_model:
         model = engine.settings.model_id
 
-    async def make_body(sent: Sequence[MediaReference], *, is_trial: bool = False) -> Body:
-        return await written(context, lambda: parsed.body(model, sent, is_trial=is_trial, **additions))
+    async def make_body(sent: Sequence[MediaReference]) -> Body:
+        return await written(context, lambda: parsed.body(model, sent, **additions))
 
     named = [MediaReference(None, one.uuid) if seen and one.uuid and one.uuid in seen else one for one in sent]
-    events = parsed.protocol.events(wants_usage=parsed.wants_usage)
     body = await make_body(named)
     routed = routed.without_bytes()
     parsed = routed.parsed
@@ -263,13 +262,13 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
         url=f"{engine.address.base_url}{parsed.protocol.path}",
         body=body,
         whole_body=functools.partial(make_body, sent) if named != sent else None,
-        trial_body=functools.partial(make_body, sent, is_trial=True) if events.errors_after_200 else None,
         accepted=functools.partial(_remember, seen, [one.uuid for one in sent if one.uuid]),
         released=functools.partial(context.memory.resize, 0),
         threads=runtime.threads,
         is_stream=parsed.is_stream,
-        events=events,
+        events=parsed.protocol.events(wants_usage=parsed.wants_usage),
         is_constrained=structured.is_constrained(parsed.tree),
+        has_logit_bias="logit_bias" in parsed.protocol.fields and bool(parsed.tree.get("logit_bias")),
         too_long=functools.partial(token_counting.too_long, context, routed, sent),
         request_id=account.request_id,
         # vLLM's own id is made of it: unique, whatever the client sends.

@@ -1,8 +1,8 @@
-"""One request on its way to an engine and its answer on the way back: bytes through, as they came.
+"""Relays one request to an engine and the engine's answer to the client, byte for byte.
 
-The client leaving closes the connection to the engine, which frees it at once; what a request holds is released in
-one ``with``. An engine's fault becomes an error of ours: before the first byte as a status, after it as one SSE error
-event and a close, never a ``[DONE]`` (vLLM itself sends one after its error event; that is dropped).
+When the client disconnects, the connection to the engine is closed, which ends its work at once. An error of the engine
+is an HTTP status before the first byte, and one SSE error event and the end of the stream after it, never a ``[DONE]``
+(vLLM sends one after its error event; it is dropped).
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from vlserve.protocols.sse import EventTooLongError
 
 _WRITE_PIECE_BYTES = 256 * 1024
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault
+_CHECK_S = 8.0  # the probe's next check of a server elsewhere, and its answer; a process is checked within a second
 _LONGEST_RETRY_AFTER_S = 3600.0
 Body = tuple[bytes | bytearray | memoryview, ...]
 _LARGE_BYTES = 64 * 1024  # reading so much may take longer than others should wait
@@ -70,8 +71,6 @@ class Upstream:
     whole_body: Callable[[], Awaitable[Body]] | None
     """The same request with every picture in it, where ``body`` has only the names of some: for an engine that does
     not have them any more."""
-    trial_body: Callable[[], Awaitable[Body]] | None
-    """The same request without a stream, to be told what was wrong with it where a stream does not tell."""
     accepted: Callable[[], None]
     """Called when the engine has begun to answer."""
     released: Callable[[], None]
@@ -81,7 +80,9 @@ class Upstream:
     is_stream: bool
     events: Events
     is_constrained: bool
-    """Whether it has the engine compile something of the client's: what fails then is most likely that."""
+    """Whether the engine has to compile a schema or tools of the client: the likely cause if it fails."""
+    has_logit_bias: bool
+    """Its token ids are checked as late as schemas are."""
     too_long: Callable[[VlserveError], Awaitable[VlserveError]] | None
     """Says the same with more numbers, while the request has its place and was not answered."""
     request_id: str
@@ -95,10 +96,6 @@ class Upstream:
 
 class _PictureCacheMissError(Exception):
     """The engine does not have a picture that it was sent the name of."""
-
-
-class _LateError(Exception):
-    """The engine refused the request after its status 200, without saying why."""
 
 
 class PassThrough(Response):
@@ -179,7 +176,7 @@ class PassThrough(Response):
 
     def _release(self) -> None:
         """Free what was needed to send the request: a long answer would keep its pictures in memory."""
-        self.upstream = replace(self.upstream, body=(), whole_body=None, trial_body=None, too_long=None)
+        self.upstream = replace(self.upstream, body=(), whole_body=None, too_long=None)
         self.upstream.released()
 
     async def _ask(self, client: Writer) -> None:
@@ -197,11 +194,6 @@ class PassThrough(Response):
             await exchange
         except _PictureCacheMissError:
             return False
-        except _LateError:
-            await self._check()
-            if may_miss:  # the request is in order, so it was a picture
-                return False
-            raise EngineFailed(f"The {self.upstream.engine} engine failed on this request.") from None
         return True
 
     async def _exchange(self, body: Body, client: Writer, *, may_miss: bool) -> None:
@@ -218,12 +210,26 @@ class PassThrough(Response):
                 self._release()
                 await self._relay_whole(await answer.read(), client)
 
-    async def _check(self) -> None:
-        """Ask without a stream what is wrong with the request, and raise that."""
-        if self.upstream.trial_body:
-            async with self._post(await self.upstream.trial_body()) as answer:
-                if answer.status != 200:
-                    raise await self._translate(answer.status, await answer.read(), _retry_after_s(answer))
+    async def _late_error(self, status: int, *, may_miss: bool) -> Exception:
+        """What to raise for an error that the engine found after its status 200, and whose reason it did not send.
+
+        ``status``: the error's own. vLLM 0.32 checks an answer's schema late and then cuts the connection, as a crash
+        of the engine does; the probe tells them apart.
+        """
+        engine = self.upstream.engine
+        if not await self.upstream.activity.is_healthy(_CHECK_S):
+            return aiohttp.ServerDisconnectedError()
+        if may_miss:  # a picture that the engine no longer has fails in the same way
+            return _PictureCacheMissError()
+        if self.upstream.is_constrained:
+            return _invalid_structured_output(engine)
+        if self.upstream.has_logit_bias:
+            message = (
+                f"The {engine} engine refused this request, most likely for a token id that the model does not have."
+            )
+            return InvalidRequest(message, param="logit_bias")
+        message = f"The {engine} engine refused this request or failed on it, and gave no reason."
+        return InvalidRequest(message) if status < 500 else EngineFailed(message)
 
     def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self.upstream.session.post(
@@ -266,11 +272,7 @@ class PassThrough(Response):
         if error.code == "context_length_exceeded" and self.upstream.too_long:
             return await self.upstream.too_long(error)
         if error.code == EngineFailed.code and self.upstream.is_constrained:
-            return InvalidRequest(
-                f"The {self.upstream.engine} engine failed on this request, most likely on its structured output or "
-                "tools: a schema or pattern that is not valid, or that nothing can match.",
-                code="invalid_structured_output",
-            )
+            return _invalid_structured_output(self.upstream.engine)
         return error
 
     async def _in_thread(self, read: Callable[[bytes], Any], raw: bytes) -> Any:
@@ -305,8 +307,8 @@ class PassThrough(Response):
         except EventTooLongError:
             raise EngineFailed(f"The {self.upstream.engine} engine sent an event that does not end.") from None
         except aiohttp.ClientError:
-            if stream.is_in_preamble and self.upstream.events.errors_after_200:
-                raise _LateError from None
+            if stream.is_in_preamble:
+                raise await self._late_error(500, may_miss=may_miss) from None
             raise
 
     async def _pass_on(self, batch: Batch, client: Writer, *, may_miss: bool) -> bool:
@@ -317,8 +319,8 @@ class PassThrough(Response):
         if batch.error is not None and not batch.events and not self.outcome.events:
             if may_miss and is_cache_miss(status(batch.error), batch.error):
                 raise _PictureCacheMissError
-            if self.upstream.events.errors_after_200:
-                raise _LateError
+            if self.upstream.events.is_reason_lost(batch.error):
+                raise await self._late_error(status(batch.error), may_miss=may_miss)
         if batch.events and self.outcome.first_token_s is None:
             self.outcome.first_token_s = self._elapsed_s()
             self.upstream.accepted()
@@ -332,6 +334,14 @@ class PassThrough(Response):
         if batch.error is not None:
             raise await self._translate(status(batch.error), batch.error)
         return False
+
+
+def _invalid_structured_output(engine: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The {engine} engine failed on this request, most likely on its structured output or tools: a schema or "
+        "pattern that is not valid, or that nothing can match.",
+        code="invalid_structured_output",
+    )
 
 
 def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:

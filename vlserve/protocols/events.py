@@ -50,9 +50,6 @@ CONTENT, _, _IDLE, _LAST, _ERROR = map(Meaning, Kind)
 class Events:
     """OpenAI's chat and completions: ``data:`` with JSON, at the end ``data: [DONE]``."""
 
-    errors_after_200 = False
-    """An error that the engine finds after its status 200 does not come through the stream as what it is."""
-
     def __init__(self, *, wants_usage: bool) -> None:
         """``wants_usage``: the client asked for the event with the counts of tokens; the gateway always does."""
         self._wants_usage = wants_usage
@@ -77,15 +74,18 @@ class Events:
     def is_for_client(self, meaning: Meaning) -> bool:
         return self._wants_usage or not meaning.usage
 
+    def is_reason_lost(self, data: bytes) -> bool:  # noqa: ARG002
+        """Whether an error event does not say what was wrong with the request."""
+        return False
+
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
-        """The event that tells an error after ``sent`` others; the stream ends with it."""
+        """The last event of a stream that ends with an error, after ``sent`` others."""
         return b"data: " + error.body() + b"\n\n"
 
 
 class _TypedEvents(Events):
     """Protocols whose events have a type, also inside of their JSON."""
 
-    errors_after_200 = True
     _kinds: ClassVar[Mapping[str, Kind]]
 
     def _read(self, event: Event) -> Meaning:
@@ -106,8 +106,8 @@ class _TypedEvents(Events):
 
 
 class ResponseEvents(_TypedEvents):
-    """OpenAI's Responses: typed events with a number each. vLLM begins with two before its engine has looked at the
-    request, and cuts the connection when that then refuses it."""
+    """OpenAI's Responses: typed events with a number each. vLLM sends two before its engine checks the request, and
+    cuts the connection if that refuses it (0.32)."""
 
     _kinds: ClassVar = {
         "error": Kind.ERROR,
@@ -125,7 +125,10 @@ class ResponseEvents(_TypedEvents):
 
 
 class MessageEvents(_TypedEvents):
-    """Anthropic's Messages. vLLM's event for an error is a report of its own forms, in which the error is lost."""
+    """Anthropic's Messages. In an error event vLLM sends a validation error of its own chunk instead of the error: only
+    its status is left (0.32)."""
+
+    _LOST = re.compile(rb"validation errors? for ChatCompletionStreamResponse")
 
     _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
 
@@ -137,6 +140,9 @@ class MessageEvents(_TypedEvents):
             usage = message.get("usage") if isinstance(message, dict) else None
             return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
         return None
+
+    def is_reason_lost(self, data: bytes) -> bool:
+        return bool(self._LOST.search(data))
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
         return _event("error", error.anthropic(request_id))

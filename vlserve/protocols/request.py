@@ -35,17 +35,15 @@ class ModelRequest:
     """``tree`` says something else than ``raw``."""
 
     def body(
-        self, model: str | None = None, sent: Sequence[MediaReference] = (), *, is_trial: bool = False, **additions: Any
+        self, model: str | None = None, sent: Sequence[MediaReference] = (), **additions: Any
     ) -> tuple[bytes | bytearray | memoryview, ...]:
         """What to send to an engine, in pieces: as it came where nothing has to change.
 
         A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
-        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``is_trial``: for an answer
-        of one token and no stream, whose error is told as what it is. ``additions``: fields of the gateway's own.
+        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``additions``: fields of the
+        gateway's own.
         """
-        if is_trial:
-            additions |= {"stream": False} | dict.fromkeys(self.protocol.lengths[:1], 1)
-        elif self.is_stream and not self.wants_usage and self.protocol.has_usage_option:
+        if self.is_stream and not self.wants_usage and self.protocol.has_usage_option:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
