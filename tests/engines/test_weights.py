@@ -34,7 +34,6 @@ def safetensors(size: int) -> bytes:
 
 WEIGHTS = "model.safetensors"
 FILES = {"config.json": b"{}", WEIGHTS: safetensors(3_000_000), "pytorch_model.bin": b"b" * 9_000_000}
-# huggingface_hub writes 10 MB at a time, so an unfinished file is longer than that.
 LARGE = FILES | {WEIGHTS: safetensors(25_000_000)}
 
 
@@ -111,7 +110,7 @@ async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -
     async with hub_with("org/small", LARGE) as hub:
         hub.stall_after = [11_000_000]
         child = await begin(tmp_path, hub.endpoint)
-        unfinished = f"{sha256(LARGE[WEIGHTS])}.incomplete"
+        unfinished = f"{sha256(LARGE[WEIGHTS])}{weights.UNFINISHED}"
         await until(
             lambda: unfinished in blobs(tmp_path) and blobs(tmp_path)[unfinished].stat().st_size > 9_999_999, 30
         )
@@ -122,7 +121,7 @@ async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -
     assert hub.begun_at[1] >= 10_000_000
     assert "org/small: 0.01 GB to download" in said  # of 0.03
     assert weights_in(tmp_path) == LARGE[WEIGHTS]
-    assert not [name for name in blobs(tmp_path) if "incomplete" in name]
+    assert not [name for name in blobs(tmp_path) if name.endswith(weights.UNFINISHED)]
 
 
 async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) -> None:
@@ -138,7 +137,7 @@ async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None
         hub.damaged = 1
         code, said = await fetch(tmp_path, hub.endpoint)
     assert code == 0, said
-    assert "model.safetensors came damaged" in said
+    assert "model.safetensors arrived damaged" in said
     assert weights_in(tmp_path) == FILES[WEIGHTS]
 
 
@@ -147,7 +146,7 @@ async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Pa
         hub.damaged = 9
         code, said = await fetch(tmp_path, hub.endpoint)
     assert code == 1
-    assert "came damaged twice" in said
+    assert "arrived damaged twice" in said
     assert blobs(tmp_path) == {}
 
 

@@ -1,8 +1,8 @@
 """The fake engine's other ways to be asked, with vLLM's events (seen with 0.32).
 
 What a request does is chosen by its ``user`` field (in messages, ``metadata.user_id``): ``refuse``, ``core-dies``,
-``too-long``, ``bad-call``; ``refuse-late``: refuses inside a stream, where the reason is lost; ``die-late``: kills itself
-there; ``drifted``: fails on a picture that is only named.
+``too-long``, ``bad-call``; ``refuse-late``: refuses inside a stream, where the reason is lost; ``die-late``: kills
+itself there; ``drifted``: fails on a picture that is only named.
 """
 
 import asyncio

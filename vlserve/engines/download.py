@@ -1,4 +1,4 @@
-"""``vlserve fetch``: brings the engines' models before anything serves, by the same program as an engine's start."""
+"""``vlserve fetch``: downloads the engines' models ahead of time, with the program that an engine's start runs."""
 
 import asyncio
 import logging
@@ -25,11 +25,11 @@ async def download(
     *,
     verify: bool = False,
 ) -> bool:
-    """Fetch the model of each of these engines, one after the other; whether all are there now.
+    """Download the models of these engines one after the other; whether all are complete.
 
-    ``environment`` is what engines inherit. ``source``: ``huggingface`` or ``modelscope``; default: where vLLM looks.
-    Raises ConfigError for an engine that is not in the config, where the environment forbids to ask a hub, and for
-    ``verify`` with ModelScope.
+    ``environment``: the engines' own. ``source``: ``huggingface`` or ``modelscope``; default: the one that vLLM uses.
+    Raises ConfigError for an engine that is not in the config, in offline mode (HF_HUB_OFFLINE=1), and for ``verify``
+    with ModelScope.
     """
     engines = dict(config.engines.items())
     if missing := [name for name in names if name not in engines]:
@@ -40,12 +40,12 @@ async def download(
         if reason := _nothing_to_fetch(settings):
             log.info("%s: %s", name, reason)
             continue
-        own = {**environment, **settings.env, "TQDM_DISABLE": "1"}  # ModelScope's bars are for terminals, not for logs
+        own = {**environment, **settings.env, "TQDM_DISABLE": "1"}  # ModelScope's progress bars
         chosen = source or ("modelscope" if uses_modelscope(own) else "huggingface")
         if chosen == "huggingface" and own.get("HF_HUB_OFFLINE") == "1":
-            raise ConfigError("HF_HUB_OFFLINE=1 forbids to ask the hub; unset it to fetch.")
+            raise ConfigError("HF_HUB_OFFLINE=1 forbids requests to the hub; unset it to fetch.")
         if chosen == "modelscope" and verify:
-            raise ConfigError("--verify is for Hugging Face; ModelScope's client compares what it fetches by itself.")
+            raise ConfigError("--verify is for Hugging Face; ModelScope's client compares checksums itself.")
         more = ["--from=modelscope"] if chosen == "modelscope" else ["--verify"] if verify else []
         is_complete &= await _run(name, fetch_command(settings, *more), own)
     return is_complete
@@ -53,12 +53,12 @@ async def download(
 
 def _nothing_to_fetch(settings: EngineSettings) -> str | None:
     if settings.url:
-        return f"{settings.url} has its own model; nothing to fetch"
+        return f"{settings.url} is a server with a model of its own; nothing to fetch"
     if settings.command:
-        return "its start line (command) brings its own model; nothing to fetch"
+        return "its command chooses its own model; nothing to fetch"
     if settings.is_folder:
         return f"{settings.model} is a folder; nothing to fetch"
-    return None if fetch_command(settings) else "its load format reads no weights from a hub; nothing to fetch"
+    return None if fetch_command(settings) else "its load format needs no weights from a hub; nothing to fetch"
 
 
 async def _run(name: EngineName, argv: tuple[str, ...], environment: Mapping[str, str]) -> bool:

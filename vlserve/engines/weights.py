@@ -1,14 +1,15 @@
-"""Fetches a model before its engine starts: a program of its own, for `vlserve serve`, `fetch` and `doctor` alike.
+"""Downloads a model before its engine starts: a program of its own, for ``vlserve serve``, ``fetch`` and ``doctor``.
 
-usage: python -m vlserve.weights MODEL [--revision R] [--download-dir D] [--from SOURCE] [--verify]
-       python -m vlserve.weights MODEL --check          (fetches nothing; one line of JSON about what is there)
+usage: python -m vlserve.engines.weights MODEL [--revision R] [--download-dir D] [--from SOURCE] [--verify]
+       python -m vlserve.engines.weights MODEL --check     (downloads nothing; prints one line of JSON)
 
-A first download of some 30 GB must not run into the engine's ready_timeout_s, and its progress should be seen. What is
-in the cache already costs one question to the hub; without the hub, a complete copy in the cache is enough.
+A first download of some 30 GB must not count against the engine's ready_timeout_s, and its progress is logged. A model
+in the cache costs one request to the hub; without the hub, a complete copy in the cache is used.
 
-Large files come through ``_download``, everything else through huggingface_hub, whose cache both fill. huggingface_hub
-alone begins a file anew when its process ended in the middle of it, and compares no checksum: here such a file is
-continued, and gets its place in the cache only when its SHA-256 is the hub's. ModelScope's own client does both.
+Large files are downloaded by ``_download``, everything else by huggingface_hub, into huggingface_hub's cache
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). huggingface_hub 2.4 writes each file, also
+from Xet storage, to a temporary file of its process, which does not outlive it, and compares no checksum. Here a
+download is resumed, and a file enters the cache only with the hub's SHA-256. ModelScope's own client does both.
 """
 
 import argparse
@@ -28,30 +29,43 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    hf_hub_download,
+    hf_hub_url,
+    hf_raise_for_status,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
-from huggingface_hub.file_download import http_get, repo_folder_name
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+from huggingface_hub.utils import disable_progress_bars
+
+from vlserve.engines.safetensors_files import inspect, is_cut_off, missing_files
 
 PROGRESS_S = 10.0
-# The same weights in other formats, which vLLM does not read where there are safetensors.
+UNFINISHED = ".unfinished"
+# The same weights in other formats, which vLLM does not read if there are safetensors.
 _OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*", "consolidated*"]
 _GB = 1e9
 _HUB_TIMEOUT_S = 15.0
-_LARGEST_BYTES = 50 * 10**9  # more does not come over plain HTTP; huggingface_hub has another way for it
+_LARGEST_BYTES = 50 * 10**9  # the hub serves larger files from Xet storage only, which huggingface_hub reads
 _AT_ONCE = 4
-_PATIENCE = 6  # pauses of 1, 2, 4 … 32 s without any new byte; huggingface_hub's own retries come on top of each
+_PIECE_BYTES = 2**20
+_MOST_RETRIES = 6  # without a new byte, after pauses of 1, 2, 4 … 32 s
 _SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a model, as the hub announces it."""
+    """A file of a model, as the hub lists it."""
 
     name: str
     size: int
     digest: str
-    """SHA-256 of a large file, git's SHA-1 of a small one; empty where the hub does not tell."""
+    """SHA-256 of a large file, git's SHA-1 of a small one; empty if the hub does not list it."""
 
     @property
     def is_large(self) -> bool:
@@ -64,8 +78,8 @@ def main() -> int:
     parser.add_argument("--revision")
     parser.add_argument("--download-dir")
     parser.add_argument("--from", dest="source", choices=["huggingface", "modelscope"], default="huggingface")
-    parser.add_argument("--verify", action="store_true", help="read what is there already and compare it, too")
-    parser.add_argument("--check", action="store_true", help="only look")
+    parser.add_argument("--verify", action="store_true", help="also compare the checksums of files in the cache")
+    parser.add_argument("--check", action="store_true", help="report what is in the cache; download nothing")
     arguments = parser.parse_args()
     model, revision, cache = arguments.model, arguments.revision, arguments.download_dir
     disable_progress_bars()  # bars are for terminals; this program's lines go to a log
@@ -79,23 +93,24 @@ def main() -> int:
             fetch(model, revision, cache, verify=arguments.verify)
     except GatedRepoError as error:
         print(
-            f"GatedRepoError: {model} is given only to those who accepted its licence: accept it at "
+            f"GatedRepoError: {model} has a licence that must be accepted: accept it at "
             f"{constants.ENDPOINT}/{model}, then `hf auth login` here or set HF_TOKEN ({_first_line(error)})"
         )
         return 1
     except RepositoryNotFoundError as error:
         print(f"RepositoryNotFoundError: {constants.ENDPOINT} shows no model {model} ({_first_line(error)})")
         return 1
-    except OSError as error:  # the disk, the connection, a damaged file: its words say it
+    except OSError as error:  # the disk, the connection, a damaged file
         print(f"{type(error).__name__}: {error}")
         return 1
     return 0
 
 
 def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool = False) -> pathlib.Path:
-    """The model's folder in the cache, complete. With ``verify`` files that are there already are read and compared.
+    """Download what is missing of a model, and return its folder in the cache. With ``verify`` also compare the
+    checksums of files in the cache.
 
-    Raises OSError where the disk has no room or a file comes damaged twice, and the hub's errors.
+    Raises OSError if the disk is full or a file arrives damaged twice, and huggingface_hub's errors.
     """
     folder = pathlib.Path(cache or constants.HF_HUB_CACHE)
     try:
@@ -110,7 +125,7 @@ def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool =
         raise OSError(
             f"We couldn't connect to {constants.ENDPOINT} for {model} ({why}); {folder} has no copy"
         ) from error
-    blobs = folder / repo_folder_name(repo_id=model, repo_type="model") / "blobs"
+    blobs = _blobs(model, commit, cache, files)
     present = {file: path for file in files if (path := _place(model, commit, cache, file))}
     if verify:
         present = {file: path for file, path in present.items() if not _removed_as_damaged(model, file, path)}
@@ -124,7 +139,7 @@ def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool =
         path = pathlib.Path(snapshot_download(model, revision=revision, cache_dir=cache, ignore_patterns=ignored))
     for file in missing:
         if not file.is_large and _removed_as_damaged(model, file, path / file.name):
-            raise OSError(f"{file.name} of {model} came damaged; fetch it again")
+            raise OSError(f"{file.name} of {model} arrived damaged; fetch it again")
     checked = "every file" if verify else f"{len(missing)} new files" if missing else "nothing new"
     print(f"{model}: complete in {path} ({checked} compared with the hub's checksums)", flush=True)
     return path
@@ -161,13 +176,13 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
 
 
 def check(model: str, revision: str | None, cache: str | None) -> dict[str, object]:
-    """What is there of a model, a folder's or the hub's; asks the hub what belongs to it, fetches nothing.
+    """Report what is on disk of a model, which is a folder or the name of one on the hub; downloads nothing.
 
-    ``folder`` and its ``free_bytes``, ``files`` (names), ``missing_bytes`` (None: unknown), ``problems`` (what is wrong
-    with files that are there), ``hub`` (why the hub could not be asked).
+    Keys: ``folder`` and its ``free_bytes``, ``files`` (names), ``missing_bytes`` (None: unknown), ``problems``
+    (missing, cut off or damaged files), ``hub`` (the error of the request to the hub, or None).
     """
     if model.startswith("/"):
-        return {"folder": model, "free_bytes": 0, "missing_bytes": 0, "hub": None, **_look(pathlib.Path(model))}
+        return {"folder": model, "free_bytes": 0, "missing_bytes": 0, "hub": None, **inspect(pathlib.Path(model))}
     root = pathlib.Path(cache or constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
     place: dict[str, object] = {"folder": str(root), "free_bytes": free}
@@ -175,14 +190,15 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
         commit, files, _ = _listing(model, revision)
     except Exception as error:  # noqa: BLE001  (any: each version of huggingface_hub has another HTTP client)
         path = _cached(model, revision, cache)
-        seen = _look(path) if path else {"files": [], "problems": []}
+        seen = inspect(path) if path else {"files": [], "problems": []}
         hub = f"{type(error).__name__}: {_first_line(error)}"
         return {**place, "missing_bytes": 0 if path else None, "hub": hub, **seen}
     paths = {file: path for file in files if (path := _place(model, commit, cache, file))}
-    blobs = root / repo_folder_name(repo_id=model, repo_type="model") / "blobs"
     absent = [file for file in files if file not in paths]
-    problems = [f"{file.name} is cut off or damaged" for file, path in paths.items() if _is_cut_off(path)]
-    missing = sum(file.size for file in absent) - _begun(blobs, absent)
+    problems = [f"{file.name} is cut off or damaged" for file, path in paths.items() if is_cut_off(path)]
+    missing = sum(file.size for file in absent)
+    with contextlib.suppress(OSError):  # of a gated model the hub lists the files, but gives none
+        missing -= _begun(_blobs(model, commit, cache, files), absent)
     return {
         **place,
         "missing_bytes": missing,
@@ -193,7 +209,7 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
 
 
 def _listing(model: str, revision: str | None) -> tuple[str, list[File], list[str]]:
-    """The commit that ``revision`` is now, the files that vLLM needs of it, and the patterns of the others."""
+    """The current commit of ``revision``, its files that vLLM needs, and the patterns of those it does not need."""
     info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=_HUB_TIMEOUT_S)
     files = [
         File(sibling.rfilename, sibling.size or 0, (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or "")
@@ -216,6 +232,16 @@ def _place(model: str, commit: str, cache: str | None, file: File) -> pathlib.Pa
     return pathlib.Path(path) if isinstance(path, str) else None
 
 
+def _blobs(model: str, commit: str, cache: str | None, files: list[File]) -> pathlib.Path:
+    """The cache folder that holds the content of this model's files, each under its checksum; asks the hub for one."""
+    if not files:
+        raise OSError(f"{model} has no files on {constants.ENDPOINT}")
+    name = files[0].name
+    place = hf_hub_download(model, name, revision=commit, cache_dir=cache, dry_run=True).local_path
+    # The documented layout: MODEL/snapshots/COMMIT/NAME is a link to MODEL/blobs/CHECKSUM.
+    return pathlib.Path(place).parents[len(pathlib.PurePath(name).parts) + 1] / "blobs"
+
+
 def _check_room(model: str, folder: pathlib.Path, missing: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if missing > (free := shutil.disk_usage(folder).free):
@@ -229,21 +255,23 @@ def _check_room(model: str, folder: pathlib.Path, missing: int) -> None:
 
 
 def _begun(blobs: pathlib.Path, missing: Iterable[File]) -> int:
-    """Bytes of unfinished files that will be continued."""
+    """Bytes of unfinished downloads that will be resumed."""
     return _size(_unfinished(blobs, file) for file in missing if file.is_large)
 
 
 def _unfinished(blobs: pathlib.Path, file: File) -> pathlib.Path:
-    return blobs / f"{file.digest}.incomplete"
+    return blobs / f"{file.digest}{UNFINISHED}"
 
 
 def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
-    """One large file into the cache, continued where an earlier run ended; its name there is its SHA-256."""
+    """Download one large file into the cache, or resume that; its name there is its SHA-256."""
     blob, unfinished = blobs / file.digest, _unfinished(blobs, file)
     if blob.exists():
         return
     with os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as out:
-        with contextlib.suppress(OSError):  # a file system without locks: the checksum tells when two wrote one file
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: if two processes write one file, its checksum is wrong
             fcntl.flock(out, fcntl.LOCK_EX)  # both engines may have the same model
         if blob.exists():
             unfinished.unlink(missing_ok=True)
@@ -256,32 +284,31 @@ def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
             if hashlib.file_digest(out, "sha256").hexdigest() == file.digest:
                 unfinished.replace(blob)
                 return
-            print(f"{model}: {file.name} came damaged (its SHA-256 is not the hub's); once more", flush=True)
+            print(f"{model}: {file.name} arrived damaged (its SHA-256 is not the hub's); trying again", flush=True)
             out.truncate(0)
     unfinished.unlink(missing_ok=True)
-    raise OSError(f"{file.name} of {model} came damaged twice; a proxy or mirror in between may change it")
+    raise OSError(f"{file.name} of {model} arrived damaged twice; a proxy or mirror may change it")
 
 
 def _get(model: str, commit: str, file: File, out: BinaryIO) -> None:
-    """Append to ``out`` what it lacks, over as many connections as that takes."""
+    """Append to ``out`` what is missing of a file, over as many connections as needed."""
     pauses = 0
     while (begun := out.seek(0, os.SEEK_END)) < file.size:
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         try:
-            # The hub's own address every time: the one it redirects to is signed and expires.
-            url = hf_hub_url(model, file.name, revision=commit)
-            http_get(url, out, resume_size=begun, headers=headers, expected_size=file.size)
-        except (RepositoryNotFoundError, EntryNotFoundError):  # also where a licence must be accepted
+            _append(hf_hub_url(model, file.name, revision=commit), begun, out)
+            if out.tell() == begun:
+                raise OSError("an empty response")
+        except (RepositoryNotFoundError, EntryNotFoundError):  # also of a gated model
             raise
         except Exception as error:  # any: each version of huggingface_hub has another HTTP client
             out.flush()
             size = out.seek(0, os.SEEK_END)
             pauses = 0 if size > begun else pauses + 1
-            if pauses > _PATIENCE or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            if pauses > _MOST_RETRIES or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
             print(
                 f"{model}: {file.name} was cut off at {size / _GB:.2f} of {file.size / _GB:.2f} GB "
-                f"({_first_line(error)}); going on in {2**pauses} s",
+                f"({_first_line(error)}); resuming in {2**pauses} s",
                 flush=True,
             )
             time.sleep(2**pauses)
@@ -289,8 +316,24 @@ def _get(model: str, commit: str, file: File, out: BinaryIO) -> None:
                 out.truncate(0)
 
 
+def _append(url: str, begun: int, out: BinaryIO) -> None:
+    """Write the content at ``url`` from byte ``begun`` to the end of ``out``, whose size that is."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if token:
+        headers["Authorization"] = f"Bearer {token}"  # httpx drops it when it is redirected to another host
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
+        hf_raise_for_status(answer)
+        if begun and answer.status_code != 206:  # the whole file
+            out.truncate(0)
+            out.seek(0)
+        for piece in answer.iter_bytes(_PIECE_BYTES):
+            out.write(piece)
+
+
 def _removed_as_damaged(model: str, file: File, path: pathlib.Path) -> bool:
-    """Whether a file is not what the hub says it is; then it is removed."""
+    """Remove a file whose checksum is not the hub's; whether it was removed."""
     with path.open("rb") as content:
         if len(file.digest) == _SHA256_DIGITS:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -306,7 +349,7 @@ def _removed_as_damaged(model: str, file: File, path: pathlib.Path) -> bool:
 
 
 def _cached(model: str, revision: str | None, cache: str | None) -> pathlib.Path | None:
-    """The copy in the cache, if it has every file of weights that its index names."""
+    """The folder of the copy in the cache if it has every file of weights in its index."""
     try:
         path = snapshot_download(
             model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True
@@ -314,43 +357,14 @@ def _cached(model: str, revision: str | None, cache: str | None) -> pathlib.Path
     except LocalEntryNotFoundError:
         return None
     folder = pathlib.Path(path)
-    return None if _absent(folder) else folder
-
-
-def _look(folder: pathlib.Path) -> dict[str, object]:
-    problems = [f"{name} is missing" for name in _absent(folder)]
-    problems += [f"{path.name} is cut off or damaged" for path in sorted(folder.glob("*")) if _is_cut_off(path)]
-    return {"files": sorted(path.name for path in folder.glob("*")), "problems": problems}
-
-
-def _absent(folder: pathlib.Path) -> list[str]:
-    """Files of weights that the index names and that are not there."""
-    index = folder / "model.safetensors.index.json"
-    named = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else []
-    return [name for name in named if not (folder / name).exists()]
-
-
-def _is_cut_off(path: pathlib.Path) -> bool:
-    """Whether a safetensors file has not the length that its head tells; others are not looked at."""
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                return True
-            head = json.loads(file.read(length))
-        end = max((entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"), default=0)
-        return path.stat().st_size != 8 + length + int(end)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return True
+    return None if missing_files(folder) else folder
 
 
 @contextlib.contextmanager
 def _progress(model: str, total: int, size: Callable[[], int]) -> Iterator[None]:
-    """Tell every PROGRESS_S how far it is."""
+    """Print the progress every PROGRESS_S."""
     is_done = threading.Event()
-    watcher = threading.Thread(target=_tell_progress, args=(model, total, size, is_done), daemon=True)
+    watcher = threading.Thread(target=_print_progress, args=(model, total, size, is_done), daemon=True)
     watcher.start()
     try:
         yield
@@ -358,7 +372,7 @@ def _progress(model: str, total: int, size: Callable[[], int]) -> Iterator[None]
         is_done.set()
 
 
-def _tell_progress(model: str, total: int, size: Callable[[], int], is_done: threading.Event) -> None:
+def _print_progress(model: str, total: int, size: Callable[[], int], is_done: threading.Event) -> None:
     begun, before = time.monotonic(), size()
     while not is_done.wait(PROGRESS_S):
         now = size()
