@@ -269,10 +269,9 @@ def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
     if blob.exists():
         return
     with os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as out:
-        with contextlib.suppress(
-            OSError
-        ):  # a file system without locks: if two processes write one file, its checksum is wrong
-            fcntl.flock(out, fcntl.LOCK_EX)  # both engines may have the same model
+        # Both engines may have the same model. Without locks (some network file systems) the checksum shows it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(out, fcntl.LOCK_EX)
         if blob.exists():
             unfinished.unlink(missing_ok=True)
             return
