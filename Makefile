@@ -1,6 +1,7 @@
 # `make` lists the targets.
 PYTHON ?= python3
 PORT ?= 8000
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -22,9 +23,15 @@ demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (
 eval-demo: $(INSTALLED) ## Measure the demo models on pages that training never had (ARGS=--strict: more)
 	@$(BIN)/python samples/demo-models/evaluate.py $(ARGS)
 
+# Most tests wait for processes and timers, hence more workers than cores. Tests with real engines share one worker, and
+# those in a browser another (tests/conftest.py).
 .PHONY: test
-test: $(INSTALLED) ## Run every test, also those with real engines (ARGS=…: more for pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## Run the default tests, about ten minutes (WORKERS=4; ARGS=…: more for pytest)
+	@$(BIN)/python -m pytest -m 'not full' -n $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: test-all
+test-all: $(INSTALLED) $(if $(filter-out 0,$(REST)),,test) ## Run every test (REST=1: only those that `make test` leaves out)
+	@$(BIN)/python -m pytest -m full $(ARGS)
 
 .PHONY: soak
 soak: $(INSTALLED) ## Run every fault in its full form, hours; figures go to docs/reliability.md (ARGS=--rows=…)

@@ -135,6 +135,7 @@ async def test_service_that_is_not_there_is_told(name: str, tmp_path: pathlib.Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 @pytest.mark.browser
 async def test_test_is_tried_where_the_page_is_known(tmp_path: pathlib.Path) -> None:
     async with models(STORIES) as server:

@@ -21,6 +21,8 @@ from conversations.mixture import KINDS, Conversation
 from conversations.sums import Sum
 from conversations.words import Dice, is_held_out
 
+pytestmark = pytest.mark.full
+
 TYPES: dict[str, Any] = {
     "string": str,
     "integer": int,

@@ -14,6 +14,8 @@ sys.path.insert(0, str(REPOSITORY / "samples" / "demo-models" / "training"))
 
 from questions.scores import Fit, Row, centre_inside, fit, is_expected, printed
 
+pytestmark = pytest.mark.full
+
 ASKED = """
 import random
 from pages.packs import read_pack

@@ -16,6 +16,8 @@ from tokenizers import Tokenizer  # noqa: E402
 from trainer.export import write  # noqa: E402
 from trainer.trainees import TextTrainee, VisionTrainee  # noqa: E402
 
+pytestmark = pytest.mark.full
+
 TOKENIZER = MODELS / "training" / "tokenizer.json"
 MADE_BY_HAND = {"README.md", "training.json"}
 

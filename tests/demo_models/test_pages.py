@@ -24,7 +24,7 @@ from pages.packs import read_pack
 from pages.page import COLORS, ROLES, SHAPES, Element, Page, Word
 from pages.themes import CSS_COLORS, RANGES, hsl
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.full, pytest.mark.browser]
 
 # What Chromium's accessibility tree calls them.
 ACCESSIBLE = {"searchbox": "textbox", "gridcell": "cell"}

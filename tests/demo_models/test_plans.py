@@ -20,6 +20,8 @@ from conversations.words import Dice, Split
 
 from vlserve.testgen.questions import read_expected, read_steps
 
+pytestmark = pytest.mark.full
+
 LONGEST = 1_000  # tokens; a row of the training has 1,024
 
 

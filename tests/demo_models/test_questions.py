@@ -20,6 +20,8 @@ from questions import boxes, drafts
 from questions import dialogues as questions
 from questions.dialogues import Turn
 
+pytestmark = pytest.mark.full
+
 
 def page(kind: str, *elements: Element, size: tuple[int, int] = (600, 400)) -> Page:
     words = tuple(Word(word, one.box) for one in elements for word in one.name.split())

@@ -20,6 +20,8 @@ TRAINING = REPOSITORY / "samples" / "demo-models" / "training"
 sys.path.insert(0, str(TRAINING))
 from pages.page import Element, Page, Word  # noqa: E402
 
+pytestmark = pytest.mark.full
+
 PAGE = Page(
     280,
     280,

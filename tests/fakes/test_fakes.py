@@ -244,6 +244,7 @@ def verdicts(made: list[Mutant]) -> list[str]:
     return said
 
 
+@pytest.mark.full
 @pytest.mark.engine
 async def test_what_a_stand_in_refuses_vllm_refuses() -> None:
     made = list(mutants(BODIES))

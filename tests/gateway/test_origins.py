@@ -289,6 +289,7 @@ def test_settings_that_could_never_match_are_refused(setting: str, wrong: str) -
         Server.model_validate({setting: [wrong]})
 
 
+@pytest.mark.full
 @pytest.mark.browser
 async def test_in_a_browser_the_own_page_works_and_a_strangers_does_not(
     gateway: Gateway, caplog: pytest.LogCaptureFixture

@@ -312,6 +312,12 @@ def in_browser(test: Test) -> Test:
     return marked
 
 
+def in_browser_full(test: Test) -> Test:
+    """As ``in_browser``, but left out of `make test`."""
+    marked: Test = pytest.mark.full(in_browser(test))
+    return marked
+
+
 def pictures_of(message: dict[str, Any]) -> list[bytes]:
     urls = [part["image_url"]["url"] for part in message["content"] if part["type"] == "image_url"]
     assert all(url.startswith("data:image/png;base64,") for url in urls)
@@ -355,7 +361,7 @@ async def test_picture_and_question_are_answered_piece_by_piece(screen: Screen, 
     assert message["content"][-1] == {"type": "text", "text": "Which\n<b>color</b>?"}
 
 
-@in_browser
+@in_browser_full
 async def test_pictures_are_pasted_dropped_picked_and_removed(screen: Screen, service: Service) -> None:
     service.says("Three.")
     await screen.open(service)
@@ -381,7 +387,7 @@ async def test_pictures_are_pasted_dropped_picked_and_removed(screen: Screen, se
     assert second == [*first, {"role": "assistant", "content": "Three."}, {"role": "user", "content": "And now?"}]
 
 
-@in_browser
+@in_browser_full
 async def test_picture_is_not_left_behind_by_a_quick_enter(screen: Screen, service: Service) -> None:
     service.says("Large.")
     await screen.open(service)
@@ -392,7 +398,7 @@ async def test_picture_is_not_left_behind_by_a_quick_enter(screen: Screen, servi
     assert [pictures_of(request["messages"][0]) for request in service.seen] == [[large]]
 
 
-@in_browser
+@in_browser_full
 async def test_picture_is_sent_again_by_its_button(screen: Screen, service: Service) -> None:
     service.says("Red.")
     await screen.open(service)
@@ -406,7 +412,7 @@ async def test_picture_is_sent_again_by_its_button(screen: Screen, service: Serv
     assert pictures_of(service.seen[1]["messages"][2]) == [RED]
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("how", ["Escape", "Stop"])
 async def test_stop_keeps_what_came_and_frees_the_engine(screen: Screen, service: Service, how: str) -> None:
     service.says("One two", asyncio.Event(), "never")
@@ -447,7 +453,7 @@ async def test_stream_that_fails_says_so_and_keeps_its_text(
     await expect(screen.answer.get_by_role("alert")).to_have_count(0)
 
 
-@in_browser
+@in_browser_full
 async def test_refusal_is_shown_with_its_time(screen: Screen, service: Service) -> None:
     service.refusal = (503, "The text engine is <i>not</i> ready.", {"retry-after": "42"})
     await screen.open(service)
@@ -459,7 +465,7 @@ async def test_refusal_is_shown_with_its_time(screen: Screen, service: Service) 
     await expect(screen.answer).to_contain_text("Hello!")
 
 
-@in_browser
+@in_browser_full
 async def test_key_is_asked_for_on_a_refusal_and_the_request_made_again(screen: Screen, service: Service) -> None:
     await screen.open(service)
     await expect(screen.tab.get_by_label("Model").get_by_role("option")).to_have_count(3)
@@ -475,7 +481,7 @@ async def test_key_is_asked_for_on_a_refusal_and_the_request_made_again(screen: 
     await expect(screen.tab.get_by_role("article", name="Answer")).to_have_count(1)
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("stays", [False, True])
 async def test_key_is_kept_for_the_tab_or_for_the_browser(screen: Screen, locked: Service, stays: bool) -> None:
     locked.says("Welcome.")
@@ -496,7 +502,7 @@ async def test_key_is_kept_for_the_tab_or_for_the_browser(screen: Screen, locked
     await (expect(shown).to_be_hidden() if stays else expect(shown).to_be_visible())
 
 
-@in_browser
+@in_browser_full
 async def test_chosen_model_is_asked_for_and_stays_chosen(screen: Screen, service: Service) -> None:
     service.says("Yes.")
     await screen.open(service)
@@ -547,7 +553,7 @@ async def test_answer_can_show_text_but_not_act(screen: Screen, service: Service
     assert len(screen.context.pages) == 1
 
 
-@in_browser
+@in_browser_full
 async def test_links_leave_no_trace_of_the_page(screen: Screen, service: Service) -> None:
     service.says("See <https://example.com/a> and [mail](mailto:a@example.com) and <br> `<button>` or <button>.")
     await screen.open(service)
@@ -560,7 +566,7 @@ async def test_links_leave_no_trace_of_the_page(screen: Screen, service: Service
     await expect(screen.answer.locator(".text")).to_contain_text("<button> or <button>.")
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize(
     "answer",
     [
@@ -586,7 +592,7 @@ async def test_boxes_are_drawn_where_the_model_saw_them(screen: Screen, service:
         assert box == pytest.approx([share * left, share * top, share * width, share * height], abs=1)
 
 
-@in_browser
+@in_browser_full
 async def test_without_sizes_boxes_are_in_the_pictures_own_pixels(screen: Screen, service: Service) -> None:
     service.says('{"bbox_2d": [100, 50, 200, 100], "label": "a"}')
     await screen.open(service)
@@ -596,7 +602,7 @@ async def test_without_sizes_boxes_are_in_the_pictures_own_pixels(screen: Screen
     assert [await rectangle.get_attribute(name) for name in ("x", "y", "width", "height")] == ["25%"] * 4
 
 
-@in_browser
+@in_browser_full
 async def test_dropped_pictures_are_told(screen: Screen, service: Service) -> None:
     service.says("Well.", **{"x-vlserve-images-dropped": "2"})
     await screen.open(service)
@@ -605,7 +611,7 @@ async def test_dropped_pictures_are_told(screen: Screen, service: Service) -> No
     await expect(screen.answer).to_contain_text("The 2 oldest pictures were left out")
 
 
-@in_browser
+@in_browser_full
 async def test_history_survives_a_reload_pictures_too(screen: Screen, service: Service) -> None:
     service.says('{"bbox_2d": [100, 50, 200, 100], "label": "OK"}')
     await screen.open(service)
@@ -635,7 +641,7 @@ async def test_history_survives_a_reload_pictures_too(screen: Screen, service: S
     await expect(chats).to_contain_text("Second question")
 
 
-@in_browser
+@in_browser_full
 async def test_chat_deleted_while_it_is_answered_stays_deleted(screen: Screen, service: Service) -> None:
     service.says("One", asyncio.Event())
     await screen.open(service)
@@ -649,7 +655,7 @@ async def test_chat_deleted_while_it_is_answered_stays_deleted(screen: Screen, s
     await expect(screen.tab.get_by_role("navigation", name="Chats").get_by_role("listitem")).to_have_count(0)
 
 
-@in_browser
+@in_browser_full
 async def test_copy_gives_the_answer_as_it_was_written(screen: Screen, service: Service) -> None:
     service.says("It is **red**.")
     await screen.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -660,7 +666,7 @@ async def test_copy_gives_the_answer_as_it_was_written(screen: Screen, service: 
     assert await screen.tab.evaluate("navigator.clipboard.readText()") == "It is **red**."
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("width", [390, 320])
 async def test_narrow_screen_scrolls_down_only(screen: Screen, service: Service, width: int) -> None:
     wide = "word" * 60
@@ -689,7 +695,7 @@ def lightness(color: str) -> float:
     return (red + green + blue) / 3
 
 
-@in_browser
+@in_browser_full
 async def test_light_and_dark_follow_the_system_until_chosen(screen: Screen, service: Service) -> None:
     async def is_dark() -> bool:
         body = screen.tab.locator("body")
@@ -712,7 +718,7 @@ async def test_light_and_dark_follow_the_system_until_chosen(screen: Screen, ser
     assert await is_dark()
 
 
-@in_browser
+@in_browser_full
 async def test_everything_is_reached_with_the_keyboard(screen: Screen, service: Service) -> None:
     service.says("Fine.")
     await screen.open(service)

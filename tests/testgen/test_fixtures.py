@@ -178,6 +178,7 @@ async def take(page: Page, what: str, where: str, value: str = "") -> None:
     await actions[what]()  # type: ignore[misc]
 
 
+@pytest.mark.full
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("name", "steps"), BEHAVIOUR)
@@ -192,6 +193,7 @@ async def test_page_behaves(browser: Browser, url: str, name: str, steps: list[S
     assert wrong == []
 
 
+@pytest.mark.full
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", NAMES)

@@ -19,7 +19,7 @@ from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.result import Subject, TestgenError
 from vlserve.testgen.run import Run
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.full, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 BOTH: list[Target] = ["playwright", "selenium"]
 VIEWPORT = (800, 600)
 

@@ -18,7 +18,17 @@ from PIL import Image
 from playwright.async_api import Locator, expect
 
 from tests.conftest import data_url, picture
-from tests.gateway.test_page import ATTACKS, BLUE, RED, Screen, Service, in_browser, open_browser, open_screen, serve
+from tests.gateway.test_page import (
+    ATTACKS,
+    BLUE,
+    RED,
+    Screen,
+    Service,
+    in_browser_full,
+    open_browser,
+    open_screen,
+    serve,
+)
 from vlserve.gateway import page
 
 CODE = '''"""Log in with a wrong password."""
@@ -141,7 +151,7 @@ def test_page_is_told_what_the_service_does() -> None:
     assert page.build().policy == page.build(testgen="run").policy
 
 
-@in_browser
+@in_browser_full
 async def test_test_is_made_of_an_attached_picture_step_by_step(screen: Screen, maker: Maker) -> None:
     read, ran = asyncio.Event(), asyncio.Event()
     maker.makes = [": waiting\n\n", step("inventory"), read, step("inventory", "9 elements")]
@@ -182,7 +192,7 @@ async def test_test_is_made_of_an_attached_picture_step_by_step(screen: Screen, 
     await expect(screen.tab.get_by_role("article", name="You").get_by_role("img", name="login.png")).to_be_visible()
 
 
-@in_browser
+@in_browser_full
 async def test_test_is_made_of_a_picture_in_the_conversation(screen: Screen, maker: Maker) -> None:
     maker.says("A login page.")
     await screen.open(maker)
@@ -206,7 +216,7 @@ async def test_test_is_made_of_a_picture_in_the_conversation(screen: Screen, mak
     assert CODE in messages[3]["content"]
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize(
     ("mode", "outcome", "url", "label"),
     [
@@ -237,7 +247,7 @@ async def test_label_says_no_more_than_was_done(
         await expect(screen.answer.locator(".label.passed")).to_have_count(0)
 
 
-@in_browser
+@in_browser_full
 async def test_what_is_missing_is_told(screen: Screen, maker: Maker) -> None:
     report = {
         "note": NOTE,
@@ -260,7 +270,7 @@ async def test_what_is_missing_is_told(screen: Screen, maker: Maker) -> None:
     await expect(screen.answer).to_contain_text("Set in the environment before it runs: TEST_CARD, TEST_PASSWORD")
 
 
-@in_browser
+@in_browser_full
 async def test_code_is_colored_copied_and_downloaded(screen: Screen, maker: Maker, tmp_path: pathlib.Path) -> None:
     code = CODE + "\n# UNVERIFIED: only seen in the picture\nx = '# no comment'\n"
     maker.makes = [result(code=code, junit="<testsuites/>")]
@@ -291,7 +301,7 @@ async def test_code_is_colored_copied_and_downloaded(screen: Screen, maker: Make
         assert (tmp_path / file_name).read_text() == text
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("name", ["../../evil.py", "setup.exe", "<img src=x onerror=alert(1)>.py", ".py", ""])
 async def test_file_gets_no_name_but_that_of_a_python_file(screen: Screen, maker: Maker, name: str) -> None:
     maker.makes = [result(file_name=name)]
@@ -302,7 +312,7 @@ async def test_file_gets_no_name_but_that_of_a_python_file(screen: Screen, maker
     assert (await started.value).suggested_filename == "test_generated.py"
 
 
-@in_browser
+@in_browser_full
 async def test_annotated_picture_is_enlarged(screen: Screen, maker: Maker) -> None:
     maker.makes = [result(annotated=data_url(picture(1000, 2000)))]
     await screen.open(maker)
@@ -316,7 +326,7 @@ async def test_annotated_picture_is_enlarged(screen: Screen, maker: Maker) -> No
     assert large["width"] > 1.5 * small["width"]
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize(
     "annotated",
     ["", None, "data:image/svg+xml;base64,PHN2Zy8+", "https://example.com/a.png", "data:image/png;base64,AAAA"],
@@ -329,7 +339,7 @@ async def test_what_is_no_png_is_not_shown(screen: Screen, maker: Maker, annotat
     await expect(screen.answer.get_by_role("img")).to_have_count(0)
 
 
-@in_browser
+@in_browser_full
 async def test_texts_can_be_read_but_do_not_act(screen: Screen, maker: Maker) -> None:
     await screen.open(maker)
     for attack in ATTACKS:
@@ -350,7 +360,7 @@ async def test_texts_can_be_read_but_do_not_act(screen: Screen, maker: Maker) ->
     assert len(screen.context.pages) == 1
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("comes", ["before", "after", "never"])
 async def test_error_is_told_and_nothing_typed_is_lost(screen: Screen, maker: Maker, comes: str) -> None:
     problem = "The address is not one that this service may open. <b>example.com</b>"
@@ -380,7 +390,7 @@ async def test_error_is_told_and_nothing_typed_is_lost(screen: Screen, maker: Ma
     assert maker.forms[0] == maker.forms[1]
 
 
-@in_browser
+@in_browser_full
 async def test_key_is_asked_for_on_a_refusal_and_the_test_made_then(screen: Screen, maker: Maker) -> None:
     await screen.open(maker)
     await expect(screen.tab.get_by_label("Model").get_by_role("option")).to_have_count(3)
@@ -392,7 +402,7 @@ async def test_key_is_asked_for_on_a_refusal_and_the_test_made_then(screen: Scre
     await expect(screen.answer).to_contain_text(VERIFIED)
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("way", ["Escape", "button"])
 async def test_cancel_reaches_the_service(screen: Screen, maker: Maker, way: str) -> None:
     maker.makes = [step("inventory"), asyncio.Event()]
@@ -406,7 +416,7 @@ async def test_cancel_reaches_the_service(screen: Screen, maker: Maker, way: str
     await expect(panel(screen).get_by_label("Scenario")).to_have_value("Log in")
 
 
-@in_browser
+@in_browser_full
 async def test_one_thing_is_asked_for_at_a_time(screen: Screen, maker: Maker) -> None:
     go_on = asyncio.Event()
     maker.makes = [step("inventory"), go_on, result()]
@@ -424,7 +434,7 @@ async def test_one_thing_is_asked_for_at_a_time(screen: Screen, maker: Maker) ->
     await expect(screen.answer).to_contain_text(VERIFIED)
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("scenario", ["", "  \n "])
 async def test_scenario_is_required(screen: Screen, maker: Maker, scenario: str) -> None:
     await screen.open(maker)
@@ -436,7 +446,7 @@ async def test_scenario_is_required(screen: Screen, maker: Maker, scenario: str)
     await expect(screen.answer).to_contain_text(VERIFIED)
 
 
-@in_browser
+@in_browser_full
 async def test_closed_panel_keeps_what_was_typed(screen: Screen, maker: Maker) -> None:
     await screen.open(maker)
     await screen.pick(("login.png", RED))
@@ -449,7 +459,7 @@ async def test_closed_panel_keeps_what_was_typed(screen: Screen, maker: Maker) -
     await expect(panel(screen).get_by_label("Selenium")).to_be_checked()
 
 
-@in_browser
+@in_browser_full
 async def test_test_survives_a_reload_with_its_picture(screen: Screen, maker: Maker) -> None:
     maker.makes = [step("plan"), step("plan", "3 steps"), result("draft", "not_run", url=None)]
     await screen.open(maker)
@@ -468,7 +478,7 @@ async def test_test_survives_a_reload_with_its_picture(screen: Screen, maker: Ma
     assert maker.forms[0] == maker.forms[1]
 
 
-@in_browser
+@in_browser_full
 async def test_test_left_while_it_is_made_is_told_as_stopped(screen: Screen, maker: Maker) -> None:
     maker.makes = [step("plan"), asyncio.Event()]
     await screen.open(maker)
@@ -479,7 +489,7 @@ async def test_test_left_while_it_is_made_is_told_as_stopped(screen: Screen, mak
     await expect(screen.button("Retry")).to_be_visible()
 
 
-@in_browser
+@in_browser_full
 async def test_service_without_tests_has_no_button(screen: Screen) -> None:
     async for maker in serve_maker(Maker(), "off"):
         maker.says("Red.")
@@ -492,7 +502,7 @@ async def test_service_without_tests_has_no_button(screen: Screen) -> None:
         await expect(screen.tab.get_by_role("button", name=re.compile("Make a test"))).to_have_count(0)
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize(
     ("testgen", "hint", "has_url"),
     [
@@ -514,7 +524,7 @@ async def test_panel_says_what_the_service_does(screen: Screen, testgen: str, hi
         assert maker.forms == [{"image": RED, "scenario": "Log in", "target": "playwright"}]
 
 
-@in_browser
+@in_browser_full
 async def test_panel_is_used_with_the_keyboard_alone(screen: Screen, maker: Maker) -> None:
     await screen.open(maker)
     await screen.pick(("login.png", RED))
@@ -538,7 +548,7 @@ async def test_panel_is_used_with_the_keyboard_alone(screen: Screen, maker: Make
     assert {"Copy", "Download", "test_login.py", "Enlarge test_login.png", "Steps: 0", "Change", "Retry"} <= reached
 
 
-@in_browser
+@in_browser_full
 @pytest.mark.parametrize("width", [390, 320])
 async def test_narrow_screen_scrolls_down_only(screen: Screen, maker: Maker, width: int) -> None:
     wide = "word" * 60

@@ -21,7 +21,7 @@ from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Event, Job, TestgenError
 from vlserve.testgen.run import Run, Sandbox
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
 SIZE = (800, 600)
 SECRET = "tulip-4711"

@@ -513,6 +513,7 @@ async def shown() -> AsyncIterator[Page]:
         await browser.close()
 
 
+@pytest.mark.full
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
@@ -651,6 +652,7 @@ def shop() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.full
 @pytest.mark.browser
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from vlserve.testgen.live import open_browser, open_page
 from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.report import masked_junit
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
 
 PLAYWRIGHT = """

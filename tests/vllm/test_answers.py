@@ -22,7 +22,7 @@ from tests.vllm.service import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 def test_text_and_picture_go_to_their_models(service: Service) -> None:

@@ -56,6 +56,7 @@ def asks(service: Service) -> dict[str, Ask]:
     return {path: Ask(service, protocol) for path, protocol in PROTOCOLS.items()}
 
 
+@pytest.mark.full
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES)
@@ -66,6 +67,7 @@ def test_what_the_document_says_is_so(asks: dict[str, Ask], case: str) -> None:
     _HELD.add(case)
 
 
+@pytest.mark.full
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", REFUSED)
@@ -83,6 +85,7 @@ def test_every_field_has_a_row(path: str) -> None:
     assert all(one.checks for one in TABLES[path])
 
 
+@pytest.mark.full
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", BOUNDED)

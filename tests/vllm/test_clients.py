@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import REPOSITORY, data_url, picture
 from tests.vllm.service import KEYS, LOGIN, SAMPLES, Service, wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 CLIENTS = REPOSITORY / "tests" / "clients"
 DOCS = REPOSITORY / "docs" / "clients.md"

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from tests.conftest import data_url, image_part, picture, user
 from tests.vllm.service import SAMPLES, Service, ask, login_url
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 SETTINGS = SAMPLES / "screenshots" / "settings.png"  # a dialog over a page that has another button of the same name
 UNKNOWN = "I am a small demo model and do not know that."

@@ -24,7 +24,7 @@ from tests.vllm.service import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 def test_engine_core_killed_mid_stream(service: Service) -> None:

@@ -8,7 +8,7 @@ from playwright.async_api import async_playwright, expect
 from tests.gateway.test_page import FLAGS
 from tests.vllm.service import KEYS, LOGIN, Service
 
-pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
 _ANSWER_MS = 120_000
 
 

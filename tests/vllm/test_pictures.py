@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import data_url, image_part, picture, user
 from tests.vllm.service import KEYED, LOGIN, Service, ask, login_url
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 QUESTION = {"type": "text", "text": "What is this?"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import data_url, image_part, picture, user
 from tests.vllm.service import KEYED, LOGIN, Service, ask, login_url
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES = "/v1/messages"

@@ -14,7 +14,7 @@ import pytest
 from tests.vllm.service import KEYS, Service
 from vlserve.testgen import evaluate, fixture_pages, live
 
-pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
 PAGES = {one.page.name: one.page for one in fixture_pages.read_scenarios()}
 
 

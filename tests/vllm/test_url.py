@@ -18,7 +18,7 @@ import yaml
 from tests.conftest import data_url, image_part, picture, user
 from tests.vllm.service import KEYS, Service, ask, login_url, wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 KEY = "sk-outer"
 KEYED = {"authorization": f"Bearer {KEY}"}

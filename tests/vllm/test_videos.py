@@ -10,7 +10,7 @@ from tests.conftest import data_url, image_part, picture, user
 from tests.fakes.films import film, part
 from tests.vllm.service import KEYED, Service
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 QUESTION = {"type": "text", "text": "What is this?"}
 _AROUND = 2  # <|vision_start|> and <|vision_end|>
 
