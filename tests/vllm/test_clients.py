@@ -1,6 +1,7 @@
-"""Clients as people install them, unchanged, against the service over real vLLM; docs/clients.md tells what works.
+"""Clients as people install them, unchanged, with the service over real vLLM; docs/clients.md lists what works.
 
-`UPDATE_DOCS=1` writes that table anew.
+Their versions are pinned, and they run in a network namespace from which only the service is reached: what a release
+of tomorrow does, or what a client reports to its makers, changes nothing here. `UPDATE_DOCS=1` writes the table.
 """
 
 import os
@@ -13,23 +14,25 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 
 from tests.conftest import REPOSITORY, data_url, picture
+from tests.vllm import isolation
 from tests.vllm.service import KEYS, LOGIN, SAMPLES, Service, wait_until
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 CLIENTS = REPOSITORY / "tests" / "clients"
 DOCS = REPOSITORY / "docs" / "clients.md"
+URL = f"http://127.0.0.1:{isolation.PORT}"
+PAGE_PORT = isolation.PORT + 1
 CHECKS = ("text", "picture", "stream", "tool", "structured", "error")
 # Environment → what is installed there: one for all, but for clients whose pins conflict.
 REQUIREMENTS = {
     "clients": CLIENTS / "requirements.txt",
     "litellm": CLIENTS / "requirements-litellm.txt",
     "instructor": CLIENTS / "requirements-instructor.txt",
-    "chainlit": SAMPLES / "chainlit" / "requirements.txt",
+    "chainlit": CLIENTS / "requirements-chainlit.txt",
 }
 # Script → the client, its package, and where that is installed.
 SCRIPTS = {
@@ -53,6 +56,8 @@ class Environments:
     """A folder with the scripts, node_modules, and a virtual environment for each file of requirements."""
 
     folder: pathlib.Path
+    enter: tuple[str, ...]
+    """What is put before a command so that it reaches only the service."""
     found: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def bin(self, name: str) -> pathlib.Path:
@@ -73,7 +78,7 @@ class Environments:
         self.run("clients", "npm", "install", "--no-audit", "--no-fund", "--silent")
 
     def run(self, name: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A command with an environment's programs first; nothing is asked but the service."""
+        """Run a command with an environment's programs first in PATH."""
         path = f"{self.bin(name)}:{self.bin('clients')}:{os.environ['PATH']}"
         settings = {**os.environ, "PATH": path, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         settings |= {"NODE_OPTIONS": "--use-system-ca", **environment}
@@ -81,12 +86,12 @@ class Environments:
             command, cwd=self.folder, env=settings, capture_output=True, text=True, timeout=300, check=not environment
         )
 
-    def checks(self, name: str, script: str, service: Service, **environment: str) -> dict[str, str]:
-        """Check → `ok`, or what went wrong."""
+    def checks(self, name: str, script: str, **environment: str) -> dict[str, str]:
+        """Run a script without a network but for the service; check → `ok`, or what went wrong."""
         runner = {".py": "python", ".mjs": "node", ".sh": "bash"}[pathlib.Path(script).suffix]
-        environment |= {"VLSERVE_URL": service.url, "VLSERVE_API_KEY": KEYS["ana"]}
+        environment |= {"VLSERVE_URL": URL, "VLSERVE_API_KEY": KEYS["ana"]}
         environment |= {"PICTURE": data_url(picture(280, 280, "red"))}
-        done = self.run(name, runner, script, **environment)
+        done = self.run(name, *self.enter, runner, script, **environment)
         print(done.stderr[-4000:])
         return dict(re.findall(r"^(\w+)(?: |: )(.+)$", done.stdout, re.MULTILINE))
 
@@ -102,8 +107,14 @@ class Environments:
 
 
 @pytest.fixture(scope="module")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environments]:
-    made = Environments(tmp_path_factory.mktemp("clients"))
+def enter(service: Service) -> Iterator[tuple[str, ...]]:
+    with isolation.isolated(int(service.url.rpartition(":")[2])) as words:
+        yield words
+
+
+@pytest.fixture(scope="module")
+def environments(enter: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environments]:
+    made = Environments(tmp_path_factory.mktemp("clients"), enter)
     for file in CLIENTS.iterdir():
         if file.is_file():
             shutil.copy(file, made.folder)
@@ -113,27 +124,23 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
 
 
 @pytest.fixture(scope="module")
-def page(environments: Environments, service: Service) -> Iterator[str]:
-    """The URL of the sample's page."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+def page(environments: Environments) -> Iterator[str]:
+    """The URL of the sample's page, inside."""
+    url = f"http://127.0.0.1:{PAGE_PORT}"
     log = environments.folder / "page.log"
     command = (environments.bin("chainlit") / "chainlit", "run", SAMPLES / "chainlit" / "app.py", "--headless")
-    settings = {"VLSERVE_URL": f"{service.url}/v1", "VLSERVE_API_KEY": KEYS["ana"]}
+    settings = {"VLSERVE_URL": f"{URL}/v1", "VLSERVE_API_KEY": KEYS["ana"]}
     settings |= {"CHAINLIT_APP_ROOT": str(environments.folder)}
     with log.open("w") as file:
         process = subprocess.Popen(
-            (*command, "--host", "127.0.0.1", "--port", str(port)),
+            (*environments.enter, *command, "--host", "127.0.0.1", "--port", str(PAGE_PORT)),
             cwd=environments.folder, env={**os.environ, **settings}, stdout=file, stderr=file,
         )  # fmt: skip
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{url}/health").is_success
-        except httpx.TransportError:
-            return False
+        curl = (*environments.enter, "curl", "--silent", "--fail", "--output", os.devnull, f"{url}/health")
+        return subprocess.run(curl, check=False).returncode == 0
 
     try:
         wait_until(answers, 300)
@@ -148,14 +155,26 @@ def page(environments: Environments, service: Service) -> Iterator[str]:
         print(log.read_text()[-4000:])
 
 
+@pytest.mark.parametrize("target", ["192.0.2.1:80", "127.0.0.1:another port"])
+def test_clients_reach_the_service_alone(enter: tuple[str, ...], target: str) -> None:
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = target.replace("another port", str(other.getsockname()[1]))
+        command = (*enter, sys.executable, "-c", connect)
+        for place, is_reached in ((address, False), (f"127.0.0.1:{isolation.PORT}", True)):
+            done = subprocess.run((*command, *place.split(":")), capture_output=True, text=True, check=False)
+            assert (done.returncode == 0) is is_reached, done.stderr
+            assert is_reached or re.search("Network is unreachable|Connection refused", done.stderr), done.stderr
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_client_works(service: Service, environments: Environments, script: str) -> None:
-    environments.found[script] = environments.checks(SCRIPTS[script][2], script, service)
+def test_client_works(environments: Environments, script: str) -> None:
+    environments.found[script] = environments.checks(SCRIPTS[script][2], script)
     assert environments.found[script] == dict.fromkeys(CHECKS, "ok")
 
 
 def test_docs_tell_what_works(environments: Environments) -> None:
-    """The table is what the tests above found. Patch releases come daily: the versions are major ones."""
+    """The table is what the tests above found; its versions are major ones."""
     if set(environments.found) != set(SCRIPTS):
         pytest.fail("it needs what test_client_works finds: run the whole file")
     lines = [f"| client | major version | {' | '.join(CHECKS)} |", f"|---|---|{'---|' * len(CHECKS)}"]
@@ -171,8 +190,6 @@ def test_docs_tell_what_works(environments: Environments) -> None:
     assert written == text, "run: UPDATE_DOCS=1 pytest tests/vllm/test_clients.py"
 
 
-def test_sample_page_answers_calls_functions_and_looks_at_pictures(
-    service: Service, environments: Environments, page: str
-) -> None:
-    found = environments.checks("chainlit", "chainlit_page.py", service, PAGE_URL=page, SHOT=str(LOGIN))
+def test_sample_page_answers_calls_functions_and_looks_at_pictures(environments: Environments, page: str) -> None:
+    found = environments.checks("chainlit", "chainlit_page.py", PAGE_URL=page, SHOT=str(LOGIN))
     assert found == dict.fromkeys(("text", "tool", "picture"), "ok")
