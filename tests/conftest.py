@@ -99,7 +99,7 @@ def user(*content: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """A test that calls the CLI in this process sets up a log, which ends with the test."""
+    """Undo what a test that calls the CLI in this process sets up: the log's handler, level and stderr."""
     root, stderr = logging.getLogger(), sys.stderr
     level = root.level
     yield

@@ -43,11 +43,8 @@ def tokenizer() -> Any:
 
 def by_transformers(*arguments: str, given: object) -> Any:
     """What a program prints as JSON: transformers can be imported only where `compat` was before it."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY / "vlserve" / "engines" / "compat"),
-        "HF_HUB_OFFLINE": "1",
-    }
+    compat = REPOSITORY / "vlserve" / "engines" / "compat"
+    environment = {**os.environ, "PYTHONPATH": str(compat), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, *arguments],
         input=json.dumps(given) + "\n",

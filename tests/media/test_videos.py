@@ -428,7 +428,7 @@ async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(
 
 def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> None:
     code = (
-        "import socket, sys; from vlserve import video_reader; video_reader._limit(20)\n"
+        "import socket, sys; from vlserve.media import video_reader; video_reader._limit(20)\n"
         "for work in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 * video_reader._MEMORY_BYTES)):\n"
         "    try: work()\n"
         "    except (OSError, MemoryError): print('no')\n"

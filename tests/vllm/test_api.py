@@ -121,6 +121,6 @@ def test_document_says_what_was_asked() -> None:
 
 
 def test_every_code_is_in_the_document() -> None:
-    source = "".join(path.read_text() for path in (REPOSITORY / "vlserve").glob("*.py"))
+    source = "".join(path.read_text() for path in (REPOSITORY / "vlserve").rglob("*.py"))
     told = set(re.findall(r"`(\w+)`", DOCUMENT.read_text()))
     assert set(re.findall(r'\bcode *= *"(\w+)"', source)) <= told
