@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give real engines one pytest-xdist worker, and browsers one: each is started once, and none beside another."""
     if config.pluginmanager.hasplugin("xdist"):
