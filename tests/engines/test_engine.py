@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -115,6 +116,15 @@ async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
         assert (vision.pid, vision.state) == (pids[1], EngineState.READY)
         assert (text.activity.lives, vision.activity.lives) == (2, 1)
         assert "text engine: failed (killed by SIGKILL" in caplog.text
+
+
+def test_wait_for_an_engine_is_a_second_at_least_in_every_state() -> None:
+    """The first that learn of a death ask while the engine is still called ready."""
+    engine = Engine("text", EngineSettings(model="m", url="http://x"), None, Metrics())
+    engine._expected_start_s = 0.1
+    for state in EngineState:
+        engine._state, engine.state_since = state, time.monotonic()
+        assert engine.retry_after_s() >= 1, state
 
 
 async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_more_slowly(

@@ -137,19 +137,22 @@ class Engine:
         return self._diagnosis or self._probe.problem
 
     def retry_after_s(self) -> float:
-        """When a client may expect this engine, from how long its last start took."""
+        """When a client may expect this engine, from how long its last start took; a second at least."""
+        return max(1.0, self._expected_wait_s())
+
+    def _expected_wait_s(self) -> float:
         elapsed = time.monotonic() - self.state_since
         match self._state:
             case EngineState.GIVEN_UP:
                 return _GIVEN_UP_RETRY_S
             case EngineState.FAILED | EngineState.BROKEN:
-                return max(1.0, self._pause_s + self._expected_start_s - elapsed)
+                return self._pause_s + self._expected_start_s - elapsed
             case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
                 wait_s = self._restarts.next_wait_s(time.monotonic() - self._ready_at)
                 return max(1.0, wait_s + self._expected_start_s)
             case EngineState.STARTING:
                 # Whatever has taken longer than expected may take a good while more.
-                return max(1.0, self._expected_start_s - elapsed, elapsed / 4)
+                return max(self._expected_start_s - elapsed, elapsed / 4)
         return self._expected_start_s
 
     def start(self) -> None:
