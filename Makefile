@@ -23,11 +23,11 @@ demo: $(INSTALLED) ## Serve the demo models on the CPU and ask each a question (
 eval-demo: $(INSTALLED) ## Measure the demo models on pages that training never had (ARGS=--strict: more)
 	@$(BIN)/python samples/demo-models/evaluate.py $(ARGS)
 
-# Most tests wait for processes and timers, hence more workers than cores. Tests with real engines share one worker, and
-# those in a browser another (tests/conftest.py).
+# Most tests wait for processes and timers, hence more workers than cores. A file's tests stay on one worker: real engines
+# and a browser are started once.
 .PHONY: test
 test: $(INSTALLED) ## Run the default tests, about ten minutes (WORKERS=4; ARGS=…: more for pytest)
-	@$(BIN)/python -m pytest -m 'not full' -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m 'not full' -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-all
 test-all: $(INSTALLED) $(if $(filter-out 0,$(REST)),,test) ## Run every test (REST=1: only those that `make test` leaves out)

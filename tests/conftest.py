@@ -40,16 +40,6 @@ if TYPE_CHECKING:
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give real engines one pytest-xdist worker, and browsers one: each is started once, and none beside another."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            for name in ("engine", "browser"):
-                if item.get_closest_marker(name):
-                    item.add_marker(pytest.mark.xdist_group(name))
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that ended but was not waited for does not."""
     try:
