@@ -87,8 +87,9 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     (errors.TooManyRequests, "limits of the key, or a full queue; with `retry-after`", ()),
     (
         errors.EngineFailed,
-        "the engine failed on this request; at `/v1/messages` also when the arguments of the model's tool call are no "
-        "object (`invalid_tool_call` in the log). `internal_error`: the gateway itself failed",
+        "the engine failed on this request, or refused it without a reason; at `/v1/messages` also when the arguments "
+        "of the model's tool call are no object (`invalid_tool_call` in the log). `internal_error`: the gateway itself "
+        "failed",
         (),
     ),
     (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (`vlserve[testgen]`)", ()),
