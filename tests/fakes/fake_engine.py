@@ -152,7 +152,7 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
         return web.Response(body=body, status=status, content_type="application/json")
     if not asked.stream:
         message = {"role": "assistant", "content": " ".join(shown) if wish == "describe" else request.app[ANSWER][0]}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": "abort" if wish == "abort" else "stop"}
         whole = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
         answer = web.json_response(whole)
         if "close-idle" in request.app[FAULTS] and request.transport:

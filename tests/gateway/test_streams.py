@@ -504,3 +504,18 @@ async def test_gateway_without_file_descriptors_does_not_call_a_server_dead(monk
     session = Unreachable(24, 23, 12, 111, 24, 111)
     assert await watching.until_it_fails(session, {}) == "it does not answer"
     assert session.errnos == []
+
+
+ABORTED = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}\n\n'
+
+
+@pytest.mark.parametrize("before", [[], [ONE]])
+async def test_answer_that_an_engine_aborts_at_its_end_is_no_whole_answer(
+    gateway: Gateway, before: list[bytes]
+) -> None:
+    """vLLM 0.32 ends running requests so when a worker died and its core is shut down."""
+    streams(gateway, *before, ABORTED, DONE)
+    status, sent = await ask(gateway)
+    error = json.loads(sent.removeprefix(ONE).removeprefix(b"data: "))["error"]
+    assert (status, error["code"]) == (200 if before else 503, "engine_unavailable")
+    assert b"[DONE]" not in sent

@@ -66,7 +66,7 @@ class EngineStream:
                 continue
             kind = meaning.kind
             if kind is Kind.ERROR:
-                return Batch(ready, count, usages, False, event.data)
+                return Batch(ready, count, usages, False, form.error(event))
             if meaning.usage is not None:
                 usages.append(meaning.usage)
                 if not form.is_for_client(meaning):

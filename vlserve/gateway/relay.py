@@ -25,7 +25,7 @@ from vlserve.exhaustion import exhausted, reported
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
-from vlserve.protocols.events import Events, status
+from vlserve.protocols.events import ABORTED_ERROR, Events, status
 from vlserve.protocols.sse import EventTooLongError
 
 _WRITE_PIECE_BYTES = 256 * 1024
@@ -287,6 +287,8 @@ class PassThrough(Response):
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM says null, with status 200, before it ends over a fault
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
+        if self.upstream.events.is_aborted(answer):
+            raise await self._translate(500, ABORTED_ERROR)
         self.outcome.count(answer.get("usage"))
         self.upstream.accepted()
         await client.whole(body, "application/json")

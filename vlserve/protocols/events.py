@@ -11,6 +11,10 @@ from vlserve.protocols.sse import Event
 
 _DONE = b"[DONE]"
 _LONGEST_DONE_BYTES = 16
+# An engine that is being shut down ends its requests with this reason and then sends [DONE] (vLLM 0.32, EngineCore).
+# Quotation marks in a model's own text are escaped, so that it cannot write this.
+_ABORTED = b'"finish_reason":"abort"'
+ABORTED_ERROR = b'{"error":{"message":"EngineCore aborted the request.","code":500}}'
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _STATUS = re.compile(r"'code': (\d{3})")
 # Of servers that have words in the place of vLLM's numbers; another vlserve is one.
@@ -31,7 +35,7 @@ class Kind(Enum):
     CONTENT = auto()
     """A part of the answer."""
     PREAMBLE = auto()
-    """MediaReference before the engine did anything, so it proves nothing."""
+    """Sent before the engine did anything, so it proves nothing."""
     IDLE = auto()
     """Keeps the connection alive: a comment, a ping."""
     LAST = auto()
@@ -67,9 +71,23 @@ class Events:
         # Most events hold neither word, and their JSON need not be parsed.
         if event.type == "error" or (b"error" in data and _is_error(inside(data))):
             return _ERROR
+        if _ABORTED in data:
+            return _ERROR
         if b'"usage"' in data and _NO_CHOICES.search(data) and not (tree := inside(data)).get("choices"):
             return Meaning(Kind.CONTENT, tree.get("usage"))
         return CONTENT
+
+    def is_aborted(self, answer: dict[str, Any]) -> bool:
+        """Whether the engine ended the request of this whole answer because it is being shut down."""
+        choices = answer.get("choices")
+        reasons = [
+            one.get("finish_reason") for one in (choices if isinstance(choices, list) else []) if isinstance(one, dict)
+        ]
+        return "abort" in reasons
+
+    def error(self, event: Event) -> bytes:
+        """The data of an event that is an error, as an engine words it."""
+        return ABORTED_ERROR if _ABORTED in event.data else event.data
 
     def is_for_client(self, meaning: Meaning) -> bool:
         return self._wants_usage or not meaning.usage
