@@ -510,12 +510,16 @@ ABORTED = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_re
 
 
 @pytest.mark.parametrize("before", [[], [ONE]])
-async def test_answer_that_an_engine_aborts_at_its_end_is_no_whole_answer(
-    gateway: Gateway, before: list[bytes]
-) -> None:
+async def test_stream_that_an_engine_aborts_at_its_end_is_an_error(gateway: Gateway, before: list[bytes]) -> None:
     """vLLM 0.32 ends running requests so when a worker died and its core is shut down."""
     streams(gateway, *before, ABORTED, DONE)
     status, sent = await ask(gateway)
     error = json.loads(sent.removeprefix(ONE).removeprefix(b"data: "))["error"]
     assert (status, error["code"]) == (200 if before else 503, "engine_unavailable")
     assert b"[DONE]" not in sent
+
+
+async def test_whole_answer_that_an_engine_aborts_at_its_end_is_an_error(gateway: Gateway) -> None:
+    async with gateway.post({"messages": user("x"), "user": "abort"}) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["error"]["code"] == "engine_unavailable"

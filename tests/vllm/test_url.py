@@ -40,11 +40,8 @@ def outer(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for name in ("text", "vision")
     }
     # The files' folder is another one than the inner service's; the two do not share it.
-    tree = {
-        "engines": engines,
-        "server": {"api_keys_env": "KEYS", "keys": {"us": {"metrics": True}}},
-        "files": {"folder": str(folder / "files")},
-    }
+    server = {"api_keys_env": "KEYS", "keys": {"us": {"metrics": True}}}
+    tree = {"engines": engines, "server": server, "files": {"folder": str(folder / "files")}}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0"]
     environment = {**os.environ, "KEYS": f"us:{KEY}", "INNER_KEY": KEYS["bo"]}
