@@ -26,7 +26,7 @@ from typing import get_args
 from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Ask, Job, Result, TestgenError
-from vlserve.testgen.service import connect
+from vlserve.testgen.service_client import connect
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 LIST = "scenarios.csv"

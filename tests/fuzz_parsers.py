@@ -22,7 +22,7 @@ with atheris.instrument_imports():
     from vlserve.config.engine_settings import LimitMmPerPrompt
     from vlserve.config.settings import Image, Request
     from vlserve.errors import VlserveError
-    from vlserve.media import images
+    from vlserve.media import picture_checks
     from vlserve.media.pixels import Grid
     from vlserve.protocols import request, routing, structured
 
@@ -54,17 +54,17 @@ def one_body(raw: bytes) -> None:
     request.check_caps(parsed, _CAPS)
     structured.check(parsed.tree, parsed.protocol, allow_grammar=True)
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
-    images.check_count(parsed.media, _LIMIT, "vision")
+    picture_checks.check_count(parsed.media, _LIMIT, "vision")
     for media in parsed.media:
-        one_picture(images.decode_data_url(media.url, media.param, _IMAGE))
+        one_picture(picture_checks.decode_data_url(media.url, media.param, _IMAGE))
 
 
 def one_picture(raw: bytes) -> None:
     """Its header; of a small one also the pixels, which have to be decoded to be made smaller."""
     raw = with_checksums(raw)
-    header = images.read_header(raw, "x", _IMAGE)
+    header = picture_checks.read_header(raw, "x", _IMAGE)
     if header.width * header.height < _SMALL:
-        images.prepare(raw, header, "x", Grid(), max_pixels=1)
+        picture_checks.prepare(raw, header, "x", Grid(), max_pixels=1)
 
 
 def with_checksums(raw: bytes) -> bytes:

@@ -16,8 +16,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from vlserve import __version__, logs
-from vlserve.arguments import make_parser
 from vlserve.commands import plan_text, startup
+from vlserve.commands.arguments import make_parser
 from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
@@ -48,7 +48,7 @@ _HOPELESS_EXIT_CODE = 3  # as uvicorn's for a start that failed
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``vlserve``; returns the exit code (2: the command or its config cannot work)."""
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser(command.add_arguments).parse_args(argv)
     logs.set_up("pretty")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

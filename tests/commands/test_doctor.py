@@ -16,9 +16,9 @@ import pytest
 
 from tests.conftest import REPOSITORY, is_alive, until
 from tests.engines.test_engine import fake
-from vlserve.commands.doctor import doctor, findings, inspection
-from vlserve.commands.doctor.findings import Finding
-from vlserve.commands.doctor.inspection import Driver, Gpu, Output, Room
+from vlserve.commands.doctor import checks, doctor, system_info
+from vlserve.commands.doctor.checks import Finding
+from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
 from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan, ram
 from vlserve.engines.machine import Vllm
@@ -60,7 +60,7 @@ def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
     ],
 )
 def test_vllm(vllm: Vllm, torch: Any, expected: str, words: str) -> None:
-    found = findings.judge_vllm(vllm, torch)
+    found = checks.judge_vllm(vllm, torch)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
@@ -75,7 +75,7 @@ def test_vllm(vllm: Vllm, torch: Any, expected: str, words: str) -> None:
     ],
 )
 def test_driver(driver: Driver | None, torch: Any, expected: str, words: str) -> None:
-    found = findings.judge_driver(driver, torch)
+    found = checks.judge_driver(driver, torch)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
@@ -94,23 +94,23 @@ def test_driver(driver: Driver | None, torch: Any, expected: str, words: str) ->
     ],
 )
 def test_gpu(change: dict[str, Any], settings: dict[str, object], expected: str, words: str) -> None:
-    found = findings.judge_gpu(dataclasses.replace(GPU, **change), text_engine(**settings))
+    found = checks.judge_gpu(dataclasses.replace(GPU, **change), text_engine(**settings))
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
 def test_broken_gpu_that_no_engine_uses_is_no_problem() -> None:
     broken = dataclasses.replace(GPU, needs_reset=True)
-    assert str(findings.judge_gpu(broken, text_engine(), is_used=False).verdict) == "warning"
+    assert str(checks.judge_gpu(broken, text_engine(), is_used=False).verdict) == "warning"
 
 
 def test_memory_that_others_hold_is_told_with_their_names() -> None:
     config, made = two_gpus()
     free = dataclasses.replace(GPU, number=1)
     taken = dataclasses.replace(GPU, free_bytes=30 * GIB, users=("python train.py (pid 7)",))
-    (found,) = findings.judge_free_memory(config, made, [taken, free])
+    (found,) = checks.judge_free_memory(config, made, [taken, free])
     assert str(found.verdict) == "problem"
     assert "GiB of GPU 0 are needed, 30.0 are free: end python train.py (pid 7)" in found.text
-    assert list(findings.judge_free_memory(config, made, [dataclasses.replace(GPU, number=0), free])) == []
+    assert list(checks.judge_free_memory(config, made, [dataclasses.replace(GPU, number=0), free])) == []
 
 
 RESULT = '{"is_right": %s, "bytes": 67108864, "seconds": %s}\n'
@@ -131,7 +131,7 @@ RESULT = '{"is_right": %s, "bytes": 67108864, "seconds": %s}\n'
 )
 def test_nccl(output: Output, expected: str, words: str) -> None:
     (engine,) = two_gpus()[1].engines
-    found = findings.judge_nccl(engine, output)
+    found = checks.judge_nccl(engine, output)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
@@ -164,21 +164,21 @@ def test_nccl(output: Output, expected: str, words: str) -> None:
 def test_weights(change: dict[str, Any], settings: dict[str, object], expected: str, words: str) -> None:
     config = Config.model_validate({"engines": {"vision": {"model": QWEN, **settings}}})
     assert config.engines.vision
-    found = findings.judge_model("vision", config.engines.vision, COMPLETE | change)
+    found = checks.judge_model("vision", config.engines.vision, COMPLETE | change)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
 def test_downloads_that_fit_one_by_one_but_not_together() -> None:
     small = COMPLETE | {"missing_bytes": 15 * 10**9, "free_bytes": 20 * 10**9}
-    found = findings.judge_downloads([small, small])
+    found = checks.judge_downloads([small, small])
     assert found
     assert verdict(found) == (
         "problem",
         "30.0 GB to download into /hub for all engines, 20.0 GB free: make room, or name another place with HF_HOME",
     )
     elsewhere = {**small, "folder": "/other"}
-    assert findings.judge_downloads([small, elsewhere]) is None
-    assert findings.judge_downloads([small, COMPLETE, "no answer", {**small, "missing_bytes": None}]) is None
+    assert checks.judge_downloads([small, elsewhere]) is None
+    assert checks.judge_downloads([small, COMPLETE, "no answer", {**small, "missing_bytes": None}]) is None
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str
     there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
     there = dataclasses.replace(there, models=machine.read_models(config))
     made = plan.make(config, there, {}, pathlib.Path("/run/v"))
-    assert "text on the CPU, 2 cores, 16." in findings.judge_plan(made, there).text
-    found = findings.judge_ram(made, Ram(23 * GIB, int(free_gib * GIB)))
+    assert "text on the CPU, 2 cores, 16." in checks.judge_plan(made, there).text
+    found = checks.judge_ram(made, Ram(23 * GIB, int(free_gib * GIB)))
     assert found
     assert (str(found.verdict), words in found.text) == (expected, True), found
-    assert findings.judge_ram(two_gpus()[1], Ram(23 * GIB, GIB)) is None
+    assert checks.judge_ram(two_gpus()[1], Ram(23 * GIB, GIB)) is None
 
 
 @pytest.mark.parametrize(
@@ -212,26 +212,26 @@ def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str
     ],
 )
 def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, words: str) -> None:
-    found = findings.judge_shared_memory(text_engine(tensor_parallel_size=ranks), seen)
+    found = checks.judge_shared_memory(text_engine(tensor_parallel_size=ranks), seen)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
 @pytest.mark.parametrize(
     ("found", "expected", "words"),
     [
-        (findings.judge_port(Server(), None, None), "ok", "127.0.0.1:8000 is free"),
-        (findings.judge_port(Server(), "Address already in use", "nginx (pid 7)"), "problem", "nginx (pid 7) listens"),
-        (findings.judge_keys(Server(), 2), "ok", "2 API keys"),
-        (findings.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "whoever reaches"),
-        (findings.judge_cache(Room(pathlib.Path("/c"), 10**12, True)), "ok", "1000.0 GB free"),
-        (findings.judge_cache(Room(pathlib.Path("/c"), 10**9, True)), "warning", "XDG_CACHE_HOME"),
-        (findings.judge_cache(Room(pathlib.Path("/c"), 10**12, False)), "warning", "/c cannot be written"),
-        (findings.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, True)), "ok", "for uploads"),
-        (findings.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**9, True)), "warning", "allows 21.5"),
-        (findings.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, False)), "warning", "set files."),
-        (findings.judge_file_limit(1024), "warning", "ulimit -n"),
-        (findings.judge_file_limit(65536), "ok", "65,536"),
-        (findings.judge_file_limit(None), "ok", "as many as it likes"),
+        (checks.judge_port(Server(), None, None), "ok", "127.0.0.1:8000 is free"),
+        (checks.judge_port(Server(), "Address already in use", "nginx (pid 7)"), "problem", "nginx (pid 7) listens"),
+        (checks.judge_keys(Server(), 2), "ok", "2 API keys"),
+        (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "whoever reaches"),
+        (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, True)), "ok", "1000.0 GB free"),
+        (checks.judge_cache(Room(pathlib.Path("/c"), 10**9, True)), "warning", "XDG_CACHE_HOME"),
+        (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, False)), "warning", "/c cannot be written"),
+        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, True)), "ok", "for uploads"),
+        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**9, True)), "warning", "allows 21.5"),
+        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, False)), "warning", "set files."),
+        (checks.judge_file_limit(1024), "warning", "ulimit -n"),
+        (checks.judge_file_limit(65536), "ok", "65,536"),
+        (checks.judge_file_limit(None), "ok", "as many as it likes"),
     ],
 )
 def test_the_rest(found: Finding, expected: str, words: str) -> None:
@@ -262,17 +262,17 @@ OTHER = dataclasses.replace(GPU, number=1, name="NVIDIA A100")
 )
 def test_environment(environ: dict[str, str], gpus: list[Gpu], expected: str, words: str) -> None:
     inherited = {name: value for name, value in environ.items() if name != "VLLM_USE_V1"}
-    (found,) = findings.judge_environment(environ, inherited, gpus)
+    (found,) = checks.judge_environment(environ, inherited, gpus)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
 def test_busy_port_is_seen_with_who_has_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert inspection.why_not_listen("127.0.0.1", port) == "Address already in use"
-        assert f"(pid {os.getpid()})" in (inspection.listener(port) or "")
-    assert inspection.why_not_listen("127.0.0.1", port) is None
-    assert inspection.listener(port) is None
+        assert system_info.why_not_listen("127.0.0.1", port) == "Address already in use"
+        assert f"(pid {os.getpid()})" in (system_info.listener(port) or "")
+    assert system_info.why_not_listen("127.0.0.1", port) is None
+    assert system_info.listener(port) is None
 
 
 def test_host_that_has_no_address_is_told_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,26 +280,26 @@ def test_host_that_has_no_address_is_told_in_the_systems_words(monkeypatch: pyte
         raise OSError(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "create_server", create_server)
-    assert inspection.why_not_listen("nowhere.invalid", 8000) == "Name or service not known"
+    assert system_info.why_not_listen("nowhere.invalid", 8000) == "Name or service not known"
 
 
 def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path: pathlib.Path) -> None:
-    seen = inspection.room(tmp_path / "not" / "yet")
+    seen = system_info.room(tmp_path / "not" / "yet")
     assert (seen.folder, seen.is_writable, seen.free_bytes > 0) == (tmp_path, True, True)
-    assert inspection.room(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
+    assert system_info.room(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
 
 
 def test_this_machines_torch_and_limits_are_seen() -> None:
-    torch = inspection.torch_build()
+    torch = system_info.torch_build()
     assert torch
     assert torch[0][0].isdigit()
-    size, free = inspection.shared_memory() or (0, 0)
+    size, free = system_info.shared_memory() or (0, 0)
     assert 0 < free <= size
 
 
 async def test_program_that_hangs_is_ended_with_its_children(tmp_path: pathlib.Path) -> None:
     script = f"sleep 60 & echo $! > {tmp_path / 'pid'}; wait"
-    output = await inspection.run(("sh", "-c", script), {"PATH": os.environ["PATH"]}, 0.5)
+    output = await system_info.run(("sh", "-c", script), {"PATH": os.environ["PATH"]}, 0.5)
     assert output.code is None
     child = int((tmp_path / "pid").read_text())
     await until(lambda: not is_alive(child))
@@ -308,10 +308,10 @@ async def test_program_that_hangs_is_ended_with_its_children(tmp_path: pathlib.P
 async def test_adding_up_works_over_two_processes() -> None:
     """The program that GPUs are tried with, on the CPU."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    output = await inspection.run((*inspection.ALL_REDUCE, "2", "--backend", "gloo"), environment, 120)
+    output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 120)
     (engine,) = two_gpus()[1].engines
-    assert str(findings.judge_nccl(engine, output).verdict) in ("ok", "warning"), output
-    assert "add up 64 MiB" in findings.judge_nccl(engine, output).text
+    assert str(checks.judge_nccl(engine, output).verdict) in ("ok", "warning"), output
+    assert "add up 64 MiB" in checks.judge_nccl(engine, output).text
 
 
 async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.Path) -> None:
@@ -319,10 +319,10 @@ async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.
     fails += "    os.write(2, b'RuntimeError: GPU 1 is broken\\n')\n    os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fails)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
-    output = await inspection.run((*inspection.ALL_REDUCE, "2", "--backend", "gloo"), environment, 60)
+    output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 60)
     (engine,) = two_gpus()[1].engines
     assert output.code == 3
-    assert "GPUs 0,1 cannot add up: RuntimeError: GPU 1 is broken" in findings.judge_nccl(engine, output).text
+    assert "GPUs 0,1 cannot add up: RuntimeError: GPU 1 is broken" in checks.judge_nccl(engine, output).text
 
 
 class Nvml:
@@ -359,16 +359,16 @@ class Nvml:
 def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml(monkeypatch)
     assert machine.usable_gpus({}) == (("0",), 80 * GIB)
-    seen = inspection.gpus()
+    seen = system_info.gpus()
     assert seen[0] == GPU
     config, made = two_gpus()
-    said = [str(findings.judge_gpu(gpu, config)) for gpu in seen]
+    said = [str(checks.judge_gpu(gpu, config)) for gpu in seen]
     assert said[0].startswith("ok ")
     for number in (1, 2):
         assert said[number].startswith(f"problem  gpu {number}          lost: ")
         assert f"nvidia-smi --gpu-reset -i {number}" in said[number]
-    assert list(findings.judge_free_memory(config, made, seen)) == []
-    (environment,) = findings.judge_environment({}, {}, seen)
+    assert list(checks.judge_free_memory(config, made, seen)) == []
+    (environment,) = checks.judge_environment({}, {}, seen)
     assert environment.text == "nothing in it is in the way"
 
 
@@ -419,11 +419,11 @@ async def test_machine_with_two_gpus_is_examined_as_a_whole(
 
     monkeypatch.setattr(machine, "find_vllm", find_vllm)
     monkeypatch.setattr(machine, "usable_gpus", lambda _: (("0", "1"), 80 * GIB))
-    monkeypatch.setattr(inspection, "gpus", lambda: (GPU, dataclasses.replace(GPU, number=1, ecc_errors=1)))
-    monkeypatch.setattr(inspection, "driver", lambda: Driver("570.1", (12, 8)))
-    monkeypatch.setattr(inspection, "torch_build", lambda: CUDA_13)
-    monkeypatch.setattr(inspection, "shared_memory", lambda: (64 * MIB, 64 * MIB))
-    monkeypatch.setattr(inspection, "run", run)
+    monkeypatch.setattr(system_info, "gpus", lambda: (GPU, dataclasses.replace(GPU, number=1, ecc_errors=1)))
+    monkeypatch.setattr(system_info, "driver", lambda: Driver("570.1", (12, 8)))
+    monkeypatch.setattr(system_info, "torch_build", lambda: CUDA_13)
+    monkeypatch.setattr(system_info, "shared_memory", lambda: (64 * MIB, 64 * MIB))
+    monkeypatch.setattr(system_info, "run", run)
     path = tmp_path / "c.yaml"
     path.write_text(
         json.dumps({"server": {"port": 0}, "engines": {"text": {"model": QWEN, "tensor_parallel_size": 2}}})
@@ -437,14 +437,14 @@ async def test_machine_with_two_gpus_is_examined_as_a_whole(
     assert "text on GPU 0, 1" in found["plan"][1]
     assert found["nccl"][0] == "ok"
     assert found["weights text"][1] == f"{QWEN} is complete"
-    assert (*inspection.ALL_REDUCE, "2") in asked
+    assert (*system_info.ALL_REDUCE, "2") in asked
 
 
 async def test_missing_vllm_and_what_cannot_fit_are_problems(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_DISTRIBUTIONS", ("no-such-vllm",))
-    monkeypatch.setattr(inspection, "driver", lambda: None)
+    monkeypatch.setattr(system_info, "driver", lambda: None)
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": "./none"}}}))
     found = await report(path)

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY, session_of, until
 from tests.engines.test_engine import fake
 from tests.fakes.fake_hub import hub_with, sha256
-from vlserve.commands.doctor import findings
+from vlserve.commands.doctor import checks
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import plan, restarts, weights
@@ -192,7 +192,7 @@ async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib
     async with hub_with("org/small", FILES) as hub:
         empty = await check()
         assert (empty["missing_bytes"], empty["problems"]) == (len(FILES[WEIGHTS]) + 2, [])
-        told = str(findings.judge_model("text", settings_of(small), empty))
+        told = str(checks.judge_model("text", settings_of(small), empty))
         assert f"org/small: 0.0 GB to download into {tmp_path / 'hub'}, " in told
         assert "vlserve fetch text does it now" in told
         assert hub.downloaded == []

@@ -21,7 +21,7 @@ from vlserve.protocols.base import CHAT as CHAT_PROTOCOL
 from vlserve.protocols.base import COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.fields import CHAT_FIELDS
 from vlserve.testgen import http as testgen_http
-from vlserve.testgen import wanted
+from vlserve.testgen import request_form
 from vlserve.testgen.result import LONGEST_SCENARIO
 
 CHAT = "/v1/chat/completions"
@@ -76,9 +76,9 @@ def test_limits_are_those_of_the_code() -> None:
     form = body_of(tree, "/v1/testgen", "multipart/form-data")
     for fields in (form, body_of(tree, "/v1/testgen")):
         assert fields["scenario"]["maxLength"] == LONGEST_SCENARIO
-        assert fields["target"]["enum"] == list(wanted.TARGETS)
-        assert fields["viewport"]["pattern"] == f"^{wanted.VIEWPORT.pattern}$"
-    assert form["image"]["description"] == f"{', '.join(wanted.FORMATS)}."
+        assert fields["target"]["enum"] == list(request_form.TARGETS)
+        assert fields["viewport"]["pattern"] == f"^{request_form.VIEWPORT.pattern}$"
+    assert form["image"]["description"] == f"{', '.join(request_form.FORMATS)}."
 
 
 async def test_examples_get_an_answer(gateway: Gateway) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conftest import Gateway, data_url, image_part, until, user
 from tests.fakes.fake_engine import ANSWER
 from tests.reliability.busy_readers import TEXT_REQUESTS
-from vlserve.media import images
+from vlserve.media import picture_checks
 from vlserve.media.load import Pictures
 
 _GIVE_UP_S = 60.0
@@ -59,11 +59,11 @@ async def test_text_is_answered_while_all_readers_and_decoders_are_busy(
     file = io.BytesIO()
     Image.new("I;16", (56, 56), 30_000).save(file, "PNG")
     deep = data_url(file.getvalue())  # 16 bits per pixel, so it is decoded
-    monkeypatch.setattr(images, "prepare", block("prepare", images.prepare))
+    monkeypatch.setattr(picture_checks, "prepare", block("prepare", picture_checks.prepare))
     asked = [asyncio.create_task(ask(deep)) for _ in range(_THREADS)]
     try:
         await until(lambda: len(busy) == _THREADS, _GIVE_UP_S)
-        monkeypatch.setattr(images, "read_header", block("read", images.read_header))
+        monkeypatch.setattr(picture_checks, "read_header", block("read", picture_checks.read_header))
         asked += [asyncio.create_task(ask(data_url())) for _ in range(_THREADS)]
         await until(lambda: busy.count("read") == _THREADS, _GIVE_UP_S)
         assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)

@@ -11,7 +11,7 @@ from vlserve.testgen import evaluate
 from vlserve.testgen.evaluate import Pipeline, Row, Table
 from vlserve.testgen.fixture_pages import FixturePage, Scenario
 from vlserve.testgen.result import Answer, Ask, Job, Mode, Outcome, Result, Tell, TestgenError
-from vlserve.testgen.run import Run
+from vlserve.testgen.runner import Run
 
 PAGE = FixturePage("login", 640, 480)
 PASSES = Scenario(PAGE, "see the error", "passes")

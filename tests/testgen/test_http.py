@@ -20,7 +20,7 @@ from vlserve.config import settings as sections
 from vlserve.config.keys import ApiKey
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.errors import ConfigError, InvalidRequest
-from vlserve.testgen import pages
+from vlserve.testgen import allowed_pages
 from vlserve.testgen.result import LONGEST_SCENARIO, Ask, Event, Job, Result, Tell, TestgenError
 
 PATH = "/v1/testgen"
@@ -226,7 +226,7 @@ async def test_too_large_a_body_is_a_413(open_gateway: OpenGateway) -> None:
 )
 def test_no_inner_address_and_no_other_scheme_is_opened(url: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        pages.check(url, sections.Testgen(allowed_origins=["*"]))
+        allowed_pages.check(url, sections.Testgen(allowed_origins=["*"]))
     assert refusal.value.param == "url"
     assert refusal.value.code in ("invalid_url", "url_not_allowed")
 
@@ -250,10 +250,10 @@ def test_no_inner_address_and_no_other_scheme_is_opened(url: str) -> None:
 def test_pages_are_those_of_the_settings(origins: list[str], url: str, opened: str | None) -> None:
     settings = sections.Testgen.model_validate({"allowed_origins": origins, "allowed_networks": ["10.1.0.0/16"]})
     if opened:
-        assert pages.check(url, settings) == opened
+        assert allowed_pages.check(url, settings) == opened
         return
     with pytest.raises(InvalidRequest, match=r"testgen\.allowed_") as refusal:
-        pages.check(url, settings)
+        allowed_pages.check(url, settings)
     assert refusal.value.code == "url_not_allowed"
 
 

@@ -15,11 +15,11 @@ import pytest
 from tests.conftest import picture, until
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, processes_of, serving
-from vlserve.testgen import live, repair, selenium_code
+from vlserve.testgen import live_page, repair, selenium_code
 from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Event, Job, TestgenError
-from vlserve.testgen.run import Run, Sandbox
+from vlserve.testgen.runner import Run, Sandbox
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
@@ -206,8 +206,8 @@ async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, mo
     def no_browser() -> str:
         raise AssertionError("a browser was looked for")
 
-    monkeypatch.setattr(live, "find_browser", no_browser)
-    monkeypatch.setattr("vlserve.testgen.run.find_browser", no_browser)
+    monkeypatch.setattr(live_page, "find_browser", no_browser)
+    monkeypatch.setattr("vlserve.testgen.runner.find_browser", no_browser)
     models = Scripted(SEEN, LOG_IN, [], ["The email or password is wrong."])
     result = await generate(a_job(None, target), models)
     code = result.code or ""

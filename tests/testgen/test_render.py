@@ -24,11 +24,11 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no type
 
 from tests.gateway.test_page import FLAGS
 from vlserve.testgen import playwright_code, selenium_code
-from vlserve.testgen.check import RULES, check
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.plan import PAGE, Action, Assertion, Expectation, Plan, PlanError, Step
 from vlserve.testgen.render import SETTINGS, Secrets, attribute_names, environment, render
 from vlserve.testgen.result import Subject
+from vlserve.testgen.static_checks import RULES, check
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 LIVE = Subject((1280, 720), "http://127.0.0.1:8000/login", "passed")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.vllm.service import KEYS, Service
-from vlserve.testgen import evaluate, fixture_pages, live
+from vlserve.testgen import evaluate, fixture_pages, live_page
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
 PAGES = {one.page.name: one.page for one in fixture_pages.read_scenarios()}
@@ -26,7 +26,7 @@ def pages_url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pictures(pages_url: str) -> dict[str, bytes]:
-    return asyncio.run(evaluate.photographs(PAGES.values(), pages_url, live.find_browser()))
+    return asyncio.run(evaluate.photographs(PAGES.values(), pages_url, live_page.find_browser()))
 
 
 def make(service: Service, folder: pathlib.Path, picture: bytes, *options: str) -> subprocess.CompletedProcess[str]:

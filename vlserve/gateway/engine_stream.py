@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from vlserve.protocols.events import CONTENT, Events, Kind, Meaning
 from vlserve.protocols.sse import Event, EventTooLongError, Reader
+from vlserve.protocols.stream_events import CONTENT, Events, Kind, Meaning
 
 _LONGEST_EVENT_BYTES = 16 * 1024**2
 _LARGE_BYTES = 64 * 1024  # parsing so much may take longer than others should wait

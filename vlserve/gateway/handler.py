@@ -26,10 +26,10 @@ from vlserve.gateway.accounting import Account, client_of
 from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, written
 from vlserve.gateway.relay import Body, Outcome, PassThrough, Upstream, until_disconnect
 from vlserve.gateway.runtime import Runtime, check_ready
-from vlserve.media import images, pixels
-from vlserve.media.images import Picture
+from vlserve.media import picture_checks, pixels
 from vlserve.media.load import NO_PICTURES, Frames
 from vlserve.media.picture_cache import PictureCache
+from vlserve.media.picture_checks import Picture
 from vlserve.media.pixels import Grid
 from vlserve.protocols import routing, structured
 from vlserve.protocols.base import CHAT, Protocol
@@ -202,7 +202,7 @@ async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest
     if before:
         if config.image_overflow == "keep_latest" and limit.image:
             parsed = parsed.keep_latest(limit.image)
-        images.check_count(parsed.media, limit, route.engine)
+        picture_checks.check_count(parsed.media, limit, route.engine)
     check_ready(route.engine, engine)
     runtime.admission.check_room(route.engine, context.key)
     if not parsed.media:

@@ -25,8 +25,8 @@ from vlserve.exhaustion import exhausted, reported
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
-from vlserve.protocols.events import ABORTED_ERROR, Events, status
 from vlserve.protocols.sse import EventTooLongError
+from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status
 
 _WRITE_PIECE_BYTES = 256 * 1024
 _LAST_EVENT_S = 1.0  # for a client that does not read to take the news of a fault

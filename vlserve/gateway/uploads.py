@@ -15,7 +15,7 @@ from vlserve.config.settings import Config
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
-from vlserve.media import images, videos
+from vlserve.media import picture_checks, video_checks
 from vlserve.media.files import PIECE_BYTES, FileStore
 
 log = logging.getLogger("vlserve.files")
@@ -77,12 +77,14 @@ async def create_file(request: Request) -> JSONResponse:
 def _check_media(file: BinaryIO, config: Config) -> None:
     """Raise InvalidRequest unless ``file`` is a picture, or a video if the vision engine accepts videos."""
     vision = config.engines.vision
-    is_video = vision and vision.limit_mm_per_prompt.video and videos.find_container(file.read(videos.HEAD_BYTES))
+    is_video = (
+        vision and vision.limit_mm_per_prompt.video and video_checks.find_container(file.read(video_checks.HEAD_BYTES))
+    )
     file.seek(0)
     if is_video:
-        videos.check_file(file.read(config.video.max_video_bytes + 1), "file", config.video)
+        video_checks.check_file(file.read(config.video.max_video_bytes + 1), "file", config.video)
     else:
-        images.read_header(file.read(config.image.max_image_bytes + 1), "file", config.image)
+        picture_checks.read_header(file.read(config.image.max_image_bytes + 1), "file", config.image)
     file.seek(0)
 
 

@@ -26,7 +26,7 @@ from typing import BinaryIO
 from vlserve.config import folders
 from vlserve.config.settings import Files
 from vlserve.errors import ConfigError, InvalidRequest, NotFound, PayloadTooLarge
-from vlserve.media import disk, file_limits, old_files
+from vlserve.media import disk, file_limits, file_migration
 from vlserve.media.file_table import FileTable, StoredFile
 from vlserve.media.filenames import clean_filename
 
@@ -66,7 +66,7 @@ class FileStore:
                 self._contents.chmod(0o700)
                 disk.create_private(self._folder / "files.sqlite3")  # SQLite gives its other files the same mode
                 self._table.create()
-                old_files.convert(self._folder, self._table)
+                file_migration.convert(self._folder, self._table)
                 disk.sync_folder(self._folder)
                 self._remove_damaged()
                 self.remove_expired()

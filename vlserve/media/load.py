@@ -18,13 +18,13 @@ import pybase64
 from vlserve.config.settings import Image as ImageSettings
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
-from vlserve.media import images, pixels, videos
+from vlserve.media import picture_checks, pixels, video_checks
 from vlserve.media.fetch import Fetcher
 from vlserve.media.files import FileStore
-from vlserve.media.images import Header, Picture
 from vlserve.media.picture_cache import PictureCache
+from vlserve.media.picture_checks import Header, Picture
 from vlserve.media.pixels import Grid
-from vlserve.media.videos import Clip
+from vlserve.media.video_checks import Clip
 from vlserve.protocols.media_reference import Media, MediaReference
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Loaded:
     @property
     def needs_decoding(self) -> bool:
         return any(
-            images.needs_decoding(one, self.grid, budget)
+            picture_checks.needs_decoding(one, self.grid, budget)
             for one, budget in zip(self.headers, self.budgets, strict=True)
         )
 
@@ -122,7 +122,7 @@ class Pictures:
         self._store = store
         # A video costs seconds to read, and comes again with every turn of its chat. Each key's are its own, so that
         # time tells nobody what others sent.
-        self._video_headers: dict[tuple[str, bytes], videos.Header] = {}
+        self._video_headers: dict[tuple[str, bytes], video_checks.Header] = {}
         self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
 
@@ -167,19 +167,19 @@ class Pictures:
     ) -> Clip:
         settings, param = self._video, media.param
 
-        def read() -> tuple[bytes, videos.Container, bytes]:
-            raw = videos.decode_data_url(media.url, param, settings) if brought is None else brought
-            return raw, videos.check_file(raw, param, settings), hashlib.sha256(raw).digest()
+        def read() -> tuple[bytes, video_checks.Container, bytes]:
+            raw = video_checks.decode_data_url(media.url, param, settings) if brought is None else brought
+            return raw, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
         raw, container, digest = await _run(self._readers, read)
         hold(len(raw) if _is_encoded(media) else 0)
         header = self._video_headers.get((key, digest))
         if header is None:
-            header = await videos.read_header(raw, container, param, settings)
+            header = await video_checks.read_header(raw, container, param, settings)
             if len(self._video_headers) >= _MOST_REMEMBERED:
                 del self._video_headers[next(iter(self._video_headers))]
             self._video_headers[key, digest] = header
-        return videos.look(media, place, raw, header, frames.grid, frames.most, settings)
+        return video_checks.look(media, place, raw, header, frames.grid, frames.most, settings)
 
     async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:
         raws, headers = await _run(self._readers, lambda: self._read(media, brought))
@@ -187,7 +187,7 @@ class Pictures:
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
             raise InvalidRequest(
                 f"{media[-1].param}: the pictures of this request are too large together. "
-                f"{images.too_large('pixels', settings.max_image_pixels)}",
+                f"{picture_checks.too_large('pixels', settings.max_image_pixels)}",
                 param=media[-1].param,
                 code="image_too_large",
             )
@@ -235,7 +235,7 @@ class Pictures:
         size = (await _run(self._store.threads, find)).bytes
         most = self._video.max_video_bytes if media.kind == "video" else self._settings.max_image_bytes
         if size > most:
-            problem = f"{media.param}: {images.too_large('bytes', most, media.kind)}"
+            problem = f"{media.param}: {picture_checks.too_large('bytes', most, media.kind)}"
             raise InvalidRequest(problem, param=media.param, code=f"{media.kind}_too_large")
         hold(size)
         return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
@@ -246,8 +246,8 @@ class Pictures:
             if raw is None:
                 raw = one.upload
             if raw is None:
-                raw = images.decode_data_url(one.url, one.param, self._settings)
-            headers.append(images.read_header(raw, one.param, self._settings))
+                raw = picture_checks.decode_data_url(one.url, one.param, self._settings)
+            headers.append(picture_checks.read_header(raw, one.param, self._settings))
             raws.append(raw)
         return raws, headers
 
@@ -268,7 +268,7 @@ def _is_encoded(media: Media) -> bool:
 def _prepare(loaded: Loaded, seen: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
     pictures, sent = [], []
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
-        picture = images.prepare(raw, header, media.param, loaded.grid, budget)
+        picture = picture_checks.prepare(raw, header, media.param, loaded.grid, budget)
         url = picture.url or _data_url(media, raw, header.format)
         # A picture that was made smaller has another name than the whole one.
         name = seen.name(key, raw if picture.url is None else url) if seen else None

@@ -12,7 +12,7 @@ import secrets
 from collections import OrderedDict
 from typing import Protocol
 
-from vlserve.protocols.events import inside
+from vlserve.protocols.stream_events import inside
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.
 _MOST = 4096

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlserve.protocols import chat, completions, messages, responses
-from vlserve.protocols.events import Events, MessageEvents, ResponseEvents
 from vlserve.protocols.fields import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -14,6 +13,7 @@ from vlserve.protocols.fields import (
     RESPONSE_FIELDS,
 )
 from vlserve.protocols.media_reference import Media
+from vlserve.protocols.stream_events import Events, MessageEvents, ResponseEvents
 
 # Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
 _REFUSED: Mapping[str, str] = {

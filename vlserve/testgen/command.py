@@ -47,7 +47,7 @@ def _viewport(text: str) -> tuple[int, int]:
 async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:
     """Exit code 0: a test that passed, or a draft that was asked for; 1: none, or it failed. Raises ConfigError."""
     try:
-        from vlserve.testgen import pipeline, service
+        from vlserve.testgen import pipeline, service_client
     except ModuleNotFoundError as error:
         raise ConfigError(_INSTALL) from error
     if arguments.eval:
@@ -73,7 +73,7 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
             print(f"{time.monotonic() - began:6.1f} s  {event.step:<9}  {event.text}", file=sys.stderr)
 
     try:
-        async with service.connect(base_url, key) as ask:
+        async with service_client.connect(base_url, key) as ask:
             result = await pipeline.generate(job, ask, tell)
     except TestgenError as error:
         raise ConfigError(str(error)) from error
@@ -84,7 +84,7 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
 
 async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:
     """Exit code 1: a figure is below its mark."""
-    from vlserve.testgen import evaluate, fixture_pages, live, pipeline, service
+    from vlserve.testgen import evaluate, fixture_pages, live_page, pipeline, service_client
 
     if arguments.picture or arguments.scenario or arguments.url:
         raise ConfigError("--eval takes pages and scenarios of its own: no screenshot, --scenario or --url with it.")
@@ -93,11 +93,11 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
     measured = evaluate.Pipeline(pipeline.generate, pipeline.rerun, pipeline.render_again)
     scenarios = fixture_pages.read_scenarios()
     try:
-        async with service.connect(base_url, key) as ask:
+        async with service_client.connect(base_url, key) as ask:
             await ask({"model": "auto", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]})
             with fixture_pages.serve() as url:
                 pages = {one.page.name: one.page for one in scenarios}.values()
-                pictures = await evaluate.photographs(pages, url, live.find_browser())
+                pictures = await evaluate.photographs(pages, url, live_page.find_browser())
                 table = await evaluate.evaluate(
                     measured,
                     ask,

@@ -16,11 +16,11 @@ from playwright.async_api import async_playwright
 
 from vlserve.testgen.elements import Target
 from vlserve.testgen.fixture_pages import FixturePage, Scenario
-from vlserve.testgen.live import browser_arguments
-from vlserve.testgen.match import is_inside
+from vlserve.testgen.live_page import browser_arguments
+from vlserve.testgen.matching import is_inside
 from vlserve.testgen.plan import PAGE, Assertion, Step, tautology
 from vlserve.testgen.result import Ask, Job, Mode, Result, Tell, TestgenError
-from vlserve.testgen.run import Run
+from vlserve.testgen.runner import Run
 
 RERUNS = 5
 _UNVERIFIED = "# UNVERIFIED"

@@ -1,7 +1,7 @@
 """``/v1/testgen``: a screenshot and a scenario become a test; its steps are told while it is made.
 
 The work needs packages of an extra, so it is imported with the first request. Its questions to the models are chat
-requests of the same client (asking.py).
+requests of the same client (inprocess_client.py).
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from vlserve.gateway.tracing import Trace
 from vlserve.media import addresses
 from vlserve.protocols import routing
 from vlserve.protocols.media_reference import Media
-from vlserve.testgen import asking, pages, wanted
+from vlserve.testgen import allowed_pages, inprocess_client, request_form
 from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
 
 log = logging.getLogger("vlserve.testgen")
@@ -124,7 +124,7 @@ async def describe(request: Request) -> JSONResponse:
         "object": "testgen",
         "available": problem is None,
         "problem": problem,
-        "targets": wanted.TARGETS,
+        "targets": request_form.TARGETS,
         "run": settings.run,
         "allowed_origins": settings.allowed_origins,
     }
@@ -142,9 +142,9 @@ async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
         with admission.request(key):
             places.check()
             memory = held.enter_context(admission.holding(key))
-            asked = await wanted.read(request, runtime, memory.charge)
+            asked = await request_form.read(request, runtime, memory.charge)
             _check_engines(runtime, asked.picture)
-            picture = await wanted.load(asked.picture, runtime, key, memory.charge)
+            picture = await request_form.load(asked.picture, runtime, key, memory.charge)
             memory.resize(len(picture))
         job = Job(
             picture=picture,
@@ -154,7 +154,7 @@ async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
             viewport=asked.viewport,
             may_run=settings.run,
             with_trace=False,  # it is not handed out
-            allowed_origins=pages.origins(settings),
+            allowed_origins=allowed_pages.origins(settings),
             may_connect=lambda address: addresses.may_connect(address, settings.allowed_networks),
         )
         is_stream = asked.is_stream if asked.is_stream is not None else not _wants_json(request)
@@ -163,7 +163,7 @@ async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
         return TestgenResponse(
             generate,
             job,
-            asking.through(request, trace),
+            inprocess_client.through(request, trace),
             account,
             places,
             settings.timeout_s,
@@ -302,7 +302,7 @@ class TestgenResponse(Response):
             with self.places.take():
                 async with asyncio.timeout(self.timeout_s) as limit:
                     return await self.generate(self.job, self.ask, self.events.put_nowait)
-        except asking.AskError as refused:
+        except inprocess_client.AskError as refused:
             raise refused.error from None
         except TestgenError as error:
             raise InvalidRequest(str(error), code="testgen_failed") from None

@@ -13,13 +13,13 @@ from typing import Any
 
 from playwright.async_api import Browser, Error
 
-from vlserve.testgen import check, inventory, match, mutate, planning, render, repair, report, run
+from vlserve.testgen import inventory, matching, mutation, planner, render, repair, report, runner, static_checks
 from vlserve.testgen.elements import Element
 from vlserve.testgen.inventory import Inventory, Seen
-from vlserve.testgen.live import LivePage, find_browser, open_browser, open_page
+from vlserve.testgen.live_page import LivePage, find_browser, open_browser, open_page
 from vlserve.testgen.plan import Plan, PlanError
 from vlserve.testgen.plan import check as check_plan
-from vlserve.testgen.planning import Planned
+from vlserve.testgen.planner import Planned
 from vlserve.testgen.proxy import OriginProxy, open_proxy, origin
 from vlserve.testgen.result import (
     LARGEST_SIDE,
@@ -36,7 +36,7 @@ from vlserve.testgen.result import (
     Tell,
     TestgenError,
 )
-from vlserve.testgen.run import Run, Sandbox
+from vlserve.testgen.runner import Run, Sandbox
 
 _LOOKS_LIKE_IT = 0.5
 _LONGEST_NAME = 60
@@ -57,7 +57,7 @@ class _Work:
     not_on_page: list[Seen] = field(default_factory=list)
     code: str | None = None
     file_name: str = ""
-    checks: check.Checks | None = None
+    checks: static_checks.Checks | None = None
     runs: list[Run] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
     mutation: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +124,7 @@ def _check(job: Job) -> None:
         raise TestgenError(f"Each side of the viewport must have {SMALLEST_SIDE} to {LARGEST_SIDE} CSS pixels{hint}.")
     find_browser()
     if job.may_run:
-        run.find_driver(job.target)
+        runner.find_driver(job.target)
 
 
 def counted(count: int, what: str) -> str:
@@ -146,11 +146,11 @@ def _slug(scenario: str) -> str:
 async def _draft(work: _Work, ask: Ask, tell: Tell) -> None:
     job = work.job
     work.viewport = job.viewport or work.inventory.size
-    work.before, ids = planning.of_picture(work.inventory.seen, job.target, may_use_points=job.may_use_points)
+    work.before, ids = planner.of_picture(work.inventory.seen, job.target, may_use_points=job.may_use_points)
     work.seen_as = {id_: number for number, id_ in ids.items()}
     work.planned.elements = {one.id: one for one in work.before}
     tell(Event("plan"))
-    await planning.plan_draft(work.planned, work.before, job.target, ask)
+    await planner.plan_draft(work.planned, work.before, job.target, ask)
     _end_plan(work, tell)
     await _write(work, tell)
 
@@ -169,7 +169,7 @@ async def _verify(work: _Work, url: str, ask: Ask, tell: Tell) -> None:
             tell(Event("match", f"{len(work.seen_as)} of {len(work.inventory.seen)} are on the page"))
             tell(Event("plan"))
             work.dialogs = live.dialogs
-            await planning.plan_live(work.planned, live, work.before, ask)
+            await planner.plan_live(work.planned, live, work.before, ask)
             _end_plan(work, tell)
             await _write(work, tell)
             if job.may_run and work.checks and work.checks.is_good:
@@ -190,9 +190,9 @@ async def _open(work: _Work, url: str, browser: Browser, stack: AsyncExitStack) 
     best = -1.0
     for viewport in _viewports(work.job, work.inventory.size):
         page = await stack.enter_async_context(open_page(browser, url, viewport, work.job.target))
-        elements, ratio = await page.look(), match.ratio_of(work.inventory.size, viewport)
-        found = await asyncio.to_thread(match.match, work.inventory.seen, elements, ratio)
-        likeness = match.in_place(found, work.inventory.seen, elements, ratio)
+        elements, ratio = await page.look(), matching.ratio_of(work.inventory.size, viewport)
+        found = await asyncio.to_thread(matching.match, work.inventory.seen, elements, ratio)
+        likeness = matching.in_place(found, work.inventory.seen, elements, ratio)
         if likeness > best:
             opened, best = page, likeness
             work.before, work.viewport = elements, viewport
@@ -254,7 +254,7 @@ async def _render(work: _Work, plan: Plan | None = None) -> str:
 async def _check_code(work: _Work) -> None:
     variables = render.environment(work.planned.plan, work.elements)
     with tempfile.TemporaryDirectory(prefix="vlserve-testgen-") as folder:
-        work.checks = await check.check(str(work.code), pathlib.Path(folder), variables=tuple(variables))
+        work.checks = await static_checks.check(str(work.code), pathlib.Path(folder), variables=tuple(variables))
     work.problem = "; ".join(work.checks.problems)
 
 
@@ -262,7 +262,7 @@ async def _try(work: _Work, proxy: OriginProxy, tell: Tell) -> None:
     """Run it, mend locators and waits where it fails, and see that it fails where it should."""
     planned = work.planned
     secrets = render.environment(planned.plan, work.elements)
-    sandbox = run.open_sandbox(work.job.target, proxy, secrets)
+    sandbox = runner.open_sandbox(work.job.target, proxy, secrets)
     fingerprint = planned.plan.fingerprint(planned.elements)
     tell(Event("run"))
     work.runs.append(await sandbox.run(str(work.code), work.file_name, with_trace=work.job.with_trace))
@@ -302,7 +302,7 @@ async def _mutate(work: _Work, sandbox: Sandbox) -> dict[str, Any]:
         plan = planned.plan.model_copy(update={"assertions": (one,)})
         code = await _render(work, plan)
         asserted = render.assertion_lines(code, plan)
-        changed = mutate.script(one, planned.elements[one.element], has_steps=bool(planned.steps))
+        changed = mutation.script(one, planned.elements[one.element], has_steps=bool(planned.steps))
         ran = await sandbox.run(code, work.file_name, script=changed)
         told = f"{one.expect} {planned.elements[one.element].told}"
         if ran.outcome == "passed":
@@ -319,7 +319,7 @@ async def rerun(job: Job, result: Result, times: int) -> Run:
     if job.url is None or source is None or result.code is None:
         raise TestgenError("There is no test to run again.")
     async with open_proxy({origin(job.url), *map(origin, job.allowed_origins)}, job.may_connect) as proxy:
-        sandbox = run.open_sandbox(job.target, proxy, render.environment(source.plan, source.elements))
+        sandbox = runner.open_sandbox(job.target, proxy, render.environment(source.plan, source.elements))
         return await sandbox.run(result.code, result.file_name, times=times)
 
 

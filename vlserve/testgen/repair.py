@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vlserve.testgen.elements import Element
 from vlserve.testgen.plan import Plan
-from vlserve.testgen.run import Run
+from vlserve.testgen.runner import Run
 
 MOST = 3
 LONG_TIMEOUT_S = 20.0

@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlserve.testgen.check import Checks
 from vlserve.testgen.elements import Box, Element, Locator
 from vlserve.testgen.inventory import Inventory, Seen
-from vlserve.testgen.match import ratio_of
+from vlserve.testgen.matching import ratio_of
 from vlserve.testgen.plan import Step
-from vlserve.testgen.planning import Planned
+from vlserve.testgen.planner import Planned
 from vlserve.testgen.result import Mode, Outcome
+from vlserve.testgen.static_checks import Checks
 
 _FOUND, _GUESSED, _NOT_THERE = "#0a7d33", "#1d4ed8", "#c2410c"
 _NOTES: Mapping[tuple[Mode, Outcome], str] = {

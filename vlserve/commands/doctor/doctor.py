@@ -1,6 +1,6 @@
 """``vlserve doctor``: looks for what would keep ``serve`` from working, and says of each thing what to do.
 
-machine.py and inspection.py look, findings.py judges what was seen.
+machine.py and system_info.py look, checks.py judges what was seen.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from vlserve.commands import startup
-from vlserve.commands.doctor import findings, inspection
-from vlserve.commands.doctor.findings import Finding, Verdict
+from vlserve.commands.doctor import checks, system_info
+from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan, ram
@@ -34,31 +34,31 @@ async def examine(
         return
     yield Finding(Verdict.OK, "config", str(path))
     environment = config.engine_environment(environ)
-    seen = inspection.gpus()
+    seen = system_info.gpus()
     async for finding in _engines(settings, config.cache_folder(environ), environment, seen):
         yield finding
     server = settings.server
-    why = inspection.why_not_listen(server.host, server.port)
-    yield findings.judge_port(server, why, inspection.listener(server.port) if why else None)
+    why = system_info.why_not_listen(server.host, server.port)
+    yield checks.judge_port(server, why, system_info.listener(server.port) if why else None)
     if server.metrics_address:
         host, port = server.metrics_address
-        why = inspection.why_not_listen(host, port)
-        yield findings.judge_metrics_listen(server, why, inspection.listener(port) if why else None)
+        why = system_info.why_not_listen(host, port)
+        yield checks.judge_metrics_listen(server, why, system_info.listener(port) if why else None)
     yield _keys(settings, environ)
     refused = list(_refused(settings, environ))
     for finding in refused:
         yield finding
-    yield findings.judge_shared_memory(settings, inspection.shared_memory())
+    yield checks.judge_shared_memory(settings, system_info.shared_memory())
     if "files" not in (finding.subject for finding in refused):
-        yield findings.judge_files_folder(settings, inspection.room(config.files_folder(settings.files, environ)))
-    yield findings.judge_cache(inspection.room(config.cache_folder(environ)))
-    yield findings.judge_file_limit(inspection.file_limit())
-    for finding in findings.judge_environment(environ, environment, seen):
+        yield checks.judge_files_folder(settings, system_info.room(config.files_folder(settings.files, environ)))
+    yield checks.judge_cache(system_info.room(config.cache_folder(environ)))
+    yield checks.judge_file_limit(system_info.file_limit())
+    for finding in checks.judge_environment(environ, environment, seen):
         yield finding
 
 
 async def _engines(
-    settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[inspection.Gpu, ...]
+    settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[system_info.Gpu, ...]
 ) -> AsyncIterator[Finding]:
     """vLLM, what it computes on, the plan, and the models."""
     memory = ram.read()
@@ -69,12 +69,12 @@ async def _engines(
             there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask_again=True))
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "vllm", error.message)
-    torch = inspection.torch_build()
+    torch = system_info.torch_build()
     if there.vllm:
-        yield findings.judge_vllm(there.vllm, torch)
+        yield checks.judge_vllm(there.vllm, torch)
     on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
     if on_gpus:
-        yield findings.judge_driver(inspection.driver(), torch)
+        yield checks.judge_driver(system_info.driver(), torch)
         visible, smallest = machine.usable_gpus(environment)
         there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest)
     made = None
@@ -84,14 +84,14 @@ async def _engines(
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "plan", error.message)
         else:
-            yield findings.judge_plan(made, there)
-            if found := findings.judge_ram(made, memory):
+            yield checks.judge_plan(made, there)
+            if found := checks.judge_ram(made, memory):
                 yield found
     if on_gpus:
         planned = {gpu for one in (made.engines if made else ()) if one.budget for gpu in one.budget.gpus}
         used = {there.gpus[gpu] for gpu in planned} or set(there.gpus)
         for gpu in seen:
-            yield findings.judge_gpu(gpu, settings, is_used=str(gpu.number) in used or not used)
+            yield checks.judge_gpu(gpu, settings, is_used=str(gpu.number) in used or not used)
     if made:
         async for finding in _gpus_together(settings, made, seen):
             yield finding
@@ -101,9 +101,9 @@ async def _engines(
         if not engine.is_folder and plan.uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "left to vLLM, which asks ModelScope (VLLM_USE_MODELSCOPE)")
         elif argv := plan.check_command(engine):
-            looked.append(await inspection.model(argv, own))
-            yield findings.judge_model(name, engine, looked[-1])
-    if found := findings.judge_downloads(looked):
+            looked.append(await system_info.model(argv, own))
+            yield checks.judge_model(name, engine, looked[-1])
+    if found := checks.judge_downloads(looked):
         yield found
 
 
@@ -112,13 +112,15 @@ def _plan(settings: Config, there: Machine, environment: Mapping[str, str]) -> p
     return plan.make(settings, there, environment, _RUN_FOLDER)
 
 
-async def _gpus_together(settings: Config, made: plan.Plan, seen: tuple[inspection.Gpu, ...]) -> AsyncIterator[Finding]:
-    for finding in findings.judge_free_memory(settings, made, seen):
+async def _gpus_together(
+    settings: Config, made: plan.Plan, seen: tuple[system_info.Gpu, ...]
+) -> AsyncIterator[Finding]:
+    for finding in checks.judge_free_memory(settings, made, seen):
         yield finding
     together = {one.budget.gpus: one for one in made.engines if one.budget and len(one.budget.gpus) > 1}
     for gpus, engine in together.items():
-        command = (*inspection.ALL_REDUCE, str(len(gpus)))
-        yield findings.judge_nccl(engine, await inspection.run(command, engine.environment, findings.NCCL_TIMEOUT_S))
+        command = (*system_info.ALL_REDUCE, str(len(gpus)))
+        yield checks.judge_nccl(engine, await system_info.run(command, engine.environment, checks.NCCL_TIMEOUT_S))
 
 
 def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
@@ -126,7 +128,7 @@ def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
         found = startup.read_api_keys(settings, environ)
     except ConfigError as error:
         return Finding(Verdict.PROBLEM, "keys", error.message)
-    return findings.judge_keys(settings.server, len(found))
+    return checks.judge_keys(settings.server, len(found))
 
 
 def _refused(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:

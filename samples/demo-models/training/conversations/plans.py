@@ -16,7 +16,7 @@ from conversations.plan_scenes import Scene, change, drafted, scene
 from conversations.words import Dice, is_held_out
 from vlserve.testgen.elements import Element
 from vlserve.testgen.plan import MOST_STEPS, Assertion, Step
-from vlserve.testgen.questions import Question, as_json, ask_expected, ask_steps, candidates, told
+from vlserve.testgen.prompts import Question, as_json, ask_expected, ask_steps, candidates, told
 
 _SPOKEN = "\nScenario: "
 

@@ -14,7 +14,7 @@ from starlette.types import Message, Scope
 from vlserve.errors import EngineFailed, VlserveError
 from vlserve.gateway.tracing import Trace
 from vlserve.protocols.base import CHAT
-from vlserve.testgen import service
+from vlserve.testgen import service_client
 from vlserve.testgen.result import Answer, Ask, TestgenError
 
 _CREDENTIALS = ("authorization", "x-api-key")
@@ -40,7 +40,7 @@ def through(request: Request, trace: Trace) -> Ask:
         if status != 200:
             raise AskError(_error(status, told, raw))
         try:
-            return service.read(json.loads(raw), told.get("x-vlserve-images", ""))
+            return service_client.read(json.loads(raw), told.get("x-vlserve-images", ""))
         except (ValueError, TestgenError):
             raise AskError(EngineFailed("The engine's answer was not a chat completion.")) from None
 

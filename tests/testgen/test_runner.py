@@ -10,9 +10,9 @@ import pytest_asyncio
 
 from tests.conftest import until
 from tests.fakes.testgen_site import Site, html, processes_of, serving
-from vlserve.testgen import run
+from vlserve.testgen import runner
 from vlserve.testgen.elements import Target
-from vlserve.testgen.live import open_browser, open_page
+from vlserve.testgen.live_page import open_browser, open_page
 from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.report import masked_junit
 
@@ -116,7 +116,7 @@ async def test_the_generated_tests_browser_reaches_the_pages_origin_only(
     site: Site, canary: Site, proxy: OriginProxy, target: Target
 ) -> None:
     url = f"{site.origin}/curious#{canary.origin}"
-    ran = await run.open_sandbox(target, proxy, {}).run(source(target, url, TRIED_ALL), "test_it.py")
+    ran = await runner.open_sandbox(target, proxy, {}).run(source(target, url, TRIED_ALL), "test_it.py")
     assert ran.outcome == "passed", ran.message
     assert canary.connections == 0
     assert {one.rpartition(":")[2] for one in proxy.blocked} == {canary.origin.rpartition(":")[2]}
@@ -145,7 +145,7 @@ def test_it():
     assert "sk-of-the-parent" not in str(os.environ)
     assert pathlib.Path.home() == pathlib.Path.cwd() == pathlib.Path(os.environ["TMPDIR"])
 """
-    ran = await run.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "hunter2"}).run(told, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "hunter2"}).run(told, "test_it.py")
     assert ran.outcome == "passed", ran.message
 
 
@@ -159,7 +159,7 @@ def fill(value):
 def test_it():
     fill(os.environ["TEST_PASSWORD"])
 """
-    ran = await run.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "a<b&4711"}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "a<b&4711"}).run(code, "test_it.py")
     written = masked_junit(ran.junit or b"", lambda text: text.replace("a<b&4711", "$TEST_PASSWORD"))
     assert b"it cannot be typed: $TEST_PASSWORD" in written
     assert b"4711" not in written
@@ -176,14 +176,14 @@ def test_it():
 async def test_a_failure_tells_its_line_in_the_test(
     proxy: OriginProxy, code: str, line: int | None, error: str, message: str
 ) -> None:
-    ran = await run.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
     assert (ran.outcome, ran.line, ran.error) == ("failed", line, error)
     assert message in ran.message
 
 
 async def test_who_dies_after_the_test_has_not_passed(proxy: OriginProxy) -> None:
     code = "import atexit, os\n\ndef test_it():\n    atexit.register(os._exit, 3)\n"
-    ran = await run.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
     assert ran.outcome == "failed"
     assert ran.message.startswith("pytest ended with 3")
 
@@ -193,7 +193,7 @@ async def test_a_test_that_is_cancelled_leaves_nothing(
     site: Site, proxy: OriginProxy, folder: pathlib.Path, target: Target
 ) -> None:
     before = site.asked["/"]
-    sandbox = run.open_sandbox(target, proxy, {})
+    sandbox = runner.open_sandbox(target, proxy, {})
     task = asyncio.create_task(sandbox.run(source(target, f"{site.origin}/", FOREVER), "test_it.py"))
     await until(lambda: site.asked["/"] > before, 60)
     assert any("chrom" in one for one in processes_of(folder)), "the browser would be seen"
@@ -208,8 +208,8 @@ async def test_a_test_that_is_cancelled_leaves_nothing(
 async def test_a_test_that_hangs_is_ended_and_leaves_nothing(
     site: Site, proxy: OriginProxy, folder: pathlib.Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_LONGEST_RUN_S", 4.0)
-    sandbox = run.open_sandbox(target, proxy, {})
+    monkeypatch.setattr(runner, "_LONGEST_RUN_S", 4.0)
+    sandbox = runner.open_sandbox(target, proxy, {})
     ran = await sandbox.run(source(target, f"{site.origin}/", FOREVER), "test_it.py")
     assert ran.outcome == "failed"
     assert ran.message == "It took longer than 4 s and was ended."

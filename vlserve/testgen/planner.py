@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vlserve.testgen import questions
+from vlserve.testgen import prompts
 from vlserve.testgen.elements import ALERTS, Element, Locator, Target
 from vlserve.testgen.inventory import Seen
-from vlserve.testgen.live import LivePage
+from vlserve.testgen.live_page import LivePage
 from vlserve.testgen.locators import guessed
 from vlserve.testgen.plan import LONGEST_VALUE, MOST_ASSERTIONS, MOST_STEPS, Assertion, Plan, PlanError, Step, tautology
-from vlserve.testgen.questions import MOST_CANDIDATES, MOST_ELEMENTS, Question
+from vlserve.testgen.prompts import MOST_CANDIDATES, MOST_ELEMENTS, Question
 from vlserve.testgen.result import Ask
 
 _ROUNDS = 4
@@ -64,8 +64,8 @@ class Planned:
     async def ask_steps(self, ask: Ask, elements: Sequence[Element]) -> list[Step]:
         """The next steps on what is there now; sets ``missing``. Raises PlanError, TestgenError."""
         shown = [one for one in elements if not one.is_inert][:MOST_ELEMENTS]
-        answer = await self.ask(ask, questions.ask_steps(shown, self.scenario, self.done))
-        read = questions.read_steps(answer)
+        answer = await self.ask(ask, prompts.ask_steps(shown, self.scenario, self.done))
+        read = prompts.read_steps(answer)
         self.wanted += read.steps
         if lost := next((step.element for step in read.steps if step.element not in self.elements), None):
             raise PlanError(f"The model's steps name an element {lost!r} that is not there.")
@@ -74,13 +74,13 @@ class Planned:
 
     def took(self, step: Step) -> None:
         self.steps.append(step)
-        self.done.append(questions.told(step, self.elements[step.element]))
+        self.done.append(prompts.told(step, self.elements[step.element]))
 
     async def ask_expected(self, ask: Ask, chosen_from: Sequence[Assertion], *, is_live: bool) -> None:
         """Raises PlanError, TestgenError."""
         known = list(self.elements.values())
-        question = questions.ask_expected(chosen_from, known, self.scenario, self.done, is_live=is_live)
-        expected, self.unlisted = questions.read_expected(await self.ask(ask, question), chosen_from)
+        question = prompts.ask_expected(chosen_from, known, self.scenario, self.done, is_live=is_live)
+        expected, self.unlisted = prompts.read_expected(await self.ask(ask, question), chosen_from)
         self.assertions = expected[:MOST_ASSERTIONS]
 
 
@@ -93,14 +93,14 @@ async def plan_draft(planned: Planned, elements: Sequence[Element], target: Targ
     guesses = _guesses(elements, planned, target)
     await planned.ask_expected(ask, guesses, is_live=False)
     room = MOST_ASSERTIONS - len(planned.assertions)
-    planned.assertions += [questions.as_text(text) for text in planned.unlisted[:room]]
+    planned.assertions += [prompts.as_text(text) for text in planned.unlisted[:room]]
     planned.unlisted = []
 
 
 def _guesses(elements: Sequence[Element], planned: Planned, target: Target) -> list[Assertion]:
     """What might be so after the steps; without steps, what is to be seen."""
     if not planned.steps:
-        return questions.candidates(elements, elements, [])
+        return prompts.candidates(elements, elements, [])
     found = []
     for role in ("alert", "dialog"):
         box = (0.0, 0.0, 0.0, 0.0)
@@ -159,7 +159,7 @@ async def _take(planned: Planned, live: LivePage, steps: Sequence[Step], looks: 
 
 def _changes(looks: Sequence[Sequence[Element]], steps: Sequence[Step]) -> list[Assertion]:
     """What is so now and was not at the beginning, then what was not so in between: a dialog that came and went."""
-    found = [one for look in looks[:-1] or looks for one in questions.candidates(look, looks[-1], steps)]
+    found = [one for look in looks[:-1] or looks for one in prompts.candidates(look, looks[-1], steps)]
     return list(dict.fromkeys(found))[:MOST_CANDIDATES]
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlserve.config import load as config
-from vlserve.testgen.child import run_child
 from vlserve.testgen.elements import Target
-from vlserve.testgen.live import browser_arguments, find_browser
+from vlserve.testgen.live_page import browser_arguments, find_browser
 from vlserve.testgen.proxy import OriginProxy
 from vlserve.testgen.result import TestgenError
+from vlserve.testgen.subprocesses import run_child
 
 _LONGEST_RUN_S = 90.0
 _PLUGINS: Mapping[Target, tuple[str, ...]] = {

@@ -17,7 +17,7 @@ from vlserve.media.load import Frames
 from vlserve.media.pixels import Grid
 from vlserve.protocols.media_reference import Media
 from vlserve.protocols.strict_json import parse_json
-from vlserve.testgen import pages
+from vlserve.testgen import allowed_pages
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import LARGEST_SIDE, LONGEST_SCENARIO, SMALLEST_SIDE
 
@@ -91,7 +91,7 @@ def _understand(fields: Mapping[str, Any], settings: Testgen) -> Wanted:
         _picture(fields.get("image"), texts["image_url"], texts["file_id"]),
         scenario,
         target,
-        pages.check(url, settings) if url else None,
+        allowed_pages.check(url, settings) if url else None,
         _viewport(texts["viewport"]),
         is_stream,
     )

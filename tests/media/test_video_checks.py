@@ -22,7 +22,7 @@ from vlserve.commands import startup
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config
 from vlserve.errors import ConfigError
-from vlserve.media import pixels, video_reader, videos
+from vlserve.media import pixels, video_checks, video_reader
 from vlserve.media.pixels import Grid
 
 URL = "http://engine"
@@ -364,14 +364,14 @@ async def test_other_protocols_and_the_text_model_take_none(
 
 def instead(monkeypatch: pytest.MonkeyPatch, code: str, *arguments: str) -> None:
     """Another program in the place of the one that reads videos."""
-    monkeypatch.setattr(videos, "_PROGRAM", (sys.executable, "-c", code, *arguments))
+    monkeypatch.setattr(video_checks, "_PROGRAM", (sys.executable, "-c", code, *arguments))
 
 
 async def test_reader_that_crashes_or_hangs_is_a_bad_video(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})")
     assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
     instead(monkeypatch, "import time; time.sleep(60)")
-    monkeypatch.setattr(videos, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(video_checks, "_TIMEOUT_S", 0.2)
     assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
 
 
@@ -386,7 +386,7 @@ async def test_work_is_bounded_whatever_the_first_frame_says(taking: Gateway, mo
     """An engine would decode every one of these frames."""
     raw = growing(600, 4000)
     assert len(raw) < 1024**2
-    monkeypatch.setattr(videos, "_CPU_S", 2)
+    monkeypatch.setattr(video_checks, "_CPU_S", 2)
     status, _, tree = await told(taking.post({"messages": user(part(raw))}))
     assert (status, tree["error"]["code"]) == (400, "invalid_video")
     assert "too much work" in tree["error"]["message"]
@@ -438,7 +438,7 @@ def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> N
 
 
 def test_reader_and_gateway_agree() -> None:
-    assert video_reader.UNREADABLE == videos._UNREADABLE
+    assert video_reader.UNREADABLE == video_checks._UNREADABLE
 
 
 def test_service_without_the_library_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,16 @@
 
 import argparse
 import pathlib
+from collections.abc import Callable
 from typing import TypeAlias
 
 from vlserve import __version__
-from vlserve.testgen import command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
+    """``add_testgen`` adds the options of ``vlserve testgen`` to its parser."""
     parser = argparse.ArgumentParser(prog="vlserve", description="One OpenAI-style endpoint, two vLLM engines.")
     parser.add_argument("--version", action="version", version=f"vlserve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -21,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="YAML file, or the name of one in configs/ (default: default.yaml; on a single GPU vision-only.yaml)",
     )
     _add_service(commands, configured)
-    _add_clients(commands, configured)
+    _add_clients(commands, configured, add_testgen)
     key = commands.add_parser("key", help="make an API key, and its line for the file of keys")
     key.add_argument("name", help="whose key it is; in the log and the metrics")
     return parser
@@ -54,7 +55,9 @@ def _add_service(commands: Commands, configured: argparse.ArgumentParser) -> Non
     )
 
 
-def _add_clients(commands: Commands, configured: argparse.ArgumentParser) -> None:
+def _add_clients(
+    commands: Commands, configured: argparse.ArgumentParser, add_testgen: Callable[[argparse.ArgumentParser], None]
+) -> None:
     """What asks a running service."""
     compared = commands.add_parser(
         "compare",
@@ -77,7 +80,7 @@ def _add_clients(commands: Commands, configured: argparse.ArgumentParser) -> Non
     batched.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file that answers are appended to")
     batched.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
     batched.add_argument("--concurrency", type=int, default=32, help="requests under way at once (default: 32)")
-    command.add_arguments(
+    add_testgen(
         commands.add_parser(
             "testgen",
             parents=[configured],

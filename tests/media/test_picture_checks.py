@@ -19,8 +19,8 @@ from tests.reliability.pictures import Hostile, chunk, exif, gif, hostile, jpeg,
 from vlserve.config.engine_settings import LimitMmPerPrompt
 from vlserve.config.settings import Image
 from vlserve.errors import InvalidRequest
-from vlserve.media import images, pixels
-from vlserve.media.images import Header, Picture
+from vlserve.media import picture_checks, pixels
+from vlserve.media.picture_checks import Header, Picture
 from vlserve.media.pixels import Grid, Size
 from vlserve.protocols.media_reference import Media
 
@@ -45,11 +45,11 @@ def media(kind: Any = "image") -> Media:
 
 
 def header(raw: bytes, **changes: Any) -> Header:
-    return images.read_header(raw, _PARAM, Image.model_validate(changes))
+    return picture_checks.read_header(raw, _PARAM, Image.model_validate(changes))
 
 
 def prepared(raw: bytes, max_pixels: int = _MOST, grid: Grid | None = None) -> Picture:
-    return images.prepare(raw, header(raw), _PARAM, grid or Grid(), max_pixels)
+    return picture_checks.prepare(raw, header(raw), _PARAM, grid or Grid(), max_pixels)
 
 
 def sent(made: Picture, raw: bytes) -> Pillow.Image:
@@ -94,7 +94,7 @@ def is_near(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], toler
 def test_size_and_format_are_read(kind: str) -> None:
     raw = picture(70, 42, kind=kind)
     # The content decides, not the type that is claimed.
-    decoded = images.decode_data_url(data_url(raw, "png"), _PARAM, Image())
+    decoded = picture_checks.decode_data_url(data_url(raw, "png"), _PARAM, Image())
     assert decoded == raw
     found = header(decoded)
     assert (found.width, found.height, found.format, found.bytes) == (70, 42, kind, len(raw))
@@ -111,7 +111,7 @@ def test_size_and_format_are_read(kind: str) -> None:
 )
 def test_other_urls_are_refused_with_their_place(url: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        images.decode_data_url(url, _PARAM, Image())
+        picture_checks.decode_data_url(url, _PARAM, Image())
     assert error.value.param == _PARAM
     assert error.value.message.startswith(f"{_PARAM}: ")
 
@@ -124,7 +124,7 @@ def test_hostile_pictures(one: Hostile) -> None:
         assert (found.model_width, found.model_height) == (56, 56)
         return
     with pytest.raises(InvalidRequest) as error:
-        header(images.decode_data_url(one.sent, _PARAM, Image()))
+        header(picture_checks.decode_data_url(one.sent, _PARAM, Image()))
     assert error.value.param == _PARAM
     assert error.value.message.startswith(f"{_PARAM}: ")
     assert error.value.code in ("invalid_image", "image_too_large")
@@ -185,12 +185,14 @@ def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
 def test_too_many_bytes_are_refused_and_the_limit_itself_is_not() -> None:
     raw = picture(200, 200, kind="GIF")
     limits = Image.model_validate({"max_image_bytes": len(raw)})
-    assert images.read_header(images.decode_data_url(data_url(raw), _PARAM, limits), _PARAM, limits).bytes == len(raw)
+    assert picture_checks.read_header(
+        picture_checks.decode_data_url(data_url(raw), _PARAM, limits), _PARAM, limits
+    ).bytes == len(raw)
     limits = Image.model_validate({"max_image_bytes": len(raw) - 10})
     with pytest.raises(InvalidRequest, match=r"image\.max_image_bytes"):
-        images.decode_data_url(data_url(raw), _PARAM, limits)
+        picture_checks.decode_data_url(data_url(raw), _PARAM, limits)
     with pytest.raises(InvalidRequest, match=r"image\.max_image_bytes"):
-        images.read_header(raw, _PARAM, limits)
+        picture_checks.read_header(raw, _PARAM, limits)
 
 
 def test_gif_only_where_it_is_allowed() -> None:
@@ -201,14 +203,14 @@ def test_gif_only_where_it_is_allowed() -> None:
 
 def test_count_tells_sent_allowed_and_setting() -> None:
     limit = LimitMmPerPrompt(image=2)
-    images.check_count([media()] * 2, limit, "vision")
+    picture_checks.check_count([media()] * 2, limit, "vision")
     with pytest.raises(
         InvalidRequest, match=r"3 images.* 2 allowed .*engines\.vision\.limit_mm_per_prompt\.image"
     ) as error:
-        images.check_count([media()] * 3, limit, "vision")
+        picture_checks.check_count([media()] * 3, limit, "vision")
     assert error.value.code == "too_many_images"
     with pytest.raises(InvalidRequest, match=r"1 video.*none allowed"):
-        images.check_count([media("video")], limit, "vision")
+        picture_checks.check_count([media("video")], limit, "vision")
 
 
 def _thumbnail() -> bytes:

@@ -10,14 +10,14 @@ from playwright.async_api import Browser
 
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, serving
-from vlserve.testgen import planning, render, run
+from vlserve.testgen import planner, render, runner
 from vlserve.testgen.elements import Target
-from vlserve.testgen.live import open_browser, open_page
+from vlserve.testgen.live_page import open_browser, open_page
 from vlserve.testgen.plan import PlanError, check
-from vlserve.testgen.planning import Planned
+from vlserve.testgen.planner import Planned
 from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.result import Subject, TestgenError
-from vlserve.testgen.run import Run
+from vlserve.testgen.runner import Run
 
 pytestmark = [pytest.mark.full, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 BOTH: list[Target] = ["playwright", "selenium"]
@@ -103,7 +103,7 @@ async def planned(opened: Open, url: str, target: Target, models: Scripted) -> P
     async with open_page(opened.browser, url, VIEWPORT, target) as live:
         before = await live.look()
         found = Planned("a scenario", {one.id: one for one in before})
-        await planning.plan_live(found, live, before, models)
+        await planner.plan_live(found, live, before, models)
     check(found.plan, list(found.elements.values()))
     return found
 
@@ -113,7 +113,7 @@ async def played(opened: Open, url: str, target: Target, models: Scripted) -> tu
     found = await planned(opened, url, target, models)
     subject = Subject(VIEWPORT, url, "passed")
     code = render.render(found.plan, list(found.elements.values()), subject, target)
-    sandbox = run.open_sandbox(target, opened.proxy, {})
+    sandbox = runner.open_sandbox(target, opened.proxy, {})
     return code, await sandbox.run(code, "test_it.py")
 
 

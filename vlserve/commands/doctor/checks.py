@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vlserve.commands.doctor.inspection import Driver, Gpu, Output, Room
+from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config, Server
 from vlserve.engines.diagnosis import diagnose

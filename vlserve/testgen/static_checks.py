@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
 from vlserve.config import load as config
-from vlserve.testgen.child import run_child
 from vlserve.testgen.render import SETTINGS
+from vlserve.testgen.subprocesses import run_child
 
 TIMEOUT_S = 60.0
 RULES = "E,F,I,W,B,PT,S105,T20"

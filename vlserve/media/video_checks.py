@@ -17,7 +17,7 @@ from typing import Literal
 from vlserve.config import load as config
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
-from vlserve.media import images, pixels
+from vlserve.media import picture_checks, pixels
 from vlserve.media.pixels import LARGEST_RATIO, Grid
 from vlserve.protocols.media_reference import Media
 
@@ -171,11 +171,11 @@ def decode_data_url(url: str, param: str, settings: VideoSettings) -> bytes:
     """The bytes in a ``data:video/…;base64,`` URL. Raises InvalidRequest."""
     if url[:16].lower().startswith("data:video/jpeg"):
         raise _refuse(param, "single frames are not taken as a video; send an MP4 or WebM file, or pictures.")
-    return images.from_data_url(url, param, "video", settings.max_video_bytes)
+    return picture_checks.from_data_url(url, param, "video", settings.max_video_bytes)
 
 
 def too_large(settings: VideoSettings) -> str:
-    return images.too_large("bytes", settings.max_video_bytes, "video")
+    return picture_checks.too_large("bytes", settings.max_video_bytes, "video")
 
 
 def _refuse(param: str, problem: str, code: str = "invalid_video") -> InvalidRequest:
