@@ -1,7 +1,5 @@
 """Names of each protocol's request fields; others are dropped. vlserve/gateway/openapi.yaml describes the fields."""
 
-INT64 = 2**63
-
 
 def _names(*lines: str) -> frozenset[str]:
     return frozenset(" ".join(lines).split())

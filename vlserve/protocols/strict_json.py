@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.fields import INT64
 
 # A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
 # a model's context comes near these.
 _MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
 _DEEPEST = 200  # what was read must also be written, by code that recurses
+_INT64_LIMIT = 2**63  # integers outside of −2⁶³ … 2⁶³−1 are refused
 
 
 def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
             parse_float=_finite,
-            parse_int=_small,
+            parse_int=_int64,
         )
         if b"\\ud" in raw or b"\\uD" in raw:
             _refuse_lone_surrogates(tree)
@@ -105,9 +105,9 @@ def _finite(number: str) -> float:
     return value
 
 
-def _small(number: str) -> int:
+def _int64(number: str) -> int:
     value = int(number)
-    if not -INT64 <= value < INT64:
+    if not -_INT64_LIMIT <= value < _INT64_LIMIT:
         raise ValueError("a number has more than 64 bits")
     return value
 
