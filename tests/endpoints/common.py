@@ -29,7 +29,7 @@ from tests.endpoints.rows import (
     stops_at_token,
     varies,
 )
-from vlserve.protocols.base import MESSAGES, RESPONSES
+from vlserve.protocols.definitions import MESSAGES, RESPONSES
 
 URL = data_url(picture(280, 280, "red"))
 SCHEMA = {"name": "paint", "schema": COLOR}

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.conftest import user
 from tests.endpoints.asking import Answer, Ask
-from vlserve.protocols.base import CHAT, RESPONSES
+from vlserve.protocols.definitions import CHAT, RESPONSES
 
 _CITY = {
     "type": "object",

@@ -45,7 +45,7 @@ from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
-from vlserve.protocols.base import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
+from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, MESSAGES_PATH, RESPONSES
 
 _OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped", "videos")]
 _FORM_PATHS = ("/v1/analyze", uploads.PATH)

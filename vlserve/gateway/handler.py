@@ -32,7 +32,7 @@ from vlserve.media.picture_cache import PictureCache
 from vlserve.media.picture_checks import Picture
 from vlserve.media.pixels import Grid
 from vlserve.protocols import routing, structured
-from vlserve.protocols.base import CHAT, Protocol
+from vlserve.protocols.definitions import CHAT, Protocol
 from vlserve.protocols.media_reference import MediaReference
 from vlserve.protocols.request import ModelRequest, check_caps, parse
 from vlserve.protocols.strict_json import size_of

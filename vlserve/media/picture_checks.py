@@ -15,7 +15,7 @@ from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 from vlserve.config.engine_settings import LimitMmPerPrompt
 from vlserve.config.settings import Image as ImageSettings
 from vlserve.errors import InvalidRequest
-from vlserve.media import formats, pixels
+from vlserve.media import picture_headers, pixels
 from vlserve.media.pixels import LARGEST_RATIO, Grid, Size
 from vlserve.protocols.media_reference import Media, MediaKind
 
@@ -25,7 +25,7 @@ _EXAMPLES: Mapping[MediaKind, tuple[str, str]] = {"image": ("image/png", "pictur
 # One limit on pixels, read from the settings, is held before Pillow sees anything; its own would warn on some sizes.
 Image.MAX_IMAGE_PIXELS = None
 # Opened by name: Image.open also looks for what else a file may be.
-_OPENERS: Mapping[formats.Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+_OPENERS: Mapping[picture_headers.Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
@@ -56,9 +56,9 @@ class Header:
 
     width: int
     height: int
-    format: formats.Format
+    format: picture_headers.Format
     bytes: int
-    file: formats.File = field(repr=False)
+    file: picture_headers.File = field(repr=False)
 
     @property
     def needs_rewrite(self) -> bool:
@@ -75,7 +75,7 @@ class Picture:
     model_width: int
     model_height: int
     tokens: int
-    format: formats.Format
+    format: picture_headers.Format
     bytes: int
     url: Ascii | None
     """The data: URL to send instead; None: the picture goes on as it came."""
@@ -123,8 +123,8 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
     if len(raw) > settings.max_image_bytes:
         raise _refuse(param, too_large("bytes", settings.max_image_bytes), "image_too_large")
     try:
-        file = formats.read(raw)
-    except formats.NotAPicture as error:
+        file = picture_headers.read(raw)
+    except picture_headers.NotAPicture as error:
         raise _refuse(param, str(error)) from None
     if file.format == "GIF" and not settings.allow_gif:
         raise _refuse(param, "GIF pictures are not taken here; the setting image.allow_gif decides.")
@@ -165,7 +165,7 @@ def too_large(unit: str, limit: int, kind: MediaKind = "image") -> str:
     return f"At most {limit:,} {unit} are allowed; the setting {kind}.max_{kind}_{unit} decides."
 
 
-def _as_seen(raw: bytes, file: formats.File, size: Size) -> Image.Image:
+def _as_seen(raw: bytes, file: picture_headers.File, size: Size) -> Image.Image:
     """The picture upright, in RGB, on white, in ``size``. Holds the decoded picture and one of its new size."""
     image = _OPENERS[file.format](io.BytesIO(b"".join(raw[start:end] for start, end in file.spans)))
     if image.size != (file.width, file.height):
@@ -232,7 +232,7 @@ def _data_url(image: Image.Image, is_lossless: bool) -> bytes:
     )
 
 
-def _turned(size: Size, file: formats.File) -> Size:
+def _turned(size: Size, file: picture_headers.File) -> Size:
     """Stored size → size as seen, and back."""
     return (size[1], size[0]) if file.orientation >= _LYING else size
 

@@ -8,7 +8,7 @@ from typing import Any
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.protocols import completions
-from vlserve.protocols.base import CHAT, Protocol, is_idle, video_url
+from vlserve.protocols.definitions import CHAT, Protocol, is_idle, video_url
 from vlserve.protocols.media_reference import Media, MediaReference
 from vlserve.protocols.strict_json import dump, parse_json
 

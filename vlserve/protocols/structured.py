@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.base import Protocol
+from vlserve.protocols.definitions import Protocol
 
 _MOST_BYTES = 64 * 1024
 _MOST_TOOL_BYTES = 256 * 1024

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import pybase64
 
 from vlserve.errors import ConfigError, InvalidRequest
-from vlserve.media import formats
+from vlserve.media import picture_headers
 from vlserve.protocols.strict_json import parse_json
 
 ENDPOINTS = (
@@ -151,10 +151,10 @@ def inline(body: dict[str, Any], folder: pathlib.Path) -> None:
         path = _find_picture(address, folder)
         try:
             raw = path.read_bytes()
-            kind = formats.read(raw).format.lower()
+            kind = picture_headers.read(raw).format.lower()
         except OSError as error:
             raise InvalidRequest(f"cannot read the picture {address!r}: {error.strerror}.") from error
-        except formats.NotAPicture as error:
+        except picture_headers.NotAPicture as error:
             raise InvalidRequest(f"the picture {address!r}: {error}") from error
         holder[field] = f"data:image/{kind};base64,{pybase64.b64encode(raw).decode()}"
 
