@@ -121,7 +121,7 @@ class Ask:
 
     @property
     def length(self) -> str:
-        return self.protocol.lengths[-1]
+        return self.protocol.max_tokens_fields[-1]
 
     def at(self, protocol: Protocol) -> "Ask":
         """The same for another endpoint."""
@@ -132,7 +132,7 @@ class Ask:
         tree: dict[str, Any] = {protocol.prompt: user(QUESTION) if protocol.prompt == "messages" else QUESTION}
         if protocol is COMPLETIONS:
             tree["prompt"] = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
-        if protocol.lengths:
+        if protocol.max_tokens_fields:
             tree |= {self.length: 24, "temperature": 0}
         return {**tree, **fields}
 

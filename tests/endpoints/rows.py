@@ -80,7 +80,7 @@ def drops(**fields: Any) -> Check:
     def check(ask: Ask) -> None:
         answer = ask(**fields)
         assert set(fields) <= set(answer.dropped)
-        if ask.protocol.lengths:
+        if ask.protocol.max_tokens_fields:
             assert answer.text == ask.plain.text
 
     return check
@@ -138,8 +138,8 @@ def limits(finish: str) -> Check:
     """Each of the protocol's fields with a length."""
 
     def check(ask: Ask) -> None:
-        for name in ask.protocol.lengths:
-            answer = ask(**{**dict.fromkeys(ask.protocol.lengths), name: 1})
+        for name in ask.protocol.max_tokens_fields:
+            answer = ask(**{**dict.fromkeys(ask.protocol.max_tokens_fields), name: 1})
             assert (answer.tokens, answer.finish) == (1, finish)
             assert ask.try_(**{name: 0}).status == 400
             assert "4096" in ask.try_(**{name: 100_000}).problem

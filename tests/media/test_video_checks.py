@@ -178,12 +178,12 @@ async def test_upload_of_a_video_for_vision_is_refused_where_none_are_taken(gate
 )
 def test_frames_seen_are_those_that_vllm_took(frames: int, fps: float, seen: int) -> None:
     """Counted with vLLM 0.32."""
-    assert pixels.frames_seen(frames, fps) == seen
+    assert pixels.sampled_frames(frames, fps) == seen
 
 
 @pytest.mark.parametrize(("most", "seen"), [(8, 8), (7, 6), (32, 32)])
 def test_of_a_long_video_fewer_frames_are_seen(most: int, seen: int) -> None:
-    assert pixels.frames_seen(600, 30, most) == seen
+    assert pixels.sampled_frames(600, 30, most) == seen
 
 
 async def test_a_frame_has_768_tokens_at_most(taking: Gateway) -> None:

@@ -97,7 +97,7 @@ def test_bounded_field_is_refused_above_its_setting(asks: dict[str, Ask], case: 
     _HELD.add(case)
 
 
-@pytest.mark.parametrize("path", [path for path, one in PROTOCOLS.items() if one.lengths])
+@pytest.mark.parametrize("path", [path for path, one in PROTOCOLS.items() if one.max_tokens_fields])
 def test_setting_bounds_the_length_of_answers(path: str) -> None:
     protocol = PROTOCOLS[path]
     for field in (field for field, setting in document.bounded(protocol) if setting == "max_tokens"):

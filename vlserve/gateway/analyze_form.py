@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 from vlserve.errors import InvalidRequest
 from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
-from vlserve.protocols.request import ModelRequest, ask_about
+from vlserve.protocols.request import ModelRequest, build_picture_request
 from vlserve.protocols.strict_json import parse_json
 
 _FIELDS = ("image", "prompt", "model", "stream", "response_format", "max_tokens", "temperature", "detail")
@@ -29,7 +29,7 @@ async def read(request: Request, runtime: Runtime, hold: Callable[[int], None]) 
     with ExitStack() as opened:
         opened.callback(multipart.close, form)
         prompt, pictures, given, detail = await _understand(form)
-    ask = functools.partial(ask_about, prompt, pictures, given, detail)
+    ask = functools.partial(build_picture_request, prompt, pictures, given, detail)
     return await asyncio.get_running_loop().run_in_executor(runtime.threads, ask)
 
 

@@ -27,7 +27,7 @@ from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, wr
 from vlserve.gateway.relay import Body, Outcome, PassThrough, Upstream, until_disconnect
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.media import picture_checks, pixels
-from vlserve.media.load import NO_PICTURES, Frames
+from vlserve.media.load import NO_PICTURES, FrameLimits
 from vlserve.media.picture_cache import PictureCache
 from vlserve.media.picture_checks import Picture
 from vlserve.media.pixels import Grid
@@ -99,7 +99,7 @@ async def count_tokens(request: Request) -> JSONResponse:
                     "frames": clip.header.frames,
                     "model_width": clip.model_width,
                     "model_height": clip.model_height,
-                    "model_frames": clip.seen,
+                    "model_frames": clip.sampled_frames,
                     "tokens": clip.tokens,
                 }
                 for clip in routed.loaded.clips
@@ -112,7 +112,7 @@ async def count_tokens(request: Request) -> JSONResponse:
 async def _counted(context: RequestContext, parsed: ModelRequest) -> tuple[RoutedRequest, list[Picture], int]:
     routed = await _route(context, parsed)
     routed, pictures, sent = await _prepare(context, routed, None)
-    question = await written(context, lambda: routed.parsed.question(routed.model, sent))
+    question = await written(context, lambda: routed.parsed.prompt_body(routed.model, sent))
     async with context.runtime.admission.permit(routed.route.engine, context.key):
         return routed, pictures, await token_counting.count(context, routed, question)
 
@@ -219,12 +219,12 @@ async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest
     return await token_counting.fit(context, routed) if engine.max_model_len else routed
 
 
-def _frames(engine: EngineView, settings: VideoSettings) -> Frames:
+def _frames(engine: EngineView, settings: VideoSettings) -> FrameLimits:
     """Only our own engines are told how to take videos (plan.py)."""
     if not engine.settings.is_vllm:
-        return Frames(engine.grid, pixels.MOST_FRAMES)
+        return FrameLimits(engine.grid, pixels.MOST_FRAMES)
     grid = Grid(engine.grid.factor, pixels.VIDEO_MIN_PIXELS, settings.max_pixels)
-    return Frames(grid, settings.max_frames)
+    return FrameLimits(grid, settings.max_frames)
 
 
 async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
@@ -232,7 +232,7 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     loading = _loaded(context, parsed)
     routed, pictures, sent = await (_unless_left(context, loading) if parsed.media else loading)
     route, engine, parsed = routed.route, routed.engine, routed.parsed
-    seen = runtime.seen.get(route.engine) if parsed.protocol.keeps_names else None
+    seen = runtime.seen.get(route.engine) if parsed.protocol.supports_uuid else None
     account = context.account
     account.route, account.is_stream, account.image_count = route, parsed.is_stream, len(pictures)
     account.video_count = len(routed.loaded.clips)
@@ -285,7 +285,7 @@ async def _loaded(
     context: RequestContext, parsed: ModelRequest
 ) -> tuple[RoutedRequest, list[Picture], list[MediaReference]]:
     routed = await _route(context, parsed)
-    seen = context.runtime.seen.get(routed.route.engine) if parsed.protocol.keeps_names else None
+    seen = context.runtime.seen.get(routed.route.engine) if parsed.protocol.supports_uuid else None
     return await _prepare(context, routed, seen)
 
 
@@ -298,8 +298,8 @@ def _remember(seen: PictureCache | None, names: Sequence[str]) -> None:
 def _additions(runtime: Runtime, settings: EngineSettings, parsed: ModelRequest, key: str) -> dict[str, Any]:
     """Fields that only the gateway may set."""
     if not settings.is_vllm:
-        most, lengths = runtime.config.request.max_tokens, parsed.protocol.lengths
-        return {lengths[-1]: most} if most and lengths and parsed.length is None else {}
+        most, lengths = runtime.config.request.max_tokens, parsed.protocol.max_tokens_fields
+        return {lengths[-1]: most} if most and lengths and parsed.max_tokens is None else {}
     return {"cache_salt": runtime.salts[key]} if key in runtime.salts else {}
 
 
@@ -318,7 +318,7 @@ def _headers(routed: RoutedRequest, pictures: Sequence[Picture]) -> dict[str, st
     if routed.loaded.clips:
         headers["x-vlserve-videos"] = ", ".join(
             f"original={clip.header.width}x{clip.header.height}; frames={clip.header.frames}; "
-            f"model={clip.model_width}x{clip.model_height}; model_frames={clip.seen}; tokens={clip.tokens}"
+            f"model={clip.model_width}x{clip.model_height}; model_frames={clip.sampled_frames}; tokens={clip.tokens}"
             for clip in routed.loaded.clips
         )
     return headers

@@ -33,7 +33,7 @@ async def check_size(context: RequestContext, routed: RoutedRequest) -> None:
     most = limit * _LONGEST_TOKEN_BYTES
     if not limit or context.size <= most or not isinstance(parsed.tree.get("prompt", ""), str):
         return
-    size = sum(map(len, await written(context, lambda: parsed.question(routed.model, None))))
+    size = sum(map(len, await written(context, lambda: parsed.prompt_body(routed.model, None))))
     if size > most:
         raise InvalidRequest(
             f"The prompt is too long: its text has {size:,} bytes, and {limit:,} tokens fit (max_model_len of the "
@@ -46,20 +46,20 @@ async def check_size(context: RequestContext, routed: RoutedRequest) -> None:
 async def fit(context: RequestContext, routed: RoutedRequest) -> RoutedRequest:
     """Pictures that cannot fit into the prompt are told, or made smaller. Raises InvalidRequest."""
     runtime, limit, loaded, parsed = context.runtime, routed.engine.max_model_len or 0, routed.loaded, routed.parsed
-    taken = loaded.taken
+    taken = loaded.total_tokens
     problem = InvalidRequest(
-        f"The prompt is too long: {loaded.told()}; text and answer included, {limit:,} fit (max_model_len). Send "
+        f"The prompt is too long: {loaded.describe()}; text and answer included, {limit:,} fit (max_model_len). Send "
         "fewer or smaller pictures, detail: low, or a shorter or smaller video.",
         param=parsed.protocol.prompt,
         code="context_length_exceeded",
     )
-    if runtime.config.image.fit == "reject" or not parsed.protocol.counts_at:
+    if runtime.config.image.fit == "reject" or not parsed.protocol.count_path:
         if taken >= limit:
             raise problem
         return routed
-    length = parsed.length or min(_ANSWER_TOKENS, limit // 4)
+    length = parsed.max_tokens or min(_ANSWER_TOKENS, limit // 4)
     rest = limit - length - _AROUND_TOKENS * loaded.count
-    question = await written(context, lambda: parsed.question(routed.model, None))
+    question = await written(context, lambda: parsed.prompt_body(routed.model, None))
     if taken + sum(map(len, question)) <= rest:  # no token is shorter than a byte
         return routed
     try:
@@ -69,7 +69,7 @@ async def fit(context: RequestContext, routed: RoutedRequest) -> RoutedRequest:
         return routed
     if taken <= rest:
         return routed
-    shrunk = loaded.shrunk(rest) if rest > 0 else None
+    shrunk = loaded.shrink(rest) if rest > 0 else None
     if not shrunk:
         raise problem
     is_less = [now < before for now, before in zip(shrunk.tokens, loaded.tokens, strict=True)]
@@ -79,7 +79,7 @@ async def fit(context: RequestContext, routed: RoutedRequest) -> RoutedRequest:
 async def count(context: RequestContext, routed: RoutedRequest, body: Body, path: str | None = None) -> int:
     """Tokens of a prompt, counted by the engine, in which the request has a place. Raises what a request raises."""
     runtime, name = context.runtime, routed.route.engine
-    url = f"{routed.engine.address.base_url}{path or routed.parsed.protocol.counts_at}"
+    url = f"{routed.engine.address.base_url}{path or routed.parsed.protocol.count_path}"
     headers = {"content-type": "application/json", "content-length": str(sum(map(len, body)))}
     head = b""
     try:
@@ -118,11 +118,11 @@ async def too_long(
 ) -> InvalidRequest:
     """The same error with both numbers: what the prompt takes and what fits. Called while the request has its place."""
     parsed, limit = routed.parsed, routed.engine.max_model_len
-    pictures = f" Of the prompt, {routed.loaded.told()}." if parsed.media else ""
+    pictures = f" Of the prompt, {routed.loaded.describe()}." if parsed.media else ""
     told = f"{error.message}{pictures}"
     if limit and context.size <= limit * _COUNTED_BYTES and isinstance(parsed.tree.get("prompt", ""), str):
-        is_whole = parsed.protocol.counts_at == _COUNTS_ANY
-        question = await written(context, lambda: parsed.question(routed.model, sent) if is_whole else _text(routed))
+        is_whole = parsed.protocol.count_path == _COUNTS_ANY
+        question = await written(context, lambda: parsed.prompt_body(routed.model, sent) if is_whole else _text(routed))
         with contextlib.suppress(VlserveError):
             total = await count(context, routed, question, _COUNTS_ANY)
             start = "The prompt is too long: it has" if is_whole else f"{error.message} Its text alone has"
@@ -136,7 +136,7 @@ async def too_long(
 def _text(routed: RoutedRequest) -> Body:
     """What has an engine count the texts of a request whose form it does not count."""
     tree = routed.parsed.tree
-    text = "\n".join(_texts({name: tree.get(name) for name in routed.parsed.protocol.counted}))
+    text = "\n".join(_texts({name: tree.get(name) for name in routed.parsed.protocol.prompt_fields}))
     return (json.dumps({"model": routed.model, "prompt": text, "add_special_tokens": False}).encode(),)
 
 

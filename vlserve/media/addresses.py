@@ -34,7 +34,7 @@ NOT_PUBLIC = "it is not public, nor in fetch.allowed_networks"
 
 def may_connect(address: str, allowed_networks: Iterable[Network] = ()) -> bool:
     """Whether an address, as text, is public or in one of these networks; an IPv4 address inside it must be so, too."""
-    found = literal(address)
+    found = parse_ip(address)
     return found is not None and is_allowed(found, tuple(allowed_networks))
 
 
@@ -62,7 +62,7 @@ def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
     return list(address.teredo or ())
 
 
-def literal(host: str) -> Address | None:
+def parse_ip(host: str) -> Address | None:
     """The address that a host is; None: it is a name, or an address with a zone."""
     try:
         address = ipaddress.ip_address(host)

@@ -26,7 +26,7 @@ from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
 from vlserve.exhaustion import exhausted
 from vlserve.fair_queue import FairQueue
-from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, literal, may_connect
+from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, may_connect, parse_ip
 from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
 from vlserve.protocols.media_reference import MediaKind
 
@@ -232,7 +232,7 @@ class Fetcher:
                 code="image_domain_not_allowed",
             )
         # aiohttp asks no resolver about these.
-        address = literal(host)
+        address = parse_ip(host)
         if address and not is_allowed(address, self._networks):
             log.info("an address could not be reached: %s", NOT_PUBLIC)
             raise _unreachable()
@@ -275,7 +275,7 @@ async def _connected(_session: aiohttp.ClientSession, _context: SimpleNamespace,
 
 
 def _is_host(host: str) -> bool:
-    return literal(host) is not None or _NAME.fullmatch(host) is not None
+    return parse_ip(host) is not None or _NAME.fullmatch(host) is not None
 
 
 def _domain(name: str, setting: str) -> str:

@@ -28,13 +28,13 @@ from vlserve.media.video_checks import Clip
 from vlserve.protocols.media_reference import Media, MediaReference
 
 T = TypeVar("T")
-Hold = Callable[[int], None]
+Charge = Callable[[int], None]
 _MOST_REMEMBERED = 1024
 _THREADS = 4  # to read, and as many to decode, so that nobody's header waits for others' pixels
 
 
 @dataclass(frozen=True)
-class Frames:
+class FrameLimits:
     """How an engine takes videos: ``most`` frames at most, each on ``grid``."""
 
     grid: Grid
@@ -55,7 +55,7 @@ class Loaded:
     clips: Sequence[Clip] = ()
 
     @property
-    def taken(self) -> int:
+    def total_tokens(self) -> int:
         """Prompt tokens of all together."""
         return sum(self.tokens) + self.clip_tokens
 
@@ -87,14 +87,14 @@ class Loaded:
         media = [one.without_bytes() for one in self.media]
         return replace(self, media=media, raws=(), clips=[clip.without_bytes() for clip in self.clips])
 
-    def shrunk(self, available: int) -> "Loaded | None":
+    def shrink(self, available: int) -> "Loaded | None":
         """The same within ``available`` tokens together, the largest pictures made smaller; None where that cannot
         be."""
         sizes = [(one.width, one.height) for one in self.headers]
         budgets = pixels.fit(sizes, self.budgets, self.grid, available - self.clip_tokens)
         return replace(self, budgets=budgets) if budgets is not None else None
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The sum, and what makes it, for people."""
         each = ", ".join(
             f"{media.param} {one.width}×{one.height}: {tokens:,}"
@@ -102,7 +102,7 @@ class Loaded:
         )
         told = [f"the pictures take {sum(self.tokens):,} tokens ({each})"] if self.media else []
         for clip in self.clips:
-            size = f"{clip.seen} frames of {clip.header.width}×{clip.header.height}"
+            size = f"{clip.sampled_frames} frames of {clip.header.width}×{clip.header.height}"
             told.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
         return " and ".join(told)
 
@@ -136,34 +136,34 @@ class Pictures:
         media: Sequence[Media],
         key: str,
         grid: Grid,
-        hold: Hold,
-        frames: Frames,
+        charge: Charge,
+        frames: FrameLimits,
         reading: AbstractAsyncContextManager[None],
     ) -> Loaded:
-        """Bring every picture and video and read its header. ``key``: whose request it is. ``hold`` counts bytes.
+        """Bring every picture and video and read its header. ``key``: whose request it is. ``charge`` counts bytes.
         ``reading``: a place for that, where there is a video.
 
         Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
         """
         brought: Sequence[bytes | None] = [None] * len(media)
         if any(one.file_id or _is_address(one) for one in media):
-            brought = await self._bring(media, key, hold)
+            brought = await self._bring(media, key, charge)
         pictures = [number for number, one in enumerate(media) if one.kind == "image"]
         seen = [media[number] for number in pictures]
         loaded = await self._load_pictures(seen, [brought[number] for number in pictures], grid)
-        hold(sum(len(raw) for one, raw in zip(seen, loaded.raws, strict=True) if _is_encoded(one)))
+        charge(sum(len(raw) for one, raw in zip(seen, loaded.raws, strict=True) if _is_encoded(one)))
         if len(pictures) == len(media):
             return loaded
         async with reading:
             clips = [
-                await self._load_video(one, number, brought[number], key, frames, hold)
+                await self._load_video(one, number, brought[number], key, frames, charge)
                 for number, one in enumerate(media)
                 if one.kind == "video"
             ]
         return replace(loaded, clips=clips)
 
     async def _load_video(
-        self, media: Media, place: int, brought: bytes | None, key: str, frames: Frames, hold: Hold
+        self, media: Media, place: int, brought: bytes | None, key: str, frames: FrameLimits, charge: Charge
     ) -> Clip:
         settings, param = self._video, media.param
 
@@ -172,14 +172,14 @@ class Pictures:
             return raw, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
         raw, container, digest = await _run(self._readers, read)
-        hold(len(raw) if _is_encoded(media) else 0)
+        charge(len(raw) if _is_encoded(media) else 0)
         header = self._video_headers.get((key, digest))
         if header is None:
             header = await video_checks.read_header(raw, container, param, settings)
             if len(self._video_headers) >= _MOST_REMEMBERED:
                 del self._video_headers[next(iter(self._video_headers))]
             self._video_headers[key, digest] = header
-        return video_checks.look(media, place, raw, header, frames.grid, frames.most, settings)
+        return video_checks.describe_clip(media, place, raw, header, frames.grid, frames.most, settings)
 
     async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:
         raws, headers = await _run(self._readers, lambda: self._read(media, brought))
@@ -200,7 +200,7 @@ class Pictures:
         loaded: Loaded,
         seen: PictureCache | None,
         key: str,
-        hold: Hold,
+        charge: Charge,
         decoding: AbstractAsyncContextManager[None],
     ) -> tuple[list[Picture], list[MediaReference]]:
         """The pictures, and what is sent of each picture and video, with its name where ``seen`` gives names.
@@ -211,23 +211,23 @@ class Pictures:
                 pictures, sent = await _run(self._decoders, work)
         else:
             pictures, sent = await _run(self._readers, work)
-        hold(sum(len(one.url or b"") for one in sent))
+        charge(sum(len(one.url or b"") for one in sent))
         return pictures, sent
 
-    async def _bring(self, media: Sequence[Media], key: str, hold: Hold) -> list[bytes | None]:
+    async def _bring(self, media: Sequence[Media], key: str, charge: Charge) -> list[bytes | None]:
         """Addresses and files at the same time, each once; the first that fails ends the others."""
         first = {one.file_id or one.url: one for one in reversed(media) if one.file_id or _is_address(one)}
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {source: group.create_task(self._bring_one(one, key, hold)) for source, one in first.items()}
+                tasks = {source: group.create_task(self._bring_one(one, key, charge)) for source, one in first.items()}
         except BaseExceptionGroup as failed:
             raise next((one for one in failed.exceptions if isinstance(one, VlserveError)), failed) from None
         return [tasks[one.file_id or one.url].result() if one.file_id or _is_address(one) else None for one in media]
 
-    async def _bring_one(self, media: Media, key: str, hold: Hold) -> bytes:
+    async def _bring_one(self, media: Media, key: str, charge: Charge) -> bytes:
         if not media.file_id:
             raw = await self._fetcher.fetch(media.url, media.param, media.kind, key)
-            hold(len(raw))
+            charge(len(raw))
             return raw
         if not self._store:
             raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
@@ -237,7 +237,7 @@ class Pictures:
         if size > most:
             problem = f"{media.param}: {picture_checks.too_large('bytes', most, media.kind)}"
             raise InvalidRequest(problem, param=media.param, code=f"{media.kind}_too_large")
-        hold(size)
+        charge(size)
         return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
 
     def _read(self, media: Sequence[Media], brought: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
@@ -276,7 +276,7 @@ def _prepare(loaded: Loaded, seen: PictureCache | None, key: str) -> tuple[list[
         sent.append(MediaReference(url, name))
     for clip in loaded.clips:
         name = seen.name(key, clip.raw) if seen else None
-        sent.insert(clip.place, MediaReference(_data_url(clip.media, clip.raw, clip.header.container), name))
+        sent.insert(clip.position, MediaReference(_data_url(clip.media, clip.raw, clip.header.container), name))
     return pictures, sent
 
 

@@ -12,7 +12,7 @@ import secrets
 from collections import OrderedDict
 from typing import Protocol
 
-from vlserve.protocols.stream_events import inside
+from vlserve.protocols.stream_events import parse_object
 
 # More than vLLM's default cache (4 GiB) holds of screenshots; what it has dropped meanwhile costs one request more.
 _MOST = 4096
@@ -25,7 +25,7 @@ _DRIFT = ("Internal server error", "InternalServerError")
 
 def is_cache_miss(status: int, error: bytes) -> bool:
     """Whether an error is vLLM's for a picture or video that was only named, and is not in its cache."""
-    tree = inside(error)
+    tree = parse_object(error)
     fields = tree["error"] if isinstance(tree.get("error"), dict) else tree
     message = fields.get("message")
     if status == 500:
@@ -33,7 +33,7 @@ def is_cache_miss(status: int, error: bytes) -> bool:
     return status == 400 and isinstance(message, str) and bool(_MISS.match(message))
 
 
-class Lives(Protocol):
+class EngineActivity(Protocol):
     """What tells that an engine was started again, and its cache is empty."""
 
     @property
@@ -43,7 +43,7 @@ class Lives(Protocol):
 class PictureCache:
     """Names of the pictures that one engine was sent since it started, the latest ones."""
 
-    def __init__(self, activity: Lives, most: int = _MOST) -> None:
+    def __init__(self, activity: EngineActivity, most: int = _MOST) -> None:
         self._activity, self._life = activity, activity.lives
         self._secret = secrets.token_bytes(32)
         self._names: OrderedDict[str, None] = OrderedDict()

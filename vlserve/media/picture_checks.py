@@ -63,7 +63,7 @@ class Header:
     @property
     def needs_rewrite(self) -> bool:
         """An engine would not see it as it is."""
-        return bool(self.file.misread)
+        return bool(self.file.rewrite_reason)
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def check_count(media: Sequence[Media], limit: LimitMmPerPrompt, engine: str) ->
 
 def decode_data_url(url: str, param: str, settings: ImageSettings) -> bytes:
     """The bytes in a ``data:image/…;base64,`` URL. Raises InvalidRequest."""
-    return from_data_url(url, param, "image", settings.max_image_bytes)
+    return decode_base64_url(url, param, "image", settings.max_image_bytes)
 
 
-def from_data_url(url: str, param: str, kind: MediaKind, most: int) -> bytes:
+def decode_base64_url(url: str, param: str, kind: MediaKind, most: int) -> bytes:
     """The bytes, ``most`` of them, in a data: URL of this kind. Raises InvalidRequest."""
     comma = url.find(",", 0, _LONGEST_TYPE)
     head = url[: max(0, comma)].lower()
@@ -124,7 +124,7 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
         raise _refuse(param, too_large("bytes", settings.max_image_bytes), "image_too_large")
     try:
         file = picture_headers.read(raw)
-    except picture_headers.NotAPicture as error:
+    except picture_headers.InvalidPicture as error:
         raise _refuse(param, str(error)) from None
     if file.format == "GIF" and not settings.allow_gif:
         raise _refuse(param, "GIF pictures are not taken here; the setting image.allow_gif decides.")

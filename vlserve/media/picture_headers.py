@@ -32,7 +32,7 @@ _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
 
 
-class NotAPicture(ValueError):
+class InvalidPicture(ValueError):
     """It cannot be shown to a model; the message says why, for the client."""
 
 
@@ -45,7 +45,7 @@ class File:
     height: int
     orientation: int = 1
     is_lossless: bool = True
-    misread: str = ""
+    rewrite_reason: str = ""
     """Why an engine would not see this picture as it is; empty where it would."""
     bits: int = 8
     """Of each value that is stored."""
@@ -54,7 +54,7 @@ class File:
 
 
 def read(raw: bytes) -> File:
-    """Raises NotAPicture."""
+    """Raises InvalidPicture."""
     if raw.startswith(b"\xff\xd8\xff"):
         found = _jpeg(raw)
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -64,9 +64,9 @@ def read(raw: bytes) -> File:
     elif raw.startswith((b"GIF87a", b"GIF89a")):
         found = _gif(raw)
     else:
-        raise NotAPicture("this is not a JPEG, PNG, WebP or GIF picture, or it is damaged.")
+        raise InvalidPicture("this is not a JPEG, PNG, WebP or GIF picture, or it is damaged.")
     if not found.width or not found.height:
-        raise NotAPicture(f"this {found.format} picture has no pixels: it is {found.width}×{found.height}.")
+        raise InvalidPicture(f"this {found.format} picture has no pixels: it is {found.width}×{found.height}.")
     return found
 
 
@@ -94,7 +94,7 @@ def _jpeg(raw: bytes) -> File:
         if marker in _SIZES_IN and marker not in _NO_SIZES_IN:
             layers = data[5] if len(data) > 5 else 0
             if size or marker not in _DECODABLE or layers not in (1, 3, 4) or data[0] != 8:
-                raise NotAPicture("this kind of JPEG picture is not supported; save it as an ordinary one.")
+                raise InvalidPicture("this kind of JPEG picture is not supported; save it as an ordinary one.")
             size = int.from_bytes(data[3:5], "big"), int.from_bytes(data[1:3], "big")
         elif marker == _SOS:
             scans += 1
@@ -113,15 +113,15 @@ def _jpeg(raw: bytes) -> File:
         raise _cut_off("JPEG")
     if scans > _MOST_SCANS:
         raise _odd("JPEG")
-    orientation, misread = _orientation(b"".join(exif), xmp)
+    orientation, rewrite_reason = _orientation(b"".join(exif), xmp)
     spans.append((kept_from, at))
-    return File("JPEG", *size, orientation, is_lossless=False, misread=misread, spans=tuple(spans))
+    return File("JPEG", *size, orientation, is_lossless=False, rewrite_reason=rewrite_reason, spans=tuple(spans))
 
 
 def _png(raw: bytes) -> File:
     head = raw[16:29]
     exif = xmp = b""
-    misread, spans, at, inflated, kinds = "", [(0, 8)], 8, 0, set[bytes]()
+    rewrite_reason, spans, at, inflated, kinds = "", [(0, 8)], 8, 0, set[bytes]()
     for _ in range(_MOST_PARTS):
         length, kind = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8]
         start, at = at, at + 12 + length
@@ -133,13 +133,13 @@ def _png(raw: bytes) -> File:
         # After the first IDAT Pillow looks at no checksum either.
         checksum = int.from_bytes(raw[at - 4 : at], "big")
         if b"IDAT" not in kinds and zlib.crc32(memoryview(raw)[start + 4 : at - 4]) != checksum:
-            raise NotAPicture("this PNG picture is damaged: a checksum is wrong.")
+            raise InvalidPicture("this PNG picture is damaged: a checksum is wrong.")
         if kind in _PNG_PIXELS:
             spans.append((start, at))
         if kind == b"IEND":
             break
         if kind == b"acTL":
-            raise NotAPicture("animated PNG pictures are not taken; send one frame as a picture of its own.")
+            raise InvalidPicture("animated PNG pictures are not taken; send one frame as a picture of its own.")
         if kind == b"eXIf":
             exif = raw[start + 8 : at - 4]
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -148,10 +148,10 @@ def _png(raw: bytes) -> File:
             if kind == b"iTXt" and key == b"XML:com.adobe.xmp" and text[:1] == b"\0":
                 xmp = text
             elif key in _ORIENTING_TEXT:
-                misread = "its orientation is hidden in text"
+                rewrite_reason = "its orientation is hidden in text"
         inflated += kind == b"iCCP"
         if inflated > _MOST_INFLATED:
-            raise NotAPicture("this PNG picture has too many compressed texts or profiles; save it without them.")
+            raise InvalidPicture("this PNG picture has too many compressed texts or profiles; save it without them.")
     else:
         raise _odd("PNG")
     bits, color = head[8], head[9]
@@ -160,12 +160,12 @@ def _png(raw: bytes) -> File:
         raise _odd("PNG")
     # Of these vLLM 0.32 makes white or loses the transparency (it converts with Pillow as they are).
     if color == _GRAY and bits == 16:
-        misread = "it has 16 bits per pixel"
+        rewrite_reason = "it has 16 bits per pixel"
     elif b"tRNS" in kinds and (color == _RGB or (color == _GRAY and bits in (2, 4))):
-        misread = "one of its colors is transparent"
+        rewrite_reason = "one of its colors is transparent"
     orientation, lie = _orientation(exif, xmp)
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
-    return File("PNG", width, height, orientation, misread=misread or lie, bits=bits, spans=tuple(spans))
+    return File("PNG", width, height, orientation, rewrite_reason=rewrite_reason or lie, bits=bits, spans=tuple(spans))
 
 
 def _webp(raw: bytes) -> File:
@@ -187,7 +187,7 @@ def _webp(raw: bytes) -> File:
         if kind == b"VP8X" and len(data) == 10:
             canvas = int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
         if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and data[:1] and data[0] & 2):
-            raise NotAPicture("animated WebP pictures are not taken; send one frame as a picture of its own.")
+            raise InvalidPicture("animated WebP pictures are not taken; send one frame as a picture of its own.")
         if kind == b"VP8 " and length >= 10 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a":
             size = int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
         elif kind == b"VP8L" and length >= 5 and data[0] == 0x2F:
@@ -201,8 +201,8 @@ def _webp(raw: bytes) -> File:
         raise _odd("WebP")
     if not size or (canvas and canvas != size):
         raise _odd("WebP")
-    orientation, misread = _orientation(exif, xmp)
-    return File("WEBP", *size, orientation, is_lossless, misread, spans=((0, end),))
+    orientation, rewrite_reason = _orientation(exif, xmp)
+    return File("WEBP", *size, orientation, is_lossless, rewrite_reason, spans=((0, end),))
 
 
 def _gif(raw: bytes) -> File:
@@ -250,7 +250,7 @@ def _orientation(exif: bytes, xmp: bytes) -> tuple[int, str]:
     Versions of Pillow go on differently after an entry that is no good, so behind one nothing is sure.
     """
     if exif.startswith(b"Exif\0\0" * 3):  # Pillow takes each away by a copy of the rest
-        raise NotAPicture("the EXIF data of this picture are damaged.")
+        raise InvalidPicture("the EXIF data of this picture are damaged.")
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     orientation: int | None = None
@@ -278,15 +278,15 @@ def _orientation(exif: bytes, xmp: bytes) -> tuple[int, str]:
                     lie = "its metadata are damaged"
     # Pillow before 13 copies what each entry points to.
     if total > 2 * len(exif) + 65536:
-        raise NotAPicture("the EXIF data of this picture point to the same bytes again and again.")
+        raise InvalidPicture("the EXIF data of this picture point to the same bytes again and again.")
     if orientation is None and (found := _XMP_ORIENTATION.search(xmp)):
         orientation = int(found[1])
     return orientation if orientation and orientation <= 8 else 1, lie
 
 
-def _cut_off(name: str) -> NotAPicture:
-    return NotAPicture(f"this {name} picture is cut off or damaged: its end is missing.")
+def _cut_off(name: str) -> InvalidPicture:
+    return InvalidPicture(f"this {name} picture is cut off or damaged: its end is missing.")
 
 
-def _odd(name: str) -> NotAPicture:
-    return NotAPicture(f"this {name} picture is damaged: its parts are not those of a {name} picture.")
+def _odd(name: str) -> InvalidPicture:
+    return InvalidPicture(f"this {name} picture is damaged: its parts are not those of a {name} picture.")

@@ -69,7 +69,7 @@ def tokens(width: int, height: int, grid: Grid, max_pixels: int | None = None) -
     return (wide // grid.factor) * (high // grid.factor)
 
 
-def frames_seen(frames: int, fps: float, most: int = MOST_FRAMES) -> int:
+def sampled_frames(frames: int, fps: float, most: int = MOST_FRAMES) -> int:
     """How many frames of a video the model looks at: two for each second, four at least where there are as many,
     ``most`` at most; an even number, since two make one picture of tokens.
 

@@ -46,14 +46,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video as the client sent it, and as the model sees it: ``seen`` frames in its own size."""
+    """A video as the client sent it, and the frames that the model gets, ``model_width`` × ``model_height`` each."""
 
     media: Media
-    place: int
-    """Which of the request's pictures and videos it is, from 0."""
+    position: int
+    """Its index among the request's pictures and videos, from 0."""
     raw: bytes = field(repr=False)
     header: Header
-    seen: int
+    sampled_frames: int
     model_width: int
     model_height: int
     tokens: int
@@ -132,8 +132,8 @@ async def read_header(raw: bytes, container: Container, param: str, settings: Vi
     raise VlserveError("The service cannot read videos.", code="video_unavailable")
 
 
-def look(
-    media: Media, place: int, raw: bytes, header: Header, grid: Grid, most_frames: int, settings: VideoSettings
+def describe_clip(
+    media: Media, position: int, raw: bytes, header: Header, grid: Grid, most_frames: int, settings: VideoSettings
 ) -> Clip:
     """What a model gets of it that takes ``most_frames``, each on ``grid``. Raises InvalidRequest where that is
     nothing, or would cost too much."""
@@ -148,9 +148,9 @@ def look(
         raise _refuse(param, "the video does not say how many frames a second has.")
     if min(width, height) < 1 or max(width, height) > LARGEST_RATIO * min(width, height):
         raise _refuse(param, f"the video is {width}×{height}; a side may be {LARGEST_RATIO} times the other at most.")
-    seen = pixels.frames_seen(header.frames, header.fps, most_frames)
+    sampled = pixels.sampled_frames(header.frames, header.fps, most_frames)
     for count, what, setting in (
-        (seen, "that the model would look at", "max_video_pixels"),
+        (sampled, "that the model would look at", "max_video_pixels"),
         (header.frames, "in all", "max_decoded_pixels"),
     ):
         most = getattr(settings, setting)
@@ -160,18 +160,18 @@ def look(
                 f"them; the setting video.{setting} decides. Send a smaller or shorter one."
             )
             raise _refuse(param, problem, "video_too_large")
-    if seen > settings.max_frames:  # an engine whose sampling is not ours to set
-        problem = f"the model would look at {seen} frames; {settings.max_frames} are allowed (video.max_frames)."
+    if sampled > settings.max_frames:  # an engine whose sampling is not ours to set
+        problem = f"the model would look at {sampled} frames; {settings.max_frames} are allowed (video.max_frames)."
         raise _refuse(param, problem, "video_too_large")
     size = pixels.resized(width, height, grid)
-    return Clip(media, place, raw, header, seen, *size, seen // 2 * pixels.tokens(width, height, grid))
+    return Clip(media, position, raw, header, sampled, *size, sampled // 2 * pixels.tokens(width, height, grid))
 
 
 def decode_data_url(url: str, param: str, settings: VideoSettings) -> bytes:
     """The bytes in a ``data:video/…;base64,`` URL. Raises InvalidRequest."""
     if url[:16].lower().startswith("data:video/jpeg"):
         raise _refuse(param, "single frames are not taken as a video; send an MP4 or WebM file, or pictures.")
-    return picture_checks.from_data_url(url, param, "video", settings.max_video_bytes)
+    return picture_checks.decode_base64_url(url, param, "video", settings.max_video_bytes)
 
 
 def too_large(settings: VideoSettings) -> str:

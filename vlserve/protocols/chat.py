@@ -49,7 +49,7 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
     messages = tree.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
-    is_respelled = False
+    is_normalized = False
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
@@ -70,7 +70,7 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
             if not media:
                 if content[index].get("type") != "text":
                     content[index] = {"type": "text", "text": text_of(content[index])}
-                    is_respelled = True
+                    is_normalized = True
                 continue
             if message["role"] not in _ROLES_WITH_PICTURES:
                 raise InvalidRequest(
@@ -79,7 +79,7 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
                     code="unsupported_content_part",
                 )
             yield media
-    if is_respelled:
+    if is_normalized:
         tree["messages"] = list(messages)
 
 
@@ -129,9 +129,9 @@ def read_part(parts: list[Any], index: int, where: str) -> Media | None:
         url="" if is_file else value,
         file_id=value if is_file else None,
         detail=detail or "auto",
-        is_respelled=not is_plain,
+        is_normalized=not is_plain,
     )
-    if media.is_respelled and not is_file:
+    if media.is_normalized and not is_file:
         target = "video_url" if media_kind == "video" else "image_url"
         part.clear()
         part.update({"type": target, target: {"url": value}})

@@ -53,7 +53,7 @@ _MAX_TOKENS = dict.fromkeys(("max_tokens", "min_tokens"), "max_tokens")
 _LOGPROBS = dict.fromkeys(("top_logprobs", "prompt_logprobs"), "max_top_logprobs")
 
 
-def is_idle(name: str, value: Any) -> bool:
+def has_no_effect(name: str, value: Any) -> bool:
     """Whether a refused field asks for nothing (0 is False here), as clients send it that name every field."""
     return value in (None, False, "", []) or (value == 1 and name in ("n", "best_of"))
 
@@ -87,7 +87,7 @@ class Protocol:
     """The field that holds what is asked."""
     fields: Set[str]
     refused: Mapping[str, str]
-    """Field → why it is not taken, unless it asks for nothing (``is_idle``)."""
+    """Field → why it is not taken, unless it asks for nothing (``has_no_effect``)."""
     values: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     """Field → the only values that are taken, and why."""
     numbers: Mapping[str, str]
@@ -99,20 +99,20 @@ class Protocol:
     """(URL, name in the engine's cache) → how vLLM takes a picture."""
     text: str = "text"
     """The type of a part that is text."""
-    counts_at: str | None = "/tokenize"
+    count_path: str | None = "/tokenize"
     """Where vLLM counts a prompt's tokens; None: nowhere."""
-    counted: tuple[str, ...] = ("messages", "prompt", "tools", "add_generation_prompt", "continue_final_message")
+    prompt_fields: tuple[str, ...] = ("messages", "prompt", "tools", "add_generation_prompt", "continue_final_message")
     """Fields that make the prompt."""
-    lengths: tuple[str, ...]
+    max_tokens_fields: tuple[str, ...]
     """Fields with the answer's greatest length in tokens, the first that is given counts."""
     events: type[Events] = Events
     has_usage_option: bool = True
     """Streams tell their counts when ``stream_options.include_usage`` says so; else they always do."""
-    keeps_names: bool = True
+    supports_uuid: bool = True
     """A picture may go as a name alone (seen.py)."""
     needs_model: bool = False
     """vLLM insists on a model's name."""
-    is_flat: bool = False
+    has_flat_tools: bool = False
     """A tool is what chat has inside of ``function``."""
     tool_choices: tuple[str, ...] = ()
     """Types that an object in ``tool_choice`` may have, where vLLM passes over others; none: it checks them."""
@@ -126,7 +126,7 @@ CHAT = Protocol(
     refused={**_REFUSED, **_CHAT_REFUSED},
     numbers={"n": "max_n", **_LOGPROBS, **_MAX_TOKENS, "max_completion_tokens": "max_tokens"},
     find_media=chat.find_media,
-    lengths=("max_completion_tokens", "max_tokens"),
+    max_tokens_fields=("max_completion_tokens", "max_tokens"),
 )
 COMPLETIONS = Protocol(
     path="/v1/completions",
@@ -135,7 +135,7 @@ COMPLETIONS = Protocol(
     refused={**_REFUSED, **_COMPLETION_REFUSED},
     numbers={"n": "max_n", **_LOGPROBS, **_MAX_TOKENS, "logprobs": "max_top_logprobs"},
     find_media=completions.find_media,
-    lengths=("max_tokens",),
+    max_tokens_fields=("max_tokens",),
 )
 RESPONSES = Protocol(
     path="/v1/responses",
@@ -147,12 +147,12 @@ RESPONSES = Protocol(
     find_media=responses.find_media,
     picture=_input_image,
     text="input_text",
-    counts_at=None,
-    counted=("input", "instructions", "tools"),
-    lengths=("max_output_tokens",),
+    count_path=None,
+    prompt_fields=("input", "instructions", "tools"),
+    max_tokens_fields=("max_output_tokens",),
     events=ResponseEvents,
     has_usage_option=False,
-    is_flat=True,
+    has_flat_tools=True,
     tool_choices=("function", "custom"),
 )
 MESSAGES = Protocol(
@@ -164,17 +164,17 @@ MESSAGES = Protocol(
     lists=("stop_sequences",),
     find_media=messages.find_media,
     picture=_image,
-    counts_at=f"{MESSAGES_PATH}/count_tokens",
-    counted=MESSAGE_PROMPT_FIELDS,
-    lengths=("max_tokens",),
+    count_path=f"{MESSAGES_PATH}/count_tokens",
+    prompt_fields=MESSAGE_PROMPT_FIELDS,
+    max_tokens_fields=("max_tokens",),
     events=MessageEvents,
     has_usage_option=False,
-    keeps_names=False,
+    supports_uuid=False,
     needs_model=True,
-    is_flat=True,
+    has_flat_tools=True,
     tool_choices=("auto", "any", "tool", "none"),
 )
 # SDKs send the same body to be counted, so what is not needed for that is left out without a word.
 MESSAGE_TOKENS = replace(
-    MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=frozenset(MESSAGE_PROMPT_FIELDS), lengths=()
+    MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=frozenset(MESSAGE_PROMPT_FIELDS), max_tokens_fields=()
 )

@@ -21,7 +21,7 @@ class Media:
     file_id: str | None = None
     upload: bytes | None = None
     detail: Detail = "auto"
-    is_respelled: bool = False
+    is_normalized: bool = False
     """It came in another spelling than OpenAI's, of which vLLM takes only some."""
 
     def without_bytes(self) -> "Media":

@@ -8,7 +8,7 @@ from typing import Any
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.errors import InvalidRequest
 from vlserve.protocols import completions
-from vlserve.protocols.definitions import CHAT, Protocol, is_idle, video_url
+from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_url
 from vlserve.protocols.media_reference import Media, MediaReference
 from vlserve.protocols.strict_json import dump, parse_json
 
@@ -58,15 +58,17 @@ class ModelRequest:
         return self._with_pictures({**kept, **additions}, sent)
 
     @property
-    def length(self) -> int | None:
+    def max_tokens(self) -> int | None:
         """How many tokens the answer may have, where that is asked for."""
-        given = (self.tree[name] for name in self.protocol.lengths if self.tree.get(name) is not None)
+        given = (self.tree[name] for name in self.protocol.max_tokens_fields if self.tree.get(name) is not None)
         return next((int(value) for value in given), None)
 
-    def question(self, model: str, sent: Sequence[MediaReference] | None) -> tuple[bytes | bytearray | memoryview, ...]:
+    def prompt_body(
+        self, model: str, sent: Sequence[MediaReference] | None
+    ) -> tuple[bytes | bytearray | memoryview, ...]:
         """The body that has an engine count: what of this request makes its prompt; without pictures (None), the text
         alone."""
-        kept = {name: self.tree[name] for name in self.protocol.counted if self.tree.get(name) is not None}
+        kept = {name: self.tree[name] for name in self.protocol.prompt_fields if self.tree.get(name) is not None}
         if sent is None:
             for media in self.media:
                 media.parts[media.index] = {"type": self.protocol.text, "text": ""}
@@ -113,7 +115,7 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
     """
     tree = parse_json(raw)
     for name, reason in protocol.refused.items():
-        if not is_idle(name, tree.get(name)):
+        if not has_no_effect(name, tree.get(name)):
             raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
     for name, (values, reason) in protocol.values.items():
         if tree.get(name) is not None and tree[name] not in values:
@@ -140,7 +142,7 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
         wants_usage=bool((options or {}).get("include_usage")),
         media=media,
         dropped=tuple(name for name in tree if name not in protocol.fields),
-        is_rewritten=is_translated or tree[protocol.prompt] is not given or any(one.is_respelled for one in media),
+        is_rewritten=is_translated or tree[protocol.prompt] is not given or any(one.is_normalized for one in media),
     )
 
 
@@ -162,7 +164,7 @@ def _translate_guided(tree: dict[str, Any]) -> bool:
     return True
 
 
-def ask_about(
+def build_picture_request(
     prompt: str, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, Any], detail: str | None = None
 ) -> ModelRequest:
     """A chat request with one turn about some pictures: (how the client names it, its bytes). ``fields``: more of the
@@ -195,7 +197,7 @@ def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
             raise InvalidRequest(f"{name!r} must be a number.", param=name)
         if value < 0 and name.endswith("logprobs"):  # vLLM's sign for the whole vocabulary
             raise InvalidRequest(f"{name!r} may not be negative.", param=name)
-        if value < 1 and name in protocol.lengths:
+        if value < 1 and name in protocol.max_tokens_fields:
             raise InvalidRequest(f"{name!r} must be at least 1.", param=name)
         if most is not None and value > most:
             raise InvalidRequest(f"{name!r} may be {most} at most; the setting request.{setting} decides.", param=name)

@@ -69,11 +69,11 @@ class Events:
         if len(data) <= _LONGEST_DONE_BYTES and data.strip() == _DONE:
             return _LAST
         # Most events hold neither word, and their JSON need not be parsed.
-        if event.type == "error" or (b"error" in data and _is_error(inside(data))):
+        if event.type == "error" or (b"error" in data and _is_error(parse_object(data))):
             return _ERROR
         if _ABORTED in data:
             return _ERROR
-        if b'"usage"' in data and _NO_CHOICES.search(data) and not (tree := inside(data)).get("choices"):
+        if b'"usage"' in data and _NO_CHOICES.search(data) and not (tree := parse_object(data)).get("choices"):
             return Meaning(Kind.CONTENT, tree.get("usage"))
         return CONTENT
 
@@ -109,7 +109,7 @@ class _TypedEvents(Events):
     def _read(self, event: Event) -> Meaning:
         name = event.type
         if name == "message":
-            tree = inside(event.data)
+            tree = parse_object(event.data)
             name = "error" if _is_error(tree) else str(tree.get("type", ""))
         usage = self._usage(name, event.data)
         if usage is None and name not in self._kinds:
@@ -134,7 +134,7 @@ class ResponseEvents(_TypedEvents):
     }
 
     def _usage(self, name: str, data: bytes) -> Any:
-        response = inside(data).get("response") if self._kinds.get(name) is Kind.LAST else None
+        response = parse_object(data).get("response") if self._kinds.get(name) is Kind.LAST else None
         return response.get("usage") if isinstance(response, dict) else None
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
@@ -152,9 +152,9 @@ class MessageEvents(_TypedEvents):
 
     def _usage(self, name: str, data: bytes) -> Any:
         if name == "message_delta":
-            return inside(data).get("usage")
+            return parse_object(data).get("usage")
         if name == "message_start":
-            message = inside(data).get("message")
+            message = parse_object(data).get("message")
             usage = message.get("usage") if isinstance(message, dict) else None
             return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
         return None
@@ -166,7 +166,7 @@ class MessageEvents(_TypedEvents):
         return _event("error", error.anthropic(request_id))
 
 
-def inside(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object in an event's data; empty where it has none."""
     try:
         tree = json.loads(data)
@@ -182,7 +182,7 @@ def _is_error(tree: dict[str, Any]) -> bool:
 
 def status(data: bytes) -> int:
     """The status that an error event's data tells, whose HTTP status was 200 already."""
-    error = inside(data)
+    error = parse_object(data)
     error = error["error"] if isinstance(error.get("error"), dict) else error
     try:
         return int(error.get("code", ""))

@@ -48,10 +48,10 @@ def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -
                 raise _refuse("structured_outputs", f"cannot be combined with {field!r}: both say the answer's form")
         _Bounds(field, allow_grammar=allow_grammar).check(value)
     if tree.get("tools") is not None and "tools" in protocol.fields:
-        _check_tools(tree["tools"], is_flat=protocol.is_flat)
+        _check_tools(tree["tools"], has_flat_tools=protocol.has_flat_tools)
     if protocol.tool_choices:
         _check_tool_choice(tree, protocol.tool_choices)
-    if protocol.prompt == "messages" and not protocol.is_flat:
+    if protocol.prompt == "messages" and not protocol.has_flat_tools:
         _check_tool_calls(tree["messages"])
 
 
@@ -96,16 +96,16 @@ def _check_tool_choice(tree: Mapping[str, Any], known: tuple[str, ...]) -> None:
             raise InvalidRequest("'tool_choice' names tools, but 'tools' has none.", param="tool_choice")
 
 
-def _check_tools(tools: Any, *, is_flat: bool) -> None:
+def _check_tools(tools: Any, *, has_flat_tools: bool) -> None:
     if not isinstance(tools, list) or len(tools) > _MOST_TOOLS:
         raise _refuse("tools", f"must be a list of {_MOST_TOOLS} tools at most")
     for number, tool in enumerate(tools):
         where = f"tools[{number}]"
-        function = tool.get("function") if isinstance(tool, dict) and not is_flat else tool
+        function = tool.get("function") if isinstance(tool, dict) and not has_flat_tools else tool
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            wanted = '{"name": …}' if is_flat else '{"type": "function", "function": {"name": …}}'
+            wanted = '{"name": …}' if has_flat_tools else '{"type": "function", "function": {"name": …}}'
             raise _refuse(where, f"must be like {wanted}")
-        if is_flat and tool.get("type", "custom") not in ("function", "custom"):
+        if has_flat_tools and tool.get("type", "custom") not in ("function", "custom"):
             raise _refuse(where, "is a tool that the service would have to run; it runs none")
     # Together, because with tool_choice "required" vLLM makes one schema of all of them.
     _Bounds("tools", allow_grammar=False, most_bytes=_MOST_TOOL_BYTES).check({"tools": tools})

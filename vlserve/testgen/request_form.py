@@ -13,7 +13,7 @@ from vlserve.config.settings import Testgen
 from vlserve.errors import InvalidRequest
 from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
-from vlserve.media.load import Frames
+from vlserve.media.load import FrameLimits
 from vlserve.media.pixels import Grid
 from vlserve.protocols.media_reference import Media
 from vlserve.protocols.strict_json import parse_json
@@ -144,7 +144,7 @@ async def load(picture: Media, runtime: Runtime, key: str, hold: Callable[[int],
     Raises InvalidRequest, NotFound, TooManyRequests.
     """
     grid = Grid()
-    loaded = await runtime.pictures.load([picture], key, grid, hold, Frames(grid, 0), nullcontext())
+    loaded = await runtime.pictures.load([picture], key, grid, hold, FrameLimits(grid, 0), nullcontext())
     kind = loaded.headers[0].format
     if kind not in FORMATS:
         problem = f"{picture.param}: a screenshot must be a {', '.join(FORMATS)} file, not {kind}."

@@ -154,7 +154,7 @@ def inline(body: dict[str, Any], folder: pathlib.Path) -> None:
             kind = picture_headers.read(raw).format.lower()
         except OSError as error:
             raise InvalidRequest(f"cannot read the picture {address!r}: {error.strerror}.") from error
-        except picture_headers.NotAPicture as error:
+        except picture_headers.InvalidPicture as error:
             raise InvalidRequest(f"the picture {address!r}: {error}") from error
         holder[field] = f"data:image/{kind};base64,{pybase64.b64encode(raw).decode()}"
 
