@@ -1,8 +1,9 @@
-"""What a picture's file says about itself: format, size, orientation. No pixel is decoded, nothing is inflated.
+"""Reads the headers of JPEG, PNG, WebP and GIF files: format, size, EXIF orientation, completeness. Decodes no pixels.
 
-Each reader walks the parts of its format to the end of the picture, so that a file that was cut off, or that would cost
-a decoder much, is known before anything decodes it. The walk takes time in proportion to the bytes. What comes after
-the end is left alone: phones put more pictures and videos there.
+Why not Pillow: it opens truncated files without an error, its ``getexif()`` decodes a whole PNG, it spends seconds on
+thousands of ICC profile chunks, and it reports 2-bit gray as 8 bits. Here each reader walks a file's chunks to the end
+of the picture, in time proportional to its bytes, and so refuses truncated and expensive files before any decoder runs.
+Data after that end are ignored: phones append further pictures and videos there.
 """
 
 import re
@@ -13,32 +14,33 @@ from typing import Literal
 
 Format = Literal["JPEG", "PNG", "WEBP", "GIF"]
 
-# Far more than any camera or program writes; each costs a decoder time, however small it is.
-_MOST_PARTS, _MOST_GIF_BLOCKS, _MOST_SCANS, _MOST_INFLATED = 20_000, 100_000, 100, 16
-_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # what is no marker: stuffed zeros, restarts, padding
-_EOI, _SOS, _COMMENT, _ADOBE = 0xD9, 0xDA, 0xFE, 0xEE
-_SIZES_IN = range(0xC0, 0xD0)
-_NO_SIZES_IN = (0xC4, 0xC8, 0xCC)
-_DECODABLE = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
-_METADATA = (*range(0xE1, 0xF0), _COMMENT)
+# Limits far above what cameras and programs write: every chunk costs a decoder time, however small it is.
+_MAX_CHUNKS, _MAX_GIF_BLOCKS, _MAX_SCANS, _MAX_COMPRESSED_CHUNKS = 20_000, 100_000, 100, 16
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not stuffed zeros, restart markers or fill bytes
+_TEM, _SOI, _EOI, _SOS = 0x01, 0xD8, 0xD9, 0xDA
+_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SUPPORTED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_METADATA = {*range(0xE1, 0xF0), 0xFE} - {
+    0xEE
+}  # application segments and comments; Adobe's says how to read the colors
 _PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _GRAY, _RGB, _PALETTE = 0, 2, 3
-_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-# Text in which Pillow looks for an orientation.
-_ORIENTING_TEXT = (b"exif", b"xmp", b"XML:com.adobe.xmp", b"Raw profile type exif")
+_PNG_IMAGE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# Keywords of text chunks in which Pillow looks for an orientation.
+_ORIENTATION_KEYWORDS = (b"exif", b"xmp", b"XML:com.adobe.xmp", b"Raw profile type exif")
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-_ORIENTATION = 0x0112
-_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
+_ORIENTATION_TAG = 0x0112
+_TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
 
 
 class InvalidPicture(ValueError):
-    """It cannot be shown to a model; the message says why, for the client."""
+    """A picture that cannot be shown to a model. The message gives the reason and is sent to the client."""
 
 
 @dataclass(frozen=True)
 class File:
-    """``width`` and ``height`` are those of the stored pixels, before ``orientation`` (EXIF's, 1 to 8) is applied."""
+    """``width`` × ``height`` stored pixels, before ``orientation`` (EXIF's values 1 to 8) is applied."""
 
     format: Format
     width: int
@@ -46,15 +48,15 @@ class File:
     orientation: int = 1
     is_lossless: bool = True
     rewrite_reason: str = ""
-    """Why an engine would not see this picture as it is; empty where it would."""
+    """Why an engine would show the model something else than this picture; empty if it would not."""
     bits: int = 8
-    """Of each value that is stored."""
+    """Bits per stored value."""
     spans: tuple[tuple[int, int], ...] = ()
-    """Where in the file its pixels are; what lies between is metadata."""
+    """Start and end of the parts of the file that a decoder needs; the bytes between them are metadata."""
 
 
 def read(raw: bytes) -> File:
-    """Raises InvalidPicture."""
+    """Read the header of a picture's file. Raises InvalidPicture."""
     if raw.startswith(b"\xff\xd8\xff"):
         found = _jpeg(raw)
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -74,31 +76,31 @@ def _jpeg(raw: bytes) -> File:
     size: tuple[int, int] | None = None
     exif, xmp = list[bytes](), b""
     spans, kept_from, at, scans = [], 0, 2, 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_CHUNKS):
         found = _JPEG_MARKER.search(raw, at)
         if not found:
             raise _cut_off("JPEG")
         marker, start = raw[found.start() + 1], found.start()
-        if start > at and not scans:  # rubbish between segments
+        if start > at and not scans:  # stray bytes between segments
             spans.append((kept_from, at))
             kept_from = start
         at = found.end()
         if marker == _EOI:
             break
-        if marker in (0x01, 0xD8):  # they stand alone
+        if marker in (_TEM, _SOI):  # markers without a length
             continue
         end = at + int.from_bytes(raw[at : at + 2], "big")
         if end < at + 2 or end > len(raw):
             raise _cut_off("JPEG")
         data, at = raw[at + 2 : end], end
-        if marker in _SIZES_IN and marker not in _NO_SIZES_IN:
-            layers = data[5] if len(data) > 5 else 0
-            if size or marker not in _DECODABLE or layers not in (1, 3, 4) or data[0] != 8:
+        if marker in _FRAME_HEADERS:
+            is_supported = marker in _SUPPORTED_FRAMES and data[:1] == b"\x08" and data[5:6] in (b"\1", b"\3", b"\4")
+            if size or not is_supported:
                 raise InvalidPicture("this kind of JPEG picture is not supported; save it as an ordinary one.")
             size = int.from_bytes(data[3:5], "big"), int.from_bytes(data[1:3], "big")
         elif marker == _SOS:
             scans += 1
-        elif marker in _METADATA and marker != _ADOBE:
+        elif marker in _METADATA:
             spans.append((kept_from, start))
             kept_from = end
             if marker == 0xE1 and data.startswith(b"Exif\0\0"):
@@ -106,35 +108,34 @@ def _jpeg(raw: bytes) -> File:
             elif marker == 0xE1 and data.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
                 xmp = data
             elif marker == 0xE2 and data.startswith(b"MPF\0"):
-                _orientation(data[4:], b"")  # only for its bounds
+                _orientation(data[4:], b"")  # only its limits are checked
     else:
-        raise _odd("JPEG")
+        raise _malformed("JPEG")
     if not size or not scans:
         raise _cut_off("JPEG")
-    if scans > _MOST_SCANS:
-        raise _odd("JPEG")
+    if scans > _MAX_SCANS:
+        raise _malformed("JPEG")
     orientation, rewrite_reason = _orientation(b"".join(exif), xmp)
     spans.append((kept_from, at))
     return File("JPEG", *size, orientation, is_lossless=False, rewrite_reason=rewrite_reason, spans=tuple(spans))
 
 
 def _png(raw: bytes) -> File:
-    head = raw[16:29]
     exif = xmp = b""
-    rewrite_reason, spans, at, inflated, kinds = "", [(0, 8)], 8, 0, set[bytes]()
-    for _ in range(_MOST_PARTS):
+    rewrite_reason, spans, at, compressed, kinds = "", [(0, 8)], 8, 0, set[bytes]()
+    for _ in range(_MAX_CHUNKS):
         length, kind = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8]
         start, at = at, at + 12 + length
         if at > len(raw):
             raise _cut_off("PNG")
         if not kind.isalpha() or (not kinds and (kind != b"IHDR" or length != 13)) or (kinds and kind == b"IHDR"):
-            raise _odd("PNG")
+            raise _malformed("PNG")
         kinds.add(kind)
-        # After the first IDAT Pillow looks at no checksum either.
+        # Like Pillow, which ignores checksums after the first IDAT.
         checksum = int.from_bytes(raw[at - 4 : at], "big")
         if b"IDAT" not in kinds and zlib.crc32(memoryview(raw)[start + 4 : at - 4]) != checksum:
             raise InvalidPicture("this PNG picture is damaged: a checksum is wrong.")
-        if kind in _PNG_PIXELS:
+        if kind in _PNG_IMAGE_CHUNKS:
             spans.append((start, at))
         if kind == b"IEND":
             break
@@ -144,28 +145,29 @@ def _png(raw: bytes) -> File:
             exif = raw[start + 8 : at - 4]
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             key, _, text = raw[start + 8 : at - 4].partition(b"\0")
-            inflated += kind == b"zTXt" or (kind == b"iTXt" and text[:1] != b"\0")
+            compressed += kind == b"zTXt" or (kind == b"iTXt" and text[:1] != b"\0")
             if kind == b"iTXt" and key == b"XML:com.adobe.xmp" and text[:1] == b"\0":
                 xmp = text
-            elif key in _ORIENTING_TEXT:
+            elif key in _ORIENTATION_KEYWORDS:
                 rewrite_reason = "its orientation is hidden in text"
-        inflated += kind == b"iCCP"
-        if inflated > _MOST_INFLATED:
+        compressed += kind == b"iCCP"
+        if compressed > _MAX_COMPRESSED_CHUNKS:
             raise InvalidPicture("this PNG picture has too many compressed texts or profiles; save it without them.")
     else:
-        raise _odd("PNG")
-    bits, color = head[8], head[9]
+        raise _malformed("PNG")
+    width, height, bits, color, compression, filtering, interlace = struct.unpack(">IIBBBBB", raw[16:29])
     is_whole = b"IDAT" in kinds and (color != _PALETTE or b"PLTE" in kinds)
-    if not is_whole or bits not in _PNG_BITS.get(color, ()) or head[10] or head[11] or head[12] > 1:
-        raise _odd("PNG")
-    # Of these vLLM 0.32 makes white or loses the transparency (it converts with Pillow as they are).
+    if not is_whole or bits not in _PNG_BITS.get(color, ()) or compression or filtering or interlace > 1:
+        raise _malformed("PNG")
+    # vLLM 0.32 converts with Pillow, which makes the first white and loses the transparency of the second.
     if color == _GRAY and bits == 16:
         rewrite_reason = "it has 16 bits per pixel"
     elif b"tRNS" in kinds and (color == _RGB or (color == _GRAY and bits in (2, 4))):
         rewrite_reason = "one of its colors is transparent"
-    orientation, lie = _orientation(exif, xmp)
-    width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
-    return File("PNG", width, height, orientation, rewrite_reason=rewrite_reason or lie, bits=bits, spans=tuple(spans))
+    orientation, damage = _orientation(exif, xmp)
+    return File(
+        "PNG", width, height, orientation, rewrite_reason=rewrite_reason or damage, bits=bits, spans=tuple(spans)
+    )
 
 
 def _webp(raw: bytes) -> File:
@@ -175,7 +177,7 @@ def _webp(raw: bytes) -> File:
     canvas = size = None
     exif = xmp = b""
     at, is_lossless = 12, False
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             break
         kind, start = raw[at : at + 4], at + 8
@@ -198,95 +200,90 @@ def _webp(raw: bytes) -> File:
         elif kind == b"XMP ":
             xmp = raw[start : start + length]
     else:
-        raise _odd("WebP")
+        raise _malformed("WebP")
     if not size or (canvas and canvas != size):
-        raise _odd("WebP")
+        raise _malformed("WebP")
     orientation, rewrite_reason = _orientation(exif, xmp)
     return File("WEBP", *size, orientation, is_lossless, rewrite_reason, spans=((0, end),))
 
 
 def _gif(raw: bytes) -> File:
-    """Up to the end of the first frame, the only one that is looked at."""
+    """Read up to the end of the first frame, the only one that the model gets."""
     if len(raw) < 13:
         raise _cut_off("GIF")
-    width, height = int.from_bytes(raw[6:8], "little"), int.from_bytes(raw[8:10], "little")
-    at = 13 + (6 << (raw[10] & 7) if raw[10] & 0x80 else 0)
-    left = _MOST_GIF_BLOCKS
-    while left:
-        left -= 1
-        kind = raw[at : at + 1]
-        if kind == b"!":
-            at, left = _gif_blocks(raw, at + 2, left)
-        elif kind == b",":
-            x, y, wide, high = (int.from_bytes(raw[at + n : at + n + 2], "little") for n in (1, 3, 5, 7))
-            flags = raw[at + 9] if len(raw) > at + 9 else 0
-            at, left = _gif_blocks(raw, at + 11 + (6 << (flags & 7) if flags & 0x80 else 0), left)
-            if not wide or not high:
-                raise _odd("GIF")
-            # A frame may be larger than the screen; Pillow enlarges the screen then.
-            return File("GIF", max(width, x + wide), max(height, y + high), spans=((0, at),))
-        elif kind and kind in b"\0":  # some programs write one too many
+    width, height, flags = struct.unpack_from("<HHB", raw, 6)
+    at, frame, is_in_blocks = 13 + _color_table_bytes(flags), None, False
+    for _ in range(_MAX_GIF_BLOCKS):
+        if at >= len(raw):
+            raise _cut_off("GIF")
+        first = raw[at]
+        if is_in_blocks:
+            at += 1 + first
+            is_in_blocks = first > 0
+            if frame and not is_in_blocks:
+                break
+        elif first == ord("!"):
+            at, is_in_blocks = at + 2, True
+        elif first == ord(",") and at + 10 <= len(raw):
+            frame = struct.unpack_from("<HHHHB", raw, at + 1)
+            at, is_in_blocks = at + 11 + _color_table_bytes(frame[4]), True
+        elif first == 0:  # some programs write one terminator too many
             at += 1
         else:
             raise _cut_off("GIF")
-    raise _odd("GIF")
+    if not frame or is_in_blocks or not frame[2] or not frame[3]:
+        raise _malformed("GIF")
+    # A frame may be larger than the screen; Pillow enlarges the screen then.
+    width, height = max(width, frame[0] + frame[2]), max(height, frame[1] + frame[3])
+    return File("GIF", width, height, spans=((0, at),))
 
 
-def _gif_blocks(raw: bytes, at: int, left: int) -> tuple[int, int]:
-    """Where the blocks that begin at ``at`` end, and how many more may come."""
-    while left and at < len(raw):
-        left -= 1
-        if not raw[at]:
-            return at + 1, left
-        at += 1 + raw[at]
-    if left:
-        raise _cut_off("GIF")
-    raise _odd("GIF")
+def _color_table_bytes(flags: int) -> int:
+    return 6 << (flags & 7) if flags & 0x80 else 0
 
 
 def _orientation(exif: bytes, xmp: bytes) -> tuple[int, str]:
-    """As Pillow finds it, and why an engine might find another one.
+    """The orientation as Pillow finds it, and why an engine might find another one (empty if it would not).
 
-    Versions of Pillow go on differently after an entry that is no good, so behind one nothing is sure.
+    Versions of Pillow differ in how they continue after a damaged entry, so what follows one is uncertain.
     """
-    if exif.startswith(b"Exif\0\0" * 3):  # Pillow takes each away by a copy of the rest
+    if exif.startswith(b"Exif\0\0" * 3):  # Pillow copies the rest once for each
         raise InvalidPicture("the EXIF data of this picture are damaged.")
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
+    exif = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
     orientation: int | None = None
-    lie, total = "", 0
-    if exif[:4] in _TIFF_HEADS:
-        order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+    is_damaged, total = False, 0
+    if exif[:4] in _TIFF_SIGNATURES:
+        is_little = exif[:2] == b"II"
+        order: Literal["little", "big"] = "little" if is_little else "big"
         at = int.from_bytes(exif[4:8], order)
         count = int.from_bytes(exif[at : at + 2], order)
         table = exif[at + 2 : at + 2 + 12 * count]
-        if not count or len(table) < 12 * count:
-            lie = "its metadata are damaged"
-        entries = struct.iter_unpack("<HHII" if order == "little" else ">HHII", table[: len(table) // 12 * 12])
+        is_damaged = not count or len(table) < 12 * count
+        entries = struct.iter_unpack("<HHII" if is_little else ">HHII", table[: len(table) // 12 * 12])
         for tag, kind, number, value in entries:
-            size = _TIFF_BYTES.get(kind, 0) * number
-            if size > 4 and value + size <= len(exif):
+            size = _TIFF_TYPE_BYTES.get(kind, 0) * number
+            if size > 4 and value + size <= len(exif):  # larger values stand elsewhere: this is their offset
                 total += size
             elif size > 4:
-                lie = "its metadata are damaged"
-            if tag == _ORIENTATION and orientation is None:
+                is_damaged = True
+            if tag == _ORIENTATION_TAG and orientation is None:
                 if kind == 3 and number == 1:
-                    orientation = value & 0xFFFF if order == "little" else value >> 16
+                    orientation = value & 0xFFFF if is_little else value >> 16
                 elif kind == 4 and number == 1:
                     orientation = value
                 elif size:
-                    lie = "its metadata are damaged"
+                    is_damaged = True
     # Pillow before 13 copies what each entry points to.
     if total > 2 * len(exif) + 65536:
         raise InvalidPicture("the EXIF data of this picture point to the same bytes again and again.")
     if orientation is None and (found := _XMP_ORIENTATION.search(xmp)):
         orientation = int(found[1])
-    return orientation if orientation and orientation <= 8 else 1, lie
+    return orientation if orientation and orientation <= 8 else 1, "its metadata are damaged" if is_damaged else ""
 
 
 def _cut_off(name: str) -> InvalidPicture:
     return InvalidPicture(f"this {name} picture is cut off or damaged: its end is missing.")
 
 
-def _odd(name: str) -> InvalidPicture:
+def _malformed(name: str) -> InvalidPicture:
     return InvalidPicture(f"this {name} picture is damaged: its parts are not those of a {name} picture.")
