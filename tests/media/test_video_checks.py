@@ -346,8 +346,8 @@ async def test_tokens_are_counted(taking: Gateway) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
-        ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a text"),
-        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "the Responses API has no videos"),
+        ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a string"),
+        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "the Responses API does not accept videos"),
         ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}, "text, image, tool_result"),
         ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}, "reads text only"),
     ],

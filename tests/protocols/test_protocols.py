@@ -134,7 +134,7 @@ async def test_uploaded_file_is_sent_as_a_picture(open_gateway: OpenGateway, tmp
             400,
             "input[0].arguments",
         ),
-        (RESPONSES, {"input": "hi", "previous_response_id": "r"}, 400, "keeps no answers"),
+        (RESPONSES, {"input": "hi", "previous_response_id": "r"}, 400, "does not store responses"),
         (RESPONSES, {"input": "hi", "background": True}, 400, "'background'"),
         (RESPONSES, {"input": "hi", "n": 2}, 400, "'n'"),
         (RESPONSES, {"input": "hi", "truncation": "auto"}, 400, "'truncation' may be 'disabled' only"),

@@ -1,10 +1,9 @@
-"""The parts of chat messages: every picture of a request is found here, for routing, limits and fetching alike.
+"""OpenAI's Chat Completions: checks messages and their content parts, and finds every picture and video.
 
-What other protocols have in their place is in items.py (Responses) and blocks.py (Anthropic's Messages).
-
-Whatever vLLM would take for a picture must be one here too, or a limit could be passed by: it also accepts
-``{"image_url": "data:…"}`` without a ``type``, a string instead of an object, and ``input_image``
-(vllm/renderers/chat_utils.py, 0.32). ``image_file``, ``file`` and ``file_id`` are OpenAI's for uploaded files.
+Routing, limits and fetching all use the pictures found here, so every spelling that vLLM accepts must be known, or a
+limit could be bypassed. vLLM also accepts ``{"image_url": "data:…"}`` without a ``type``, a string instead of an
+object, and ``input_image`` (vllm/renderers/chat_utils.py, 0.32). ``image_file``, ``file`` and ``file_id`` are OpenAI's
+fields for uploaded files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from vlserve.protocols.media_reference import Media, MediaKind
 _DETAILS = ("low", "auto", "high", "original")
 _ROLES_WITH_PICTURES = ("user", "system", "developer", "assistant", "tool")
 _TEXT_TYPES = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-# Type of a part → what it carries, and the fields that may hold it: a URL, a file's id, or an object with one of them.
+# Type of a part → kind of media, and the fields that may hold it: a URL, a file's id, or an object with one of them.
 _MEDIA_TYPES: Mapping[str, tuple[MediaKind, tuple[str, ...]]] = {
     "image_url": ("image", ("image_url",)),
     "input_image": ("image", ("image_url", "file_id")),
@@ -41,10 +40,10 @@ _WANTED = {
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:
-    """Every picture and video of every message, whatever its role; checks the form of messages and parts.
+    """Yield every picture and video of every message, whatever its role. Raises InvalidRequest for malformed messages.
 
-    Texts in other spellings than ``text`` are respelled, and ``tree["messages"]`` is a new list then: vLLM takes some
-    of them from some roles only.
+    Text parts of other types are rewritten as ``text``, because vLLM accepts some types from some roles only;
+    ``tree["messages"]`` is then replaced by a new list.
     """
     messages = tree.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -74,7 +73,7 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
                 continue
             if message["role"] not in _ROLES_WITH_PICTURES:
                 raise InvalidRequest(
-                    f"{media.param}: pictures may be in messages of {', '.join(_ROLES_WITH_PICTURES)}.",
+                    f"{media.param}: pictures are accepted in messages of {', '.join(_ROLES_WITH_PICTURES)}.",
                     param=media.param,
                     code="unsupported_content_part",
                 )
@@ -84,9 +83,9 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
 
 
 def read_part(parts: list[Any], index: int, where: str) -> Media | None:
-    """The picture that one part of a message is; None: it is text. Raises InvalidRequest for anything else.
+    """The picture or video in one content part; None: it is text. Raises InvalidRequest for anything else.
 
-    ``where`` names the part in errors.
+    ``where`` is the part's place in the request, for errors. A part in another spelling than OpenAI's is rewritten.
     """
     part = parts[index]
     if not isinstance(part, dict):
@@ -119,7 +118,7 @@ def read_part(parts: list[Any], index: int, where: str) -> Media | None:
     if detail is not None and detail not in _DETAILS:
         raise InvalidRequest(f"{where}: 'detail' must be one of {', '.join(_DETAILS)}.", param=where)
     if media_kind == "video" and detail not in (None, "auto"):
-        raise InvalidRequest(f"{where}: 'detail' is for pictures.", param=where)
+        raise InvalidRequest(f"{where}: 'detail' is accepted for pictures only.", param=where)
     is_plain = part.get("type") in _OPENAI_TYPES and isinstance(part.get(field), dict)
     media = Media(
         media_kind,
@@ -139,17 +138,17 @@ def read_part(parts: list[Any], index: int, where: str) -> Media | None:
 
 
 def text_of(part: Mapping[str, Any]) -> str:
-    """What a part that is text says."""
+    """The text of a text part."""
     return str(part.get("text", part.get("refusal")))
 
 
 def _kind(part: Mapping[str, Any], where: str) -> str:
-    """A part's type; of one that names none, its one content field."""
+    """A part's type; if it has none, its only content field."""
     kind = part.get("type")
     if kind is None:
         named = [name for name in ("text", "refusal", "image_url", "image_file", "file", "video_url") if name in part]
         if len(named) != 1:
-            raise InvalidRequest(f"{where} has no type, and not exactly one of text, image_url.", param=where)
+            raise InvalidRequest(f"{where} has no type, nor exactly one of text and image_url.", param=where)
         return named[0]
     if not isinstance(kind, str) or kind not in (*_TEXT_TYPES, *_MEDIA_TYPES):
         known = ", ".join(sorted((*_TEXT_TYPES, *_MEDIA_TYPES)))
@@ -162,8 +161,11 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
 
 
 def refuse_other_keys(tree: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Raise InvalidRequest for one. Engines look at more keys than OpenAI names, some of which would be pictures that
-    nobody checked, or (``uuid``) name a picture in a cache that all clients share."""
+    """Raise InvalidRequest for a key that is not in ``known``.
+
+    vLLM reads more keys than OpenAI documents. Some hold pictures, which would not be checked; ``uuid`` names a
+    picture in a cache that all clients share.
+    """
     other = next((name for name in tree if name not in known), None)
     if other is not None:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""The prompts of OpenAI's older completions: text or token ids, one or several."""
+"""OpenAI's Completions: checks and counts the prompts, which are texts or lists of token ids."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from vlserve.errors import InvalidRequest
 from vlserve.protocols.media_reference import Media
 
-_WANTED = "'prompt' must be a text, a list of texts, a list of token ids, or a list of such lists, and not empty."
+_WANTED = "'prompt' must be a string, a list of strings, a list of token ids, or a list of such lists, and not empty."
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:
-    """There are none. Raises InvalidRequest where the prompt has another form."""
+    """Yields nothing: completions have no pictures. Raises InvalidRequest for a malformed prompt."""
     count(tree.get("prompt"))
     yield from ()
 
 
 def count(prompt: Any) -> int:
-    """How many prompts these are. Raises InvalidRequest."""
+    """The number of prompts. Raises InvalidRequest."""
     if isinstance(prompt, str) and prompt:
         return 1
     if not isinstance(prompt, list) or not prompt:

@@ -1,4 +1,4 @@
-"""The forms in which the models can be asked. All go one way through the gateway; what differs between them is here."""
+"""The four protocols (chat, completions, responses, messages): paths, accepted and refused fields, limits, streams."""
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -15,31 +15,32 @@ from vlserve.protocols.fields import (
 from vlserve.protocols.media_reference import Media
 from vlserve.protocols.stream_events import Events, MessageEvents, ResponseEvents
 
-# Fields that are refused, not dropped: they reach into the server, or ignoring them would change the answer silently.
+# Field → why it is refused. These are not dropped: they change the server itself, or ignoring them would silently
+# change the answer.
 _REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(("chat_template", "chat_template_kwargs", "documents"), "the template is the server's"),
-    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), "picture processing is the server's"),
-    **dict.fromkeys(("mm_payload", "return_mm_kwargs", "prompt_embeds"), "inner tensors are not taken from clients"),
-    **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is for the server's own use"),
-    **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is for the server's own use"),
-    "truncate_prompt_tokens": "it would cut the prompt without a word; send less instead",
-    "logits_processors": "code is not taken from clients",
+    **dict.fromkeys(("chat_template", "chat_template_kwargs", "documents"), "the chat template is set by the server"),
+    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), "picture processing is set by the server"),
+    **dict.fromkeys(("mm_payload", "return_mm_kwargs", "prompt_embeds"), "tensors are not accepted from clients"),
+    **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is reserved for the server"),
+    **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is reserved for the server"),
+    "truncate_prompt_tokens": "it would truncate the prompt silently; send a shorter prompt",
+    "logits_processors": "code is not accepted from clients",
     "use_beam_search": "one request would compute many answers",
-    "audio": "these models neither hear nor speak",
+    "audio": "these models do not support audio",
 }
 _CHAT_REFUSED = {"functions": "use tools", "function_call": "use tool_choice"}
 _COMPLETION_REFUSED = {
-    "suffix": "these models do not fill in",
+    "suffix": "these models do not support insertion",
     "best_of": "use n",
 }
-_STATELESS = "this service keeps no answers; send the earlier items in 'input'"
+_STATELESS = "this service does not store responses; send the earlier items in 'input'"
 _RESPONSE_REFUSED = {
     **dict.fromkeys(("previous_response_id", "conversation"), _STATELESS),
     "previous_input_messages": _STATELESS,
-    "background": "an answer is given to the request that asks for it",
-    "prompt": "there are no stored prompts here; use 'instructions' and 'input'",
+    "background": "background responses are not supported",
+    "prompt": "stored prompts are not supported; use 'instructions' and 'input'",
     "response_format": "use text.format",
-    "n": "there is one answer to a request here",
+    "n": "the Responses API gives one answer per request",
 }
 _MESSAGE_REFUSED = {
     **dict.fromkeys(
@@ -54,7 +55,8 @@ _LOGPROBS = dict.fromkeys(("top_logprobs", "prompt_logprobs"), "max_top_logprobs
 
 
 def has_no_effect(name: str, value: Any) -> bool:
-    """Whether a refused field asks for nothing (0 is False here), as clients send it that name every field."""
+    """Whether a refused field has a value that requests nothing (null, false, 0, "", [], or n=1): some SDKs send every
+    field."""
     return value in (None, False, "", []) or (value == 1 and name in ("n", "best_of"))
 
 
@@ -64,7 +66,7 @@ def _image_url(url: str | None, uuid: str | None) -> dict[str, Any]:
 
 
 def video_url(url: str | None, uuid: str | None) -> dict[str, Any]:
-    """How vLLM takes a video: in chat alone."""
+    """The content part for a video, which vLLM accepts in chat only."""
     part: dict[str, Any] = {"type": "video_url", "video_url": None if url is None else {"url": url}}
     return part if uuid is None else part | {"uuid": uuid}
 
@@ -74,48 +76,48 @@ def _input_image(url: str | None, uuid: str | None) -> dict[str, Any]:
     return part if uuid is None else part | {"uuid": uuid}
 
 
-def _image(url: str | None, uuid: str | None) -> dict[str, Any]:  # noqa: ARG001  (Messages know no names)
+def _image(url: str | None, uuid: str | None) -> dict[str, Any]:  # noqa: ARG001  (Messages have no uuid)
     return {"type": "image", "source": {"type": "url", "url": url}}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Protocol:
-    """One way to ask, here and at the engine."""
+    """One API of the gateway and of its engines: how its requests, answers and streams are written."""
 
     path: str
     prompt: str
-    """The field that holds what is asked."""
+    """The field with the messages, the input or the prompt."""
     fields: Set[str]
     refused: Mapping[str, str]
-    """Field → why it is not taken, unless it asks for nothing (``has_no_effect``)."""
+    """Refused field → reason. A value that requests nothing is accepted (``has_no_effect``)."""
     values: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
-    """Field → the only values that are taken, and why."""
+    """Field → its accepted values, and why no others are."""
     numbers: Mapping[str, str]
-    """Field with a number that can cost much → the setting of ``request`` that bounds it."""
+    """Numeric field → the setting in ``request`` that limits it."""
     lists: tuple[str, ...] = ("stop", "stop_token_ids", "bad_words")
-    """Fields bounded by ``request.max_stop``."""
+    """List fields, whose number of entries ``request.max_stop`` limits."""
     find_media: Callable[[dict[str, Any]], Iterator[Media]]
     picture: Callable[[str | None, str | None], dict[str, Any]] = _image_url
-    """(URL, name in the engine's cache) → how vLLM takes a picture."""
+    """(URL, ``uuid`` in the engine's cache) → the content part for a picture."""
     text: str = "text"
-    """The type of a part that is text."""
+    """The type of a text part."""
     count_path: str | None = "/tokenize"
-    """Where vLLM counts a prompt's tokens; None: nowhere."""
+    """The engine's path that counts a prompt's tokens; None: it has none for this protocol."""
     prompt_fields: tuple[str, ...] = ("messages", "prompt", "tools", "add_generation_prompt", "continue_final_message")
-    """Fields that make the prompt."""
+    """Fields that make up the prompt."""
     max_tokens_fields: tuple[str, ...]
-    """Fields with the answer's greatest length in tokens, the first that is given counts."""
+    """Fields that limit the answer's tokens; the first one given applies."""
     events: type[Events] = Events
     has_usage_option: bool = True
-    """Streams tell their counts when ``stream_options.include_usage`` says so; else they always do."""
+    """Streams report usage only with ``stream_options.include_usage``. False: they always do."""
     supports_uuid: bool = True
-    """A picture may go as a name alone (seen.py)."""
+    """The engine accepts a picture's ``uuid`` in place of its bytes (media/picture_cache.py)."""
     needs_model: bool = False
-    """vLLM insists on a model's name."""
+    """vLLM requires ``model``."""
     has_flat_tools: bool = False
-    """A tool is what chat has inside of ``function``."""
+    """Tools have their name and schema at the top level, not inside of ``function``."""
     tool_choices: tuple[str, ...] = ()
-    """Types that an object in ``tool_choice`` may have, where vLLM passes over others; none: it checks them."""
+    """Accepted types of a ``tool_choice`` object, where vLLM ignores unknown ones. Empty: vLLM checks them itself."""
 
 
 MESSAGES_PATH = "/v1/messages"
@@ -142,7 +144,7 @@ RESPONSES = Protocol(
     prompt="input",
     fields=RESPONSE_FIELDS,
     refused={**_REFUSED, **_RESPONSE_REFUSED},
-    values={"truncation": (("disabled",), "a prompt is never cut without a word")},
+    values={"truncation": (("disabled",), "prompts are never truncated silently")},
     numbers={**_LOGPROBS, "max_output_tokens": "max_tokens"},
     find_media=responses.find_media,
     picture=_input_image,
@@ -174,7 +176,7 @@ MESSAGES = Protocol(
     has_flat_tools=True,
     tool_choices=("auto", "any", "tool", "none"),
 )
-# SDKs send the same body to be counted, so what is not needed for that is left out without a word.
+# Token counting. SDKs send the whole body of a request, so other fields are dropped silently.
 MESSAGE_TOKENS = replace(
     MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=frozenset(MESSAGE_PROMPT_FIELDS), max_tokens_fields=()
 )

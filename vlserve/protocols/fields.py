@@ -1,4 +1,4 @@
-"""Names of each protocol's request fields; others are dropped. vlserve/gateway/openapi.yaml describes the fields."""
+"""Accepted request fields of each protocol; others are dropped. vlserve/gateway/openapi.yaml describes the fields."""
 
 
 def _names(*lines: str) -> frozenset[str]:
@@ -25,7 +25,7 @@ RESPONSE_FIELDS = _SAMPLING | _names(
     "metadata store service_tier truncation max_tool_calls prompt_cache_key safety_identifier include_reasoning",
 )
 MESSAGE_PROMPT_FIELDS = ("messages", "model", "system", "tools", "tool_choice", "output_config")
-"""The fields that make the prompt, which are all that token counting needs."""
+"""Fields that make up the prompt: all that token counting needs."""
 MESSAGE_FIELDS = frozenset(MESSAGE_PROMPT_FIELDS) | _names(
     "max_tokens stream temperature top_p top_k stop_sequences metadata"
 )

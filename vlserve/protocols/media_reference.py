@@ -1,4 +1,4 @@
-"""A picture or video of a request: where the client put it, and how it is sent to the engine."""
+"""A picture or video of a request: its source and place, and how it is sent to the engine."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -9,31 +9,31 @@ Detail = Literal["low", "auto", "high", "original"]
 
 @dataclass(frozen=True)
 class Media:
-    """A picture (or video) of a request: where it stands, and its URL as sent, the id of its file, or its bytes."""
+    """A picture or video of a request: its place, and its source (URL, id of an uploaded file, or uploaded bytes)."""
 
     kind: MediaKind
     param: str
-    """Its place, in the words of what the client sent."""
+    """Its place in the request, such as ``messages[0].content[1]``."""
     parts: list[Any] = field(default_factory=list, repr=False, compare=False)
-    """The list in the parsed request in which it stands, and where: what is sent instead goes there."""
+    """The list in the parsed request that contains it at ``index``. What is sent to the engine replaces it there."""
     index: int = 0
     url: str = ""
     file_id: str | None = None
     upload: bytes | None = None
     detail: Detail = "auto"
     is_normalized: bool = False
-    """It came in another spelling than OpenAI's, of which vLLM takes only some."""
+    """It was in another spelling than OpenAI's and has been rewritten; vLLM accepts only some spellings."""
 
     def without_bytes(self) -> "Media":
-        """The same without its address or contents."""
+        """A copy without its URL and bytes."""
         return replace(self, url="", upload=None)
 
 
 @dataclass(frozen=True)
 class MediaReference:
-    """How a picture or video goes to its engine."""
+    """How a picture or video is sent to its engine."""
 
     url: bytes | None
-    """A data: URL in ASCII. None: the engine is to have it already, under ``uuid``."""
+    """A data: URL in ASCII. None: the engine should have it in its cache as ``uuid``."""
     uuid: str | None = None
-    """Its name in the engine's cache (vLLM's field)."""
+    """Its key in the engine's cache (vLLM's field)."""

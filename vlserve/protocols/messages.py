@@ -1,7 +1,7 @@
-"""The content blocks of Anthropic's Messages: checked, every picture found.
+"""Anthropic's Messages: checks content blocks, and finds every picture.
 
-vLLM leaves out what it does not know, without a word: pictures in ``system``, in a tool's result beside unknown
-blocks, without a source (0.32, vllm/entrypoints/anthropic/serving.py). Here all that is refused.
+vLLM silently drops what it does not know: pictures in ``system``, without a source, or in a tool result next to
+unknown blocks (0.32, vllm/entrypoints/anthropic/serving.py). All of that is refused here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from vlserve.errors import InvalidRequest
 from vlserve.protocols.chat import refuse_other_keys
 from vlserve.protocols.media_reference import Media
 
-# Type → its keys besides type and cache_control; those of messages of a role, of a tool's result, of the system prompt.
+# Type of a block → its keys besides type and cache_control.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "citations"),
     "image": ("source",),
@@ -20,6 +20,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "thinking": ("thinking", "signature"),
     "redacted_thinking": ("data",),
 }
+# Role, tool result or system prompt → accepted types of blocks.
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "user": ("text", "image", "tool_result"),
     "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
@@ -34,7 +35,7 @@ _SOURCES: Mapping[str, tuple[str, ...]] = {
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:
-    """Every picture of every message and of every tool's result. Raises InvalidRequest."""
+    """Yield every picture of every message and tool result. Raises InvalidRequest."""
     messages = tree.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
@@ -51,7 +52,7 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
         if isinstance(content, list):
             yield from _blocks(content, role, f"{where}.content")
         elif not isinstance(content, str):
-            raise InvalidRequest(f"{where}.content must be a text or a list of blocks.", param=f"{where}.content")
+            raise InvalidRequest(f"{where}.content must be a string or a list of blocks.", param=f"{where}.content")
 
 
 def _blocks(blocks: list[Any], place: str, where: str) -> Iterator[Media]:
@@ -90,5 +91,5 @@ def _picture(source: Any, blocks: list[Any], index: int, where: str) -> Media:
         raise InvalidRequest(f"{where}.source.{field} must be a string.", param=where, code="invalid_image")
     if kind == "file":
         return Media("image", where, blocks, index, file_id=value)
-    # The type that a client gives is not believed anyway: the picture's own bytes tell.
+    # The client's media_type is ignored: the format is read from the bytes.
     return Media("image", where, blocks, index, url=value if kind == "url" else f"data:image/png;base64,{value}")

@@ -1,4 +1,4 @@
-"""A request's body: parsed once, held against a closed set of fields, written anew where something has to change."""
+"""Parses and checks a request's body, and writes the body that is sent to the engine."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_u
 from vlserve.protocols.media_reference import Media, MediaReference
 from vlserve.protocols.strict_json import dump, parse_json
 
-# vLLM 0.12 took these away and ignores them since; what they were is a kind of structured_outputs now.
+# vLLM ignores these fields since 0.12; each is now a field of structured_outputs.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
 _GUIDED_EXTRAS = {"guided_whitespace_pattern": "whitespace_pattern"}
 _LEFT_OUT = "[An earlier picture was left out here.]"
@@ -20,8 +20,8 @@ _LEFT_OUT = "[An earlier picture was left out here.]"
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A parsed request to a model. ``raw`` is the body as it came, empty once that is not needed any more; ``tree`` is
-    what it says."""
+    """A parsed request to a model. ``raw``: the body as received, empty after ``without_bytes``; ``tree``: the
+    parsed body."""
 
     protocol: Protocol
     raw: bytes | bytearray
@@ -32,16 +32,15 @@ class ModelRequest:
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
     is_rewritten: bool = False
-    """``tree`` says something else than ``raw``."""
+    """``tree`` differs from ``raw``."""
 
     def body(
         self, model: str | None = None, sent: Sequence[MediaReference] = (), **additions: Any
     ) -> tuple[bytes | bytearray | memoryview, ...]:
-        """What to send to an engine, in pieces: as it came where nothing has to change.
+        """The body for an engine, in pieces; the received bytes if nothing has to change.
 
-        A stream's usage is always asked for (the log tells what a request cost). ``model``: the name that the engine
-        knows, where it differs. ``sent``: how each of ``media`` goes, none: as they came. ``additions``: fields of the
-        gateway's own.
+        A stream's usage is always requested, for the log. ``model``: the engine's name for the model, if it differs.
+        ``sent``: how to send each of ``media``; empty: as received. ``additions``: fields that the gateway adds.
         """
         if self.is_stream and not self.wants_usage and self.protocol.has_usage_option:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
@@ -51,7 +50,7 @@ class ModelRequest:
         if is_same and not additions.keys() & self.tree.keys():
             if not additions:
                 return (self.raw,)
-            # Both are valid JSON objects and have no key in common, so members can be put in front of the others.
+            # The two objects have no key in common, so the additions can be inserted before the other members.
             start = self.raw.index(b"{") + 1
             return (b"{" + dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
         kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
@@ -59,15 +58,15 @@ class ModelRequest:
 
     @property
     def max_tokens(self) -> int | None:
-        """How many tokens the answer may have, where that is asked for."""
+        """The limit on the answer's tokens, if the request has one."""
         given = (self.tree[name] for name in self.protocol.max_tokens_fields if self.tree.get(name) is not None)
         return next((int(value) for value in given), None)
 
     def prompt_body(
         self, model: str, sent: Sequence[MediaReference] | None
     ) -> tuple[bytes | bytearray | memoryview, ...]:
-        """The body that has an engine count: what of this request makes its prompt; without pictures (None), the text
-        alone."""
+        """The body of a token counting request: the fields of the prompt. ``sent`` None: an empty text replaces each
+        picture."""
         kept = {name: self.tree[name] for name in self.protocol.prompt_fields if self.tree.get(name) is not None}
         if sent is None:
             for media in self.media:
@@ -76,11 +75,11 @@ class ModelRequest:
         return self._with_pictures({**kept, "model": model}, sent)
 
     def without_bytes(self) -> "ModelRequest":
-        """The same without the body as it came and its pictures' bytes: any further body is written anew."""
+        """A copy without the received body and the pictures' bytes."""
         return replace(self, raw=b"", media=tuple(one.without_bytes() for one in self.media))
 
     def keep_latest(self, allowed: int) -> "ModelRequest":
-        """With a short text in the place of all pictures but the last ``allowed``."""
+        """A copy with a short text in place of each picture but the last ``allowed``."""
         pictures = [media for media in self.media if media.kind == "image"]
         left_out = pictures[: max(0, len(pictures) - allowed)]
         for media in left_out:
@@ -92,7 +91,7 @@ class ModelRequest:
     def _with_pictures(
         self, tree: Mapping[str, Any], sent: Sequence[MediaReference]
     ) -> tuple[bytes | bytearray | memoryview, ...]:
-        """Pictures are megabytes, and base64 needs no escapes: what is around them is written, they are put between."""
+        """Serialise ``tree`` around the pictures, which are megabytes and are not copied: base64 needs no escapes."""
         marker = secrets.token_hex(16)
         urls = []
         for media, one in zip(self.media, sent, strict=bool(sent)):
@@ -110,8 +109,8 @@ class ModelRequest:
 def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
     """Parse the body of a request to a model.
 
-    Raises InvalidRequest where it is not UTF-8 JSON, has duplicate keys, a refused field, or a prompt of an unknown
-    form. Values of sampling fields are left to vLLM, which checks them.
+    Raises InvalidRequest for invalid JSON, a refused field, or a malformed prompt. Sampling fields are not checked:
+    vLLM does that.
     """
     tree = parse_json(raw)
     for name, reason in protocol.refused.items():
@@ -147,7 +146,8 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
 
 
 def _translate_guided(tree: dict[str, Any]) -> bool:
-    """Write vLLM's older fields as ``structured_outputs``; whether there were any. Raises InvalidRequest."""
+    """Replace vLLM's former ``guided_*`` fields by ``structured_outputs``. Returns whether there were any. Raises
+    InvalidRequest."""
     given = [name for name in _GUIDED if tree.get(name) is not None]
     if not given:
         return False
@@ -167,8 +167,8 @@ def _translate_guided(tree: dict[str, Any]) -> bool:
 def build_picture_request(
     prompt: str, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, Any], detail: str | None = None
 ) -> ModelRequest:
-    """A chat request with one turn about some pictures: (how the client names it, its bytes). ``fields``: more of the
-    request. Raises InvalidRequest as ``parse`` does."""
+    """A chat request with one user message. ``pictures``: (name for errors, bytes) of each; ``fields``: further fields
+    of the request. Raises InvalidRequest as ``parse`` does."""
     parts = [{"type": "image_url", "image_url": {"url": "-", "detail": detail}} for _ in pictures]
     content: list[Any] = [*parts, {"type": "text", "text": prompt}]
     parsed = parse(dump({**fields, "messages": [{"role": "user", "content": content}]}))
@@ -180,22 +180,22 @@ def build_picture_request(
 
 
 def capped_fields(protocol: Protocol, caps: RequestCaps) -> dict[str, int]:
-    """Field → the largest number, or the most entries, that it may have."""
+    """Field → its largest number, or its largest number of entries."""
     numbers = {name: getattr(caps, setting) for name, setting in protocol.numbers.items()}
     entries = dict.fromkeys(protocol.lists, caps.max_stop)
     return {name: most for name, most in (numbers | entries).items() if most is not None and name in protocol.fields}
 
 
 def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
-    """Hold the fields with which one request can cost much against the settings. Raises InvalidRequest."""
+    """Check fields that make a request expensive against the settings. Raises InvalidRequest."""
     tree, protocol = parsed.tree, parsed.protocol
     for name, setting in protocol.numbers.items():
         value, most = tree.get(name), getattr(caps, setting)
-        if value is None or name not in protocol.fields:  # (what is left out costs nothing)
+        if value is None or name not in protocol.fields:  # a dropped field costs nothing
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):  # vLLM would read a number in a string
+        if isinstance(value, bool) or not isinstance(value, int | float):  # vLLM accepts a number in a string
             raise InvalidRequest(f"{name!r} must be a number.", param=name)
-        if value < 0 and name.endswith("logprobs"):  # vLLM's sign for the whole vocabulary
+        if value < 0 and name.endswith("logprobs"):  # to vLLM −1 is the whole vocabulary
             raise InvalidRequest(f"{name!r} may not be negative.", param=name)
         if value < 1 and name in protocol.max_tokens_fields:
             raise InvalidRequest(f"{name!r} must be at least 1.", param=name)
@@ -211,7 +211,7 @@ def check_caps(parsed: ModelRequest, caps: RequestCaps) -> None:
         answers = completions.count(tree["prompt"]) * int(tree.get("n") or 1)
         if answers > caps.max_n:
             raise InvalidRequest(
-                f"The prompts of this request want {answers:,} answers together; {caps.max_n} are allowed. The setting "
+                f"The prompts of this request ask for {answers:,} answers; {caps.max_n} are allowed. The setting "
                 "request.max_n decides.",
                 param="prompt",
             )

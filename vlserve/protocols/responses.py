@@ -1,8 +1,8 @@
-"""The input items of OpenAI's Responses: brought into one spelling, every picture found.
+"""OpenAI's Responses: checks and normalises the input items, and finds every picture.
 
-vLLM checks an item against some sixty forms at once, which takes its only event loop 8 ms and a megabyte for one that
-fits none: 40,000 times ``{}`` ended the server (0.32). Of an assistant's message it reads the first part alone. So
-only items that it takes, in the spelling that it reads whole, are handed on.
+vLLM validates an item against about sixty types. One that matches none blocks its event loop for 8 ms and takes a
+megabyte: 40,000 items ``{}`` crashed the server (0.32). Of an assistant's message it reads only the first part.
+Therefore items are rewritten into the one form that vLLM reads completely.
 """
 
 import json
@@ -14,20 +14,20 @@ from vlserve.protocols.chat import read_part, text_of
 from vlserve.protocols.media_reference import Media
 
 Item = dict[str, Any]
-_MOST_ITEMS = 2000
+_MAX_ITEMS = 2000
 _ROLES = ("user", "system", "developer", "assistant")
-_WRITTEN = {"output_text": "text", "text": "text", "input_text": "text", "refusal": "refusal"}
+_ASSISTANT_TEXT_TYPES = {"output_text": "text", "text": "text", "input_text": "text", "refusal": "refusal"}
 
 
 def find_media(tree: dict[str, Any]) -> Iterator[Media]:
-    """Every picture of every item; ``tree["input"]`` is written anew. Raises InvalidRequest."""
+    """Yield every picture of every item, and replace ``tree["input"]`` by normalised items. Raises InvalidRequest."""
     given = tree.get("input")
     if isinstance(given, str) and given:
         return
     if not isinstance(given, list) or not given:
-        raise InvalidRequest("'input' must be a text or a list of items, and not empty.", param="input")
-    if len(given) > _MOST_ITEMS:
-        raise InvalidRequest(f"'input' has {len(given):,} items; {_MOST_ITEMS:,} are allowed.", param="input")
+        raise InvalidRequest("'input' must be a string or a list of items, and not empty.", param="input")
+    if len(given) > _MAX_ITEMS:
+        raise InvalidRequest(f"'input' has {len(given):,} items; {_MAX_ITEMS:,} are allowed.", param="input")
     items: list[Item] = []
     for number, item in enumerate(given):
         where = f"input[{number}]"
@@ -62,19 +62,19 @@ def _message(item: Item, where: str) -> tuple[Item, str]:
     if role not in _ROLES:
         raise InvalidRequest(f"{where}.role must be one of {', '.join(_ROLES)}.", param=f"{where}.role")
     if not isinstance(content, str | list):
-        raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
+        raise InvalidRequest(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
     if role == "assistant" and isinstance(content, list):
-        content = "".join(_written(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+        content = "".join(_assistant_text(part, f"{where}.content[{index}]") for index, part in enumerate(content))
     new = {"type": "message", "role": role, "content": content}
     return new, "content" if isinstance(content, list) else ""
 
 
-def _written(part: Any, where: str) -> str:
-    """What an assistant's part says."""
-    name = _WRITTEN.get(str(part.get("type"))) if isinstance(part, dict) else None
+def _assistant_text(part: Any, where: str) -> str:
+    """The text of a part of an assistant's message."""
+    name = _ASSISTANT_TEXT_TYPES.get(str(part.get("type"))) if isinstance(part, dict) else None
     if name is None or not isinstance(part.get(name), str):
         raise InvalidRequest(
-            f"{where}: an assistant's message may have parts of output_text and refusal.",
+            f"{where}: parts of an assistant's message must be output_text or refusal.",
             param=where,
             code="unsupported_content_part",
         )
@@ -84,7 +84,7 @@ def _written(part: Any, where: str) -> str:
 def _call(item: Item, where: str) -> tuple[Item, str]:
     new = {name: _text(item, name, where) for name in ("type", "call_id", "name", "arguments")}
     try:
-        json.loads(new["arguments"] or "{}")  # vLLM reads them for the chat template
+        json.loads(new["arguments"] or "{}")  # vLLM parses them for the chat template
     except (ValueError, RecursionError):
         raise InvalidRequest(
             f"{where}.arguments are not JSON, or nested too deeply.", param=f"{where}.arguments"
@@ -99,20 +99,20 @@ def _custom_call(item: Item, where: str) -> tuple[Item, str]:
 def _output(item: Item, where: str) -> tuple[Item, str]:
     output = item.get("output")
     if not isinstance(output, str | list):
-        raise InvalidRequest(f"{where}.output must be a text or a list of parts.", param=f"{where}.output")
+        raise InvalidRequest(f"{where}.output must be a string or a list of parts.", param=f"{where}.output")
     new = {"type": item["type"], "call_id": _text(item, "call_id", where), "output": output}
     return new, "output" if isinstance(output, list) else ""
 
 
 def _reasoning(item: Item, where: str) -> tuple[Item, str]:  # noqa: ARG001
-    """Another model's thoughts: the chat template of these models would leave them out, too."""
+    """Dropped: the chat template of these models omits reasoning, too."""
     return {}, ""
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:
     value = item.get(name)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where}.{name} must be a text.", param=f"{where}.{name}")
+        raise InvalidRequest(f"{where}.{name} must be a string.", param=f"{where}.{name}")
     return value
 
 
@@ -123,7 +123,9 @@ def _pictures(parts: list[Any], where: str) -> Iterator[Media]:
             yield media
         elif media:
             raise InvalidRequest(
-                f"{media.param}: the Responses API has no videos.", param=media.param, code="unsupported_content_part"
+                f"{media.param}: the Responses API does not accept videos.",
+                param=media.param,
+                code="unsupported_content_part",
             )
         else:
             parts[index] = {"type": "input_text", "text": text_of(part)}

@@ -1,8 +1,8 @@
-"""Which engine answers, and why. Pure: the request's model name and pictures against what the deployment serves.
+"""Routing: chooses the engine for a request by its model name and its pictures.
 
 model absent, "auto" or an alias of it   any picture or video in any message → vision, else text
 a model by name                          that engine, ready or not
-the text model by name, with a picture   400 that says which message
+the text model by name, with a picture   400 that names the message
 one engine only                          the same rules with fewer targets: vision takes text too
 fallback: vision                         text without a named model goes to vision while text is away
 """
@@ -25,7 +25,7 @@ class Route:
 
 
 def headers(route: Route | None) -> dict[str, str]:
-    """What an answer tells about its route."""
+    """Response headers that describe the route."""
     return {"x-vlserve-engine": route.engine, "x-vlserve-reason": route.reason} if route else {}
 
 
@@ -38,10 +38,12 @@ def choose(
     away: Collection[EngineName] = (),
     fallback: EngineName | None = None,
 ) -> Route:
-    """``served``: engine → model id; ``away``: engines that cannot answer now, which only matters with ``fallback``.
+    """Choose the engine for a request.
 
-    Raises NotFound for a model that is not served, InvalidRequest for a picture or video
-    that no served model, or not the named one, can see."""
+    ``served``: engine → model id; ``away``: engines that are not ready, used with ``fallback`` only.
+    Raises NotFound for a model that is not served, InvalidRequest for a picture or video that the named model, or every
+    served one, does not support.
+    """
     first = next(iter(media), None)
     if model is None or model == AUTO or model in auto_aliases:
         if first:

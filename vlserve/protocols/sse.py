@@ -1,14 +1,14 @@
-"""Server-sent events: bytes of a stream in, events out (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+"""Incremental parser of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Lines end with LF, CR or CRLF, and an empty line ends an event. The reader keeps the bytes of each event as they came:
-those of all events together are the input up to the end of the last one.
+Lines end with LF, CR or CRLF, and an empty line ends an event. Each event keeps its bytes as received: joined, they are
+the input up to the end of the last event.
 """
 
 import re
 from typing import NamedTuple
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-# A CR before an LF is one line end with it, never one by itself.
+# A CR followed by an LF is one line end, not two.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LONGEST_END_BYTES = 4
 _BOM = b"\xef\xbb\xbf"
@@ -16,30 +16,30 @@ _DEFAULT_TYPE = "message"
 
 
 class Event(NamedTuple):
-    """One event, or a block of lines without ``data``, such as a comment, which is no event for a client."""
+    """One event, or a block of lines without ``data``, such as a comment, which clients ignore."""
 
     raw: bytes
     type: str
-    """``message`` where the stream names no other."""
+    """``message`` if the stream names none."""
     data: bytes
     """Its ``data`` lines, joined by LF."""
     dispatches: bool
-    """Whether it has ``data``."""
+    """Whether it has ``data``, so that a client dispatches it."""
 
 
 class EventTooLongError(Exception):
-    """An event of which more than the allowed bytes have come, and no end."""
+    """An event exceeds the allowed bytes before its end."""
 
 
 class Reader:
-    """Reads one stream, whatever the pieces it comes in.
+    """Parses one stream, which may be split into pieces anywhere.
 
-    A CR may be half of a line end. So where one ends an event, and is the last byte so far, the event comes with the
-    next byte or with ``finish``.
+    A CR may be the first half of a CRLF. So an event that ends with a CR, the last byte received, is returned by the
+    next ``feed`` or by ``finish``.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """``max_bytes``: of an event that has not ended yet."""
+        """``max_bytes``: the limit on buffered bytes of an unfinished event."""
         self._max_bytes = max_bytes
         self._rest = bytearray()
         self._is_first = True
@@ -67,7 +67,7 @@ class Reader:
         return [self._event(block) for block in blocks]
 
     def finish(self) -> list[Event]:
-        """The stream has ended: the event whose last CR no LF can follow any more. What has no end is none."""
+        """The last event, if it ends with a CR; call this at the end of the stream. An unfinished event is dropped."""
         block = bytes(self._rest)
         self._rest.clear()
         found = _EVENT_END.search(block)
@@ -78,7 +78,7 @@ class Reader:
         if self._is_first:
             self._is_first = False
             lines = block.removeprefix(_BOM)
-        # Short cuts for the two forms that engines send: a line of data alone, or after the line with its type.
+        # Fast paths for the two forms that engines send: one data line, with or without a type line before it.
         type_line, separator, data = lines.partition(b"data: ")
         if separator and data.find(b"\n") == len(data) - 2 and b"\r" not in lines:
             if not type_line:
@@ -89,7 +89,7 @@ class Reader:
 
 
 def _split(buffer: bytes) -> tuple[list[bytes], bytes]:
-    """Blocks with their ends, and what is left."""
+    """Complete blocks, and the rest."""
     blocks, start = [], 0
     for end in _EVENT_END.finditer(buffer):
         if end.end() == len(buffer) and buffer.endswith(b"\r"):
@@ -100,10 +100,10 @@ def _split(buffer: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _parse(block: bytes, lines: bytes) -> Event:
-    """``lines``: the block without the mark at a stream's start."""
+    """``lines``: the block without a byte order mark."""
     kind, data = b"", []
     for line in _LINE_END.split(lines):
-        name, _, value = line.partition(b":")  # of a comment the name is empty
+        name, _, value = line.partition(b":")  # a comment has an empty name
         value = value.removeprefix(b" ")
         if name == b"data":
             data.append(value)

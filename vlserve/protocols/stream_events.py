@@ -1,4 +1,4 @@
-"""What the server-sent events of an engine's stream mean in each protocol, and how an error of ours is told in it."""
+"""Events of each protocol's streams: reads those of an engine, and writes the error event that ends a failed stream."""
 
 import json
 import re
@@ -11,13 +11,13 @@ from vlserve.protocols.sse import Event
 
 _DONE = b"[DONE]"
 _LONGEST_DONE_BYTES = 16
-# An engine that is being shut down ends its requests with this reason and then sends [DONE] (vLLM 0.32, EngineCore).
-# Quotation marks in a model's own text are escaped, so that it cannot write this.
+# An engine that is shutting down ends its requests with this reason, and then sends [DONE] (vLLM 0.32, EngineCore).
+# A model cannot produce these bytes: quotation marks in its text are escaped.
 _ABORTED = b'"finish_reason":"abort"'
 ABORTED_ERROR = b'{"error":{"message":"EngineCore aborted the request.","code":500}}'
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _STATUS = re.compile(r"'code': (\d{3})")
-# Of servers that have words in the place of vLLM's numbers; another vlserve is one.
+# Error codes and types of servers that send no numeric code as vLLM does, such as another vlserve.
 _STATUSES = {
     "invalid_request_error": 400,
     "rate_limit_error": 429,
@@ -30,12 +30,12 @@ _STATUSES = {
 
 
 class Kind(Enum):
-    """What an event is to the relay."""
+    """The kind of an event, as the relay needs it."""
 
     CONTENT = auto()
-    """A part of the answer."""
+    """Part of the answer."""
     PREAMBLE = auto()
-    """Sent before the engine did anything, so it proves nothing."""
+    """Sent before the engine starts work, so it does not mean that the request was accepted."""
     IDLE = auto()
     """Keeps the connection alive: a comment, a ping."""
     LAST = auto()
@@ -45,21 +45,21 @@ class Kind(Enum):
 class Meaning(NamedTuple):
     kind: Kind
     usage: Any = None
-    """The counts of tokens in the event, if it has them."""
+    """The token counts in the event, if it has any."""
 
 
 CONTENT, _, _IDLE, _LAST, _ERROR = map(Meaning, Kind)
 
 
 class Events:
-    """OpenAI's chat and completions: ``data:`` with JSON, at the end ``data: [DONE]``."""
+    """OpenAI's chat and completions: ``data:`` lines with JSON, then ``data: [DONE]``."""
 
     def __init__(self, *, wants_usage: bool) -> None:
-        """``wants_usage``: the client asked for the event with the counts of tokens; the gateway always does."""
+        """``wants_usage``: the client requested the usage event, which the gateway always requests."""
         self._wants_usage = wants_usage
 
     def read(self, event: Event) -> Meaning:
-        """May parse the event's JSON; of a large one call it in a thread."""
+        """Classify an event. This may parse its JSON: for a large event, call it in a thread."""
         if not event.dispatches:
             return _IDLE
         return self._read(event)
@@ -68,7 +68,7 @@ class Events:
         data = event.data
         if len(data) <= _LONGEST_DONE_BYTES and data.strip() == _DONE:
             return _LAST
-        # Most events hold neither word, and their JSON need not be parsed.
+        # Most events contain none of these words, and their JSON need not be parsed.
         if event.type == "error" or (b"error" in data and _is_error(parse_object(data))):
             return _ERROR
         if _ABORTED in data:
@@ -78,7 +78,7 @@ class Events:
         return CONTENT
 
     def is_aborted(self, answer: dict[str, Any]) -> bool:
-        """Whether the engine ended the request of this whole answer because it is being shut down."""
+        """Whether the engine aborted the request of this answer (not streamed) because it is shutting down."""
         choices = answer.get("choices")
         reasons = [
             one.get("finish_reason") for one in (choices if isinstance(choices, list) else []) if isinstance(one, dict)
@@ -86,23 +86,23 @@ class Events:
         return "abort" in reasons
 
     def error(self, event: Event) -> bytes:
-        """The data of an event that is an error, as an engine words it."""
+        """The engine's error in the data of an error event."""
         return ABORTED_ERROR if _ABORTED in event.data else event.data
 
     def is_for_client(self, meaning: Meaning) -> bool:
         return self._wants_usage or not meaning.usage
 
     def is_reason_lost(self, data: bytes) -> bool:  # noqa: ARG002
-        """Whether an error event does not say what was wrong with the request."""
+        """Whether an error event lacks the reason for the error."""
         return False
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
-        """The last event of a stream that ends with an error, after ``sent`` others."""
+        """The error event that ends a stream after ``sent`` other events."""
         return b"data: " + error.body() + b"\n\n"
 
 
 class _TypedEvents(Events):
-    """Protocols whose events have a type, also inside of their JSON."""
+    """Events that have a type, also in their JSON."""
 
     _kinds: ClassVar[Mapping[str, Kind]]
 
@@ -124,8 +124,8 @@ class _TypedEvents(Events):
 
 
 class ResponseEvents(_TypedEvents):
-    """OpenAI's Responses: typed events with a number each. vLLM sends two before its engine checks the request, and
-    cuts the connection if that refuses it (0.32)."""
+    """OpenAI's Responses: typed, numbered events. vLLM sends two before its engine checks the request, and closes the
+    connection if the engine refuses it (0.32)."""
 
     _kinds: ClassVar = {
         "error": Kind.ERROR,
@@ -138,15 +138,15 @@ class ResponseEvents(_TypedEvents):
         return response.get("usage") if isinstance(response, dict) else None
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
-        told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return _event("error", told | {"sequence_number": sent})
+        tree = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return _event("error", tree | {"sequence_number": sent})
 
 
 class MessageEvents(_TypedEvents):
-    """Anthropic's Messages. In an error event vLLM sends a validation error of its own chunk instead of the error: only
-    its status is left (0.32)."""
+    """Anthropic's Messages. vLLM replaces the error in an error event by a validation error of its own chunk, so only
+    the status is known (0.32)."""
 
-    _LOST = re.compile(rb"validation errors? for ChatCompletionStreamResponse")
+    _LOST_REASON = re.compile(rb"validation errors? for ChatCompletionStreamResponse")
 
     _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
 
@@ -160,14 +160,14 @@ class MessageEvents(_TypedEvents):
         return None
 
     def is_reason_lost(self, data: bytes) -> bool:
-        return bool(self._LOST.search(data))
+        return bool(self._LOST_REASON.search(data))
 
     def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
         return _event("error", error.anthropic(request_id))
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in an event's data; empty where it has none."""
+    """The JSON object in an event's data; empty if there is none."""
     try:
         tree = json.loads(data)
     except (ValueError, RecursionError):
@@ -176,12 +176,12 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def _is_error(tree: dict[str, Any]) -> bool:
-    """Whether an event's JSON is an error, in the spellings of OpenAI, vLLM, TensorRT-LLM and Anthropic."""
+    """Whether an event's JSON is an error as OpenAI, vLLM, TensorRT-LLM or Anthropic write it."""
     return bool(tree.get("error")) or "error" in (tree.get("object"), tree.get("type"))
 
 
 def status(data: bytes) -> int:
-    """The status that an error event's data tells, whose HTTP status was 200 already."""
+    """The HTTP status in an error event's data: the response itself already has status 200."""
     error = parse_object(data)
     error = error["error"] if isinstance(error.get("error"), dict) else error
     try:

@@ -8,16 +8,16 @@ from typing import Any
 
 from vlserve.errors import InvalidRequest
 
-# A body within its byte cap may still hold millions of values, which would take seconds to read. No prompt that fits
-# a model's context comes near these.
-_MOST_CONTAINERS, _MOST_COMMAS = 100_000, 1_000_000
-_DEEPEST = 200  # what was read must also be written, by code that recurses
+# A body within the limit on its bytes may contain millions of values, which take seconds to parse. No prompt that
+# fits a model's context comes near these limits.
+_MAX_CONTAINERS, _MAX_COMMAS = 100_000, 1_000_000
+_MAX_DEPTH = 200  # what is parsed is also serialised, which recurses
 _INT64_LIMIT = 2**63  # integers outside of −2⁶³ … 2⁶³−1 are refused
 
 
 def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object in UTF-8 without duplicate keys, NaN or Infinity. Raises InvalidRequest."""
-    if raw.count(b"{") + raw.count(b"[") > _MOST_CONTAINERS or raw.count(b",") > _MOST_COMMAS:
+    """Parse a JSON object. Raises InvalidRequest."""
+    if raw.count(b"{") + raw.count(b"[") > _MAX_CONTAINERS or raw.count(b",") > _MAX_COMMAS:
         raise InvalidRequest("The body has too many objects, lists or values.", code="invalid_json")
     try:
         tree = json.loads(
@@ -37,13 +37,13 @@ def parse_json(raw: bytes | bytearray) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     if not isinstance(tree, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if raw.count(b"{") + raw.count(b"[") > _DEEPEST and _is_deeper(tree, _DEEPEST):
-        raise InvalidRequest(f"The request is nested more than {_DEEPEST} deep.", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > _MAX_DEPTH and _is_deeper(tree, _MAX_DEPTH):
+        raise InvalidRequest(f"The request is nested more than {_MAX_DEPTH} levels deep.", code="invalid_json")
     return tree
 
 
 def size_of(tree: Any) -> int:
-    """Bytes of memory that a JSON value takes."""
+    """Bytes of memory of a parsed JSON value."""
     size, level, names = 0, [tree], set[str]()
     while level:
         size += sum(map(sys.getsizeof, level))
@@ -54,11 +54,11 @@ def size_of(tree: Any) -> int:
             if isinstance(value, dict | list)
             for inner in (value.values() if isinstance(value, dict) else value)
         ]
-    return size + sum(map(sys.getsizeof, names))  # equal names are one string: the parser sees to that
+    return size + sum(map(sys.getsizeof, names))  # the parser makes equal names one string
 
 
 def _is_deeper(tree: Any, depth: int) -> bool:
-    """Whether lists and objects stand inside each other more than ``depth`` times. It does not recurse."""
+    """Whether lists and objects are nested more than ``depth`` levels deep. Does not recurse."""
     level = [tree]
     for _ in range(depth):
         if not level:
@@ -82,13 +82,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_lone_surrogates(tree: Any) -> None:
-    """Half of a pair cannot be written as UTF-8, and no tokenizer takes it."""
+    """Half of a surrogate pair cannot be encoded as UTF-8, and no tokenizer accepts it."""
     if isinstance(tree, str):
         if not tree.isascii():
             try:
                 tree.encode()
             except UnicodeEncodeError:
-                raise InvalidRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
+                raise InvalidRequest("The body contains half of a surrogate pair.", code="invalid_json") from None
     elif isinstance(tree, dict):
         for name, value in tree.items():
             _refuse_lone_surrogates(name)
@@ -117,4 +117,5 @@ def _refuse_constant(name: str) -> None:
 
 
 def dump(tree: Mapping[str, Any]) -> bytes:
+    """Serialise as compact UTF-8."""
     return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()

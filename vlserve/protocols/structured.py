@@ -1,9 +1,9 @@
-"""Bounds on what a request may have an engine compile: JSON schemas, regular expressions, choices, grammars, tools.
+"""Limits on structured output and tools: JSON schemas, regular expressions, choices and grammars of a request.
 
 vLLM compiles them in its only engine process and matches each token against them there. A chain of 5,000 ``$ref``
-ended vLLM 0.32's server, ``((((a{1,100}){1,100}){1,100}){1,100})`` held up everyone for as long as its client waited,
-20,000 properties blocked all other structured requests. The bounds are where that cost stays under a tenth of a second
-per token or a second per request, measured on two CPU cores.
+crashed vLLM 0.32, ``((((a{1,100}){1,100}){1,100}){1,100})`` blocked all requests until its client disconnected, and
+20,000 properties blocked all other structured requests. Within these limits a request costs less than a tenth of a
+second per token and a second in all, measured on two CPU cores.
 """
 
 import json
@@ -14,39 +14,39 @@ from typing import Any
 from vlserve.errors import InvalidRequest
 from vlserve.protocols.definitions import Protocol
 
-_MOST_BYTES = 64 * 1024
-_MOST_TOOL_BYTES = 256 * 1024
-_MOST_CONTAINERS, _MOST_VALUES, _MOST_ENTRIES, _MOST_BRANCHES, _MOST_TOOLS = 1000, 4000, 1000, 100, 128
-_MOST_COUNTED_PROPERTIES = 16
-_LONGEST_PATTERN = 1024
-_DEEPEST_REPEATS, _MOST_REPEATS, _MOST_QUANTIFIERS = 3, 2000, 64
-_LONGEST_GRAMMAR = 8 * 1024
+_MAX_BYTES = 64 * 1024
+_MAX_TOOL_BYTES = 256 * 1024
+_MAX_CONTAINERS, _MAX_VALUES, _MAX_ENTRIES, _MAX_BRANCHES, _MAX_TOOLS = 1000, 4000, 1000, 100, 128
+_MAX_COUNTED_PROPERTIES = 16
+_MAX_PATTERN_CHARACTERS = 1024
+_MAX_REPEAT_DEPTH, _MAX_REPEATS, _MAX_QUANTIFIERS = 3, 2000, 64
+_MAX_GRAMMAR_CHARACTERS = 8 * 1024
 _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
-# What is inside is a schema, whose keys are its own.
+# Fields that contain a schema, in which keys such as "regex" have no meaning for vLLM.
 _SCHEMAS = ("json", "json_schema", "schema", "parameters", "input_schema")
-# Where chat and completions, responses, and messages say which form an answer has.
+# The fields for the answer's format in chat and completions, responses, and messages.
 _FORMATS = ("response_format", "text", "output_config")
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
 
 
 def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -> None:
-    """Check what constrains the answer of a parsed request, and its tools. Raises InvalidRequest."""
+    """Check the structured output and tools of a parsed request. Raises InvalidRequest."""
     constraint = tree.get("structured_outputs")
     if constraint is not None:
         _check_kinds(constraint)
         _check_combination(tree)
-        _Bounds("structured_outputs", allow_grammar=allow_grammar).check(constraint)
+        _Limits("structured_outputs", allow_grammar=allow_grammar).check(constraint)
     for field in _FORMATS:
         if tree.get(field) is None or field not in protocol.fields:
             continue
         value = tree[field]
         if not isinstance(value, dict):
             raise _refuse(field, "must be an object")
-        if _is_form(field, value):
+        if _is_constraint(field, value):
             _check_combination(tree)
             if constraint is not None:
-                raise _refuse("structured_outputs", f"cannot be combined with {field!r}: both say the answer's form")
-        _Bounds(field, allow_grammar=allow_grammar).check(value)
+                raise _refuse("structured_outputs", f"cannot be combined with {field!r}: both set the answer's format")
+        _Limits(field, allow_grammar=allow_grammar).check(value)
     if tree.get("tools") is not None and "tools" in protocol.fields:
         _check_tools(tree["tools"], has_flat_tools=protocol.has_flat_tools)
     if protocol.tool_choices:
@@ -73,32 +73,32 @@ def _check_kinds(constraint: Any) -> None:
 
 
 def _check_combination(tree: Mapping[str, Any]) -> None:
-    """Both decide which tokens may come; where they leave none, vLLM fails."""
+    """Refuse other fields that restrict tokens: if together they allow no token, vLLM fails."""
     for other in ("allowed_token_ids", "min_tokens"):
         if tree.get(other):
             raise _refuse(other, "cannot be combined with structured output")
 
 
-def _is_form(field: str, value: Mapping[str, Any]) -> bool:
-    """Whether the answer has to be something else than any text."""
+def _is_constraint(field: str, value: Mapping[str, Any]) -> bool:
+    """Whether a format field allows less than any text."""
     form = value if field == "response_format" else value.get("format")
     return form is not None and not (isinstance(form, dict) and form.get("type") == "text")
 
 
 def _check_tool_choice(tree: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """vLLM answers as if nothing was chosen where it does not know the choice, or has no tools for it (0.32)."""
+    """vLLM ignores a choice that it does not know, or for which there are no tools (0.32)."""
     choice = tree.get("tool_choice")
     if isinstance(choice, dict):
         kind = choice.get("type")
         if kind not in known:
-            raise InvalidRequest(f"'tool_choice' may have the types {', '.join(known)}.", param="tool_choice")
+            raise InvalidRequest(f"The type of 'tool_choice' must be one of {', '.join(known)}.", param="tool_choice")
         if kind not in ("auto", "none") and not tree.get("tools"):
             raise InvalidRequest("'tool_choice' names tools, but 'tools' has none.", param="tool_choice")
 
 
 def _check_tools(tools: Any, *, has_flat_tools: bool) -> None:
-    if not isinstance(tools, list) or len(tools) > _MOST_TOOLS:
-        raise _refuse("tools", f"must be a list of {_MOST_TOOLS} tools at most")
+    if not isinstance(tools, list) or len(tools) > _MAX_TOOLS:
+        raise _refuse("tools", f"must be a list of {_MAX_TOOLS} tools at most")
     for number, tool in enumerate(tools):
         where = f"tools[{number}]"
         function = tool.get("function") if isinstance(tool, dict) and not has_flat_tools else tool
@@ -106,13 +106,13 @@ def _check_tools(tools: Any, *, has_flat_tools: bool) -> None:
             wanted = '{"name": …}' if has_flat_tools else '{"type": "function", "function": {"name": …}}'
             raise _refuse(where, f"must be like {wanted}")
         if has_flat_tools and tool.get("type", "custom") not in ("function", "custom"):
-            raise _refuse(where, "is a tool that the service would have to run; it runs none")
-    # Together, because with tool_choice "required" vLLM makes one schema of all of them.
-    _Bounds("tools", allow_grammar=False, most_bytes=_MOST_TOOL_BYTES).check({"tools": tools})
+            raise _refuse(where, "is a tool that the service would have to run; it does not run tools")
+    # All together: with tool_choice "required" vLLM makes one schema of them.
+    _Limits("tools", allow_grammar=False, max_bytes=_MAX_TOOL_BYTES).check({"tools": tools})
 
 
 def _check_tool_calls(messages: list[Any]) -> None:
-    """vLLM parses the arguments of earlier calls for the chat template."""
+    """Check the arguments of earlier tool calls, which vLLM parses for the chat template."""
     for number, message in enumerate(messages):
         calls, where = message.get("tool_calls"), f"messages[{number}].tool_calls"
         if calls is None:
@@ -129,37 +129,37 @@ def _check_tool_calls(messages: list[Any]) -> None:
                 raise _refuse(where, "has arguments that are not JSON, or nested too deeply") from None
 
 
-class _Bounds:
-    """Counts over one field of a request, all levels of it."""
+class _Limits:
+    """Checks one field of a request, at all levels, against the limits."""
 
-    def __init__(self, param: str, *, allow_grammar: bool, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, param: str, *, allow_grammar: bool, max_bytes: int = _MAX_BYTES) -> None:
         self._param = param
         self._allow_grammar = allow_grammar
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     def check(self, field: dict[str, Any]) -> None:
-        if len(json.dumps(field)) > self._most_bytes:
-            raise _refuse(self._param, f"is larger than {self._most_bytes:,} bytes")
+        if len(json.dumps(field)) > self._max_bytes:
+            raise _refuse(self._param, f"is larger than {self._max_bytes:,} bytes")
         containers = values = 0
         for name, value, is_in_schema in _walk(field):
             containers += isinstance(value, dict | list)
             values += 1
             self._check_one(name, value, is_in_schema=is_in_schema)
-        if containers > _MOST_CONTAINERS or values > _MOST_VALUES:
+        if containers > _MAX_CONTAINERS or values > _MAX_VALUES:
             raise _refuse(
                 self._param,
-                f"has {containers} objects and lists and {values} values; {_MOST_CONTAINERS} and {_MOST_VALUES} are "
+                f"has {containers} objects and lists and {values} values; {_MAX_CONTAINERS} and {_MAX_VALUES} are "
                 "allowed",
             )
 
     def _check_one(self, name: str, value: Any, *, is_in_schema: bool) -> None:
         if isinstance(value, dict | list):
-            most = _MOST_BRANCHES if isinstance(value, list) and name.endswith("Of") else _MOST_ENTRIES
+            most = _MAX_BRANCHES if isinstance(value, list) and name.endswith("Of") else _MAX_ENTRIES
             if len(value) > most:
                 raise _refuse(self._param, f"has {len(value)} entries in {name!r}; {most} are allowed")
         if name in ("minProperties", "maxProperties") and isinstance(value, int | float):
-            if value > _MOST_COUNTED_PROPERTIES:
-                raise _refuse(self._param, f"has {name} {value}; {_MOST_COUNTED_PROPERTIES} is allowed")
+            if value > _MAX_COUNTED_PROPERTIES:
+                raise _refuse(self._param, f"has {name} {value}; {_MAX_COUNTED_PROPERTIES} is allowed")
         elif name == "patternProperties" and isinstance(value, dict):
             for pattern in value:
                 self._check_pattern(pattern)
@@ -169,28 +169,30 @@ class _Bounds:
             self._check_grammar(value)
 
     def _check_pattern(self, pattern: str) -> None:
-        if len(pattern) > _LONGEST_PATTERN:
-            raise _refuse(self._param, f"has a pattern of {len(pattern)} characters; {_LONGEST_PATTERN} are allowed")
+        if len(pattern) > _MAX_PATTERN_CHARACTERS:
+            raise _refuse(
+                self._param, f"has a pattern of {len(pattern)} characters; {_MAX_PATTERN_CHARACTERS} are allowed"
+            )
         quantifiers, depth, repeats = _repetitions(pattern)
-        if quantifiers > _MOST_QUANTIFIERS or depth > _DEEPEST_REPEATS or repeats > _MOST_REPEATS:
+        if quantifiers > _MAX_QUANTIFIERS or depth > _MAX_REPEAT_DEPTH or repeats > _MAX_REPEATS:
             raise _refuse(
                 self._param,
-                f"has a pattern with {quantifiers} quantifiers, {depth} inside each other, {repeats} times in all; "
-                f"{_MOST_QUANTIFIERS}, {_DEEPEST_REPEATS} and {_MOST_REPEATS} are allowed",
+                f"has a pattern with {quantifiers} quantifiers, {depth} nested, {repeats} repetitions in all; "
+                f"{_MAX_QUANTIFIERS}, {_MAX_REPEAT_DEPTH} and {_MAX_REPEATS} are allowed",
             )
 
     def _check_grammar(self, grammar: Any) -> None:
         if not self._allow_grammar:
             raise _refuse(
-                self._param, "has a grammar; the setting request.allow_grammar decides whether they are taken"
+                self._param, "has a grammar; the setting request.allow_grammar decides whether grammars are accepted"
             )
-        if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR:
-            raise _refuse(self._param, f"must have a grammar of {_LONGEST_GRAMMAR:,} characters at most")
+        if not isinstance(grammar, str) or len(grammar) > _MAX_GRAMMAR_CHARACTERS:
+            raise _refuse(self._param, f"must have a grammar of {_MAX_GRAMMAR_CHARACTERS:,} characters at most")
 
 
 def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Every value with its name (a list's entries: the list's name) and whether it stands in a schema; also inside a
-    schema that is given as a JSON string."""
+    """Yield every value, its name (for a list's entries: the list's name) and whether it is inside a schema. Parses
+    schemas that are JSON strings."""
     waiting: list[tuple[str, Any, bool]] = [("", field, False)]
     while waiting:
         name, value, is_in_schema = waiting.pop()
@@ -199,7 +201,7 @@ def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
                 value = json.loads(value)
             except (ValueError, RecursionError):
                 raise InvalidRequest(
-                    f"{name!r} is a string, but not JSON, or nested too deeply.", code="invalid_structured_output"
+                    f"{name!r} is a string that is not JSON, or is nested too deeply.", code="invalid_structured_output"
                 ) from None
         yield name, value, is_in_schema
         is_in_schema = is_in_schema or name in _SCHEMAS
@@ -210,8 +212,8 @@ def _walk(field: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _repetitions(pattern: str) -> tuple[int, int, int]:
-    """How many quantifiers a pattern has, how many stand inside each other at most, and how many repeated pieces it is
-    when all finite bounds are written out: a{1,5} are 5, (a{1,5}b?){3} are 18."""
+    """The number of quantifiers in a pattern, their depth of nesting, and the number of repeated pieces if all finite
+    bounds are expanded: 5 for a{1,5}, 18 for (a{1,5}b?){3}."""
     outer: list[tuple[int, int]] = []
     group, last = (0, 0), (0, 0)  # depth and pieces: of the group so far, of the atom just read
     quantifiers = position = 0
