@@ -234,7 +234,7 @@ async def test_names_that_never_resolve_leave_room_for_another_keys_names() -> N
         # 16 threads, of which one key may keep as many as are still free; the others are not looked up at all.
         assert len(names.asked) == 8
         unreachable = [fault for fault in faults if isinstance(fault, InvalidRequest)]
-        assert {fault.message for fault in unreachable} == {f"{PARAM}: the address could not be fetched."}
+        assert {fault.message for fault in unreachable} == {f"{PARAM}: the URL could not be fetched."}
         assert len(unreachable) == 8
         refused = [fault for fault in faults if isinstance(fault, TooManyRequests)]
         assert len(refused) == 32

@@ -39,7 +39,7 @@ from vlserve.media.fetch import Fetcher
 
 RAW = picture()
 LOOPBACK = "127.0.0.0/8"
-UNREACHABLE = (f"{PARAM}: the address could not be fetched.", "image_fetch_failed")
+UNREACHABLE = (f"{PARAM}: the URL could not be fetched.", "image_fetch_failed")
 # Of a certificate that nobody else trusts, for the name of the public site.
 PEM = """\
 -----BEGIN PRIVATE KEY-----
@@ -202,7 +202,7 @@ async def test_only_200_counts(status: int) -> None:
     body = b"" if status in (204, 304) else RAW
     async with Site({"/": http(body, f"{status} Odd")}).running() as site, fetching(site) as fetcher:
         message, code = await refusal(fetcher, site.url())
-        assert message == f"{PARAM}: the address answered with status {status}."
+        assert message == f"{PARAM}: the server responded with status {status}."
         assert code == "image_fetch_failed"
 
 
@@ -269,7 +269,7 @@ async def test_nothing_is_inflated(coding: str) -> None:
 )
 async def test_nothing_is_no_picture(answer: bytes) -> None:
     async with Site({"/": answer}).running() as site, fetching(site) as fetcher:
-        assert "answered with nothing" in (await refusal(fetcher, site.url()))[0]
+        assert "empty response" in (await refusal(fetcher, site.url()))[0]
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ async def test_parts_of_another_form_are_refused(taking: Gateway, written: dict[
     ("caps", "words"),
     [
         ({"max_video_bytes": 1000}, "video.max_video_bytes decides"),
-        ({"max_video_pixels": 280 * 280 * 8 - 1}, "8 frames that the model would look at, of 280×280"),
+        ({"max_video_pixels": 280 * 280 * 8 - 1}, "8 frames for the model, of 280×280"),
         ({"max_decoded_pixels": 280 * 280 * 8 - 1}, "8 frames in all, of 280×280"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which IP addresses may be connected to: public ones, and those of the networks that a setting allows."""
+"""SSRF protection: which IP addresses may be connected to (public ones, and networks that a setting allows)."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
@@ -7,39 +7,40 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IANA's registries of special-purpose addresses (https://www.iana.org/assignments/iana-ipv4-special-registry and
-# .../iana-ipv6-special-registry, read in 2026). ipaddress.is_global is no substitute: it takes multicast, site-local,
-# NAT64 and 6to4 for global, and changes with Python's version.
+# .../iana-ipv6-special-registry, as of 2026). ipaddress.is_global is no substitute: it counts multicast, site-local,
+# NAT64 and 6to4 as global, and differs between versions of Python.
 _NOT_PUBLIC_4 = [
     ipaddress.IPv4Network(network)
     for network in (
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
         *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
         *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        "168.63.129.16/32",  # Azure's platform endpoint: a public address that answers inside a machine only
+        "168.63.129.16/32",  # Azure's platform endpoint, a public address that is reachable from virtual machines only
     )
 ]
-_UNICAST_6 = ipaddress.IPv6Network("2000::/3")  # all that IANA gives out; loopback, fc00::/7, NAT64, … are outside
+_UNICAST_6 = ipaddress.IPv6Network("2000::/3")  # all that IANA allocates; excludes loopback, fc00::/7, NAT64, …
 _NOT_PUBLIC_6 = [
     ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3ffe::/16", "3fff::/20")
 ]
-# Forms whose last 32 bits are an IPv4 address: IPv4-compatible, -mapped, -translated (RFC 4291, 2765), NAT64 (RFC 6052,
-# 8215). 6to4 and Teredo carry theirs elsewhere; ISATAP (RFC 5214) has a mark in the middle.
+# Networks whose last 32 bits are an IPv4 address: IPv4-compatible, -mapped, -translated (RFC 4291, 2765), NAT64 (RFC
+# 6052, 8215). 6to4 and Teredo embed theirs elsewhere; ISATAP (RFC 5214) has a marker in the middle.
 _IPV4_LAST = [
     ipaddress.IPv6Network(network)
     for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 ]
 
-NOT_PUBLIC = "it is not public, nor in fetch.allowed_networks"
+NOT_PUBLIC = "the address is neither public nor in fetch.allowed_networks"
 
 
 def may_connect(address: str, allowed_networks: Iterable[Network] = ()) -> bool:
-    """Whether an address, as text, is public or in one of these networks; an IPv4 address inside it must be so, too."""
+    """Whether an IP address, as text, is public or in one of these networks. An IPv4 address embedded in it must be so,
+    too."""
     found = parse_ip(address)
     return found is not None and is_allowed(found, tuple(allowed_networks))
 
 
 def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
-    """The rule behind ``may_connect``."""
+    """``may_connect`` for a parsed address."""
     if isinstance(address, ipaddress.IPv4Address):
         is_public = not any(address in network for network in _NOT_PUBLIC_4)
         inner: list[ipaddress.IPv4Address] = []
@@ -51,7 +52,7 @@ def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
 
 
 def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that a kernel or a router on the way would take out of it."""
+    """The IPv4 addresses that a kernel or a router would extract from it."""
     if address.is_loopback or address.is_unspecified:
         return []
     is_isatap = int(address) >> 32 & 0xFDFF_FFFF == 0x5EFE
@@ -63,10 +64,10 @@ def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
 
 
 def parse_ip(host: str) -> Address | None:
-    """The address that a host is; None: it is a name, or an address with a zone."""
+    """Parse a host that is an IP address; None: it is a name, or an address with a zone."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
-    # A zone (fe80::1%eth0) is an address of this machine's links.
+    # An address with a zone (fe80::1%eth0) is local to a network interface.
     return None if isinstance(address, ipaddress.IPv6Address) and address.scope_id else address

@@ -1,4 +1,4 @@
-"""Private and locked files, and the errors of a full disk as InsufficientStorage."""
+"""Private files (mode 0600), file locks, and the translation of disk-full errors to InsufficientStorage."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ _SQLITE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE
 
 @contextmanager
 def raise_if_full() -> Iterator[None]:
-    """Raise InsufficientStorage in place of an error of a full disk, and log it. Other errors pass unchanged."""
+    """Log an error of a full disk and raise InsufficientStorage instead. Other errors pass unchanged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -39,7 +39,7 @@ def is_full(error: OSError | sqlite3.Error) -> bool:
 
 
 def create_private(path: pathlib.Path) -> None:
-    """Create an empty file, readable by its user only, unless there is one. An existing one is not opened: closing it
+    """Create an empty file, readable by its owner only, unless it exists. An existing file is not opened: closing it
     would release the locks that SQLite has on it in this process."""
     with suppress(FileExistsError):
         os.close(_create(path))
@@ -50,14 +50,14 @@ def create_locked(path: pathlib.Path) -> BinaryIO:
     while True:
         content = os.fdopen(_create(path), "wb")
         fcntl.flock(content, fcntl.LOCK_EX)
-        if os.fstat(content.fileno()).st_nlink:  # else it was removed as a leftover before it was locked
+        if os.fstat(content.fileno()).st_nlink:  # otherwise it was removed as a leftover before it was locked
             return content
         content.close()
 
 
 def _create(path: pathlib.Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, 0o600)  # whatever the umask removed
+    os.fchmod(descriptor, 0o600)  # restores what the umask removed
     return descriptor
 
 

@@ -1,11 +1,10 @@
-"""Fetches a picture or video that a request names by its http(s) address, and can be led to no address that is not
-public.
+"""Fetches pictures and videos from http(s) URLs in requests, protected against SSRF (only public addresses).
 
-What is checked is what is connected to: a URL is parsed once, by the parser that aiohttp uses; its name is resolved
-once, every address of it is checked, and those are connected to; the same check stands before each socket.
-Nothing is kept between fetches: no DNS answer, no connection, no cookie. Each redirect starts again from the beginning.
+Checked and connected addresses are the same: a URL is parsed once, by aiohttp's parser; its host name is resolved once,
+and every address is checked, again before each socket is opened. Redirects are checked like first URLs. No DNS answer,
+connection or cookie is kept between fetches.
 
-A refused address, a name that does not exist and a closed port read the same, so that nobody maps a network with this.
+A refused address, an unknown host name and a closed port give the same error, so that clients cannot scan a network.
 """
 
 import asyncio
@@ -32,12 +31,12 @@ from vlserve.protocols.media_reference import MediaKind
 
 log = logging.getLogger("vlserve.fetch")
 
-_LONGEST_URL = 8000  # what RFC 9110 (4.1) asks everybody to take
-# One spelling of an address, so that no two parsers can see two hosts in it: no userinfo, escapes, backslashes, zones.
-_SHAPE = re.compile(
+_MAX_URL_CHARACTERS = 8000  # RFC 9110 (4.1) recommends support for at least this
+# A strict form in which all parsers see the same host: no userinfo, escapes, backslashes or zones.
+_PLAIN_URL = re.compile(
     r"https?://(?:\[[0-9a-f:.]+\]|[^\s/?#@:%\[\]\\]+)(?::[0-9]{1,5})?(?:[/?#][^\s\\]*)?", re.ASCII | re.IGNORECASE
 )
-# A name whose last label is a number is an IPv4 address to some resolvers: 127.1, 0x7f.1, 2130706433.
+# Some resolvers parse a name whose last label is a number as an IPv4 address: 127.1, 0x7f.1, 2130706433.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\.?\Z)(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -46,12 +45,12 @@ _ACCEPT: Mapping[MediaKind, str] = {
     "video": "video/mp4, video/webm",
 }
 _HEADERS = {
-    "accept-encoding": "identity",  # nothing is inflated here
+    "accept-encoding": "identity",  # responses are not decompressed
     "user-agent": "vlserve",
 }
-_MOST_WAITING = 4096  # a request that waits costs next to nothing
-# A look-up that was given up on keeps its thread, while its place fetches something else.
-_THREADS_PER_PLACE = 4
+_MAX_QUEUE = 4096  # a waiting request costs little
+# An abandoned look-up keeps its thread, while its permit is used by another fetch.
+_THREADS_PER_PERMIT = 4
 
 
 def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -59,17 +58,17 @@ def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def parse_url(text: str) -> URL:
-    """A plain http or https address, in which no two parsers can see two hosts. Raises ValueError."""
-    if len(text) > _LONGEST_URL or not text.isprintable() or not _SHAPE.fullmatch(text):
-        raise ValueError("not a plain http:// or https:// address")
+    """Parse an http or https URL of a strict form, in which all parsers see the same host. Raises ValueError."""
+    if len(text) > _MAX_URL_CHARACTERS or not text.isprintable() or not _PLAIN_URL.fullmatch(text):
+        raise ValueError("not a plain http:// or https:// URL")
     url = URL(text)
     if not _is_host(url.raw_host or ""):
-        raise ValueError("its host is neither a name nor an address")
+        raise ValueError("its host is neither a domain name nor an IP address")
     return url
 
 
 def check(settings: Fetch) -> None:
-    """Raise ConfigError for a domain in the settings that is none."""
+    """Raise ConfigError for an invalid domain in the settings."""
     for setting in ("allowed_domains", "denied_domains"):
         for name in getattr(settings, setting):
             _domain(name, f"fetch.{setting}")
@@ -77,24 +76,23 @@ def check(settings: Fetch) -> None:
 
 @dataclass
 class _Progress:
-    """How far one fetch of an API key is."""
+    """The progress of one fetch; ``key``: its API key."""
 
     key: str
     is_connecting: bool = False
     socket_errors: list[OSError] = field(default_factory=list)
-    """Why sockets could not be opened; aiohttp raises one error for all addresses of a name."""
+    """Errors of opening sockets: aiohttp raises a single error for all addresses of a name."""
 
 
 _PROGRESS: ContextVar[_Progress] = ContextVar("progress")
 
 
 class Fetcher:
-    """Fetches pictures and videos, at most ``max_in_flight`` at once; made inside a running event loop, one per app.
+    """Fetches pictures and videos, at most ``max_in_flight`` at once. Create one per app, in a running event loop.
 
-    ``max_bytes`` is the largest picture, ``max_video_bytes`` the largest video. ``look_up`` (in a thread)
-    resolves a name, ``open_socket`` opens the socket to an address that was checked; tests give their own.
-    ``queue_timeout_s`` limits the wait for a place; ``is_shared``: several API keys fetch.
-    Raises ConfigError for a domain in the settings that is none.
+    ``max_bytes``, ``max_video_bytes``: the limits for a picture and a video. ``look_up`` resolves a name (in a thread),
+    ``open_socket`` opens a socket to a checked address; tests replace both. ``queue_timeout_s`` limits the wait for a
+    permit. ``is_shared``: there are several API keys. Raises ConfigError for an invalid domain in the settings.
     """
 
     def __init__(
@@ -109,15 +107,17 @@ class Fetcher:
         is_shared: bool = False,
     ) -> None:
         self._settings = settings
-        self._most: Mapping[MediaKind, int] = {"image": max_bytes, "video": max_video_bytes}
+        self._max_bytes: Mapping[MediaKind, int] = {"image": max_bytes, "video": max_video_bytes}
         self._networks: tuple[Network, ...] = tuple(settings.allowed_networks)
         self._allowed = [_domain(name, "fetch.allowed_domains") for name in settings.allowed_domains]
         self._denied = [_domain(name, "fetch.denied_domains") for name in settings.denied_domains]
         most = settings.max_in_flight
-        self._places = FairQueue(
-            "fetcher (fetch.max_in_flight)", most, _MOST_WAITING, queue_timeout_s, is_shared=is_shared, is_slow=True
+        self._permits = FairQueue(
+            "fetcher (fetch.max_in_flight)", most, _MAX_QUEUE, queue_timeout_s, is_shared=is_shared, is_slow=True
         )
-        threads = Threads("resolver (4 × fetch.max_in_flight)", look_up, _THREADS_PER_PLACE * most, is_shared=is_shared)
+        threads = Threads(
+            "resolver (4 × fetch.max_in_flight)", look_up, _THREADS_PER_PERMIT * most, is_shared=is_shared
+        )
         self._open_socket = open_socket
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_start.append(_connecting)
@@ -144,10 +144,10 @@ class Fetcher:
         await self._session.close()
 
     async def fetch(self, url: str, param: str, kind: MediaKind = "image", key: str = ANONYMOUS) -> bytes:
-        """The bytes at an address, whatever type they claim to be, for an API key.
+        """Fetch the bytes at a URL for an API key. The response's content type is ignored.
 
-        Raises InvalidRequest that names ``param``, the part of the request at fault, and neither host nor address;
-        TooManyRequests where this key has no place; ServiceExhausted.
+        Raises InvalidRequest, whose message names ``param`` (the URL's place in the request) and neither host nor
+        address; TooManyRequests if no permit is free for this key; ServiceExhausted.
         """
         try:
             return await self._fetch(url, kind, key)
@@ -158,7 +158,7 @@ class Fetcher:
     async def _fetch(self, text: str, kind: MediaKind, key: str) -> bytes:
         if not self._settings.enabled:
             raise InvalidRequest(
-                "nothing is fetched here, send it as a data: URL (data:image/png;base64,…); "
+                "fetching URLs is disabled, send a data: URL (data:image/png;base64,…); "
                 "the setting fetch.enabled decides.",
                 code="image_fetch_disabled",
             )
@@ -166,20 +166,20 @@ class Fetcher:
         progress = _Progress(key)
         _PROGRESS.set(progress)
         try:
-            async with self._places.place(key), asyncio.timeout(self._settings.total_timeout_s):
+            async with self._permits.place(key), asyncio.timeout(self._settings.total_timeout_s):
                 return await self._follow(url, kind)
         except TimeoutError as error:
-            # An address that never answers must not differ from one that is refused.
+            # A timeout while connecting must not differ from a refused address.
             if progress.is_connecting:
-                raise _fault(error, progress) from None
+                raise _fetch_error(error, progress) from None
             raise InvalidRequest(
-                "the address took too long to answer; the settings fetch.read_timeout_s and fetch.total_timeout_s "
+                "the server took too long to respond; the settings fetch.read_timeout_s and fetch.total_timeout_s "
                 "decide.",
                 code="image_fetch_timeout",
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            log.info("an address could not be reached: %s", _reason(error))  # the operator's to know
-            raise _fault(error, progress) from None
+            log.info("A URL could not be fetched: %s", _reason(error))  # for the operator, not for the client
+            raise _fetch_error(error, progress) from None
 
     async def _follow(self, url: URL, kind: MediaKind) -> bytes:
         wanted = {"accept": _ACCEPT[kind]}
@@ -190,18 +190,18 @@ class Fetcher:
                     return await self._read(answer, kind)
             url = self._redirected(url, location)
         raise InvalidRequest(
-            f"the address redirects more than {self._settings.max_redirects} times.", code="image_fetch_failed"
+            f"the URL redirects more than {self._settings.max_redirects} times.", code="image_fetch_failed"
         )
 
     async def _read(self, answer: aiohttp.ClientResponse, kind: MediaKind) -> bytes:
         if answer.status != 200:
-            raise InvalidRequest(f"the address answered with status {answer.status}.", code="image_fetch_failed")
+            raise InvalidRequest(f"the server responded with status {answer.status}.", code="image_fetch_failed")
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
             raise InvalidRequest(
-                "the address answered in a compressed form, which was not asked for.", code="image_fetch_failed"
+                "the server sent a compressed response, which was not requested.", code="image_fetch_failed"
             )
         body = bytearray()
-        most = self._most[kind]
+        most = self._max_bytes[kind]
         is_too_large = (answer.content_length or 0) > most
         if not is_too_large:
             async for chunk in answer.content.iter_any():
@@ -210,51 +210,51 @@ class Fetcher:
                     break
         if is_too_large:
             raise InvalidRequest(
-                f"what it names is too large. At most {most:,} bytes are allowed; "
+                f"the file at this URL is too large. At most {most:,} bytes are allowed; "
                 f"the setting {kind}.max_{kind}_bytes decides.",
                 code=f"{kind}_too_large",
             )
         if not body:
-            raise InvalidRequest("the address answered with nothing.", code="image_fetch_failed")
+            raise InvalidRequest("the server sent an empty response.", code="image_fetch_failed")
         return bytes(body)
 
     def _parse(self, text: str) -> URL:
-        """A URL that may be asked, as far as that can be seen before its name is resolved. Raises InvalidRequest."""
+        """Parse and check a URL as far as possible before its host name is resolved. Raises InvalidRequest."""
         try:
             url = parse_url(text)
         except ValueError:
-            raise _no_url() from None
+            raise _invalid_url() from None
         host = (url.raw_host or "").rstrip(".")
         if _is_within(host, self._denied) or (self._allowed and not _is_within(host, self._allowed)):
             raise InvalidRequest(
-                "its domain is not one that is fetched from; the settings fetch.allowed_domains and "
+                "fetching from its domain is not allowed; the settings fetch.allowed_domains and "
                 "fetch.denied_domains decide.",
                 code="image_domain_not_allowed",
             )
-        # aiohttp asks no resolver about these.
+        # aiohttp does not call the resolver for IP addresses.
         address = parse_ip(host)
         if address and not is_allowed(address, self._networks):
-            log.info("an address could not be reached: %s", NOT_PUBLIC)
+            log.info("A URL could not be fetched: %s", NOT_PUBLIC)
             raise _unreachable()
         return url
 
     def _redirected(self, base: URL, location: str) -> URL:
-        """Where a redirect leads, checked like a first address. Raises InvalidRequest."""
-        # The parser would drop tabs and line ends.
+        """The target of a redirect, checked like a first URL. Raises InvalidRequest."""
+        # The parser would drop tabs and line breaks.
         if not location.isprintable() or "\\" in location:
-            raise _no_url()
+            raise _invalid_url()
         try:
             joined = str(base.join(URL(location)))
         except ValueError:
-            raise _no_url() from None
+            raise _invalid_url() from None
         url = self._parse(joined)
-        # Whoever wrote https asked for a picture that nobody on the way can replace.
+        # An https URL promises that nobody on the network can replace the picture.
         if base.scheme == "https" and url.scheme != "https":
-            raise InvalidRequest("the address redirects from https to http.", code="image_fetch_failed")
+            raise InvalidRequest("the URL redirects from https to http.", code="image_fetch_failed")
         return url
 
     def _open_checked(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        """The last step before a connection: whatever led here, no socket is opened to another address."""
+        """Open a socket after a last check of its address."""
         if not may_connect(str(info[4][0]), self._networks):
             raise RefusedError(NOT_PUBLIC)
         try:
@@ -279,7 +279,7 @@ def _is_host(host: str) -> bool:
 
 
 def _domain(name: str, setting: str) -> str:
-    """The form in which hosts are compared: A-labels in lower case, no dot at either end. Raises ConfigError."""
+    """Normalise a domain for comparison: A-labels in lower case, no dot at either end. Raises ConfigError."""
     try:
         host = URL.build(scheme="http", host=name.removeprefix("*").strip(".[]")).raw_host or ""
     except ValueError:
@@ -293,27 +293,27 @@ def _is_within(host: str, domains: Iterable[str]) -> bool:
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
-def _no_url() -> InvalidRequest:
+def _invalid_url() -> InvalidRequest:
     return InvalidRequest(
-        "it must be a data: URL (data:image/png;base64,…) or a plain http:// or https:// address; "
-        "so must what such an address redirects to.",
+        "it must be a data: URL (data:image/png;base64,…) or a plain http:// or https:// URL; "
+        "redirects must lead to such a URL, too.",
         code="invalid_image_url",
     )
 
 
 def _reason(error: BaseException) -> str:
-    """In words without the address."""
+    """The reason for an error, without the address."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, RefusedError):
         return str(cause)
     return getattr(cause, "strerror", None) or type(cause).__name__
 
 
-def _fault(error: BaseException, progress: _Progress) -> VlserveError:
-    """This server's own shortage, or an address that cannot be reached."""
+def _fetch_error(error: BaseException, progress: _Progress) -> VlserveError:
+    """ServiceExhausted if this process lacks file descriptors or memory, else the error of an unreachable URL."""
     shortages = map(exhausted, (*progress.socket_errors, error))
     return next(filter(None, shortages), None) or _unreachable()
 
 
 def _unreachable() -> InvalidRequest:
-    return InvalidRequest("the address could not be fetched.", code="image_fetch_failed")
+    return InvalidRequest("the URL could not be fetched.", code="image_fetch_failed")

@@ -6,7 +6,7 @@ from vlserve.media.file_table import Usage
 
 
 def check_size(size: int, settings: Files) -> None:
-    """Raise PayloadTooLarge if a file may not have ``size`` bytes."""
+    """Raise PayloadTooLarge if ``size`` bytes are too many for one file."""
     most = settings.max_file_bytes
     if size > most:
         raise PayloadTooLarge(
@@ -15,16 +15,16 @@ def check_size(size: int, settings: Files) -> None:
 
 
 def check_usage(usage: Usage, size: int, settings: Files) -> None:
-    """Raise InvalidRequest if there is no room for one more file, of ``size`` bytes."""
+    """Raise InvalidRequest if one more file of ``size`` bytes exceeds a quota."""
     if usage.files + 1 > settings.max_files:
-        raise _quota(f"This API key has {usage.files:,} files", "max_files")
+        raise _quota_exceeded(f"This API key has {usage.files:,} files", "max_files")
     if usage.bytes + size > settings.max_bytes:
-        raise _quota(f"The files of this API key have {usage.bytes:,} bytes", "max_bytes")
+        raise _quota_exceeded(f"The files of this API key take {usage.bytes:,} bytes", "max_bytes")
     if usage.total_bytes + size > settings.max_total_bytes:
-        raise _quota("The files of all API keys together take all space", "max_total_bytes")
+        raise _quota_exceeded("The files of all API keys take all of the space", "max_total_bytes")
 
 
-def _quota(problem: str, setting: str) -> InvalidRequest:
+def _quota_exceeded(problem: str, setting: str) -> InvalidRequest:
     return InvalidRequest(
         f"{problem}, and there is no room for this one; the setting files.{setting} decides. Delete files that are "
         "not needed.",

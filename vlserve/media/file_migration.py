@@ -1,4 +1,4 @@
-"""Conversion of a file store of the former layout: ``records/<id>`` (JSON) and ``blobs/<sha256>``."""
+"""Migration of uploaded files from the former layout, ``records/<id>`` (JSON) and ``blobs/<sha256>``."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger("vlserve.files")
 def convert(folder: pathlib.Path, table: FileTable) -> None:
     """Move files of the former layout into ``contents`` and the table. An interrupted conversion can be repeated.
 
-    A file whose record or contents are damaged is not moved, and logged.
+    A file whose record or contents are damaged is logged and not moved.
     """
     blobs, partial, records = (folder / name for name in ("blobs", "partial", "records"))
     if not records.is_dir():
@@ -37,4 +37,4 @@ def convert(folder: pathlib.Path, table: FileTable) -> None:
     table.insert(file for _, file in sorted(found.items()) if not table.has(file.id))
     for old in (blobs, partial, records):  # records last: while they exist, the conversion is repeated
         shutil.rmtree(old, ignore_errors=old is not records)
-    log.info("Converted %d uploaded files in %s to the present layout.", len(found), folder)
+    log.info("Converted %d uploaded files in %s to the current layout.", len(found), folder)

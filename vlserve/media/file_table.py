@@ -1,4 +1,4 @@
-"""Table of uploaded files in an SQLite database, for any number of threads and processes."""
+"""SQLite table of uploaded files, safe for any number of threads and processes."""
 
 import pathlib
 import sqlite3
@@ -66,10 +66,10 @@ class Usage(NamedTuple):
 
 
 class FileTable:
-    """Rows of files. Every method blocks and raises sqlite3.Error; what it has changed is on disk when it returns.
+    """Rows of files. Every method blocks and may raise sqlite3.Error; its changes are on disk when it returns.
 
-    A call takes an idle connection, or opens one, and returns it. No connection is used by two threads at the same
-    time, so a read never waits for the commit of another thread (WAL), and there are as many as calls run at once.
+    Each call uses an idle connection or opens a new one. No connection is used by two threads at the same time, so a
+    read never waits for another thread's commit (WAL).
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -101,7 +101,7 @@ class FileTable:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that writes; of all threads and processes one at a time has it."""
+        """A write transaction; only one thread of all processes can be in it."""
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
@@ -112,8 +112,8 @@ class FileTable:
             return connection.execute(query, values).fetchall()
 
     def insert(self, files: Iterable[StoredFile], check: Callable[[Usage], None] | None = None) -> None:
-        """Add rows. ``check`` is called with the usage of the first file's owner, which cannot change before the rows
-        are added; if it raises, none is added."""
+        """Add rows. ``check`` is called with the usage of the first file's owner in the same transaction; if it raises,
+        no row is added."""
         rows = [astuple(file) for file in files]
         with self._transaction() as connection:
             if check:
@@ -121,7 +121,7 @@ class FileTable:
             connection.executemany(_INSERT, rows)
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Returns how many of the rows there were."""
+        """Delete rows and return how many existed."""
         with self._transaction() as connection:
             return connection.executemany("DELETE FROM files WHERE id = ?", [(one,) for one in ids]).rowcount
 
@@ -129,14 +129,14 @@ class FileTable:
         return Usage(*self._select(_USAGE, owner=owner)[0])
 
     def find(self, owner: str, file_id: str, now: float) -> StoredFile | None:
-        """None if the file does not exist, has expired or is another owner's."""
+        """The file; None if it does not exist, has expired or belongs to another owner."""
         rows = self._select(_FIND, owner=owner, now=now, id=file_id)
         return StoredFile(*rows[0]) if rows else None
 
     def page(
         self, owner: str, now: float, purpose: str | None, limit: int, after: str | None, order: str
     ) -> list[StoredFile]:
-        """At most ``limit`` files by age, ``order`` asc or desc, from the one that follows ``after``."""
+        """At most ``limit`` files after the id ``after``, by time of upload; ``order``: asc or desc."""
         rows = self._select(_PAGES[order], owner=owner, now=now, purpose=purpose, limit=limit, after=after)
         return [StoredFile(*row) for row in rows]
 

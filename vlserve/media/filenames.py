@@ -1,4 +1,4 @@
-"""Names of uploaded files, cleaned for display."""
+"""Cleans the names of uploaded files for display."""
 
 import pathlib
 import re
@@ -6,7 +6,7 @@ import unicodedata
 
 _LONGEST_NAME, _LONGEST_SUFFIX = 255, 16
 _DROPPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_JOINERS = "\u200c\u200d"  # of the same category as marks that turn the direction of writing, but part of words
+_JOINERS = "\u200c\u200d"  # in the same category as marks that change the direction of writing, but part of words
 
 
 def clean_filename(name: str) -> str:

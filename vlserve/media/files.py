@@ -1,12 +1,12 @@
-"""Store of uploaded files: contents in plain files, metadata in SQLite. Several processes may use one folder.
+"""Store of uploaded files: contents in plain files, metadata in SQLite. Several processes can share one folder.
 
     files.sqlite3    one row per file
     contents/<id>    the bytes of that file
     lock             locked (flock) while a process prepares the folder
 
-Contents are synced before their row is committed and removed after their row, so a file exists completely or not at
-all, whenever a process is killed. An upload keeps its contents locked until its row is committed: contents that have
-neither a row nor a lock were left by a killed process.
+Contents are synced before their row is committed, and removed after their row, so a file exists completely or not at
+all, even if a process is killed. An upload keeps its contents locked until its row is committed: contents with neither
+a row nor a lock were left by a killed process.
 """
 
 import io
@@ -44,7 +44,7 @@ _THREADS = 4
 class FileStore:
     """The files in one folder. Every method blocks and may be called from any thread; call ``open`` first.
 
-    ``threads`` are for these calls only: a disk that does not respond blocks nothing else.
+    Run these calls in ``threads``, which nothing else uses: a disk that hangs blocks nothing else.
     """
 
     def __init__(self, folder: pathlib.Path, settings: Files, now: Callable[[], float] = time.time) -> None:
@@ -53,7 +53,7 @@ class FileStore:
         self._table = FileTable(folder / "files.sqlite3")
 
     def open(self) -> None:
-        """Prepare the folder, which is created if missing, and remove expired files and interrupted uploads.
+        """Create or prepare the folder, and remove expired files and interrupted uploads.
 
         Raises ConfigError if the folder cannot be used.
         """
@@ -64,7 +64,7 @@ class FileStore:
             with disk.locked(self._folder / "lock"):
                 self._contents.mkdir(exist_ok=True)
                 self._contents.chmod(0o700)
-                disk.create_private(self._folder / "files.sqlite3")  # SQLite gives its other files the same mode
+                disk.create_private(self._folder / "files.sqlite3")  # SQLite creates its other files with the same mode
                 self._table.create()
                 file_migration.convert(self._folder, self._table)
                 disk.sync_folder(self._folder)
@@ -91,7 +91,7 @@ class FileStore:
     ) -> StoredFile:
         """Store ``source`` from its current position to its end; the file is on disk when this returns.
 
-        Raises InvalidRequest (a bad argument, an empty file, a limit reached), PayloadTooLarge, InsufficientStorage.
+        Raises InvalidRequest (invalid argument, empty file, quota), PayloadTooLarge, InsufficientStorage.
         """
         _check_purpose(purpose)
         longest_s = self._settings.expires_after_s
@@ -105,7 +105,7 @@ class FileStore:
         path = self._contents / f"file-{secrets.token_hex(16)}"
         with disk.raise_if_full():
             self.remove_expired()
-            known = _bytes_left(source)  # refused before anything is written
+            known = _bytes_left(source)  # to refuse a file before anything is written
             file_limits.check_size(known, self._settings)
             file_limits.check_usage(self._table.usage(owner), known, self._settings)
             with disk.create_locked(path) as content:
@@ -122,7 +122,7 @@ class FileStore:
         return file
 
     def _copy(self, source: BinaryIO, content: BinaryIO) -> int:
-        """Write and sync all of ``source``. Returns its bytes. Raises InvalidRequest, PayloadTooLarge."""
+        """Write and sync all of ``source``, and return its size in bytes. Raises InvalidRequest, PayloadTooLarge."""
         size = 0
         while piece := source.read(PIECE_BYTES):
             size += len(piece)
@@ -135,14 +135,14 @@ class FileStore:
         return size
 
     def get(self, owner: str, file_id: str) -> StoredFile:
-        """Raises NotFound, with the same message if the file does not exist, has expired or is another owner's."""
+        """The file's metadata. Raises NotFound if it does not exist, has expired or belongs to another owner."""
         file = self._table.find(owner, file_id, self._now()) if _ID.fullmatch(file_id) else None
         if not file:
             raise _not_found(file_id)
         return file
 
     def open_content(self, owner: str, file_id: str) -> BinaryIO:
-        """The file's bytes, to be closed by the caller; they stay readable if the file is deleted. Raises NotFound."""
+        """The file's contents, to be closed by the caller; readable even after the file is deleted. Raises NotFound."""
         self.get(owner, file_id)
         try:
             return (self._contents / file_id).open("rb")
@@ -150,7 +150,7 @@ class FileStore:
             raise _not_found(file_id) from None
 
     def read(self, owner: str, file_id: str, max_bytes: int | None = None) -> bytes:
-        """All bytes of the file. Raises NotFound, and PayloadTooLarge before anything is read."""
+        """All bytes of the file. Raises NotFound, and PayloadTooLarge if there are more than ``max_bytes``."""
         size = self.get(owner, file_id).bytes
         if max_bytes is not None and size > max_bytes:
             raise PayloadTooLarge(f"The file {file_id} has {size:,} bytes; {max_bytes:,} are allowed here.")
@@ -158,14 +158,14 @@ class FileStore:
             return content.read()
 
     def delete(self, owner: str, file_id: str) -> None:
-        """Remove the file for good. Raises NotFound, InsufficientStorage."""
+        """Delete the file. Raises NotFound, InsufficientStorage."""
         self.get(owner, file_id)
         with disk.raise_if_full():
             if not self._remove([file_id]):  # another request has just deleted it
                 raise _not_found(file_id)
 
     def _remove(self, ids: Sequence[str]) -> int:
-        """Remove rows and contents; returns how many rows there were."""
+        """Remove rows and contents, and return how many rows existed."""
         try:
             removed = self._table.delete(ids)
         except sqlite3.Error as error:
@@ -181,7 +181,7 @@ class FileStore:
             (self._contents / file_id).unlink(missing_ok=True)
 
     def remove_expired(self) -> int:
-        """Remove expired files, which no request can see any more, and return how many there were."""
+        """Remove expired files, which requests can no longer see, and return their number."""
         ids = self._table.expired(self._now())
         return self._remove(ids) if ids else 0
 
@@ -191,12 +191,12 @@ class FileStore:
         for path in self._contents.iterdir():
             if path.name not in known:
                 with suppress(FileNotFoundError), path.open("rb+") as content:
-                    # The upload may have ended since the table was read.
+                    # The upload may have finished since the table was read.
                     if disk.try_lock(content.fileno()) and not self._table.has(path.name):
                         path.unlink()
 
     def _remove_damaged(self) -> None:
-        """Remove rows whose contents are missing or incomplete, which no kill of a process leads to."""
+        """Remove rows whose contents are missing or incomplete. A killed process cannot cause this."""
         for file_id, size in self._table.sizes().items():
             try:
                 is_whole = (self._contents / file_id).stat().st_size == size
@@ -213,7 +213,8 @@ class FileStore:
         after: str | None = None,
         order: str = "desc",
     ) -> tuple[Sequence[StoredFile], bool]:
-        """A page of the owner's files by age, and whether there are more; ``after`` is the last id of the page before.
+        """A page of the owner's files by time of upload, and whether there are more; ``after``: the last id of the
+        previous page.
 
         Raises InvalidRequest.
         """

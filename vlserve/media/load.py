@@ -1,7 +1,7 @@
-"""The pictures and videos of one request: brought from where they are, held against the budget, made ready to be sent.
+"""Loads the pictures and videos of a request, checks them against the limits, and prepares them for the engine.
 
-From a data: URL, an address (fetch.py), an uploaded file (files.py) or a form. What it costs the model is known before
-any engine is asked: sizes come from headers, and what is in the request's way is told with the tokens of each picture.
+Sources: data: URLs, http(s) URLs (fetch.py), uploaded files (files.py) and forms. Sizes are read from headers, so each
+picture's tokens are known before anything is decoded or an engine is asked; error messages list them.
 """
 
 import asyncio
@@ -29,22 +29,21 @@ from vlserve.protocols.media_reference import Media, MediaReference
 
 T = TypeVar("T")
 Charge = Callable[[int], None]
-_MOST_REMEMBERED = 1024
-_THREADS = 4  # to read, and as many to decode, so that nobody's header waits for others' pixels
+_MAX_VIDEO_HEADERS = 1024
+_THREADS = 4  # for reading, and as many for decoding, so that no header waits for a decoder
 
 
 @dataclass(frozen=True)
 class FrameLimits:
-    """How an engine takes videos: ``most`` frames at most, each on ``grid``."""
+    """How an engine samples videos: at most ``max_frames`` frames, each resized on ``grid``."""
 
     grid: Grid
-    most: int
+    max_frames: int
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A request's pictures before anything was decoded: bytes, headers, and each one's budget in pixels. And its
-    videos, of which nothing is decoded here."""
+    """A request's pictures (bytes, headers, largest number of pixels of each) and videos, not decoded."""
 
     media: Sequence[Media]
     """The pictures."""
@@ -56,7 +55,7 @@ class Loaded:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt tokens of all together."""
+        """Prompt tokens of all pictures and videos."""
         return sum(self.tokens) + self.clip_tokens
 
     @property
@@ -83,35 +82,34 @@ class Loaded:
         )
 
     def without_bytes(self) -> "Loaded":
-        """The same without the pictures and videos themselves, of which only figures are needed any more."""
+        """A copy without the bytes of the pictures and videos."""
         media = [one.without_bytes() for one in self.media]
         return replace(self, media=media, raws=(), clips=[clip.without_bytes() for clip in self.clips])
 
     def shrink(self, available: int) -> "Loaded | None":
-        """The same within ``available`` tokens together, the largest pictures made smaller; None where that cannot
-        be."""
+        """A copy that takes at most ``available`` tokens, with the largest pictures made smaller; None: impossible."""
         sizes = [(one.width, one.height) for one in self.headers]
         budgets = pixels.fit(sizes, self.budgets, self.grid, available - self.clip_tokens)
         return replace(self, budgets=budgets) if budgets is not None else None
 
     def describe(self) -> str:
-        """The sum, and what makes it, for people."""
+        """The tokens of all pictures and of each, for error messages."""
         each = ", ".join(
             f"{media.param} {one.width}×{one.height}: {tokens:,}"
             for media, one, tokens in zip(self.media, self.headers, self.tokens, strict=True)
         )
-        told = [f"the pictures take {sum(self.tokens):,} tokens ({each})"] if self.media else []
+        found = [f"the pictures take {sum(self.tokens):,} tokens ({each})"] if self.media else []
         for clip in self.clips:
             size = f"{clip.sampled_frames} frames of {clip.header.width}×{clip.header.height}"
-            told.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
-        return " and ".join(told)
+            found.append(f"the video takes {clip.tokens:,} tokens ({clip.media.param}, {size})")
+        return " and ".join(found)
 
 
 NO_PICTURES = Loaded((), (), (), (), Grid())
 
 
 class Pictures:
-    """Where pictures and videos come from, for all requests of an app."""
+    """Loads and prepares the pictures and videos of all requests of an app."""
 
     def __init__(
         self, settings: ImageSettings, video: VideoSettings, fetcher: Fetcher, store: FileStore | None
@@ -120,8 +118,8 @@ class Pictures:
         self._video = video
         self._fetcher = fetcher
         self._store = store
-        # A video costs seconds to read, and comes again with every turn of its chat. Each key's are its own, so that
-        # time tells nobody what others sent.
+        # A video takes seconds to read, and is sent again with every turn of a chat. The cache is per API key, so that
+        # timing does not reveal what other clients sent.
         self._video_headers: dict[tuple[str, bytes], video_checks.Header] = {}
         self._readers = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
@@ -140,49 +138,49 @@ class Pictures:
         frames: FrameLimits,
         reading: AbstractAsyncContextManager[None],
     ) -> Loaded:
-        """Bring every picture and video and read its header. ``key``: whose request it is. ``charge`` counts bytes.
-        ``reading``: a place for that, where there is a video.
+        """Load every picture and video, and read its header.
 
-        Raises InvalidRequest naming message and part, NotFound for a file, TooManyRequests.
+        ``key``: the request's API key. ``charge`` counts bytes of memory. ``reading``: a permit to read videos.
+        Raises InvalidRequest that names the message and part, NotFound for a file, TooManyRequests.
         """
-        brought: Sequence[bytes | None] = [None] * len(media)
-        if any(one.file_id or _is_address(one) for one in media):
-            brought = await self._bring(media, key, charge)
+        fetched: Sequence[bytes | None] = [None] * len(media)
+        if any(one.file_id or _is_http_url(one) for one in media):
+            fetched = await self._fetch_all(media, key, charge)
         pictures = [number for number, one in enumerate(media) if one.kind == "image"]
-        seen = [media[number] for number in pictures]
-        loaded = await self._load_pictures(seen, [brought[number] for number in pictures], grid)
-        charge(sum(len(raw) for one, raw in zip(seen, loaded.raws, strict=True) if _is_encoded(one)))
+        images = [media[number] for number in pictures]
+        loaded = await self._load_pictures(images, [fetched[number] for number in pictures], grid)
+        charge(sum(len(raw) for one, raw in zip(images, loaded.raws, strict=True) if _is_data_url(one)))
         if len(pictures) == len(media):
             return loaded
         async with reading:
             clips = [
-                await self._load_video(one, number, brought[number], key, frames, charge)
+                await self._load_video(one, number, fetched[number], key, frames, charge)
                 for number, one in enumerate(media)
                 if one.kind == "video"
             ]
         return replace(loaded, clips=clips)
 
     async def _load_video(
-        self, media: Media, place: int, brought: bytes | None, key: str, frames: FrameLimits, charge: Charge
+        self, media: Media, position: int, fetched: bytes | None, key: str, frames: FrameLimits, charge: Charge
     ) -> Clip:
         settings, param = self._video, media.param
 
         def read() -> tuple[bytes, video_checks.Container, bytes]:
-            raw = video_checks.decode_data_url(media.url, param, settings) if brought is None else brought
+            raw = video_checks.decode_data_url(media.url, param, settings) if fetched is None else fetched
             return raw, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
         raw, container, digest = await _run(self._readers, read)
-        charge(len(raw) if _is_encoded(media) else 0)
+        charge(len(raw) if _is_data_url(media) else 0)
         header = self._video_headers.get((key, digest))
         if header is None:
             header = await video_checks.read_header(raw, container, param, settings)
-            if len(self._video_headers) >= _MOST_REMEMBERED:
+            if len(self._video_headers) >= _MAX_VIDEO_HEADERS:
                 del self._video_headers[next(iter(self._video_headers))]
             self._video_headers[key, digest] = header
-        return video_checks.describe_clip(media, place, raw, header, frames.grid, frames.most, settings)
+        return video_checks.describe_clip(media, position, raw, header, frames.grid, frames.max_frames, settings)
 
-    async def _load_pictures(self, media: Sequence[Media], brought: Sequence[bytes | None], grid: Grid) -> Loaded:
-        raws, headers = await _run(self._readers, lambda: self._read(media, brought))
+    async def _load_pictures(self, media: Sequence[Media], fetched: Sequence[bytes | None], grid: Grid) -> Loaded:
+        raws, headers = await _run(self._readers, lambda: self._read(media, fetched))
         settings = self._settings
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
             raise InvalidRequest(
@@ -198,14 +196,16 @@ class Pictures:
     async def prepare(
         self,
         loaded: Loaded,
-        seen: PictureCache | None,
+        cache: PictureCache | None,
         key: str,
         charge: Charge,
         decoding: AbstractAsyncContextManager[None],
     ) -> tuple[list[Picture], list[MediaReference]]:
-        """The pictures, and what is sent of each picture and video, with its name where ``seen`` gives names.
-        ``decoding``: a place for that, where one has to be decoded. Raises InvalidRequest, TooManyRequests."""
-        work = functools.partial(_prepare, loaded, seen, key)
+        """The pictures, and what to send of each picture and video, with a ``uuid`` if there is a ``cache``.
+
+        ``decoding``: a permit, used only if a picture has to be decoded. Raises InvalidRequest, TooManyRequests.
+        """
+        work = functools.partial(_prepare, loaded, cache, key)
         if loaded.needs_decoding:
             async with decoding:
                 pictures, sent = await _run(self._decoders, work)
@@ -214,23 +214,23 @@ class Pictures:
         charge(sum(len(one.url or b"") for one in sent))
         return pictures, sent
 
-    async def _bring(self, media: Sequence[Media], key: str, charge: Charge) -> list[bytes | None]:
-        """Addresses and files at the same time, each once; the first that fails ends the others."""
-        first = {one.file_id or one.url: one for one in reversed(media) if one.file_id or _is_address(one)}
+    async def _fetch_all(self, media: Sequence[Media], key: str, charge: Charge) -> list[bytes | None]:
+        """Fetch URLs and read files concurrently, each once; the first error cancels the others."""
+        first = {one.file_id or one.url: one for one in reversed(media) if one.file_id or _is_http_url(one)}
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {source: group.create_task(self._bring_one(one, key, charge)) for source, one in first.items()}
+                tasks = {source: group.create_task(self._fetch_one(one, key, charge)) for source, one in first.items()}
         except BaseExceptionGroup as failed:
             raise next((one for one in failed.exceptions if isinstance(one, VlserveError)), failed) from None
-        return [tasks[one.file_id or one.url].result() if one.file_id or _is_address(one) else None for one in media]
+        return [tasks[one.file_id or one.url].result() if one.file_id or _is_http_url(one) else None for one in media]
 
-    async def _bring_one(self, media: Media, key: str, charge: Charge) -> bytes:
+    async def _fetch_one(self, media: Media, key: str, charge: Charge) -> bytes:
         if not media.file_id:
             raw = await self._fetcher.fetch(media.url, media.param, media.kind, key)
             charge(len(raw))
             return raw
         if not self._store:
-            raise InvalidRequest(f"{media.param}: this server keeps no files.", param=media.param)
+            raise InvalidRequest(f"{media.param}: this server does not store files.", param=media.param)
         find = functools.partial(self._store.get, key, media.file_id)
         size = (await _run(self._store.threads, find)).bytes
         most = self._video.max_video_bytes if media.kind == "video" else self._settings.max_image_bytes
@@ -240,9 +240,9 @@ class Pictures:
         charge(size)
         return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
 
-    def _read(self, media: Sequence[Media], brought: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
+    def _read(self, media: Sequence[Media], fetched: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
         raws, headers = [], []
-        for one, raw in zip(media, brought, strict=True):
+        for one, raw in zip(media, fetched, strict=True):
             if raw is None:
                 raw = one.upload
             if raw is None:
@@ -256,34 +256,34 @@ async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _is_address(media: Media) -> bool:
+def _is_http_url(media: Media) -> bool:
     return bool(media.url) and media.url[:5].lower() != "data:"
 
 
-def _is_encoded(media: Media) -> bool:
-    """Whether it is in a data: URL."""
-    return bool(media.url) and not _is_address(media)
+def _is_data_url(media: Media) -> bool:
+    """Whether its source is a data: URL."""
+    return bool(media.url) and not _is_http_url(media)
 
 
-def _prepare(loaded: Loaded, seen: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
+def _prepare(loaded: Loaded, cache: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
     pictures, sent = [], []
     for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
         picture = picture_checks.prepare(raw, header, media.param, loaded.grid, budget)
         url = picture.url or _data_url(media, raw, header.format)
-        # A picture that was made smaller has another name than the whole one.
-        name = seen.name(key, raw if picture.url is None else url) if seen else None
+        # A picture that was made smaller has another name than the original.
+        name = cache.name(key, raw if picture.url is None else url) if cache else None
         pictures.append(picture)
         sent.append(MediaReference(url, name))
     for clip in loaded.clips:
-        name = seen.name(key, clip.raw) if seen else None
+        name = cache.name(key, clip.raw) if cache else None
         sent.insert(clip.position, MediaReference(_data_url(clip.media, clip.raw, clip.header.container), name))
     return pictures, sent
 
 
 def _data_url(media: Media, raw: bytes, kind: str) -> bytes:
-    """With our own words before it: vLLM takes fewer spellings than browsers write."""
+    """A data: URL with a standard media type: vLLM accepts fewer spellings than browsers write."""
     head = f"data:{media.kind}/{kind.lower()};base64,"
-    if not _is_encoded(media):
+    if not _is_data_url(media):
         return b"".join((head.encode(), pybase64.b64encode(raw)))
     url = media.url.encode()
     return url if media.url.startswith(head) else b"".join((head.encode(), memoryview(url)[url.index(b",") + 1 :]))

@@ -1,7 +1,7 @@
-"""Every picture of a request, before an engine sees it: how many, how large, which format, and what is sent of it.
+"""Checks pictures against the limits (number, bytes, megapixels, format), and resizes or converts them for an engine.
 
-``read_header`` decodes nothing. ``prepare`` does so only where a picture is too large or would be misread; all others
-go on to the engine as they came. Both block: call them in a worker thread.
+``read_header`` decodes nothing. ``prepare`` decodes a picture only if it is too large or vLLM would misread it; all
+others are sent to the engine unchanged. Both block: call them in a worker thread.
 """
 
 import io
@@ -22,19 +22,19 @@ from vlserve.protocols.media_reference import Media, MediaKind
 Ascii = bytes
 _LONGEST_TYPE = 64
 _EXAMPLES: Mapping[MediaKind, tuple[str, str]] = {"image": ("image/png", "picture"), "video": ("video/mp4", "video")}
-# One limit on pixels, read from the settings, is held before Pillow sees anything; its own would warn on some sizes.
+# image.max_image_pixels is checked before Pillow opens a picture; Pillow's own limit would only emit warnings.
 Image.MAX_IMAGE_PIXELS = None
-# Opened by name: Image.open also looks for what else a file may be.
+# Image.open would try other formats, too.
 _OPENERS: Mapping[picture_headers.Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
 }
-# What Pillow raises on damaged pictures. UnidentifiedImageError is an OSError, so are the decoders' own; zlib's and
-# struct's do not come out of a decoder, and memory that is not there is no fault of the client's.
+# What Pillow raises for damaged pictures; UnidentifiedImageError and the decoders' errors are OSErrors. A MemoryError
+# is not the client's fault.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, OverflowError)
-_UPRIGHT = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -43,16 +43,16 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = 5  # this orientation and those after it swap the sides
-# JPEG is decoded at a half, a quarter or an eighth of its size where that is still this many times what is wanted. A
-# photograph of 12 megapixels that becomes one of one takes half the time then, and nobody sees a difference.
-_GAP = 1.5
+_FIRST_SIDEWAYS = 5  # orientations 5 to 8 swap width and height
+# A JPEG is decoded at a half, a quarter or an eighth of its size if that is still this many times the size wanted. This
+# halves the time to reduce 12 megapixels to one, without a visible difference.
+_MIN_DRAFT_SCALE = 1.5
 _BAND_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says about itself. ``width`` × ``height`` pixels as seen, after EXIF's orientation."""
+    """A picture's format and size: ``width`` × ``height`` pixels as displayed (after EXIF orientation)."""
 
     width: int
     height: int
@@ -62,13 +62,13 @@ class Header:
 
     @property
     def needs_rewrite(self) -> bool:
-        """An engine would not see it as it is."""
+        """Whether vLLM would misread the picture, so that it has to be converted."""
         return bool(self.file.rewrite_reason)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the client sent it, and as the model sees it. Sizes in pixels, ``bytes`` as sent by the client."""
+    """A picture as sent by the client (``width`` × ``height`` pixels, ``bytes``), and as the model gets it."""
 
     width: int
     height: int
@@ -78,11 +78,11 @@ class Picture:
     format: picture_headers.Format
     bytes: int
     url: Ascii | None
-    """The data: URL to send instead; None: the picture goes on as it came."""
+    """The data: URL to send instead; None: the picture is sent unchanged."""
 
 
 def check_count(media: Sequence[Media], limit: LimitMmPerPrompt, engine: str) -> None:
-    """Raise InvalidRequest where more pictures or videos came than ``limit_mm_per_prompt`` allows."""
+    """Raise InvalidRequest for more pictures or videos than ``limit_mm_per_prompt`` allows."""
     for kind, allowed in (("image", limit.image), ("video", limit.video)):
         sent = [item for item in media if item.kind == kind]
         if len(sent) > allowed:
@@ -96,22 +96,24 @@ def check_count(media: Sequence[Media], limit: LimitMmPerPrompt, engine: str) ->
 
 
 def decode_data_url(url: str, param: str, settings: ImageSettings) -> bytes:
-    """The bytes in a ``data:image/…;base64,`` URL. Raises InvalidRequest."""
+    """Decode a ``data:image/…;base64,`` URL. Raises InvalidRequest."""
     return decode_base64_url(url, param, "image", settings.max_image_bytes)
 
 
-def decode_base64_url(url: str, param: str, kind: MediaKind, most: int) -> bytes:
-    """The bytes, ``most`` of them, in a data: URL of this kind. Raises InvalidRequest."""
+def decode_base64_url(url: str, param: str, kind: MediaKind, max_bytes: int) -> bytes:
+    """Decode a base64 data: URL of this kind, of at most ``max_bytes`` bytes. Raises InvalidRequest."""
     comma = url.find(",", 0, _LONGEST_TYPE)
     head = url[: max(0, comma)].lower()
     if not head.startswith(f"data:{kind}/") or not head.endswith(";base64"):
         example, name = _EXAMPLES[kind]
         raise _refuse(
-            param, f"the URL must begin like data:{example};base64, followed by the {name}.", f"invalid_{kind}"
+            param,
+            f"the URL must begin with data:{example};base64, (or another type), followed by the {name}.",
+            f"invalid_{kind}",
         )
     # 4 characters carry 3 bytes.
-    if (len(url) - comma - 1) * 3 // 4 > most + 2:
-        raise _refuse(param, too_large("bytes", most, kind), f"{kind}_too_large")
+    if (len(url) - comma - 1) * 3 // 4 > max_bytes + 2:
+        raise _refuse(param, too_large("bytes", max_bytes, kind), f"{kind}_too_large")
     try:
         return pybase64.b64decode(url[comma + 1 :], validate=True)
     except ValueError:  # binascii.Error, and characters outside ASCII
@@ -119,7 +121,7 @@ def decode_base64_url(url: str, param: str, kind: MediaKind, most: int) -> bytes
 
 
 def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
-    """Read format and size from a picture's bytes, whatever type was claimed. Raises InvalidRequest."""
+    """Read format and size from a picture's bytes, whatever its media type, and check them. Raises InvalidRequest."""
     if len(raw) > settings.max_image_bytes:
         raise _refuse(param, too_large("bytes", settings.max_image_bytes), "image_too_large")
     try:
@@ -127,7 +129,7 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
     except picture_headers.InvalidPicture as error:
         raise _refuse(param, str(error)) from None
     if file.format == "GIF" and not settings.allow_gif:
-        raise _refuse(param, "GIF pictures are not taken here; the setting image.allow_gif decides.")
+        raise _refuse(param, "GIF pictures are not accepted; the setting image.allow_gif decides.")
     width, height = _turned((file.width, file.height), file)
     if max(width, height) > LARGEST_RATIO * min(width, height):
         raise _refuse(param, f"the picture is {width}×{height}; a side may be {LARGEST_RATIO} times the other at most.")
@@ -138,22 +140,22 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
 
 
 def needs_decoding(header: Header, grid: Grid, max_pixels: int) -> bool:
-    """Whether ``prepare`` has more to do than to compute."""
+    """Whether ``prepare`` has to decode the picture."""
     return header.needs_rewrite or pixels.is_over(header.width, header.height, grid, max_pixels)
 
 
 def prepare(raw: bytes, header: Header, param: str, grid: Grid, max_pixels: int) -> Picture:
-    """What to send of a picture of which the model gets ``max_pixels`` at most.
+    """Prepare a picture for an engine, with at most ``max_pixels`` pixels.
 
-    A larger one is made smaller, to just the size that the engine then leaves as it is. One that is only misread is
-    written anew in its own size. Raises InvalidRequest where it is damaged in a way that only decoding tells.
+    A larger one is resized to the size that the engine's processor would choose. One that vLLM would misread is
+    converted in its own size. Raises InvalidRequest for damage that only decoding reveals.
     """
     size = pixels.resized(header.width, header.height, grid, max_pixels)
     is_over = pixels.is_over(header.width, header.height, grid, max_pixels)
     url = None
     if is_over or header.needs_rewrite:
         try:
-            shown = _as_seen(raw, header.file, size if is_over else (header.width, header.height))
+            shown = _decode(raw, header.file, size if is_over else (header.width, header.height))
         except _DAMAGED:
             raise _refuse(param, f"this {header.format} picture is damaged.") from None
         url = _data_url(shown, header.file.is_lossless)
@@ -165,27 +167,27 @@ def too_large(unit: str, limit: int, kind: MediaKind = "image") -> str:
     return f"At most {limit:,} {unit} are allowed; the setting {kind}.max_{kind}_{unit} decides."
 
 
-def _as_seen(raw: bytes, file: picture_headers.File, size: Size) -> Image.Image:
-    """The picture upright, in RGB, on white, in ``size``. Holds the decoded picture and one of its new size."""
+def _decode(raw: bytes, file: picture_headers.File, size: Size) -> Image.Image:
+    """Decode a picture and return it upright, in RGB, on white, in ``size``. Holds the decoded and the resized one."""
     image = _OPENERS[file.format](io.BytesIO(b"".join(raw[start:end] for start, end in file.spans)))
     if image.size != (file.width, file.height):
-        raise ValueError("its parts contradict each other")
+        raise ValueError("Pillow reads another size")
     stored = _turned(size, file)
-    drafted = image.draft(None, (round(stored[0] * _GAP), round(stored[1] * _GAP)))
+    drafted = image.draft(None, (round(stored[0] * _MIN_DRAFT_SCALE), round(stored[1] * _MIN_DRAFT_SCALE)))
     box = drafted[1] if drafted else (0, 0, *image.size)
     image.load()
     _correct_transparency(image, file.bits)
     shown = _in_rgb(image, stored, box)
     del image
-    return shown.transpose(_UPRIGHT[file.orientation]) if file.orientation in _UPRIGHT else shown
+    return shown.transpose(_TRANSPOSE[file.orientation]) if file.orientation in _TRANSPOSE else shown
 
 
 def _in_rgb(image: Image.Image, size: Size, box: tuple[float, float, float, float]) -> Image.Image:
-    """The part of the picture in ``box``, which begins at 0, 0, in another size."""
+    """Resize the part of the picture in ``box``, which begins at 0, 0, and convert it to RGB."""
     _, _, width, height = box
     if image.mode == "RGB" and not image.has_transparency_data:
         return image.resize(size, Image.Resampling.BICUBIC, box=box)
-    # In bands, because a whole copy in another mode would double the memory. They overlap by what the filter reads.
+    # In bands: a copy of the whole in another mode would double the memory. They overlap by the filter's reach.
     shown = Image.new("RGB", size)
     step = height / size[1]
     margin = math.ceil(2 * max(step, 1)) + 1
@@ -199,7 +201,7 @@ def _in_rgb(image: Image.Image, size: Size, box: tuple[float, float, float, floa
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "I;16":  # Pillow would make all but its lowest 256 values white
+    if image.mode == "I;16":  # Pillow would clip values above 255 to white
         key = image.info.pop("transparency", None)
         seen = [255 if value == key else value * 255 // 65535 for value in range(65536)]
         return image.convert("I").point(seen, "L").convert("RGB")
@@ -212,7 +214,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _correct_transparency(image: Image.Image, bits: int) -> None:
-    """PNG gives the transparent color in the file's bits; Pillow takes it for one in its own, which are eight."""
+    """Scale a PNG's transparent color to 8 bits: Pillow uses the file's value unchanged."""
     key, most = image.info.get("transparency"), 2**bits - 1
     if image.mode == "RGB" and key:
         image.info["transparency"] = tuple((value & most) >> (bits - 8) for value in key)
@@ -221,7 +223,7 @@ def _correct_transparency(image: Image.Image, bits: int) -> None:
 
 
 def _data_url(image: Image.Image, is_lossless: bool) -> bytes:
-    """Screenshots stay exact, as PNG of little compression; photographs become JPEG with all of their colors."""
+    """Encode lossless pictures as PNG (fast compression), others as JPEG without chroma subsampling."""
     file = io.BytesIO()
     if is_lossless:
         image.save(file, "PNG", compress_level=1)
@@ -233,8 +235,8 @@ def _data_url(image: Image.Image, is_lossless: bool) -> bytes:
 
 
 def _turned(size: Size, file: picture_headers.File) -> Size:
-    """Stored size → size as seen, and back."""
-    return (size[1], size[0]) if file.orientation >= _LYING else size
+    """Convert between stored and displayed size."""
+    return (size[1], size[0]) if file.orientation >= _FIRST_SIDEWAYS else size
 
 
 def _refuse(param: str, problem: str, code: str = "invalid_image") -> InvalidRequest:

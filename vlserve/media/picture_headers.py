@@ -96,7 +96,9 @@ def _jpeg(raw: bytes) -> File:
         if marker in _FRAME_HEADERS:
             is_supported = marker in _SUPPORTED_FRAMES and data[:1] == b"\x08" and data[5:6] in (b"\1", b"\3", b"\4")
             if size or not is_supported:
-                raise InvalidPicture("this kind of JPEG picture is not supported; save it as an ordinary one.")
+                raise InvalidPicture(
+                    "this kind of JPEG picture is not supported; save it as a baseline or progressive JPEG."
+                )
             size = int.from_bytes(data[3:5], "big"), int.from_bytes(data[1:3], "big")
         elif marker == _SOS:
             scans += 1
@@ -140,7 +142,7 @@ def _png(raw: bytes) -> File:
         if kind == b"IEND":
             break
         if kind == b"acTL":
-            raise InvalidPicture("animated PNG pictures are not taken; send one frame as a picture of its own.")
+            raise InvalidPicture("animated PNG pictures are not accepted; send one frame as a picture.")
         if kind == b"eXIf":
             exif = raw[start + 8 : at - 4]
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -189,7 +191,7 @@ def _webp(raw: bytes) -> File:
         if kind == b"VP8X" and len(data) == 10:
             canvas = int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
         if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and data[:1] and data[0] & 2):
-            raise InvalidPicture("animated WebP pictures are not taken; send one frame as a picture of its own.")
+            raise InvalidPicture("animated WebP pictures are not accepted; send one frame as a picture.")
         if kind == b"VP8 " and length >= 10 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a":
             size = int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
         elif kind == b"VP8L" and length >= 5 and data[0] == 0x2F:

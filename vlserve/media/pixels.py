@@ -1,4 +1,4 @@
-"""How large the model sees a picture or a video, and how many tokens that is. Pure arithmetic; nothing is imported.
+"""Computes the size in pixels and the prompt tokens of pictures and videos, as Qwen2-VL's processor does.
 
 The rule is ``smart_resize`` of transformers' Qwen2VLImageProcessor, which vLLM runs on every picture.
 """
@@ -10,12 +10,12 @@ from typing import Any
 
 # A side may be this many times the other (MAX_RATIO in qwen-vl-utils); beyond it smart_resize raises.
 LARGEST_RATIO = 200
-# What transformers takes where preprocessor_config.json says nothing.
-_UNSAID_MIN_PIXELS, _UNSAID_MAX_PIXELS = 56 * 56, 28 * 28 * 1280
+# transformers' defaults for values that preprocessor_config.json omits.
+_DEFAULT_MIN_PIXELS, _DEFAULT_MAX_PIXELS = 56 * 56, 28 * 28 * 1280
 
-_FRAMES_A_SECOND, _FEWEST_FRAMES = 2, 4
+_FRAMES_PER_SECOND, _MIN_FRAMES = 2, 4
 MOST_FRAMES = 768
-"""Of a video that the model looks at, where nobody says less."""
+"""The default limit on the sampled frames of a video."""
 VIDEO_MIN_PIXELS = 56 * 56
 
 Size = tuple[int, int]
@@ -23,7 +23,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Grid:
-    """What a Qwen2-VL image processor does. ``factor``² pixels are one token."""
+    """Parameters of a Qwen2-VL image processor. ``factor``² pixels are one token."""
 
     factor: int = 28
     min_pixels: int = 4 * 28 * 28
@@ -31,59 +31,59 @@ class Grid:
 
     @classmethod
     def from_preprocessor(cls, tree: Mapping[str, Any]) -> "Grid":
-        """From preprocessor_config.json. What it leaves out is what transformers takes then; odd values are left out.
+        """Read preprocessor_config.json. Missing and invalid values get transformers' defaults.
 
-        ``min_pixels`` and ``max_pixels`` go before transformers 5's ``size``, as in the processor itself.
+        ``min_pixels`` and ``max_pixels`` take precedence over transformers 5's ``size``, as in the processor itself.
         """
         size = tree.get("size")
         size = size if isinstance(size, Mapping) else {}
         factor = _whole(tree.get("patch_size"), 14) * _whole(tree.get("merge_size"), 2)
-        low = _whole(tree.get("min_pixels"), _whole(size.get("shortest_edge"), _UNSAID_MIN_PIXELS))
-        high = _whole(tree.get("max_pixels"), _whole(size.get("longest_edge"), _UNSAID_MAX_PIXELS))
+        low = _whole(tree.get("min_pixels"), _whole(size.get("shortest_edge"), _DEFAULT_MIN_PIXELS))
+        high = _whole(tree.get("max_pixels"), _whole(size.get("longest_edge"), _DEFAULT_MAX_PIXELS))
         return cls(factor, low, high) if max(low, factor**2) <= high else cls(factor)
 
 
 def resized(width: int, height: int, grid: Grid, max_pixels: int | None = None) -> Size:
-    """The size at which the model sees a picture of which it may take ``max_pixels`` at most.
+    """The size at which the model gets a picture, of at most ``max_pixels`` pixels.
 
-    Where ``is_over`` says that the picture has to be made smaller first, the engine leaves this size as it is. That is
-    what smart_resize gives, but for pictures so long and thin, or limits so tight, that this would not be true.
+    If the picture has to be resized first (``is_over``), the engine does not change this size again. It is
+    smart_resize's, except for very long pictures and tight limits, where smart_resize would change its own result.
     """
     most = _most(grid, max_pixels)
     size = _smart_resize(width, height, grid, most)
-    if not is_over(width, height, grid, max_pixels) or _stays(size, grid, most):
+    if not is_over(width, height, grid, max_pixels) or _is_stable(size, grid, most):
         return size
     return _nearest(width, height, grid, most) or _nearest(width, height, grid, grid.max_pixels) or size
 
 
 def is_over(width: int, height: int, grid: Grid, max_pixels: int | None = None) -> bool:
-    """Whether the picture has to be made smaller before an engine gets it."""
+    """Whether the picture has to be made smaller before it is sent to an engine."""
     most = _most(grid, max_pixels)
     own = _smart_resize(width, height, grid, grid.max_pixels)
     return width * height > most or own[0] * own[1] > most or own != _smart_resize(width, height, grid, most)
 
 
 def tokens(width: int, height: int, grid: Grid, max_pixels: int | None = None) -> int:
-    """Tokens that the picture takes in the prompt, without the two that mark its begin and end."""
+    """Prompt tokens of a picture, without the two that mark its begin and end."""
     wide, high = resized(width, height, grid, max_pixels)
     return (wide // grid.factor) * (high // grid.factor)
 
 
 def sampled_frames(frames: int, fps: float, most: int = MOST_FRAMES) -> int:
-    """How many frames of a video the model looks at: two for each second, four at least where there are as many,
-    ``most`` at most; an even number, since two make one picture of tokens.
+    """The number of frames that the model gets of a video: two per second, at least four if it has that many, at most
+    ``most``; an even number, because two frames share their tokens.
 
     The rule is vLLM's (Qwen2VLVideoBackend in vllm/multimodal/video.py, 0.32), after transformers' own.
     """
     most = min(most, frames) // 2 * 2
-    return math.floor(min(max(frames / fps * _FRAMES_A_SECOND, _FEWEST_FRAMES), most, frames) / 2) * 2
+    return math.floor(min(max(frames / fps * _FRAMES_PER_SECOND, _MIN_FRAMES), most, frames) / 2) * 2
 
 
 def fit(sizes: Sequence[Size], budgets: Sequence[int], grid: Grid, available_tokens: int) -> list[int] | None:
-    """``max_pixels`` of each picture, so that all together take ``available_tokens`` at most.
+    """``max_pixels`` of each picture, so that all of them take at most ``available_tokens``.
 
-    The largest shrink first: one cap for all, under which a small picture stays as it is. None: they do not fit, even
-    as small as the model takes them.
+    The largest shrink first: the result is one cap for all, below which a picture is not changed. None: they do not fit
+    even at the model's smallest size.
     """
 
     def taken(cap: int) -> int:
@@ -106,7 +106,7 @@ def fit(sizes: Sequence[Size], budgets: Sequence[int], grid: Grid, available_tok
 
 
 def _smart_resize(width: int, height: int, grid: Grid, most: int) -> Size:
-    """transformers' function. qwen-vl-utils' makes a side of half a factor or less a whole one before it goes on."""
+    """transformers' smart_resize. (qwen-vl-utils' version first rounds small sides up to one factor.)"""
     factor = grid.factor
     wide, high = round(width / factor) * factor, round(height / factor) * factor
     if wide * high > most:
@@ -123,13 +123,13 @@ def _most(grid: Grid, max_pixels: int | None) -> int:
     return grid.max_pixels if max_pixels is None else max(grid.min_pixels, min(max_pixels, grid.max_pixels))
 
 
-def _stays(size: Size, grid: Grid, most: int) -> bool:
-    """Whether an engine leaves a picture of this size, in whole factors, as it is."""
+def _is_stable(size: Size, grid: Grid, most: int) -> bool:
+    """Whether the engine does not resize a picture of this size (a multiple of ``factor``)."""
     return grid.min_pixels <= size[0] * size[1] <= most and max(size) <= LARGEST_RATIO * min(size)
 
 
 def _nearest(width: int, height: int, grid: Grid, most: int) -> Size | None:
-    """Of the sizes that stay, the one whose sides are nearest to those that ``most`` pixels would have."""
+    """The stable size nearest to that of ``most`` pixels with the same ratio."""
     unit = grid.factor**2
     low, high = -(-grid.min_pixels // unit), most // unit
     ratio = max(width, height) / min(width, height)

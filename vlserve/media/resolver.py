@@ -1,8 +1,8 @@
-"""Resolves names to addresses, each of which is checked before any of them is connected to.
+"""DNS resolver: resolves host names in threads, and checks every address before any of them is connected to.
 
 The system's resolver (getaddrinfo) cannot be cancelled, so it runs in threads of its own: one that waits for a name
-server that never answers lasts for half a minute or more, whether or not its caller gave up. Therefore threads are
-counted until they end, and an API key may have as many as are still free: another key always gets one.
+server that does not respond lasts for half a minute or more, even after its caller has given up. Therefore threads are
+counted until they end, and one API key may use at most as many as remain free, so that another key always gets one.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ _RETRY_AFTER_S = 5.0
 
 
 class RefusedError(OSError):
-    """Not connected to; why."""
+    """A connection to an address is refused; the message gives the reason."""
 
 
 def look_up(host: str) -> list[str]:
-    """A name's addresses, from the system's resolver. Raises OSError."""
+    """A host name's IP addresses, from the system's resolver. Raises OSError."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return [str(address[0]) for *_, address in found]
 
 
 class Threads:
-    """Threads for look-ups, at most ``most`` at once; ``what`` names them in errors."""
+    """Runs ``look_up`` in at most ``most`` threads at once; ``what`` names them in errors."""
 
     def __init__(self, what: str, look_up: LookUp, most: int, *, is_shared: bool = False) -> None:
         self._look_up = look_up
-        # Nobody waits for one: as long as all are taken by names that never resolve, none becomes free.
+        # Requests do not queue: while all threads wait for names that never resolve, none becomes free.
         self._places = FairQueue(what, most, 0, 0, is_shared=is_shared, is_slow=True)
 
     async def addresses(self, host: str, key: str) -> Sequence[str]:
-        """What ``look_up`` finds; empty where it finds nothing.
+        """The addresses of a host name; empty if it has none.
 
-        Raises TooManyRequests, ServiceExhausted, and OSError where no file descriptor is free.
+        Raises TooManyRequests, ServiceExhausted, and OSError if no file descriptor is free.
         """
         await self._places.enter(key)
         loop = asyncio.get_running_loop()
@@ -79,8 +79,8 @@ class Threads:
 
 
 def _shortage() -> OSError | None:
-    """Why this process can open no socket; None: it can. Without a free descriptor getaddrinfo reads no file and asks
-    no server, and says that the name does not exist."""
+    """The error if this process cannot open a socket, else None. Without a free descriptor getaddrinfo reports that the
+    name does not exist."""
     try:
         socket.socket().close()
     except OSError as error:
@@ -89,7 +89,7 @@ def _shortage() -> OSError | None:
 
 
 class Resolver(AbstractResolver):
-    """For aiohttp: refuses a name with any address that may not be connected to. ``key``: whose look-up it is."""
+    """For aiohttp: refuses a name if any of its addresses is not allowed. ``key`` returns the request's API key."""
 
     def __init__(self, threads: Threads, networks: tuple[Network, ...], key: Callable[[], str]) -> None:
         self._threads = threads
@@ -100,7 +100,7 @@ class Resolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  (every address counts)
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  (addresses of all families are checked)
     ) -> list[ResolveResult]:
         addresses = await self._threads.addresses(host, self._key())
         if not addresses:

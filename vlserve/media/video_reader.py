@@ -1,15 +1,15 @@
-"""Reads what a video says about itself, as an engine will read it: a program of its own, run once for each video.
+"""Child process that reads a video's size, frames and frame rate as an engine will, within limits on time and memory.
 
-usage: python video_reader.py CPU_S MOST_PIXELS < FILE     prints {"width": …, "height": …, "frames": …, "fps": …}
+usage: python video_reader.py CPU_S MAX_PIXELS < FILE     prints {"width": …, "height": …, "frames": …, "fps": …}
 
-Headers of a video can lie, so only the library that engines decode with (OpenCV, which comes with vLLM) tells what they
-will find: vllm/multimodal/video_decoders/opencv.py, 0.32. It is much code for bytes of strangers. Here it may take
-memory and CPU_S seconds of work within limits, open no file and no connection, and crash without harm.
+Headers of videos are unreliable, so this uses the library that engines decode with: OpenCV, a dependency of vLLM
+(vllm/multimodal/video_decoders/opencv.py, 0.32). That is much code for untrusted bytes. Here it has limited memory and
+CPU_S seconds of CPU time, can open no files or connections, and may crash without harm.
 
-Every frame is decoded once, as an engine does: frames may be larger than the first says, so only that tells the work.
-A video that says to have more than MOST_PIXELS in all frames is not: it is refused anyway.
+Every frame is decoded once, as in an engine: later frames may be larger than the first. If the header has more than
+MAX_PIXELS in all frames, they are not decoded: such a video is refused anyway.
 
-Exit code 3: no engine could read this. Whoever runs it takes an end by a signal for the same.
+Exit code 3: engines cannot read this video. The caller treats a crash the same way.
 """
 
 import io
@@ -23,24 +23,24 @@ import cv2
 import cv2.videoio_registry
 
 UNREADABLE = 3
-_MEMORY_BYTES = 1024**3  # on top of what the libraries take
+_MEMORY_BYTES = 1024**3  # in addition to the libraries
 
 
 def main() -> int:
-    cpu_s, most_pixels = map(int, sys.argv[1:])
+    cpu_s, max_pixels = map(int, sys.argv[1:])
     data = sys.stdin.buffer.read()
     cv2.setNumThreads(1)
     _limit(cpu_s)
     try:
-        print(json.dumps(read(data, most_pixels)))
+        print(json.dumps(read(data, max_pixels)))
     except (cv2.error, ArithmeticError, MemoryError, OSError, ValueError):
         return UNREADABLE
     return 0
 
 
-def read(data: bytes, most_pixels: int) -> dict[str, float]:
-    """Size of a frame in pixels, number of frames, frames per second. Raises ValueError, cv2.error, MemoryError."""
-    # One thread: others would each take memory of their own.
+def read(data: bytes, max_pixels: int) -> dict[str, float]:
+    """Width and height in pixels, number of frames, frames per second. Raises ValueError, cv2.error, MemoryError."""
+    # One thread, because each takes memory.
     video = cv2.VideoCapture(io.BytesIO(data), _backend(), [cv2.CAP_PROP_N_THREADS, 1])
     if not video.isOpened():
         raise ValueError("it cannot be opened")
@@ -49,29 +49,29 @@ def read(data: bytes, most_pixels: int) -> dict[str, float]:
     if frames > 1:
         is_read, first = video.read()
         if not is_read or first.shape != (height, width, 3):
-            raise ValueError("its first frame is not what it says")
-        if frames * width * height <= most_pixels:
+            raise ValueError("its first frame has another size than its header")
+        if frames * width * height <= max_pixels:
             for _ in range(1, frames):
                 video.grab()
     return {"width": width, "height": height, "frames": frames, "fps": video.get(cv2.CAP_PROP_FPS)}
 
 
 def _backend() -> int:
-    """The one that reads from memory."""
+    """OpenCV's backend that reads from memory."""
     registry = cv2.videoio_registry
     return int(next(backend for backend in registry.getStreamBufferedBackends() if registry.hasBackend(backend)))
 
 
 def _frames(video: Any) -> int:
-    """As many as can be shown: what the header says, unless the end is found before."""
-    told = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    if told > 0 and video.set(cv2.CAP_PROP_POS_AVI_RATIO, 1.0):
+    """The number of frames in the header, or fewer if the video ends earlier."""
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    if count > 0 and video.set(cv2.CAP_PROP_POS_AVI_RATIO, 1.0):
         found = int(video.get(cv2.CAP_PROP_POS_FRAMES))
         is_at_end = not video.grab()
         video.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        if is_at_end and 0 < found < told - 1:
+        if is_at_end and 0 < found < count - 1:
             return found
-    return told
+    return count
 
 
 def _limit(cpu_s: int) -> None:
@@ -81,7 +81,7 @@ def _limit(cpu_s: int) -> None:
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 3),  # those that are open
+        (resource.RLIMIT_NOFILE, 3),  # stdin, stdout and stderr only
     ):
         resource.setrlimit(kind, (most, most))
 
