@@ -120,7 +120,7 @@ Place = Callable[[Admission, str], AbstractAsyncContextManager[None]]
 
 
 @pytest.mark.parametrize("place", [Admission.uploading, Admission.reading_video])
-async def test_one_key_never_holds_every_place_of_slow_work(place: Place) -> None:
+async def test_one_key_never_holds_every_permit_of_slow_work(place: Place) -> None:
     door = Admission(KEYS, Server(), {})
     async with AsyncExitStack() as stack:
 
@@ -135,15 +135,15 @@ async def test_one_key_never_holds_every_place_of_slow_work(place: Place) -> Non
 
 @pytest.mark.parametrize("place", [Admission.uploading, Admission.reading_video])
 @pytest.mark.parametrize("keys", [(), KEYS[:1]])
-async def test_the_only_key_may_hold_every_place(place: Place, keys: tuple[ApiKey, ...]) -> None:
+async def test_the_only_key_may_hold_every_permit(place: Place, keys: tuple[ApiKey, ...]) -> None:
     door = Admission(keys, Server(queue_timeout_s=0.01), {})
     async with AsyncExitStack() as stack:
         for _ in range(4):
             await stack.enter_async_context(place(door, "ana"))
 
 
-async def test_another_key_finds_room_whoever_holds_the_others() -> None:
-    """Each key that comes holds as many places as are still free, and its next requests wait for one of its own."""
+async def test_another_key_gets_a_permit_while_other_keys_hold_permits() -> None:
+    """Each new key holds as many permits as remain free; its next requests wait for one of its own permits."""
     queue = FairQueue("x", 8, 100, 60, is_shared=True, is_slow=True)
     inside: list[str] = []
 
@@ -156,13 +156,13 @@ async def test_another_key_finds_room_whoever_holds_the_others() -> None:
         await settle()
         assert "".join(inside) == "aaaabbcd"
         assert queue.in_flight == 8
-        queue.leave("a")  # one is free, and each of those who wait holds one or more
+        queue.leave("a")  # one is free, and each waiting key holds one or more
         await settle()
         assert (queue.in_flight, "".join(inside[8:])) == (7, "")
         for _ in range(3):
             queue.leave("a")
         await settle()
-        # c came in when two were free, then a in its own former places; b has two and waits for one of them.
+        # c entered when two were free, then a got its former permits back; b has two and waits for one of them.
         assert "".join(inside[8:]) == "caa"
         assert queue.queued == 2
         queue.leave("b")
@@ -170,7 +170,7 @@ async def test_another_key_finds_room_whoever_holds_the_others() -> None:
         assert "".join(inside[11:]) == "b"
 
 
-async def test_no_place_of_slow_work_is_lost_whoever_leaves_when() -> None:
+async def test_no_permit_of_slow_work_is_lost_when_requests_are_cancelled() -> None:
     chance = random.Random(7)
     queue = FairQueue("x", 5, 1000, 60, is_shared=True, is_slow=True)
 
@@ -197,7 +197,7 @@ async def test_no_place_of_slow_work_is_lost_whoever_leaves_when() -> None:
 
 @dataclass
 class DeadNameServer:
-    """Never answers but for ``known``; at the end of a test ``released`` ends its threads."""
+    """A resolver that answers only for ``known``; at the end of a test ``released`` ends its threads."""
 
     known: dict[str, list[str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -231,7 +231,7 @@ async def test_names_that_never_resolve_leave_room_for_another_keys_names() -> N
             return error.value
 
         faults = await asyncio.gather(*(ask(number) for number in range(40)))
-        # 16 threads, of which one key may keep as many as are still free; the others are not looked up at all.
+        # 16 threads, of which one key may use as many as remain free; further names are not looked up.
         assert len(names.asked) == 8
         unreachable = [fault for fault in faults if isinstance(fault, InvalidRequest)]
         assert {fault.message for fault in unreachable} == {f"{PARAM}: the URL could not be fetched."}
@@ -239,11 +239,11 @@ async def test_names_that_never_resolve_leave_room_for_another_keys_names() -> N
         refused = [fault for fault in faults if isinstance(fault, TooManyRequests)]
         assert len(refused) == 32
         assert all("fetch.max_in_flight" in fault.message and fault.headers() for fault in refused)
-        async with asyncio.timeout(30):  # a busy machine may take longer than the time to connect, but refuses nothing
+        async with asyncio.timeout(30):  # a busy machine may exceed the timeout to connect, but refuses nothing
             while not await is_fetched(fetcher, f"http://{PUBLIC_NAME}:{site.port}/", "bo", InvalidRequest):
                 pass
 
-        names.released.set()  # the threads end, and the key has them again
+        names.released.set()  # the threads end, and the key can use them again
         async with asyncio.timeout(30):
             while not await is_fetched(
                 fetcher, f"http://{PUBLIC_NAME}:{site.port}/", "ana", InvalidRequest, TooManyRequests
@@ -261,7 +261,7 @@ async def is_fetched(fetcher: Fetcher, url: str, key: str, *allowed: type[Vlserv
 
 @contextmanager
 def no_free_descriptors() -> Iterator[None]:
-    """This process can open nothing more."""
+    """No free file descriptors in this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = os.open(os.devnull, os.O_RDONLY)
     taken = [first]
@@ -287,12 +287,12 @@ async def fault_of(fetcher: Fetcher, url: str) -> VlserveError:
 
 
 def name_server_without_descriptors(host: str) -> Sequence[str]:
-    """getaddrinfo without a free descriptor: no file, no socket, so no name exists for it."""
+    """getaddrinfo without a free descriptor: it cannot open files or sockets, and reports that no name exists."""
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", PUBLIC_NAME, "missing.example"])
-async def test_no_free_descriptors_are_the_servers_fault(host: str) -> None:
+async def test_no_free_descriptors_is_a_server_error(host: str) -> None:
     settings = Fetch.model_validate({"allowed_networks": LOOPBACK})
     names = Names({PUBLIC_NAME: [[PUBLIC, PUBLIC]]})
 
@@ -306,12 +306,12 @@ async def test_no_free_descriptors_are_the_servers_fault(host: str) -> None:
         assert (fault.status, fault.code) == (503, "service_exhausted")
         assert "retry-after" in fault.headers()
         missing = await fault_of(fetcher, "http://missing.example/")
-        assert isinstance(missing, InvalidRequest)  # and so it is the address' again
+        assert isinstance(missing, InvalidRequest)  # with free descriptors it is the client's error again
         assert await fetcher.fetch(f"http://{PUBLIC_NAME}:{site.port}/", PARAM) == RAW
         await fetcher.close()
 
 
-async def test_a_lack_of_descriptors_is_told_whatever_other_addresses_say() -> None:
+async def test_lack_of_descriptors_is_reported_even_if_other_addresses_fail_otherwise() -> None:
     faults = iter((OSError(errno.EMFILE, "Too many open files"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")))
 
     def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -323,7 +323,7 @@ async def test_a_lack_of_descriptors_is_told_whatever_other_addresses_say() -> N
     await fetcher.close()
 
 
-async def test_a_thread_that_cannot_start_is_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_that_cannot_start_is_a_server_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -40,7 +40,7 @@ from vlserve.media.fetch import Fetcher
 RAW = picture()
 LOOPBACK = "127.0.0.0/8"
 UNREACHABLE = (f"{PARAM}: the URL could not be fetched.", "image_fetch_failed")
-# Of a certificate that nobody else trusts, for the name of the public site.
+# The key of a self-signed certificate for the name of the public site.
 PEM = """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQglMTT6DvNTqe8YeEN
@@ -69,7 +69,7 @@ async def fetching(
     queue_timeout_s: float = 30.0,
     **given: Any,
 ) -> AsyncIterator[Fetcher]:
-    """A fetcher that may ask loopback, and takes the site for PUBLIC_NAME."""
+    """A fetcher that may connect to loopback, and resolves PUBLIC_NAME to the site."""
     chosen = Fetch.model_validate({"allowed_networks": [LOOPBACK], **given})
     known = names or Names({PUBLIC_NAME: [[PUBLIC]]})
     fetcher = Fetcher(chosen, max_bytes, known, Gate(site), queue_timeout_s=queue_timeout_s)
@@ -80,7 +80,7 @@ async def fetching(
 
 
 async def refusal(fetcher: Fetcher, url: str) -> tuple[str, str | None]:
-    """Message and code of the error that a URL gets."""
+    """Message and code of the error for a URL."""
     with pytest.raises(InvalidRequest) as error:
         await fetcher.fetch(url, PARAM)
     assert error.value.param == PARAM
@@ -109,7 +109,7 @@ async def test_bytes_come_back(answer: bytes) -> None:
         assert await fetcher.fetch(f"HTTP://Pictures.EXAMPLE:{site.port}/a.png?x=1", PARAM) == RAW
 
 
-async def test_a_request_carries_nothing_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+async def test_a_request_has_no_credentials_or_cookies(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     (tmp_path / ".netrc").write_text("default login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     async with Site().running() as proxy, Site(other=http(RAW, set_cookie="a=secret")).running() as site:
@@ -180,7 +180,7 @@ async def test_each_redirect_is_checked_from_the_start(url: str, code: str) -> N
         *("gopher://{n}/", "tcp://{n}/", "httpſ://{n}/"),
     ],
 )
-async def test_what_two_parsers_might_read_differently_is_no_url(odd: str) -> None:
+async def test_ambiguous_urls_are_refused(odd: str) -> None:
     names = Names({PUBLIC_NAME: [[PUBLIC]]})
     async with Site(other=http(RAW)).running() as site, fetching(site, names) as fetcher:
         url = odd.replace("{n}", f"{PUBLIC_NAME}:{site.port}").replace("{p}", str(site.port))
@@ -190,7 +190,7 @@ async def test_what_two_parsers_might_read_differently_is_no_url(odd: str) -> No
 
 
 @pytest.mark.parametrize("location", ["/\t/{n}/x", "ht\ttp://{n}/x", "/\\{n}/x", "\\\\{n}/x", "/x\x7f", "/x\u200b"])
-async def test_so_it_is_in_a_redirect(location: str) -> None:
+async def test_ambiguous_redirects_are_refused(location: str) -> None:
     async with Site({"/x": http(RAW)}).running() as site, fetching(site) as fetcher:
         site.answers["/"] = redirect(location.replace("{n}", f"127.0.0.1:{site.port}"))
         assert (await refusal(fetcher, site.url()))[1] == "invalid_image_url"
@@ -222,7 +222,7 @@ async def drip_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A body without an end."""
+    """An endless body."""
     writer.write(http(content_length=""))
     while True:
         writer.write(b"x" * 65_536)
@@ -243,7 +243,7 @@ async def test_a_picture_may_be_as_large_as_the_limit_and_no_larger() -> None:
     answers: dict[str, bytes | Handler] = {"/1000": http(b"x" * 1000), "/1001": http(b"x" * 1001)}
     answers |= {"/open": until_close, "/flood": flood}
     async with Site(answers).running() as site, fetching(site, max_bytes=1000) as fetcher:
-        # Refused by the header alone: the body never comes.
+        # Refused by the header alone: the body is never sent.
         site.answers["/claimed"] = http(content_length="1001")
         assert await fetcher.fetch(site.url("/1000"), PARAM) == b"x" * 1000
         for path in ("/1001", "/open", "/flood", "/claimed"):
@@ -254,7 +254,7 @@ async def test_a_picture_may_be_as_large_as_the_limit_and_no_larger() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip", "x"])
-async def test_nothing_is_inflated(coding: str) -> None:
+async def test_compressed_responses_are_refused(coding: str) -> None:
     answer = http(gzip.compress(b"x" * 1000), content_encoding=coding)
     async with Site({"/": answer}).running() as site, fetching(site) as fetcher:
         assert "compressed" in (await refusal(fetcher, site.url()))[0]
@@ -267,7 +267,7 @@ async def test_nothing_is_inflated(coding: str) -> None:
         http(b"", content_length=""),
     ],
 )
-async def test_nothing_is_no_picture(answer: bytes) -> None:
+async def test_empty_responses_are_refused(answer: bytes) -> None:
     async with Site({"/": answer}).running() as site, fetching(site) as fetcher:
         assert "empty response" in (await refusal(fetcher, site.url()))[0]
 
@@ -276,7 +276,7 @@ async def test_nothing_is_no_picture(answer: bytes) -> None:
     "answer",
     [b"", b"\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", http(RAW[:9], content_length="10"), b"HTTP/1.1 200 OK\r\nx\r\n\r\n"],
 )
-async def test_what_is_no_http_answer_is_told_in_plain_words(answer: bytes) -> None:
+async def test_invalid_http_responses_get_a_plain_error(answer: bytes) -> None:
     async with Site({"/": answer}).running() as site, fetching(site) as fetcher:
         assert await refusal(fetcher, site.url()) == UNREACHABLE
 
@@ -296,7 +296,7 @@ async def test_slow_sites_are_cut_off(handler: Handler, deadline: dict[str, Any]
         assert "fetch.total_timeout_s" in message
 
 
-async def test_whatever_cannot_be_reached_reads_the_same() -> None:
+async def test_all_unreachable_urls_get_the_same_error() -> None:
     released = threading.Event()
 
     def names(host: str) -> Sequence[str]:
@@ -309,25 +309,25 @@ async def test_whatever_cannot_be_reached_reads_the_same() -> None:
     async with Site().running() as gone:
         pass
     async with Site(tls=server_context()).running() as site:
-        told = set()
+        refusals = set()
         for deadline in ("connect_timeout_s", "total_timeout_s"):
             short: dict[str, Any] = {"connect_timeout_s": 60, "total_timeout_s": 60, deadline: 0.2}
             async with asyncio.timeout(20), fetching(site, names, **short) as fetcher:
-                told |= {
+                refusals |= {
                     await refusal(fetcher, url)
                     for url in (
                         *("http://slow.example/", "http://missing.example/", "http://empty.example/"),
                         *("http://inner.example/", "http://10.0.0.1/", "http://[::ffff:127.0.0.1]/"),
                         *(gone.url(), f"http://closed.example:{gone.port}/"),
-                        site.url().replace("http:", "https:"),  # nobody trusts its certificate
+                        site.url().replace("http:", "https:"),  # its certificate is not trusted
                     )
                 }
     released.set()
-    assert told == {UNREACHABLE}
+    assert refusals == {UNREACHABLE}
     assert not tells_an_address(UNREACHABLE[0])
 
 
-async def test_name_servers_that_hang_keep_nothing_else_waiting() -> None:
+async def test_hanging_name_servers_delay_nothing_else() -> None:
     released, asked = threading.Event(), list[str]()
 
     def names(host: str) -> Sequence[str]:
@@ -341,11 +341,11 @@ async def test_name_servers_that_hang_keep_nothing_else_waiting() -> None:
         assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 30) == 1
         assert await asyncio.wait_for(fetcher.fetch(site.url(), PARAM), 30) == RAW
         released.set()
-        told = await asyncio.gather(*hanging, return_exceptions=True)
-        assert {str(one) for one in told} == {UNREACHABLE[0]}
+        refusals = await asyncio.gather(*hanging, return_exceptions=True)
+        assert {str(one) for one in refusals} == {UNREACHABLE[0]}
 
 
-async def test_at_most_so_many_at_once() -> None:
+async def test_fetches_at_once_are_limited() -> None:
     running = most = 0
     are_three = asyncio.Event()
 
@@ -365,7 +365,7 @@ async def test_at_most_so_many_at_once() -> None:
         assert most == 3
 
 
-async def test_the_wait_for_a_place_has_an_end_and_a_place_is_given_back() -> None:
+async def test_the_wait_for_a_permit_ends_and_permits_are_released() -> None:
     async with Site({"/": stay, "/a": http(RAW)}).running() as site:
         async with fetching(site, max_in_flight=1, queue_timeout_s=0.2, total_timeout_s=60) as fetcher:
             staying = asyncio.create_task(fetcher.fetch(site.url(), PARAM))
@@ -466,7 +466,7 @@ async def test_domain_lists(allowed: list[str], denied: list[str], host: str, is
 @pytest.mark.parametrize(
     "name", ["", "*", "https://a.example", "a.example/x", "a b", "a..example", "a.example:80", "127.1"]
 )
-async def test_a_setting_that_is_no_domain_is_named(name: str) -> None:
+async def test_an_invalid_domain_in_the_settings_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=r"fetch\.denied_domains: .*is not a domain"):
         Fetcher(Fetch(denied_domains=[name]), 1)
 
@@ -487,11 +487,11 @@ async def test_fetching_can_be_switched_off() -> None:
         ("10.2.0.1", ["10.1.0.0/16"], False),
         ("fd00::1", ["fd00::/8"], True),
         ("::1", ["::1/128"], True),
-        # What is allowed is the address itself, in no other form.
+        # Only the address itself is allowed, not other forms of it.
         ("::ffff:10.1.2.3", ["10.1.0.0/16"], False),
         ("64:ff9b::10.1.2.3", ["10.1.0.0/16"], False),
         ("2002:a01:203::", ["10.1.0.0/16"], False),
-        # A network of translated addresses leads to public ones only, or to what is allowed as well.
+        # Translated addresses must embed a public address or one that is allowed as well.
         ("64:ff9b::8.8.8.8", ["64:ff9b::/96"], True),
         ("64:ff9b::10.1.2.3", ["64:ff9b::/96"], False),
         ("64:ff9b::10.1.2.3", ["64:ff9b::/96", "10.1.0.0/16"], True),
@@ -531,7 +531,7 @@ async def test_the_socket_is_refused_where_every_check_before_it_failed(monkeypa
     async with Site(other=http(RAW)).running() as site, fetching(site, allowed_networks=[]) as fetcher:
         for module in (addresses, fetch):
             monkeypatch.setattr(module, "is_allowed", lambda address, networks: True)
-        assert await fetcher.fetch(site.url(), PARAM) == RAW  # the only rule there is
+        assert await fetcher.fetch(site.url(), PARAM) == RAW  # only this check is left
         monkeypatch.undo()
         monkeypatch.setattr(fetch, "may_connect", lambda address, networks: True)
         assert await refusal(fetcher, site.url()) == UNREACHABLE
@@ -545,7 +545,7 @@ async def test_the_socket_is_refused_where_every_check_before_it_failed(monkeypa
         assert site.connections == 1
 
 
-async def test_a_name_is_asked_once_for_each_fetch() -> None:
+async def test_a_name_is_resolved_once_per_fetch() -> None:
     names = Names({PUBLIC_NAME: [[PUBLIC]]})
     async with Site(other=http(RAW)).running() as site, fetching(site, names) as fetcher:
         for _ in range(3):
@@ -576,7 +576,7 @@ async def test_https_is_checked_and_never_becomes_http(monkeypatch: pytest.Monke
         assert await refusal(fetcher, f"https://other.example:{site.port}/") == UNREACHABLE
 
 
-async def test_no_log_line_tells_a_url(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_line_contains_a_url(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with Site({"/good?secret": http(RAW)}).running() as site, fetching(site) as fetcher:
         assert await fetcher.fetch(site.url("/good?secret"), PARAM) == RAW
@@ -587,7 +587,7 @@ async def test_no_log_line_tells_a_url(caplog: pytest.LogCaptureFixture) -> None
     assert not [line for line in lines if "secret" in line or "10.0.0.1" in line or str(site.port) in line]
 
 
-def test_the_systems_resolver_is_asked() -> None:
+def test_the_systems_resolver_is_used() -> None:
     assert resolver.look_up("127.0.0.1") == ["127.0.0.1"]
 
 
@@ -605,7 +605,7 @@ URLS = (
 
 
 async def ask(url: str) -> None:
-    """Bytes or a clear refusal; nobody on loopback is asked."""
+    """Returns bytes or raises InvalidRequest; nothing on loopback is contacted."""
     async with Site(other=http(RAW)).running() as canary, Site(other=redirect(url)).running() as site:
         gate = Gate(site)
         fetcher = Fetcher(Fetch(), 1000, Names({PUBLIC_NAME: [[PUBLIC]]}), gate)

@@ -58,7 +58,7 @@ def names(folder: pathlib.Path) -> set[str]:
 
 
 def check_disk(folder: pathlib.Path, files: list[StoredFile]) -> None:
-    """The folder holds these files, each complete, and nothing else."""
+    """Assert that the folder contains these files, each complete, and nothing else."""
     assert names(folder) - {"files.sqlite3-wal", "files.sqlite3-shm"} == {"lock", "contents", "files.sqlite3"}
     assert {path.name: path.stat().st_size for path in (folder / "contents").iterdir()} == {
         file.id: file.bytes for file in files
@@ -79,7 +79,7 @@ class Unseekable(io.RawIOBase):
         return bytes(piece)
 
 
-def test_file_comes_back_as_it_was_also_after_a_restart(tmp_path: pathlib.Path) -> None:
+def test_file_is_unchanged_after_a_restart(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "deep" / "files"
     with opened(folder, lambda: 1000.5, expires_after_s=60) as store:
         stored = add(store, b"\x00\xff", filename="shot.png", purpose="user_data")
@@ -100,14 +100,14 @@ def test_file_comes_back_as_it_was_also_after_a_restart(tmp_path: pathlib.Path) 
     assert len(stored.id) == len("file-") + 32
 
 
-def test_source_is_read_from_where_it_stands(tmp_path: pathlib.Path) -> None:
+def test_source_is_read_from_its_current_position(tmp_path: pathlib.Path) -> None:
     source = io.BytesIO(b"skipped, kept")
     source.seek(9)
     with opened(tmp_path / "f", max_bytes=4) as store:
         assert store.read("ana", store.add("ana", "a", "batch", source).id) == b"kept"
 
 
-def test_another_owner_and_nobody_get_the_same_words(tmp_path: pathlib.Path) -> None:
+def test_files_of_other_owners_and_missing_files_get_the_same_error(tmp_path: pathlib.Path) -> None:
     with opened(tmp_path / "f") as store:
         stored = add(store)
         for ask in (store.get, store.read, store.delete, store.open_content):
@@ -126,7 +126,7 @@ def test_another_owner_and_nobody_get_the_same_words(tmp_path: pathlib.Path) -> 
 @pytest.mark.parametrize(
     "file_id", ["", "..", "../lock", "file-" + "0" * 32, "file-../../lock", "\x00", "\ud800", "a" * 9999]
 )
-def test_ids_that_are_none_find_nothing(tmp_path: pathlib.Path, file_id: str) -> None:
+def test_invalid_ids_find_nothing(tmp_path: pathlib.Path, file_id: str) -> None:
     with opened(tmp_path / "f") as store:
         add(store)
         for ask in (store.get, store.read, store.delete, store.open_content):
@@ -152,7 +152,7 @@ def test_same_bytes_of_two_owners_are_independent_files(tmp_path: pathlib.Path) 
 
 
 def test_list_is_in_order_and_in_pages(tmp_path: pathlib.Path) -> None:
-    with opened(tmp_path / "f", lambda: 7.0) as store:  # one second has them all
+    with opened(tmp_path / "f", lambda: 7.0) as store:  # all in the same second
         purposes = ["vision", "batch"] * 3
         ids = [add(store, purpose=purpose).id for purpose in purposes]
         add(store, owner="bo")
@@ -176,7 +176,7 @@ def test_list_is_in_order_and_in_pages(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "options", [{"limit": 0}, {"limit": 10_001}, {"order": "up"}, {"purpose": "fine-tune"}, {"after": "file-x"}]
 )
-def test_list_refuses_what_it_does_not_know(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
+def test_list_refuses_invalid_options(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
     with opened(tmp_path / "f") as store, pytest.raises(InvalidRequest) as error:
         store.list("ana", **options)
     assert error.value.param == next(iter(options))
@@ -235,7 +235,7 @@ def test_full_quota_names_its_setting_until_there_is_room(
 
 
 @pytest.mark.parametrize("is_seekable", [True, False])
-def test_parallel_uploads_never_take_more_than_there_is(tmp_path: pathlib.Path, is_seekable: bool) -> None:
+def test_parallel_uploads_never_exceed_the_quota(tmp_path: pathlib.Path, is_seekable: bool) -> None:
     start = threading.Barrier(8)
     refused: list[str | None] = []
     added: list[StoredFile] = []
@@ -333,7 +333,7 @@ def test_read_has_a_cap(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o027, 0o377])
-def test_nobody_else_can_read_whatever_the_umask_is(tmp_path: pathlib.Path, mask: int) -> None:
+def test_other_users_cannot_read_files_with_any_umask(tmp_path: pathlib.Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         with opened(tmp_path / "f") as store:
@@ -395,7 +395,7 @@ def test_full_database_leaves_nothing(tmp_path: pathlib.Path) -> None:
 
     with opened(tmp_path / "f") as store:
         files = [add(store)]
-        limit_pages(1)  # that is, not more than there are
+        limit_pages(1)  # no page can be added
         with pytest.raises(InsufficientStorage):
             files.extend(add(store, filename="n" * 255) for _ in range(100))
         check_disk(tmp_path / "f", files)
@@ -576,7 +576,7 @@ def test_interrupted_conversion_is_repeated(tmp_path: pathlib.Path, removed: str
         check_disk(folder, files)
 
 
-def test_database_that_is_none_is_refused(tmp_path: pathlib.Path) -> None:
+def test_invalid_database_is_refused(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "f"
     with opened(folder):
         pass
@@ -586,7 +586,7 @@ def test_database_that_is_none_is_refused(tmp_path: pathlib.Path) -> None:
     assert (folder / "files.sqlite3").read_bytes() == b"x" * 5000
 
 
-def test_folder_of_somebody_else_is_left_alone(tmp_path: pathlib.Path) -> None:
+def test_folder_with_other_files_is_refused_and_unchanged(tmp_path: pathlib.Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"mine")
     tmp_path.chmod(0o755)
     with pytest.raises(ConfigError, match="contains other files"), opened(tmp_path):
@@ -597,7 +597,7 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path: pathlib.Path) -> None:
         pass
 
 
-def test_open_removes_what_is_not_complete(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_removes_incomplete_files(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     folder, clock = tmp_path / "f", [0.0]
     with opened(folder, lambda: clock[0]) as store:
         kept, cut, lost = (add(store, raw) for raw in (b"kept", b"cut", b"lost"))
@@ -628,7 +628,7 @@ def test_open_removes_what_is_not_complete(tmp_path: pathlib.Path, caplog: pytes
         ("." + "n" * 300, "." + "n" * 254),
     ],
 )
-def test_filename_is_made_harmless(tmp_path: pathlib.Path, name: str, shown: str) -> None:
+def test_filename_is_cleaned(tmp_path: pathlib.Path, name: str, shown: str) -> None:
     assert clean_filename(name) == shown
     with opened(tmp_path / "f") as store:
         assert add(store, filename=name).filename == shown

@@ -1,4 +1,4 @@
-"""Pictures in every way people send them, through the whole gateway over fake engines."""
+"""Pictures from all sources, through the whole gateway with fake engines."""
 
 import asyncio
 import base64
@@ -40,19 +40,19 @@ async def form(gateway: Gateway, path: str, key: str | None = None, **fields: An
         return answer.status, answer.headers, await answer.json()
 
 
-async def told(request: Any) -> tuple[int, Any, Any]:
+async def receive(request: Any) -> tuple[int, Any, Any]:
     async with request as answer:
         return answer.status, answer.headers, await answer.json()
 
 
-async def told_text(request: Any) -> str:
+async def receive_text(request: Any) -> str:
     async with request as answer:
         text: str = await answer.text()
         return text
 
 
 def urls(gateway: Gateway) -> list[str]:
-    """What the vision engine was shown last."""
+    """The last request to the vision engine."""
     parts = [part for message in gateway.seen("vision")[-1]["body"]["messages"] for part in message["content"]]
     return [part["image_url"]["url"] for part in parts if part["type"] == "image_url" and part["image_url"]]
 
@@ -78,7 +78,7 @@ async def site() -> AsyncIterator[str]:
 
 async def test_addresses_are_fetched_and_sent_as_data(open_gateway: OpenGateway, site: str) -> None:
     async with open_gateway(fetch=LOOPBACK) as gateway:
-        status, headers, _ = await told(
+        status, headers, _ = await receive(
             gateway.post({"messages": user(image_part(f"{site}/red.png"), image_part(f"{site}/blue.png"))})
         )
         assert (status, headers["x-vlserve-engine"]) == (200, "vision")
@@ -86,19 +86,19 @@ async def test_addresses_are_fetched_and_sent_as_data(open_gateway: OpenGateway,
 
 
 @pytest.mark.parametrize("path", ["page.html", "none"])
-async def test_address_that_brings_no_picture_is_told_with_its_part(
+async def test_error_for_a_url_without_a_picture_names_its_part(
     open_gateway: OpenGateway, site: str, path: str
 ) -> None:
     async with open_gateway(fetch=LOOPBACK) as gateway:
         parts = image_part(f"{site}/red.png"), image_part(f"{site}/{path}")
-        status, _, tree = await told(gateway.post({"messages": user(*parts)}))
+        status, _, tree = await receive(gateway.post({"messages": user(*parts)}))
         assert (status, tree["error"]["param"]) == (400, "messages[0].content[1]")
         assert "127.0.0.1" not in tree["error"]["message"]
         assert not gateway.seen("vision")
 
 
 async def test_inner_addresses_are_not_fetched(gateway: Gateway, site: str) -> None:
-    status, _, tree = await told(gateway.post({"messages": user(image_part(f"{site}/red.png"))}))
+    status, _, tree = await receive(gateway.post({"messages": user(image_part(f"{site}/red.png"))}))
     assert (status, tree["error"]["param"]) == (400, "messages[0].content[0]")
 
 
@@ -113,27 +113,27 @@ SPELLINGS: dict[str, Callable[[str], dict[str, Any]]] = {
 async def test_uploaded_file_is_a_picture_in_every_spelling(gateway: Gateway, spelling: str) -> None:
     status, _, file = await form(gateway, "/v1/files", file=RED, purpose="vision")
     assert (status, file["object"], file["bytes"], file["filename"]) == (200, "file", len(RED), "shot.png")
-    status, headers, _ = await told(gateway.post({"messages": user(SPELLINGS[spelling](file["id"]))}))
+    status, headers, _ = await receive(gateway.post({"messages": user(SPELLINGS[spelling](file["id"]))}))
     assert (status, headers["x-vlserve-reason"]) == (200, "has_image")
     assert urls(gateway) == [data_url(RED)]
 
 
 async def test_file_data_is_a_picture(gateway: Gateway) -> None:
     part = {"type": "file", "file": {"filename": "shot.png", "file_data": data_url(BLUE)}}
-    status, _, _ = await told(gateway.post({"messages": user(part)}))
+    status, _, _ = await receive(gateway.post({"messages": user(part)}))
     assert (status, urls(gateway)) == (200, [data_url(BLUE)])
 
 
 async def test_files_can_be_listed_fetched_and_deleted(gateway: Gateway) -> None:
     ids = [(await form(gateway, "/v1/files", file=raw, purpose="vision"))[2]["id"] for raw in (RED, BLUE)]
-    _, _, listed = await told(gateway.get("/v1/files", params={"order": "asc", "limit": "1"}))
+    _, _, listed = await receive(gateway.get("/v1/files", params={"order": "asc", "limit": "1"}))
     assert ([file["id"] for file in listed["data"]], listed["has_more"]) == (ids[:1], True)
     async with gateway.get(f"/v1/files/{ids[0]}/content") as answer:
         assert (await answer.read(), answer.headers["content-disposition"]) == (RED, "attachment")
     url = f"{gateway.url}/v1/files/{ids[0]}"
-    assert (await told(gateway.session.delete(url)))[2] == {"id": ids[0], "object": "file", "deleted": True}
+    assert (await receive(gateway.session.delete(url)))[2] == {"id": ids[0], "object": "file", "deleted": True}
     for request in (gateway.get(f"/v1/files/{ids[0]}"), gateway.session.delete(url)):
-        status, _, tree = await told(request)
+        status, _, tree = await receive(request)
         assert (status, tree["error"]["code"]) == (404, "file_not_found")
 
 
@@ -147,10 +147,10 @@ async def test_files_belong_to_their_key(open_gateway: OpenGateway) -> None:
             gateway.session.delete(f"{gateway.url}/v1/files/{file['id']}", headers=bearer("bo")),
             gateway.post({"messages": user(part)}, headers=bearer("bo")),
         ):
-            assert (await told(request))[0] == 404
-        assert (await told(gateway.get("/v1/files", headers=bearer("bo"))))[2]["data"] == []
-        assert (await told(gateway.get("/v1/files")))[0] == 401
-        assert (await told(gateway.post({"messages": user(part)}, headers=bearer("ana"))))[0] == 200
+            assert (await receive(request))[0] == 404
+        assert (await receive(gateway.get("/v1/files", headers=bearer("bo"))))[2]["data"] == []
+        assert (await receive(gateway.get("/v1/files")))[0] == 401
+        assert (await receive(gateway.post({"messages": user(part)}, headers=bearer("ana"))))[0] == 200
 
 
 async def test_file_that_is_too_large_is_refused(open_gateway: OpenGateway) -> None:
@@ -246,7 +246,7 @@ async def test_detail_and_budget_decide_the_size(
 ) -> None:
     async with open_gateway(image=settings) as gateway:
         part = {"type": "image_url", "image_url": {"url": page(1920, 1080)} | ({"detail": detail} if detail else {})}
-        status, headers, _ = await told(gateway.post({"messages": user(part)}))
+        status, headers, _ = await receive(gateway.post({"messages": user(part)}))
         assert status == 200
         assert headers["x-vlserve-images"] == f"original=1920x1080; model={model}; tokens={tokens}"
         (url,) = urls(gateway)
@@ -257,15 +257,15 @@ async def test_detail_and_budget_decide_the_size(
 async def test_prompt_that_pictures_alone_overflow_is_told_with_their_tokens(gateway: Gateway) -> None:
     gateway.views["vision"].max_model_len = 5000
     parts = image_part(page(1920, 1080)), image_part(page(1920, 1080))
-    status, _, tree = await told(gateway.post({"messages": user(*parts)}))
+    status, _, tree = await receive(gateway.post({"messages": user(*parts)}))
     assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
     for words in ("5,382 tokens", "messages[0].content[1] 1920×1080: 2,691", "5,000"):
         assert words in tree["error"]["message"]
     assert not gateway.seen("vision")
 
 
-async def test_prompt_that_the_engine_finds_too_long_tells_the_pictures_tokens(gateway: Gateway) -> None:
-    status, _, tree = await told(gateway.post({"messages": user(image_part(page(1920, 1080))), "user": "too-long"}))
+async def test_error_for_a_prompt_too_long_lists_the_pictures_tokens(gateway: Gateway) -> None:
+    status, _, tree = await receive(gateway.post({"messages": user(image_part(page(1920, 1080))), "user": "too-long"}))
     assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
     assert "the pictures take 2,691 tokens" in tree["error"]["message"]
 
@@ -278,7 +278,7 @@ async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGatewa
             "max_tokens": 1500,
         }
         body["messages"][0]["content"][0] = {"type": "text", "text": "word " * 100}
-        status, headers, _ = await told(gateway.post(body))
+        status, headers, _ = await receive(gateway.post(body))
         assert status == 200
         large, small = headers["x-vlserve-images"].split(", ")
         assert small == "original=300x200; model=308x196; tokens=77"
@@ -288,7 +288,7 @@ async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGatewa
         assert 2000 < tokens < 4000 - 1500 - 77 - 100
         assert size_of(urls(gateway)[0]) in large
         # What fits is left alone; the small one's name is known by now.
-        status, headers, _ = await told(gateway.post({**body, "max_tokens": 1}))
+        status, headers, _ = await receive(gateway.post({**body, "max_tokens": 1}))
         assert "fit" not in headers["x-vlserve-images"]
         assert urls(gateway) == [page(1920, 1080)]
 
@@ -296,7 +296,7 @@ async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGatewa
 async def test_pictures_that_cannot_be_made_small_enough_are_told(open_gateway: OpenGateway) -> None:
     async with open_gateway(image={"fit": "shrink"}) as gateway:
         gateway.views["vision"].max_model_len = 1000
-        status, _, tree = await told(gateway.post({"messages": user(image_part(page(800, 600))), "max_tokens": 998}))
+        status, _, tree = await receive(gateway.post({"messages": user(image_part(page(800, 600))), "max_tokens": 998}))
         assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
 
 
@@ -306,12 +306,12 @@ async def test_latest_pictures_are_kept(open_gateway: OpenGateway) -> None:
         colors = ["red", "green", "blue"]
         turns = [user("look", image_part(data_url(picture(color=color))))[0] for color in colors]
         turns[0]["content"][0] = turns[1]["content"][0] = turns[2]["content"][0] = {"type": "text", "text": "look"}
-        status, headers, _ = await told(gateway.post({"messages": turns}))
+        status, headers, _ = await receive(gateway.post({"messages": turns}))
         assert (status, headers["x-vlserve-images-dropped"]) == (200, "1")
         assert urls(gateway) == [data_url(picture(color=color)) for color in colors[1:]]
         first = gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
         assert [part["type"] for part in first] == ["text", "text"]
-        status, headers, _ = await told(gateway.post({"messages": turns[:2]}))
+        status, headers, _ = await receive(gateway.post({"messages": turns[:2]}))
         assert "x-vlserve-images-dropped" not in headers
 
 
@@ -319,13 +319,13 @@ async def test_pictures_left_out_are_not_fetched(open_gateway: OpenGateway, site
     engines = {"vision": {"model": "v", "limit_mm_per_prompt": {"image": 1}}}
     async with open_gateway(engines=engines, image_overflow="keep_latest", fetch=LOOPBACK) as gateway:
         parts = image_part(f"{site}/none"), image_part(f"{site}/red.png")
-        assert (await told(gateway.post({"messages": user(*parts)})))[0] == 200
+        assert (await receive(gateway.post({"messages": user(*parts)})))[0] == 200
 
 
 async def test_tokens_are_counted_in_advance(gateway: Gateway) -> None:
     body = {"messages": user(image_part(page(1920, 1080)), {"type": "text", "text": "one two three"})}
     url = f"{gateway.url}/v1/chat/completions/input_tokens"
-    status, headers, tree = await told(gateway.session.post(url, json=body))
+    status, headers, tree = await receive(gateway.session.post(url, json=body))
     assert (status, headers["x-vlserve-engine"], tree["input_tokens_details"]["image_tokens"]) == (200, "vision", 2691)
     (asked,) = gateway.seen("vision")
     assert asked["path"] == "/tokenize"
@@ -342,21 +342,21 @@ async def test_tokens_are_counted_in_advance(gateway: Gateway) -> None:
     assert tree["max_model_len"] == gateway.views["vision"].max_model_len
 
 
-async def test_later_turns_send_the_names_of_pictures_alone(gateway: Gateway) -> None:
+async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway) -> None:
     parts: list[dict[str, Any]] = []
     for _ in range(3):
-        status, _, _ = await told(gateway.post({"messages": user(image_part(data_url(RED)))}))
+        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(RED)))}))
         assert status == 200
         parts += gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
     assert [part["image_url"] is None for part in parts] == [False, True, True]
     assert len({part["uuid"] for part in parts}) == 1
 
 
-async def test_picture_that_the_engine_has_forgotten_is_sent_again(gateway: Gateway) -> None:
+async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway) -> None:
     body = {"messages": user(image_part(data_url(RED))), "user": "describe"}
-    answers = [await told(gateway.post(body))]
+    answers = [await receive(gateway.post(body))]
     gateway.engines["vision"][PICTURES].clear()
-    answers.append(await told(gateway.post(body)))
+    answers.append(await receive(gateway.post(body)))
     assert [answer[0] for answer in answers] == [200, 200]
     assert answers[0][2]["choices"] == answers[1][2]["choices"]
     assert [seen["body"]["messages"][0]["content"][0]["image_url"] is None for seen in gateway.seen("vision")] == [
@@ -366,11 +366,11 @@ async def test_picture_that_the_engine_has_forgotten_is_sent_again(gateway: Gate
     ]
 
 
-async def test_picture_whose_loss_shows_in_the_stream_is_sent_again(gateway: Gateway) -> None:
+async def test_picture_whose_cache_miss_is_reported_in_the_stream_is_sent_again(gateway: Gateway) -> None:
     body = {"messages": user(image_part(data_url(RED))), "stream": True}
-    await told_text(gateway.post(body))
+    await receive_text(gateway.post(body))
     gateway.engines["vision"][FAULTS].add("drifted")
-    text = await told_text(gateway.post(body))
+    text = await receive_text(gateway.post(body))
     assert text.endswith("data: [DONE]\n\n")
     assert "error" not in text
     assert [seen["body"]["messages"][0]["content"][0]["image_url"] is None for seen in gateway.seen("vision")] == [
@@ -380,18 +380,18 @@ async def test_picture_whose_loss_shows_in_the_stream_is_sent_again(gateway: Gat
     ]
 
 
-async def test_pictures_count_as_bytes_that_are_held(open_gateway: OpenGateway) -> None:
+async def test_pictures_count_towards_the_memory_limit(open_gateway: OpenGateway) -> None:
     large = picture(56, 56) + b"\0" * 3_000_000
     async with open_gateway(server={"max_bodies_bytes": 8_000_000}) as gateway:
         _, _, file = await form(gateway, "/v1/files", file=large, purpose="vision")
         parts = SPELLINGS["file"](file["id"])
         held = asyncio.ensure_future(gateway.post({"messages": user(parts), "user": "hang"}))
         await until(lambda: gateway.running("vision") == 1)
-        assert (await told(gateway.post({"messages": user(parts)})))[0] == 429
+        assert (await receive(gateway.post({"messages": user(parts)})))[0] == 429
         held.cancel()
         await asyncio.wait([held])
         await until(lambda: gateway.running("vision") == 0)
-        assert (await told(gateway.post({"messages": user(parts)})))[0] == 200
+        assert (await receive(gateway.post({"messages": user(parts)})))[0] == 200
 
 
 async def test_client_that_leaves_while_its_picture_is_fetched_leaves_nothing(open_gateway: OpenGateway) -> None:
@@ -434,7 +434,7 @@ async def test_client_that_leaves_during_its_upload_leaves_nothing(
     await asyncio.sleep(0.3)
     writer.transport.abort()
     await asyncio.sleep(0.3)
-    assert (await told(gateway.get("/v1/files")))[2]["data"] == []
+    assert (await receive(gateway.get("/v1/files")))[2]["data"] == []
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -442,38 +442,38 @@ async def test_long_history_of_pictures_is_cut_quickly(open_gateway: OpenGateway
     async with open_gateway(image_overflow="keep_latest") as gateway:
         parts = [image_part(data_url(RED))] + [{"type": "image_url", "image_url": "data:"}] * 20_000
         parts += [image_part(data_url(BLUE))] * 4
-        async with asyncio.timeout(30):  # minutes, were it quadratic
-            status, headers, _ = await told(gateway.post({"messages": user(*parts)}))
+        async with asyncio.timeout(30):  # a quadratic algorithm would take minutes
+            status, headers, _ = await receive(gateway.post({"messages": user(*parts)}))
         assert (status, headers["x-vlserve-images-dropped"]) == (200, "20001")
 
 
 async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway) -> None:
     url = data_url(RED).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
-    assert (await told(gateway.post({"messages": user(image_part(url))})))[0] == 200
+    assert (await receive(gateway.post({"messages": user(image_part(url))})))[0] == 200
     assert urls(gateway) == [data_url(RED)]
 
 
-async def test_names_of_pictures_are_not_the_clients_to_choose(gateway: Gateway) -> None:
+async def test_clients_cannot_choose_uuids(gateway: Gateway) -> None:
     for uuid in ("a", None):
         part = {"type": "image_url", "image_url": {"url": data_url(RED)}, "uuid": uuid}
-        status, _, tree = await told(gateway.post({"messages": user(part)}))
+        status, _, tree = await receive(gateway.post({"messages": user(part)}))
         assert (status, tree["error"]["param"]) == (400, "messages[0].content[0]")
 
 
-async def test_keys_do_not_share_the_names_of_pictures(open_gateway: OpenGateway) -> None:
+async def test_keys_do_not_share_uuids(open_gateway: OpenGateway) -> None:
     async with open_gateway(keys=(ANA, BO)) as gateway:
         for key in ("ana", "bo"):
             body = {"messages": user(image_part(data_url(RED)))}
-            assert (await told(gateway.post(body, headers=bearer(key))))[0] == 200
+            assert (await receive(gateway.post(body, headers=bearer(key))))[0] == 200
         first, second = (seen["body"]["messages"][0]["content"][0] for seen in gateway.seen("vision"))
         assert first["uuid"] != second["uuid"]
         assert second["image_url"] is not None
 
 
-async def test_engines_that_are_not_vllm_get_no_names(open_gateway: OpenGateway) -> None:
+async def test_engines_that_are_not_vllm_get_no_uuids(open_gateway: OpenGateway) -> None:
     async with open_gateway(engines={"vision": {"model": "v", "url": "http://x"}}) as gateway:
         for _ in range(2):
-            assert (await told(gateway.post({"messages": user(image_part(data_url(RED)))})))[0] == 200
+            assert (await receive(gateway.post({"messages": user(image_part(data_url(RED)))})))[0] == 200
         assert "uuid" not in gateway.seen("vision")[-1]["body"]["messages"][0]["content"][0]
 
 
@@ -489,6 +489,6 @@ async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:
         assert (await client.files.delete(file.id)).deleted
 
 
-async def test_refused_method_is_told_with_those_there_are(gateway: Gateway) -> None:
+async def test_error_for_a_refused_method_lists_the_allowed_ones(gateway: Gateway) -> None:
     async with gateway.session.put(f"{gateway.url}/v1/files/file-1") as answer:
         assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")

@@ -1,4 +1,4 @@
-"""Pictures are checked by header before an engine sees them, and only those that need it are made anew."""
+"""Limits, headers, resizing and conversion of pictures."""
 
 import base64
 import contextlib
@@ -28,7 +28,7 @@ _PARAM = "messages[3].content[1]"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _MOST = Grid().max_pixels
 _CHANGES = st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), max_size=4)
-# Pillow's codes are EXIF's names for where row 0 and column 0 are seen.
+# EXIF orientation → Pillow's transposition.
 _TRANSPOSED: dict[int, Pillow.Transpose] = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -53,7 +53,7 @@ def prepared(raw: bytes, max_pixels: int = _MOST, grid: Grid | None = None) -> P
 
 
 def sent(made: Picture, raw: bytes) -> Pillow.Image:
-    """What the engine decodes."""
+    """The picture that the engine decodes."""
     if made.url is not None:
         kind, _, rest = made.url.partition(b";base64,")
         raw = base64.b64decode(rest, validate=True)
@@ -68,7 +68,7 @@ def saved(image: Pillow.Image, kind: str, **options: Any) -> bytes:
 
 
 def quarters(width: int, height: int) -> Pillow.Image:
-    """Four colors, one in each corner, so that every way to turn it looks different."""
+    """Four colors, one in each corner, so that all orientations differ."""
     image = Pillow.new("RGB", (width, height))
     draw = ImageDraw.Draw(image)
     for number, color in enumerate(((200, 30, 30), (30, 180, 40), (40, 50, 210), (230, 200, 40))):
@@ -78,7 +78,7 @@ def quarters(width: int, height: int) -> Pillow.Image:
 
 
 def corners(image: Pillow.Image) -> list[tuple[int, ...]]:
-    """The colors in the middles of its quarters."""
+    """The colors at the centers of the four quarters."""
     rgb = image.convert("RGB")
     places = [(x * image.width // 4, y * image.height // 4) for y in (1, 3) for x in (1, 3)]
     found = [rgb.getpixel(place) for place in places]
@@ -93,7 +93,7 @@ def is_near(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], toler
 @pytest.mark.parametrize("kind", _FORMATS)
 def test_size_and_format_are_read(kind: str) -> None:
     raw = picture(70, 42, kind=kind)
-    # The content decides, not the type that is claimed.
+    # The content decides, not the media type.
     decoded = picture_checks.decode_data_url(data_url(raw, "png"), _PARAM, Image())
     assert decoded == raw
     found = header(decoded)
@@ -118,7 +118,7 @@ def test_other_urls_are_refused_with_their_place(url: str) -> None:
 
 @pytest.mark.parametrize("one", list(hostile()), ids=lambda one: one.name)
 def test_hostile_pictures(one: Hostile) -> None:
-    """The same ones as row 10's, there through the running service. No pixel may be needed to refuse them."""
+    """The pictures of row 10 of the reliability tests, here without a service. Each is refused without decoding."""
     if one.may_enter:
         found = prepared(one.raw)
         assert (found.model_width, found.model_height) == (56, 56)
@@ -154,7 +154,7 @@ def test_reading_a_header_takes_little_memory() -> None:
     ],
     ids=["too few rows", "broken zlib", "unknown filter", "no quantization", "zeros", "broken LZW"],
 )
-def test_damage_that_only_decoding_tells_is_the_clients(raw: bytes) -> None:
+def test_damage_found_while_decoding_is_a_client_error(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="damaged") as error:
         prepared(raw, 4 * 28 * 28)
     assert (error.value.param, error.value.code) == (_PARAM, "invalid_image")
@@ -164,7 +164,7 @@ def test_damage_that_only_decoding_tells_is_the_clients(raw: bytes) -> None:
 @given(
     st.sampled_from(_FORMATS), st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=4)), max_size=4)
 )
-def test_no_damage_gives_any_other_error(kind: str, changes: list[tuple[int, bytes]]) -> None:
+def test_damaged_pictures_raise_no_other_error(kind: str, changes: list[tuple[int, bytes]]) -> None:
     raw = bytearray(saved(quarters(120, 90), kind, **({} if kind == "GIF" else {"exif": exif(orientation(6))})))
     for place, new in changes:
         place %= len(raw)
@@ -175,7 +175,7 @@ def test_no_damage_gives_any_other_error(kind: str, changes: list[tuple[int, byt
 
 def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
     raw = bytearray(picture(8, 8))
-    raw[16:24] = (30_000).to_bytes(4, "big") * 2  # IHDR's width and height; nothing behind it is read
+    raw[16:24] = (30_000).to_bytes(4, "big") * 2  # IHDR's width and height; nothing after them is read
     raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
     with pytest.raises(InvalidRequest, match=r"30000×30000.*image\.max_image_pixels") as error:
         header(bytes(raw))
@@ -201,7 +201,7 @@ def test_gif_only_where_it_is_allowed() -> None:
     assert header(picture(kind="PNG"), allow_gif=False).format == "PNG"
 
 
-def test_count_tells_sent_allowed_and_setting() -> None:
+def test_error_for_too_many_pictures_names_count_limit_and_setting() -> None:
     limit = LimitMmPerPrompt(image=2)
     picture_checks.check_count([media()] * 2, limit, "vision")
     with pytest.raises(
@@ -251,11 +251,11 @@ def _thumbnail() -> bytes:
         pytest.param(saved(quarters(56, 56), "GIF", interlace=1), id="interlaced GIF"),
     ],
 )
-def test_ordinary_pictures_go_on_as_they_came(raw: bytes) -> None:
+def test_ordinary_pictures_are_sent_unchanged(raw: bytes) -> None:
     made = prepared(raw)
     assert made.url is None
     assert (made.width, made.height, made.model_width, made.model_height, made.tokens) == (56, 56, 56, 56, 4)
-    small = prepared(raw, grid=Grid(14, 14 * 14, 28 * 28))  # and can be decoded
+    small = prepared(raw, grid=Grid(14, 14 * 14, 28 * 28))  # it can be decoded, too
     assert small.url is not None
     assert sent(small, raw).size == (28, 28)
 
@@ -263,7 +263,7 @@ def test_ordinary_pictures_go_on_as_they_came(raw: bytes) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_pictures_are_turned_as_exif_says(kind: str, turn: int, order: str) -> None:
+def test_pictures_are_rotated_by_their_exif_orientation(kind: str, turn: int, order: str) -> None:
     entry = orientation(turn) if order == ">" else (0x0112, 3, 1, turn)
     raw = saved(quarters(400, 200), kind, exif=exif(entry, order=order), quality=95)
     expected = quarters(400, 200)
@@ -293,7 +293,7 @@ def test_orientation_in_xmp_counts_where_exif_has_none(kind: str) -> None:
     assert (header(saved(quarters(60, 40), kind, **options)).width) == 60
 
 
-def test_orientation_that_engines_read_differently_is_settled_by_writing_it_anew() -> None:
+def test_pictures_with_an_ambiguous_orientation_are_converted() -> None:
     hidden = PngImagePlugin.PngInfo()
     hidden.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
     after_a_lie = exif((0x010E, 2, 2**32 - 1, 2**32 - 1), orientation(6))
@@ -336,7 +336,7 @@ def _gray16(value: int, *extra: bytes) -> bytes:
         ),
     ],
 )
-def test_what_vllm_misreads_is_written_anew_as_it_looks(raw: bytes, expected: tuple[int, int, int]) -> None:
+def test_pictures_that_vllm_misreads_are_converted(raw: bytes, expected: tuple[int, int, int]) -> None:
     made = prepared(raw)
     assert made.url is not None
     shown = sent(made, raw)
@@ -355,7 +355,7 @@ def _half_transparent(mode: str) -> Pillow.Image:
 
 
 def _looks(image: Pillow.Image) -> Pillow.Image:
-    """What a picture of 8 bits looks like on white: an independent way to make it."""
+    """A picture of 8 bits on white, computed independently."""
     rgba = image.convert("RGBA")
     return Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
@@ -419,7 +419,7 @@ def test_screenshots_stay_exact_and_photographs_become_jpeg() -> None:
 
 
 def test_bands_leave_no_seams() -> None:
-    """What has transparency is made smaller in bands; that gives what the whole gives."""
+    """Transparent pictures are resized in bands, with the same result as in one piece."""
     image = Pillow.linear_gradient("L").resize((900, 1500)).rotate(7).convert("RGB")
     opaque, transparent = saved(image, "PNG"), saved(image.convert("RGBA"), "PNG")
     one, other = (sent(prepared(raw, 700_000), raw) for raw in (opaque, transparent))

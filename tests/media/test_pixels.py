@@ -1,4 +1,4 @@
-"""The model's view of a picture: the same sizes as the model's own processor, and limits that hold."""
+"""Sizes and tokens of pictures, compared with the model's own processor."""
 
 import ast
 import importlib.util
@@ -31,7 +31,7 @@ _BUDGETS = st.none() | st.integers(1, 20_000_000) | st.floats(6, 17).map(lambda 
 
 
 def borrowed(package: str, path: str, *names: str) -> SmartResize:
-    """Functions of an installed package, read from its source: importing it would load torch. The last one is given."""
+    """The last of some functions of an installed package, read from its source: importing it would load torch."""
     spec = importlib.util.find_spec(package)
     assert spec
     assert spec.submodule_search_locations
@@ -58,7 +58,7 @@ QWEN = borrowed(
 
 
 def seen_by_engine(size: Size, grid: Grid, most: int | None = None) -> Size:
-    """What transformers, and so vLLM, makes of a picture that it gets in this size."""
+    """The size to which transformers, and therefore vLLM, resizes a picture."""
     high, wide = TRANSFORMERS(size[1], size[0], grid.factor, grid.min_pixels, most or grid.max_pixels)
     return wide, high
 
@@ -75,9 +75,9 @@ def test_sizes_are_those_of_both_libraries(size: Size) -> None:
     grid = Grid()
     found = pixels.resized(*size, grid)
     if pixels.is_over(*size, grid) and max(size) > 100 * min(size):
-        return  # the next test's: such a strip may have to become another shape
+        return  # such a strip may have to change its shape: see the next test
     assert found == seen_by_engine(size, grid)
-    # The one difference: qwen-vl-utils makes a side of half a factor or less a whole factor before it goes on.
+    # The only difference: qwen-vl-utils first rounds sides of half a factor or less up to one factor.
     if min(size) > grid.factor // 2:
         assert found == QWEN(size[1], size[0], grid.factor)[::-1]
 
@@ -105,7 +105,7 @@ def test_a_budget_is_the_libraries_max_pixels(size: Size, budget: int) -> None:
 @example((4000, 20), Grid(28, 3136, 100 * 784), None)  # smart_resize gives 4004×28, and of that again less
 @example((1920, 1080), Grid(28, 256 * 784, 1280 * 784), 256 * 784)
 @example((234, 2), Grid(), 3136)
-def test_engines_leave_what_was_made_smaller_as_it_is(size: Size, grid: Grid, budget: int | None) -> None:
+def test_engines_do_not_resize_again(size: Size, grid: Grid, budget: int | None) -> None:
     found = pixels.resized(*size, grid, budget)
     if not pixels.is_over(*size, grid, budget):
         assert found == seen_by_engine(size, grid)
@@ -170,11 +170,11 @@ def test_fit_shrinks_the_largest_first_and_wastes_little() -> None:
         ({"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14, "merge_size": 2}, Grid()),
         ({"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "patch_size": 16}, Grid(32, 65536, 16777216)),
         ({"max_pixels": 500_000, "size": {"shortest_edge": 4000, "longest_edge": 9_000_000}}, Grid(28, 4000, 500_000)),
-        ({}, Grid(28, 3136, 1280 * 784)),  # the processor's own
+        ({}, Grid(28, 3136, 1280 * 784)),  # the processor's defaults
         ({"max_pixels": "many", "min_pixels": -1, "size": [1], "patch_size": 0}, Grid(28, 3136, 1280 * 784)),
         ({"max_pixels": True, "merge_size": 2.5}, Grid(28, 3136, 1280 * 784)),
         ({"min_pixels": 9000, "max_pixels": 8000}, Grid()),
-        ({"max_pixels": 700}, Grid()),  # not one token
+        ({"max_pixels": 700}, Grid()),  # less than one token
     ],
 )
 def test_the_grid_is_read_from_the_processors_file(tree: dict[str, Any], expected: Grid) -> None:

@@ -1,4 +1,4 @@
-"""Videos through the whole gateway over a fake engine, each read by a real child process."""
+"""Videos through the whole gateway with a fake engine, each read by a real child process."""
 
 import asyncio
 import hashlib
@@ -33,25 +33,25 @@ ENGINES: dict[str, Any] = {
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 
 
-async def told(request: Any) -> tuple[int, Any, Any]:
+async def receive(request: Any) -> tuple[int, Any, Any]:
     async with request as answer:
         return answer.status, answer.headers, await answer.json()
 
 
 def last_parts(gateway: Gateway) -> list[dict[str, Any]]:
-    """What the vision engine was sent last."""
+    """The last request to the vision engine."""
     return [one for message in gateway.seen("vision")[-1]["body"]["messages"] for one in message["content"]]
 
 
 @pytest.fixture
 async def taking(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
-    """A gateway that takes videos."""
+    """A gateway that accepts videos."""
     async with open_gateway(ENGINES) as opened:
         yield opened
 
 
-async def test_no_video_is_taken_unless_allowed(gateway: Gateway) -> None:
-    status, _, tree = await told(gateway.post({"messages": user(part())}))
+async def test_no_video_is_accepted_unless_allowed(gateway: Gateway) -> None:
+    status, _, tree = await receive(gateway.post({"messages": user(part())}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[0]")
     assert "limit_mm_per_prompt.video decides" in tree["error"]["message"]
 
@@ -59,7 +59,7 @@ async def test_no_video_is_taken_unless_allowed(gateway: Gateway) -> None:
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
 async def test_video_goes_to_the_vision_engine_whole(taking: Gateway, kind: str) -> None:
     raw = film(kind=kind)
-    status, headers, _ = await told(
+    status, headers, _ = await receive(
         taking.post({"messages": user({"type": "text", "text": "What happens?"}, part(raw, "x-odd"))})
     )
     assert (status, headers["x-vlserve-engine"], headers["x-vlserve-reason"]) == (200, "vision", "has_image")
@@ -75,7 +75,7 @@ async def test_video_goes_to_the_vision_engine_whole(taking: Gateway, kind: str)
 
 async def test_video_beside_pictures_keeps_its_place(taking: Gateway) -> None:
     red, blue = data_url(picture(color="red")), data_url(picture(color="blue"))
-    status, headers, _ = await told(taking.post({"messages": user(image_part(red), part(), image_part(blue))}))
+    status, headers, _ = await receive(taking.post({"messages": user(image_part(red), part(), image_part(blue))}))
     assert (status, headers["x-vlserve-images"].count("tokens="), headers["x-vlserve-videos"].count("tokens=")) == (
         200,
         2,
@@ -87,12 +87,12 @@ async def test_video_beside_pictures_keeps_its_place(taking: Gateway) -> None:
 
 
 async def test_size_is_that_of_the_frames_whatever_the_container_says(taking: Gateway) -> None:
-    _, headers, _ = await told(taking.post({"messages": user(part(wide(20_000)))}))
+    _, headers, _ = await receive(taking.post({"messages": user(part(wide(20_000)))}))
     assert headers["x-vlserve-videos"].startswith("original=280x280;")
 
 
 async def test_a_second_video_is_one_too_many(taking: Gateway) -> None:
-    status, _, tree = await told(taking.post({"messages": user(part(), part())}))
+    status, _, tree = await receive(taking.post({"messages": user(part(), part())}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[1]")
 
 
@@ -100,7 +100,7 @@ async def test_a_second_video_is_one_too_many(taking: Gateway) -> None:
     "written", [{"video_url": video_url(film())}, {"type": "video_url", "video_url": video_url(film())}]
 )
 async def test_other_spellings_become_openais(taking: Gateway, written: dict[str, Any]) -> None:
-    status, _, _ = await told(taking.post({"messages": user(written)}))
+    status, _, _ = await receive(taking.post({"messages": user(written)}))
     (sent,) = last_parts(taking)
     assert (status, sent["type"], sent["video_url"]) == (200, "video_url", {"url": video_url(film())})
 
@@ -126,14 +126,14 @@ async def site() -> AsyncIterator[str]:
 async def test_address_is_fetched(open_gateway: OpenGateway, site: str) -> None:
     async with open_gateway(ENGINES, fetch=LOOPBACK) as gateway:
         asked = {"type": "video_url", "video_url": {"url": f"{site}/film.mp4"}}
-        status, _, _ = await told(gateway.post({"messages": user(asked)}))
+        status, _, _ = await receive(gateway.post({"messages": user(asked)}))
         assert (status, last_parts(gateway)[0]["video_url"]["url"]) == (200, video_url(film()))
         asked["video_url"] = {"url": f"{site}/shot.png"}
-        status, _, tree = await told(gateway.post({"messages": user(asked)}))
+        status, _, tree = await receive(gateway.post({"messages": user(asked)}))
         assert (status, tree["error"]["code"]) == (400, "invalid_video")
     async with open_gateway(ENGINES, fetch=LOOPBACK, video={"max_video_bytes": 100}) as gateway:
         asked["video_url"] = {"url": f"{site}/film.mp4"}
-        status, _, tree = await told(gateway.post({"messages": user(asked)}))
+        status, _, tree = await receive(gateway.post({"messages": user(asked)}))
         assert (status, tree["error"]["code"]) == (400, "video_too_large")
         assert "video.max_video_bytes decides" in tree["error"]["message"]
 
@@ -150,12 +150,12 @@ async def test_uploaded_file_is_a_video(taking: Gateway) -> None:
     status, file = await upload(taking, film())
     assert (status, file["bytes"]) == (200, len(film()))
     asked = {"type": "video_url", "video_url": {"file_id": file["id"]}}
-    status, headers, _ = await told(taking.post({"messages": user(asked)}))
+    status, headers, _ = await receive(taking.post({"messages": user(asked)}))
     assert (status, last_parts(taking)[0]["video_url"]["url"]) == (200, video_url(film()))
     assert "tokens=400" in headers["x-vlserve-videos"]
     status, shot = await upload(taking, picture())
     asked = {"type": "video_url", "video_url": {"file_id": shot["id"]}}
-    status, _, tree = await told(taking.post({"messages": user(asked)}))
+    status, _, tree = await receive(taking.post({"messages": user(asked)}))
     assert (status, tree["error"]["code"]) == (400, "invalid_video")
 
 
@@ -176,24 +176,24 @@ async def test_upload_of_a_video_for_vision_is_refused_where_none_are_taken(gate
         *((3, 1, 2), (2, 1, 2), (5, 30, 4), (100_000, 30, 768), (119, 23.976, 8), (451, 29.97, 30)),
     ],
 )
-def test_frames_seen_are_those_that_vllm_took(frames: int, fps: float, seen: int) -> None:
+def test_sampled_frames_are_those_of_vllm(frames: int, fps: float, seen: int) -> None:
     """Counted with vLLM 0.32."""
     assert pixels.sampled_frames(frames, fps) == seen
 
 
 @pytest.mark.parametrize(("most", "seen"), [(8, 8), (7, 6), (32, 32)])
-def test_of_a_long_video_fewer_frames_are_seen(most: int, seen: int) -> None:
+def test_a_long_video_is_sampled_at_a_lower_rate(most: int, seen: int) -> None:
     assert pixels.sampled_frames(600, 30, most) == seen
 
 
 async def test_a_frame_has_768_tokens_at_most(taking: Gateway) -> None:
-    _, headers, _ = await told(taking.post({"messages": user(part(film(1280, 720, 4, 2)))}))
+    _, headers, _ = await receive(taking.post({"messages": user(part(film(1280, 720, 4, 2)))}))
     assert headers["x-vlserve-videos"].startswith("original=1280x720; frames=4; model=1008x560; model_frames=4")
     assert headers["x-vlserve-videos"].endswith(f"tokens={2 * pixels.tokens(1280, 720, Grid(28, 3136, 602112))}")
 
 
 def _head() -> bytes:
-    """The part that says what the file is."""
+    """The file type box of an MP4 file."""
     return film()[: int.from_bytes(film()[:4], "big")]
 
 
@@ -217,7 +217,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_what_engines_cannot_read_is_refused(taking: Gateway, kind: str) -> None:
     make, words = HOSTILE[kind]
-    status, _, tree = await told(taking.post({"messages": user(image_part(), part(make()))}))
+    status, _, tree = await receive(taking.post({"messages": user(image_part(), part(make()))}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "invalid_video", "messages[0].content[1]")
     assert words in tree["error"]["message"]
     assert not taking.seen("vision")
@@ -233,8 +233,8 @@ async def test_what_engines_cannot_read_is_refused(taking: Gateway, kind: str) -
         ("file:///etc/passwd", "invalid_image_url"),
     ],
 )
-async def test_urls_that_hold_no_video_are_refused(taking: Gateway, url: str, code: str) -> None:
-    status, _, tree = await told(taking.post({"messages": user({"type": "video_url", "video_url": {"url": url}})}))
+async def test_urls_without_a_video_are_refused(taking: Gateway, url: str, code: str) -> None:
+    status, _, tree = await receive(taking.post({"messages": user({"type": "video_url", "video_url": {"url": url}})}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, code, "messages[0].content[0]")
 
 
@@ -249,7 +249,7 @@ async def test_urls_that_hold_no_video_are_refused(taking: Gateway, url: str, co
     ],
 )
 async def test_parts_of_another_form_are_refused(taking: Gateway, written: dict[str, Any]) -> None:
-    status, _, _ = await told(taking.post({"messages": user(written)}))
+    status, _, _ = await receive(taking.post({"messages": user(written)}))
     assert (status, taking.seen("vision")) == (400, [])
 
 
@@ -263,31 +263,31 @@ async def test_parts_of_another_form_are_refused(taking: Gateway, written: dict[
 )
 async def test_caps(open_gateway: OpenGateway, caps: dict[str, int], words: str) -> None:
     async with open_gateway(ENGINES, video=caps) as gateway:
-        status, _, tree = await told(gateway.post({"messages": user(part())}))
+        status, _, tree = await receive(gateway.post({"messages": user(part())}))
         assert (status, tree["error"]["code"]) == (400, "video_too_large")
         assert words in tree["error"]["message"]
         assert not gateway.seen("vision")
 
 
-async def test_ten_minutes_of_a_still_screen_are_seen_in_32_frames(taking: Gateway) -> None:
-    status, headers, _ = await told(taking.post({"messages": user(part(film(64, 64, 600, 1)))}))
+async def test_ten_minutes_of_a_still_screen_are_32_frames(taking: Gateway) -> None:
+    status, headers, _ = await receive(taking.post({"messages": user(part(film(64, 64, 600, 1)))}))
     assert (status, "frames=600; model=" in headers["x-vlserve-videos"]) == (200, True)
     assert "model_frames=32" in headers["x-vlserve-videos"]
 
 
-async def test_server_elsewhere_samples_by_its_own_rules(open_gateway: OpenGateway) -> None:
+async def test_url_engine_samples_by_its_own_rules(open_gateway: OpenGateway) -> None:
     engines = {"vision": {"command": ["x"], **ENGINES["vision"]}}
     async with open_gateway(engines) as gateway:
-        status, headers, _ = await told(gateway.post({"messages": user(part(film(560, 560, 60, 4)))}))
+        status, headers, _ = await receive(gateway.post({"messages": user(part(film(560, 560, 60, 4)))}))
         assert (status, "model_frames=30; tokens=6000" in headers["x-vlserve-videos"]) == (200, True)
-        status, _, tree = await told(gateway.post({"messages": user(part(film(64, 64, 600, 1)))}))
+        status, _, tree = await receive(gateway.post({"messages": user(part(film(64, 64, 600, 1)))}))
         assert (status, tree["error"]["code"]) == (400, "video_too_large")
         assert "video.max_frames" in tree["error"]["message"]
 
 
-async def test_tokens_of_a_video_are_held_against_the_prompt_before_the_engine_is_asked(taking: Gateway) -> None:
+async def test_tokens_of_a_video_are_checked_before_the_engine_is_asked(taking: Gateway) -> None:
     raw = film(840, 700, 64, 4)
-    status, _, tree = await told(taking.post({"messages": user(image_part(), part(raw))}))
+    status, _, tree = await receive(taking.post({"messages": user(image_part(), part(raw))}))
     assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
     assert "the video takes 12,000 tokens (messages[0].content[1], 32 frames of 840×700)" in tree["error"]["message"]
     assert not taking.seen("vision")
@@ -297,7 +297,7 @@ async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None
     async with open_gateway(ENGINES, image={"fit": "shrink"}) as gateway:
         large = image_part(data_url(picture(2000, 1500)))
         body = {"messages": user(large, part(film(700, 560, 30, 2)), large), "max_tokens": 100}
-        status, headers, _ = await told(gateway.post(body))
+        status, headers, _ = await receive(gateway.post(body))
         assert (status, headers["x-vlserve-images"].count("fit=shrink")) == (200, 2)
         assert headers["x-vlserve-videos"].endswith("tokens=7500")
         taken = sum(int(one.partition(";")[0]) for one in headers["x-vlserve-images"].split("tokens=")[1:])
@@ -307,34 +307,34 @@ async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None
 async def test_latest_pictures_are_kept_whatever_the_videos(open_gateway: OpenGateway) -> None:
     vision = {**ENGINES["vision"], "limit_mm_per_prompt": {"image": 1, "video": 1}}
     async with open_gateway({"vision": vision}, image_overflow="keep_latest") as gateway:
-        status, headers, _ = await told(gateway.post({"messages": user(part(), image_part(), image_part())}))
+        status, headers, _ = await receive(gateway.post({"messages": user(part(), image_part(), image_part())}))
         assert (status, headers["x-vlserve-images-dropped"]) == (200, "1")
         assert [one["type"] for one in last_parts(gateway)] == ["video_url", "text", "image_url"]
 
 
-async def test_video_goes_by_name_in_later_turns_and_whole_when_it_was_dropped(taking: Gateway) -> None:
+async def test_video_is_sent_as_uuid_in_later_turns_and_again_after_eviction(taking: Gateway) -> None:
     body = {"messages": user(part()), "user": "describe"}
-    answers = [(await told(taking.post(body)))[2]["choices"][0]["message"]["content"] for _ in range(2)]
+    answers = [(await receive(taking.post(body)))[2]["choices"][0]["message"]["content"] for _ in range(2)]
     assert answers[0] == answers[1] == hashlib.sha256(video_url(film()).encode()).hexdigest()
     assert last_parts(taking)[0]["video_url"] is None
     taking.engines["vision"][FAULTS].add("forgets")
     for color in range(9):
-        await told(taking.post({"messages": user(image_part(data_url(picture(color=f"#0000{color}0"))))}))
-    assert (await told(taking.post(body)))[2]["choices"][0]["message"]["content"] == answers[0]
+        await receive(taking.post({"messages": user(image_part(data_url(picture(color=f"#0000{color}0"))))}))
+    assert (await receive(taking.post(body)))[2]["choices"][0]["message"]["content"] == answers[0]
 
 
-async def test_names_are_each_keys_own(open_gateway: OpenGateway) -> None:
+async def test_keys_do_not_share_uuids(open_gateway: OpenGateway) -> None:
     keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
     async with open_gateway(ENGINES, keys) as gateway:
         for name in ("ana", "bo"):
             headers = {"authorization": f"Bearer {name}"}
-            await told(gateway.post({"messages": user(part())}, headers=headers))
+            await receive(gateway.post({"messages": user(part())}, headers=headers))
             assert last_parts(gateway)[0]["video_url"] is not None
 
 
 async def test_tokens_are_counted(taking: Gateway) -> None:
     body = {"messages": user({"type": "text", "text": "What?"}, part(), image_part())}
-    status, _, tree = await told(taking.post(body, path="/v1/chat/completions/input_tokens"))
+    status, _, tree = await receive(taking.post(body, path="/v1/chat/completions/input_tokens"))
     details = tree["input_tokens_details"]
     assert (status, details["video_tokens"], details["image_tokens"]) == (200, 400, 4)
     assert sum(details.values()) == tree["input_tokens"]
@@ -347,15 +347,15 @@ async def test_tokens_are_counted(taking: Gateway) -> None:
     ("path", "body", "words"),
     [
         ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a string"),
-        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "the Responses API does not accept videos"),
+        ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "does not accept videos"),
         ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}, "text, image, tool_result"),
         ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}, "reads text only"),
     ],
 )
-async def test_other_protocols_and_the_text_model_take_none(
+async def test_other_protocols_and_the_text_model_accept_no_videos(
     taking: Gateway, path: str, body: dict[str, Any], words: str
 ) -> None:
-    status, _, tree = await told(taking.post(body, path))
+    status, _, tree = await receive(taking.post(body, path))
     assert status == 400
     assert words in tree["error"]["message"]
     assert not taking.seen("vision")
@@ -363,31 +363,33 @@ async def test_other_protocols_and_the_text_model_take_none(
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, code: str, *arguments: str) -> None:
-    """Another program in the place of the one that reads videos."""
+    """Replaces the program that reads videos."""
     monkeypatch.setattr(video_checks, "_PROGRAM", (sys.executable, "-c", code, *arguments))
 
 
 async def test_reader_that_crashes_or_hangs_is_a_bad_video(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})")
-    assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
+    assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
     instead(monkeypatch, "import time; time.sleep(60)")
     monkeypatch.setattr(video_checks, "_TIMEOUT_S", 0.2)
-    assert (await told(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
+    assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
 
 
-async def test_reader_that_cannot_work_is_the_servers_fault(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reader_that_fails_to_start_is_a_server_error(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, "import no_such_library")
-    status, _, tree = await told(taking.post({"messages": user(part())}))
+    status, _, tree = await receive(taking.post({"messages": user(part())}))
     assert (status, tree["error"]["code"]) == (500, "video_unavailable")
     assert "no_such_library" not in tree["error"]["message"]
 
 
-async def test_work_is_bounded_whatever_the_first_frame_says(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_is_limited_even_if_later_frames_are_larger(
+    taking: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An engine would decode every one of these frames."""
     raw = growing(600, 4000)
     assert len(raw) < 1024**2
     monkeypatch.setattr(video_checks, "_CPU_S", 2)
-    status, _, tree = await told(taking.post({"messages": user(part(raw))}))
+    status, _, tree = await receive(taking.post({"messages": user(part(raw))}))
     assert (status, tree["error"]["code"]) == (400, "invalid_video")
     assert "too much work" in tree["error"]["message"]
 
@@ -398,7 +400,7 @@ async def test_video_is_read_once_for_each_key(open_gateway: OpenGateway, monkey
 
         async def ask(name: str, raw: bytes) -> int:
             headers = {"authorization": f"Bearer {name}"}
-            return (await told(gateway.post({"messages": user(part(raw))}, headers=headers)))[0]
+            return (await receive(gateway.post({"messages": user(part(raw))}, headers=headers)))[0]
 
         assert await ask("ana", film()) == 200
         instead(monkeypatch, "raise SystemExit(3)")
@@ -414,9 +416,9 @@ async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(
     taking: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     instead(monkeypatch, _WAITS, str(tmp_path))
-    asked = [asyncio.create_task(told(taking.post({"messages": user(part())}))) for _ in range(8)]
+    asked = [asyncio.create_task(receive(taking.post({"messages": user(part())}))) for _ in range(8)]
     await until(lambda: len(list(tmp_path.iterdir())) == 4)
-    status, _, _ = await told(taking.post({"messages": user("text is answered meanwhile")}))
+    status, _, _ = await receive(taking.post({"messages": user("text is answered meanwhile")}))
     assert status == 200
     readers = [int(path.name) for path in tmp_path.iterdir()]
     assert len(readers) == 4

@@ -1,4 +1,4 @@
-"""Parsing: closed sets, and every way in which vLLM would take a picture."""
+"""Parsing of bodies: accepted fields, and every spelling of a picture that vLLM accepts."""
 
 import json
 from typing import Any
@@ -125,7 +125,7 @@ def test_escaped_surrogate_pairs_are_text() -> None:
         user({"type": "image_embeds", "image_embeds": "x"}),
         user({"type": ["image_url"], "image_url": data_url()}),
         user({"image_url": data_url(), "text": "which?"}),
-        # vLLM, or a chat template, would see media in each of these.
+        # vLLM or a chat template would find a picture in each of these.
         user({"type": "text", "text": "x", "image_url": data_url()}),
         user({"type": "text", "text": "x", "image": "z"}),
         user({"text": "x", "audio_url": "http://127.0.0.1/a.wav"}),

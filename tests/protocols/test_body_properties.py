@@ -1,4 +1,4 @@
-"""Properties of the body's parser, on trees and bytes that hypothesis makes up."""
+"""Property tests of the parser of request bodies."""
 
 import json
 import re
@@ -40,7 +40,7 @@ MESSAGES = st.lists(
 
 
 def count_pictures(tree: Any) -> int:
-    """Counted in another way than the walker does: every string that is the picture."""
+    """Pictures in a body, counted independently of the parser: all strings equal to the picture's URL."""
     if isinstance(tree, dict):
         return sum(map(count_pictures, tree.values()))
     if isinstance(tree, list):
@@ -50,12 +50,12 @@ def count_pictures(tree: Any) -> int:
 
 @given(st.binary(max_size=200) | TREES.map(lambda tree: json.dumps(tree).encode()))
 def test_whatever_comes_is_a_request_or_a_clear_refusal(raw: bytes) -> None:
-    told, messages = "", None
+    problem, messages = "", None
     try:
         messages = parse(raw).tree["messages"]
     except InvalidRequest as error:
-        told = error.message
-    assert isinstance(messages, list) or 0 < len(told) < 1000
+        problem = error.message
+    assert isinstance(messages, list) or 0 < len(problem) < 1000
 
 
 @given(st.dictionaries(st.sampled_from(sorted(CHAT_FIELDS)) | TEXT, TREES, max_size=6), MESSAGES)

@@ -1,4 +1,4 @@
-"""Completions, responses and Anthropic's messages: one way, one set of rules, each in its own form."""
+"""Completions, responses and Anthropic's messages through the whole gateway: requests, answers, errors."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ async def test_text_goes_to_text_as_it_came(gateway: Gateway, path: str) -> None
         assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("text", "text_only")
     [seen] = sent(gateway, "text")
     assert seen["path"] == path
-    named = {"model": "org/text-7b"} if path in (MESSAGES, COUNT) else {}  # vLLM insists on one there
+    named = {"model": "org/text-7b"} if path in (MESSAGES, COUNT) else {}  # vLLM requires a model there
     assert seen["body"] == BODIES[path] | named
 
 
@@ -184,8 +184,8 @@ async def test_what_cannot_be_answered_is_refused_before_any_engine(
         "vision": {"model": "org/vision-7b", "limit_mm_per_prompt": {"image": 2}},
     }
     async with open_gateway(engines) as gateway, gateway.post(body, path) as answer:
-        told = await answer.json()
-        assert (answer.status, said in json.dumps(told)) == (status, True), told
+        reply = await answer.json()
+        assert (answer.status, said in json.dumps(reply)) == (status, True), reply
         assert not sent(gateway, "text")
         assert not sent(gateway, "vision")
 
@@ -200,9 +200,9 @@ async def test_what_cannot_be_answered_is_refused_before_any_engine(
 )
 async def test_errors_of_messages_have_anthropics_form(gateway: Gateway, path: str, status: int, kind: str) -> None:
     async with gateway.post(b"{", path) as answer:
-        told = await answer.json()
-        assert (answer.status, told["type"], told["error"]["type"]) == (status, "error", kind)
-        assert told["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+        reply = await answer.json()
+        assert (answer.status, reply["type"], reply["error"]["type"]) == (status, "error", kind)
+        assert reply["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
 
 
 async def test_counted_tokens_are_not_computed_ones(gateway: Gateway) -> None:
@@ -217,9 +217,9 @@ async def test_key_may_come_as_anthropics_clients_send_it(open_gateway: OpenGate
     async with open_gateway(keys=keys) as gateway:
         for key, status, kind in (("k", 200, "message"), ("other", 401, "error")):
             async with gateway.post(BODIES[MESSAGES], MESSAGES, headers={"x-api-key": key}) as answer:
-                told = await answer.json()
-                assert (answer.status, told["type"]) == (status, kind)
-        assert told["error"]["type"] == "authentication_error"
+                reply = await answer.json()
+                assert (answer.status, reply["type"]) == (status, kind)
+        assert reply["error"]["type"] == "authentication_error"
 
 
 @pytest.mark.parametrize("path", ANSWERS)
@@ -229,9 +229,9 @@ async def test_answer_comes_whole_and_its_cost_is_in_the_log(
 ) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     async with gateway.post({**BODIES[path], "stream": is_stream}, path) as answer:
-        told = await answer.text()
+        reply = await answer.text()
     if is_stream:
-        said = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+        said = [json.loads(line[6:]) for line in reply.splitlines() if line.startswith("data: {")]
         text = "".join(
             one.get("delta")
             if isinstance(one.get("delta"), str)
@@ -240,10 +240,10 @@ async def test_answer_comes_whole_and_its_cost_is_in_the_log(
         )
         assert text == "one two three"
         last = {COMPLETIONS: "data: [DONE]", RESPONSES: "response.completed", MESSAGES: "message_stop"}[path]
-        assert last in told.strip().rpartition("\n\n")[2]
-        assert ('"choices":[]' in told) is False  # nobody asked for the counts of tokens
+        assert last in reply.strip().rpartition("\n\n")[2]
+        assert ('"choices":[]' in reply) is False  # the client did not request usage
     else:
-        assert "one two three" in told
+        assert "one two three" in reply
     await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
     [record] = [record for record in caplog.records if record.name == "vlserve.request"]
     fields = vars(record)["fields"]
@@ -255,8 +255,8 @@ async def test_answer_comes_whole_and_its_cost_is_in_the_log(
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway, path: str, is_stream: bool) -> None:
     async with gateway.post(wishing(path, "refuse", stream=is_stream), path) as answer:
-        told = await answer.json()
-        assert (answer.status, message(told)) == (400, "top_p must be in (0, 1]")
+        reply = await answer.json()
+        assert (answer.status, message(reply)) == (400, "top_p must be in (0, 1]")
     assert len(sent(gateway, "text")) == 1
 
 
@@ -283,8 +283,8 @@ async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_eve
     caplog.set_level(logging.INFO, "vlserve.request")
     async with gateway.post(wishing(path, "core-dies", stream=True), path) as answer:
         assert answer.status == 200
-        told = await answer.text()
-    *_, event = told.strip().split("\n\n")
+        reply = await answer.text()
+    *_, event = reply.strip().split("\n\n")
     name, _, data = event.partition("\n")
     error = json.loads(data.removeprefix("data: "))
     assert name == "event: error"
@@ -293,10 +293,10 @@ async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_eve
         assert (error["error"]["type"], "engine" in message(error)) == ("api_error", True)
     await until(lambda: "vlserve.request" in [record.name for record in caplog.records])
     [record] = [record for record in caplog.records if record.name == "vlserve.request"]
-    assert vars(record)["fields"]["completion_tokens"] > 0  # of whom leaves early, events are counted
-    assert "input_value" not in told
-    assert "message_stop" not in told
-    assert "response.completed" not in told
+    assert vars(record)["fields"]["completion_tokens"] > 0  # after a disconnect, events are counted
+    assert "input_value" not in reply
+    assert "message_stop" not in reply
+    assert "response.completed" not in reply
 
 
 async def test_items_of_an_earlier_answer_go_on_in_the_spelling_that_vllm_reads_whole(gateway: Gateway) -> None:
@@ -359,24 +359,24 @@ async def test_refused_field_that_asks_for_nothing_is_left_out(
 async def test_tool_call_that_the_model_wrote_wrong_is_not_the_clients_fault(gateway: Gateway) -> None:
     tool = {"name": "look", "input_schema": {"type": "object"}}
     async with gateway.post(wishing(MESSAGES, "bad-call", tools=[tool]), MESSAGES) as answer:
-        told = await answer.json()
-    assert (answer.status, told["error"]["type"]) == (500, "api_error")
-    assert "called a tool" in message(told)
+        reply = await answer.json()
+    assert (answer.status, reply["error"]["type"]) == (500, "api_error")
+    assert "called a tool" in message(reply)
 
 
 async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) -> None:
     async with gateway.post({"messages": user("a b c"), "user": "too-long"}) as answer:
-        told = await answer.json()
-    assert (answer.status, told["error"]["code"]) == (400, "context_length_exceeded")
-    assert message(told) == (
+        reply = await answer.json()
+    assert (answer.status, reply["error"]["code"]) == (400, "context_length_exceeded")
+    assert message(reply) == (
         "The prompt is too long: it has 3 tokens, and 8,192 fit, with at least one of the answer (max_model_len of the "
         "text engine)."
     )
     async with gateway.post(wishing(RESPONSES, "too-long"), RESPONSES) as answer:
-        told = await answer.json()
-    assert (answer.status, told["error"]["code"], told["error"]["param"]) == (400, "context_length_exceeded", "input")
-    assert "4491" in message(told)
-    assert "Its text alone has 1 tokens, and 8,192 fit" in message(told)
+        reply = await answer.json()
+    assert (answer.status, reply["error"]["code"], reply["error"]["param"]) == (400, "context_length_exceeded", "input")
+    assert "4491" in message(reply)
+    assert "Its text alone has 1 tokens, and 8,192 fit" in message(reply)
 
 
 async def test_caps_hold_for_fields_that_are_taken_only(gateway: Gateway) -> None:
@@ -392,9 +392,9 @@ async def test_text_that_cannot_fit_is_refused_before_an_engine_reads_it(gateway
     long = "long " * (8192 * 256 // 5 + 1)
     body[field] = user(long) if field == "messages" else long
     async with gateway.post(body, path) as answer:
-        told = await answer.json()
-    assert (answer.status, "its text has 2,097," in message(told)) == (400, True), told
-    assert "8,192 tokens fit (max_model_len of the text engine)" in message(told)
+        reply = await answer.json()
+    assert (answer.status, "its text has 2,097," in message(reply)) == (400, True), reply
+    assert "8,192 tokens fit (max_model_len of the text engine)" in message(reply)
     assert sent(gateway, "text") == []
 
 

@@ -1,4 +1,4 @@
-"""The routing rules of the design, one by one."""
+"""The routing rules."""
 
 import pytest
 

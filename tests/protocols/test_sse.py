@@ -1,4 +1,4 @@
-"""The reader of server-sent events, held against a slow and obvious one."""
+"""The parser of server-sent events, compared with a slow and simple one."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ STREAMS = st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=3)), m
 
 
 def lines_of(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """Each line and its end, byte by byte; what has no end is left out."""
+    """Each line and its end, byte by byte; an unfinished line is dropped."""
     lines, line, place = [], b"", 0
     while place < len(stream):
         end = stream[place : place + 2] if stream[place : place + 2] == b"\r\n" else stream[place : place + 1]
@@ -30,7 +30,7 @@ def lines_of(stream: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def reference(stream: bytes) -> list[Event]:
-    """The WHATWG's rules, line by line. A block ends with an empty line that is not its first."""
+    """The WHATWG's rules, line by line. A block ends with an empty line, unless it is the first line."""
     events, raw, kind, data = [], b"", "", list[bytes]()
     for number, (line, end) in enumerate(lines_of(stream)):
         is_first = not raw

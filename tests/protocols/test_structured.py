@@ -1,4 +1,4 @@
-"""What a request may have an engine compile, and what is refused before one is asked."""
+"""Limits on structured output and tools."""
 
 import json
 from typing import Any
