@@ -27,16 +27,6 @@ PROGRAMS = (
     *("engines/reaper", "engines/weights", "media/video_reader"),
     *("commands/compare/reference", "commands/doctor/allreduce"),
 )
-TESTGEN_ROWS = [
-    {"elements", "plan", "result"},
-    {"inventory", "questions", "snapshot", "locators", "match", "proxy"}
-    | {"playwright_code", "selenium_code", "selenium_xpath"},
-    {"child", "live", "mutate", "render"},
-    {"check", "planning", "report", "run"},
-    {"repair"},
-    {"evaluate", "fixture_pages", "pipeline", "service"},
-    {"asking", "command", "http", "pages", "wanted"},
-]
 
 
 def imports(path: pathlib.Path) -> set[str]:
@@ -61,11 +51,6 @@ def name_of(path: pathlib.Path) -> str:
 
 
 MODULES = {name_of(path): own(path) for path in PACKAGE.rglob("*.py")}
-TESTGEN = {
-    name.removeprefix("testgen."): {one.removeprefix("testgen.") for one in names if one.startswith("testgen.")}
-    for name, names in MODULES.items()
-    if name.startswith("testgen.")
-}
 
 
 def test_every_module_is_in_a_room_or_in_the_hall() -> None:
@@ -89,19 +74,8 @@ def test_the_hall_imports_no_room() -> None:
     assert {name: MODULES[name] - HALL for name in HALL if MODULES[name] - HALL} == {}
 
 
-@pytest.mark.parametrize("module", sorted(set().union(*TESTGEN_ROWS)))
-def test_imports_of_testgen_never_go_up(module: str) -> None:
-    row = next(number for number, names in enumerate(TESTGEN_ROWS) if module in names)
-    assert TESTGEN[module] <= set().union(*TESTGEN_ROWS[: row + 1])
-
-
-def test_every_module_of_testgen_has_a_row() -> None:
-    assert set(TESTGEN) == set().union(*TESTGEN_ROWS) | {"__init__", "plugin"}
-
-
-@pytest.mark.parametrize("modules", [MODULES, TESTGEN], ids=["vlserve", "testgen"])
-def test_no_circles(modules: dict[str, set[str]]) -> None:
-    graphlib.TopologicalSorter(modules).prepare()
+def test_no_circles() -> None:
+    graphlib.TopologicalSorter(MODULES).prepare()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +83,7 @@ def test_no_circles(modules: dict[str, set[str]]) -> None:
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
         *("engines/plan", "engines/memory", "engines/model", "engines/diagnosis", "engines/restarts"),
-        "commands/doctor/findings",
+        "commands/doctor/checks",
     ],
 )
 def test_pure_modules_do_no_io(module: str) -> None:
