@@ -8,6 +8,20 @@ Detail = Literal["low", "auto", "high", "original"]
 
 
 @dataclass(frozen=True)
+class PixelLimits:
+    """The size at which a client wants the model to see a picture, in Qwen's terms (qwen-vl-utils).
+
+    Each is an integer of at least 1, or None: the engine's own. Where ``resized_height`` and ``resized_width`` are given
+    (both or neither), they apply in place of ``min_pixels`` and ``max_pixels``.
+    """
+
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    resized_height: int | None = None
+    resized_width: int | None = None
+
+
+@dataclass(frozen=True)
 class Media:
     """A picture or video of a request: its place, and its source (URL, id of an uploaded file, or uploaded bytes)."""
 
@@ -21,6 +35,8 @@ class Media:
     file_id: str | None = None
     upload: bytes | None = None
     detail: Detail = "auto"
+    pixel_limits: PixelLimits | None = None
+    """Limits that the client set for this picture, or for all pictures of the request (``mm_processor_kwargs``)."""
     is_normalized: bool = False
     """It was in another spelling than OpenAI's and has been rewritten; vLLM accepts only some spellings."""
 
