@@ -123,6 +123,12 @@ class EngineSettings(Settings):
         return not self.url and not self.command
 
     @property
+    def uses_xgrammar(self) -> bool:
+        """Structured output is compiled by xgrammar, which ``engines/plan.py`` chooses unless ``extra_args`` does."""
+        given = " ".join(self.extra_args).replace("_", "-")
+        return self.is_vllm and ("--structured-outputs-config" not in given or "xgrammar" in given)
+
+    @property
     def keeps_pictures(self) -> bool:
         """Whether a picture can be named by its ``uuid`` in later requests: vLLM's own, one front end, with a cache."""
         given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}

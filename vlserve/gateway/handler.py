@@ -203,6 +203,8 @@ async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest
         if config.image_overflow == "keep_latest" and limit.image:
             parsed = parsed.keep_latest(limit.image)
         picture_checks.check_count(parsed.media, limit, route.engine)
+    if engine.settings.uses_xgrammar:
+        structured.check_backend(parsed.tree)
     check_ready(route.engine, engine)
     runtime.admission.check_room(route.engine, context.key)
     if not parsed.media:
@@ -325,6 +327,6 @@ def _headers(routed: RoutedRequest, pictures: Sequence[Picture]) -> dict[str, st
 
 
 def _printable(names: tuple[str, ...]) -> str:
-    """Field names for a header: a client may have sent anything as one."""
-    shown = [re.sub(r"[^A-Za-z0-9_.-]", "?", name[:64]) for name in names[:_MOST_DROPPED_NAMED]]
+    """Paths of fields for a header: a client may have sent anything as a name."""
+    shown = [re.sub(r"[^A-Za-z0-9_.\[\]() -]", "?", name[:96]) for name in names[:_MOST_DROPPED_NAMED]]
     return ", ".join(shown)

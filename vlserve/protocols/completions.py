@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from vlserve.errors import InvalidRequest
+from vlserve.protocols.changes import Changes
 from vlserve.protocols.media_reference import Media
 
 _WANTED = "'prompt' must be a string, a list of strings, a list of token ids, or a list of such lists, and not empty."
 
 
-def find_media(tree: dict[str, Any]) -> Iterator[Media]:
+def find_media(tree: dict[str, Any], changes: Changes) -> Iterator[Media]:  # noqa: ARG001
     """Yields nothing: completions have no pictures. Raises InvalidRequest for a malformed prompt."""
     count(tree.get("prompt"))
     yield from ()

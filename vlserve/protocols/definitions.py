@@ -5,12 +5,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlserve.protocols import chat, completions, messages, responses
+from vlserve.protocols.changes import Changes
 from vlserve.protocols.fields import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
     MESSAGE_FIELDS,
     MESSAGE_PROMPT_FIELDS,
+    OUTPUT_CONFIG_KEYS,
+    REASONING_KEYS,
     RESPONSE_FIELDS,
+    STREAM_OPTION_KEYS,
+    STRUCTURED_OUTPUT_KEYS,
+    TEXT_KEYS,
 )
 from vlserve.protocols.media_reference import Media
 from vlserve.protocols.stream_events import Events, MessageEvents, ResponseEvents
@@ -18,8 +24,8 @@ from vlserve.protocols.stream_events import Events, MessageEvents, ResponseEvent
 # Field → why it is refused. These are not dropped: they change the server itself, or ignoring them would silently
 # change the answer.
 _REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(("chat_template", "chat_template_kwargs", "documents"), "the chat template is set by the server"),
-    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), "picture processing is set by the server"),
+    **dict.fromkeys(("chat_template", "documents"), "the chat template is set by the server"),
+    "media_io_kwargs": "picture processing is set by the server",
     **dict.fromkeys(("mm_payload", "return_mm_kwargs", "prompt_embeds"), "tensors are not accepted from clients"),
     **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "vllm_xargs"), "it is reserved for the server"),
     **dict.fromkeys(("request_id", "session_id", "cache_salt", "priority"), "it is reserved for the server"),
@@ -48,16 +54,15 @@ _MESSAGE_REFUSED = {
         "use output_config.format",
     ),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), "use output_config.format"),
-    **dict.fromkeys(("mcp_servers", "container", "context_management"), "this service runs no tools"),
 }
 _MAX_TOKENS = dict.fromkeys(("max_tokens", "min_tokens"), "max_tokens")
 _LOGPROBS = dict.fromkeys(("top_logprobs", "prompt_logprobs"), "max_top_logprobs")
 
 
 def has_no_effect(name: str, value: Any) -> bool:
-    """Whether a refused field has a value that requests nothing (null, false, 0, "", [], or n=1): some SDKs send every
-    field."""
-    return value in (None, False, "", []) or (value == 1 and name in ("n", "best_of"))
+    """Whether a refused field has a value that requests nothing (null, false, 0, "", [], {}, or n=1): some SDKs send
+    every field."""
+    return value in (None, False, "", [], {}) or (value == 1 and name in ("n", "best_of"))
 
 
 def _image_url(url: str | None, uuid: str | None) -> dict[str, Any]:
@@ -90,13 +95,16 @@ class Protocol:
     fields: Set[str]
     refused: Mapping[str, str]
     """Refused field → reason. A value that requests nothing is accepted (``has_no_effect``)."""
-    values: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
-    """Field → its accepted values, and why no others are."""
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Field without effect → the values that vLLM accepts. A field with another value is dropped."""
     numbers: Mapping[str, str]
     """Numeric field → the setting in ``request`` that limits it."""
     lists: tuple[str, ...] = ("stop", "stop_token_ids", "bad_words")
     """List fields, whose number of entries ``request.max_stop`` limits."""
-    find_media: Callable[[dict[str, Any]], Iterator[Media]]
+    find_media: Callable[[dict[str, Any], Changes], Iterator[Media]]
+    """Checks and cleans the prompt, and yields its pictures and videos."""
+    keys: Mapping[str, Set[str]] = field(default_factory=dict)
+    """Field that holds an object → its accepted keys."""
     picture: Callable[[str | None, str | None], dict[str, Any]] = _image_url
     """(URL, ``uuid`` in the engine's cache) → the content part for a picture."""
     text: str = "text"
@@ -126,6 +134,8 @@ CHAT = Protocol(
     prompt="messages",
     fields=CHAT_FIELDS,
     refused={**_REFUSED, **_CHAT_REFUSED},
+    values={"reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max")},
+    keys={"stream_options": STREAM_OPTION_KEYS, "structured_outputs": STRUCTURED_OUTPUT_KEYS},
     numbers={"n": "max_n", **_LOGPROBS, **_MAX_TOKENS, "max_completion_tokens": "max_tokens"},
     find_media=chat.find_media,
     max_tokens_fields=("max_completion_tokens", "max_tokens"),
@@ -135,6 +145,7 @@ COMPLETIONS = Protocol(
     prompt="prompt",
     fields=COMPLETION_FIELDS,
     refused={**_REFUSED, **_COMPLETION_REFUSED},
+    keys={"stream_options": STREAM_OPTION_KEYS, "structured_outputs": STRUCTURED_OUTPUT_KEYS},
     numbers={"n": "max_n", **_LOGPROBS, **_MAX_TOKENS, "logprobs": "max_top_logprobs"},
     find_media=completions.find_media,
     max_tokens_fields=("max_tokens",),
@@ -144,7 +155,11 @@ RESPONSES = Protocol(
     prompt="input",
     fields=RESPONSE_FIELDS,
     refused={**_REFUSED, **_RESPONSE_REFUSED},
-    values={"truncation": (("disabled",), "prompts are never truncated silently")},
+    values={
+        "truncation": ("disabled",),  # vLLM would truncate with any other value, null included
+        "service_tier": ("auto", "default", "flex", "scale", "priority"),
+    },
+    keys={"reasoning": REASONING_KEYS, "text": TEXT_KEYS, "structured_outputs": STRUCTURED_OUTPUT_KEYS},
     numbers={**_LOGPROBS, "max_output_tokens": "max_tokens"},
     find_media=responses.find_media,
     picture=_input_image,
@@ -162,6 +177,7 @@ MESSAGES = Protocol(
     prompt="messages",
     fields=MESSAGE_FIELDS,
     refused={**_REFUSED, **_MESSAGE_REFUSED},
+    keys={"output_config": OUTPUT_CONFIG_KEYS},
     numbers={"max_tokens": "max_tokens"},
     lists=("stop_sequences",),
     find_media=messages.find_media,

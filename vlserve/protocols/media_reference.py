@@ -11,8 +11,8 @@ Detail = Literal["low", "auto", "high", "original"]
 class PixelLimits:
     """The size at which a client wants the model to see a picture, in Qwen's terms (qwen-vl-utils).
 
-    Each is an integer of at least 1, or None: the engine's own. Where ``resized_height`` and ``resized_width`` are given
-    (both or neither), they apply in place of ``min_pixels`` and ``max_pixels``.
+    Each is an integer of at least 1, or None: the engine's own. Where ``resized_height`` and ``resized_width`` are
+    given (both or neither), they apply in place of ``min_pixels`` and ``max_pixels``.
     """
 
     min_pixels: int | None = None
@@ -37,8 +37,6 @@ class Media:
     detail: Detail = "auto"
     pixel_limits: PixelLimits | None = None
     """Limits that the client set for this picture, or for all pictures of the request (``mm_processor_kwargs``)."""
-    is_normalized: bool = False
-    """It was in another spelling than OpenAI's and has been rewritten; vLLM accepts only some spellings."""
 
     def without_bytes(self) -> "Media":
         """A copy without its URL and bytes."""

@@ -7,15 +7,18 @@ from typing import Any
 
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.errors import InvalidRequest
-from vlserve.protocols import completions
+from vlserve.protocols import completions, pixel_limits, tools
+from vlserve.protocols.changes import Changes
 from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_url
-from vlserve.protocols.media_reference import Media, MediaReference
+from vlserve.protocols.media_reference import Media, MediaReference, PixelLimits
 from vlserve.protocols.strict_json import dump, parse_json
 
 # vLLM ignores these fields since 0.12; each is now a field of structured_outputs.
 _GUIDED = {f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")}
 _GUIDED_EXTRAS = {"guided_whitespace_pattern": "whitespace_pattern"}
 _LEFT_OUT = "[An earlier picture was left out here.]"
+# Arguments of chat templates that Qwen2.5's do not have, in any spelling of clients of models that think.
+_THINKING = frozenset({"enable_thinking", "thinking", "thinking_budget", "thinking_mode", "preserve_thinking"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ModelRequest:
     wants_usage: bool
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
+    """Paths of what was left out, such as ``store`` or ``messages[3].content[0].foo``."""
     is_rewritten: bool = False
     """``tree`` differs from ``raw``."""
 
@@ -46,15 +50,14 @@ class ModelRequest:
             additions["stream_options"] = {**(self.tree.get("stream_options") or {}), "include_usage": True}
         if model is not None and self.model != model:
             additions["model"] = model
-        is_same = self.raw and not sent and not self.dropped and not self.is_rewritten
+        is_same = self.raw and not sent and not self.is_rewritten
         if is_same and not additions.keys() & self.tree.keys():
             if not additions:
                 return (self.raw,)
             # The two objects have no key in common, so the additions can be inserted before the other members.
             start = self.raw.index(b"{") + 1
             return (b"{" + dump(additions)[1:-1] + b",", memoryview(self.raw)[start:])
-        kept = {name: value for name, value in self.tree.items() if name not in self.dropped}
-        return self._with_pictures({**kept, **additions}, sent)
+        return self._with_pictures({**self.tree, **additions}, sent)
 
     @property
     def max_tokens(self) -> int | None:
@@ -107,50 +110,120 @@ class ModelRequest:
 
 
 def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
-    """Parse the body of a request to a model.
+    """Parse the body of a request to a model. What vLLM would ignore, or refuse without need, is left out.
 
     Raises InvalidRequest for invalid JSON, a refused field, or a malformed prompt. Sampling fields are not checked:
     vLLM does that.
     """
     tree = parse_json(raw)
-    for name, reason in protocol.refused.items():
-        if not has_no_effect(name, tree.get(name)):
-            raise InvalidRequest(f"The field {name!r} is not accepted: {reason}.", param=name, code="unsupported_field")
-    for name, (values, reason) in protocol.values.items():
-        if tree.get(name) is not None and tree[name] not in values:
-            wanted = " or ".join(map(repr, values))
-            raise InvalidRequest(f"{name!r} may be {wanted} only: {reason}.", param=name, code="unsupported_field")
+    changes = Changes()
+    for name, value in tree.items():
+        if name in protocol.refused and not has_no_effect(name, value):
+            raise InvalidRequest(
+                f"The field {name!r} is not accepted: {protocol.refused[name]}.", param=name, code="unsupported_field"
+            )
+    limits = _take_pixel_limits(tree, changes) if "mm_processor_kwargs" in tree else None
+    if "chat_template_kwargs" in tree:
+        _check_template_arguments(tree["chat_template_kwargs"])
+    if "structured_outputs" in protocol.fields:
+        _translate_guided(tree, changes)
+    changes.keep(tree, protocol.fields)
+    model, is_stream = _read_options(tree)
+    _clean_objects(tree, protocol, changes, is_stream=is_stream)
+    if "tools" in protocol.fields:
+        tools.clean(tree, changes, is_flat=protocol.has_flat_tools)
+    media = tuple(protocol.find_media(tree, changes))
+    if limits is not None:
+        media = tuple(
+            replace(one, pixel_limits=pixel_limits.merge(one.pixel_limits, limits, one.param))
+            if one.kind == "image"
+            else one
+            for one in media
+        )
+    return ModelRequest(
+        protocol=protocol,
+        raw=raw,
+        tree=tree,
+        model=model,
+        is_stream=is_stream,
+        wants_usage=bool((tree.get("stream_options") or {}).get("include_usage")),
+        media=media,
+        dropped=changes.dropped,
+        is_rewritten=changes.is_rewritten,
+    )
+
+
+def _read_options(tree: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The model's name, and whether the answer is a stream. Raises InvalidRequest."""
     model = tree.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidRequest("'model' must be a string.", param="model")
-    is_stream = tree.get("stream") or False
+    is_stream = tree.get("stream", False)
     if not isinstance(is_stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")
     options = tree.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
-    is_translated = "structured_outputs" in protocol.fields and _translate_guided(tree)
-    given = tree.get(protocol.prompt)
-    media = tuple(protocol.find_media(tree))
-    return ModelRequest(
-        protocol=protocol,
-        raw=raw,
-        tree=tree,
-        model=model or None,
-        is_stream=is_stream and "stream" in protocol.fields,
-        wants_usage=bool((options or {}).get("include_usage")),
-        media=media,
-        dropped=tuple(name for name in tree if name not in protocol.fields),
-        is_rewritten=is_translated or tree[protocol.prompt] is not given or any(one.is_normalized for one in media),
-    )
+    return model or None, is_stream
 
 
-def _translate_guided(tree: dict[str, Any]) -> bool:
-    """Replace vLLM's former ``guided_*`` fields by ``structured_outputs``. Returns whether there were any. Raises
-    InvalidRequest."""
+def _clean_objects(tree: dict[str, Any], protocol: Protocol, changes: Changes, *, is_stream: bool) -> None:
+    """Clean the fields that hold objects, and leave out values of fields without effect that vLLM would refuse."""
+    for name, keys in protocol.keys.items():
+        if isinstance(tree.get(name), dict):
+            changes.keep(tree[name], keys, name)
+    for name, values in protocol.values.items():
+        if name in tree and tree[name] not in values:
+            del tree[name]
+            changes.drop(name)
+    if "stream_options" in tree and not is_stream:  # vLLM refuses them without a stream
+        del tree["stream_options"]
+        changes.drop("stream_options")
+
+
+def _take_pixel_limits(tree: dict[str, Any], changes: Changes) -> PixelLimits | None:
+    """Take the limits on all pictures out of ``mm_processor_kwargs``, which is not sent to vLLM: the gateway resizes.
+
+    Raises InvalidRequest for other keys.
+    """
+    name = "mm_processor_kwargs"
+    given = tree.pop(name)
+    changes.is_rewritten = True
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise InvalidRequest(f"{name!r} must be an object.", param=name)
+    limits = pixel_limits.take(given, name)
+    other = next((key for key, value in given.items() if value is not None), None)
+    if other is not None:
+        raise InvalidRequest(
+            f"The field '{name}.{other[:40]}' is not accepted: picture processing is set by the server. Accepted: "
+            f"{', '.join(pixel_limits.NAMES)}.",
+            param=name,
+            code="unsupported_field",
+        )
+    return limits
+
+
+def _check_template_arguments(given: Any) -> None:
+    """Raise InvalidRequest for arguments that could change a prompt; those about thinking have no effect on Qwen2.5."""
+    name = "chat_template_kwargs"
+    if given is not None and not isinstance(given, dict):
+        raise InvalidRequest(f"{name!r} must be an object.", param=name)
+    other = next((key for key, value in (given or {}).items() if value is not None and key not in _THINKING), None)
+    if other is not None:
+        raise InvalidRequest(
+            f"The field '{name}.{other[:40]}' is not accepted: the chat template is set by the server.",
+            param=name,
+            code="unsupported_field",
+        )
+
+
+def _translate_guided(tree: dict[str, Any], changes: Changes) -> None:
+    """Replace vLLM's former ``guided_*`` fields by ``structured_outputs``. Raises InvalidRequest."""
     given = [name for name in _GUIDED if tree.get(name) is not None]
     if not given:
-        return False
+        return
     if len(given) > 1 or tree.get("structured_outputs") is not None:
         others = ", ".join(repr(name) for name in (*given[1:], "structured_outputs") if tree.get(name) is not None)
         raise InvalidRequest(
@@ -161,7 +234,7 @@ def _translate_guided(tree: dict[str, Any]) -> bool:
         if tree.get(name) is not None:
             constraint[field] = tree.pop(name)
     tree["structured_outputs"] = constraint
-    return True
+    changes.is_rewritten = True
 
 
 def build_picture_request(

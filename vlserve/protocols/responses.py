@@ -5,22 +5,31 @@ megabyte: 40,000 items ``{}`` crashed the server (0.32). Of an assistant's messa
 Therefore items are rewritten into the one form that vLLM reads completely.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
+from vlserve.protocols.changes import Changes
 from vlserve.protocols.chat import read_part, text_of
+from vlserve.protocols.fields import HOSTED_ITEMS, ITEM_KEYS
 from vlserve.protocols.media_reference import Media
+from vlserve.protocols.tools import clean_arguments
 
 Item = dict[str, Any]
 _MAX_ITEMS = 2000
 _ROLES = ("user", "system", "developer", "assistant")
+# Entries of ``include`` that vLLM accepts; it refuses others.
+_INCLUDE = (
+    *("code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results"),
+    *("message.input_image.image_url", "message.output_text.logprobs", "reasoning.encrypted_content"),
+)
 _ASSISTANT_TEXT_TYPES = {"output_text": "text", "text": "text", "input_text": "text", "refusal": "refusal"}
 
 
-def find_media(tree: dict[str, Any]) -> Iterator[Media]:
+def find_media(tree: dict[str, Any], changes: Changes) -> Iterator[Media]:
     """Yield every picture of every item, and replace ``tree["input"]`` by normalised items. Raises InvalidRequest."""
+    if isinstance(tree.get("include"), list):
+        _clean_include(tree, changes)
     given = tree.get("input")
     if isinstance(given, str) and given:
         return
@@ -29,22 +38,36 @@ def find_media(tree: dict[str, Any]) -> Iterator[Media]:
     if len(given) > _MAX_ITEMS:
         raise InvalidRequest(f"'input' has {len(given):,} items; {_MAX_ITEMS:,} are allowed.", param="input")
     items: list[Item] = []
+    changes.is_rewritten = True
     for number, item in enumerate(given):
         where = f"input[{number}]"
-        read = _READERS.get(_kind(item, where))
+        kind = _kind(item, where)
+        if kind in HOSTED_ITEMS:
+            changes.drop(f"{where} ({kind})")
+            continue
+        read = _READERS.get(kind)
         if read is None:
             raise InvalidRequest(
-                f"{where} has a type that is not accepted here ({str(item['type'])[:40]!r}). "
-                f"Accepted: {', '.join(_READERS)}.",
+                f"{where} has a type that is not accepted here ({kind[:40]!r}). Accepted: {', '.join(_READERS)}.",
                 param=where,
                 code="unsupported_input_item",
             )
-        new, place = read(item, where)
+        new, place = read(item, where, changes)
+        changes.keep(item, new.keys() | ITEM_KEYS, where, item.keys())
         if new:
             items.append(new)
         if place:
-            yield from _pictures(new[place], f"{where}.{place}")
+            yield from _pictures(new[place], f"{where}.{place}", changes)
+    if not items:
+        raise InvalidRequest("'input' has no item that the model reads.", param="input")
     tree["input"] = items
+
+
+def _clean_include(tree: dict[str, Any], changes: Changes) -> None:
+    for index, name in enumerate(tree["include"]):
+        if name not in _INCLUDE:
+            changes.drop(f"include[{index}]" + (f" ({name[:60]})" if isinstance(name, str) else ""))
+    tree["include"] = [name for name in tree["include"] if name in _INCLUDE]
 
 
 def _kind(item: Any, where: str) -> str:
@@ -57,7 +80,7 @@ def _kind(item: Any, where: str) -> str:
     return kind
 
 
-def _message(item: Item, where: str) -> tuple[Item, str]:
+def _message(item: Item, where: str, changes: Changes) -> tuple[Item, str]:  # noqa: ARG001
     role, content = item.get("role"), item.get("content")
     if role not in _ROLES:
         raise InvalidRequest(f"{where}.role must be one of {', '.join(_ROLES)}.", param=f"{where}.role")
@@ -71,6 +94,8 @@ def _message(item: Item, where: str) -> tuple[Item, str]:
 
 def _assistant_text(part: Any, where: str) -> str:
     """The text of a part of an assistant's message."""
+    if isinstance(part, str):
+        return part
     name = _ASSISTANT_TEXT_TYPES.get(str(part.get("type"))) if isinstance(part, dict) else None
     if name is None or not isinstance(part.get(name), str):
         raise InvalidRequest(
@@ -81,22 +106,16 @@ def _assistant_text(part: Any, where: str) -> str:
     return str(part[name])
 
 
-def _call(item: Item, where: str) -> tuple[Item, str]:
-    new = {name: _text(item, name, where) for name in ("type", "call_id", "name", "arguments")}
-    try:
-        json.loads(new["arguments"] or "{}")  # vLLM parses them for the chat template
-    except (ValueError, RecursionError):
-        raise InvalidRequest(
-            f"{where}.arguments are not JSON, or nested too deeply.", param=f"{where}.arguments"
-        ) from None
-    return new, ""
+def _call(item: Item, where: str, changes: Changes) -> tuple[Item, str]:
+    clean_arguments(item, changes, where)
+    return {name: _text(item, name, where) for name in ("type", "call_id", "name", "arguments")}, ""
 
 
-def _custom_call(item: Item, where: str) -> tuple[Item, str]:
+def _custom_call(item: Item, where: str, changes: Changes) -> tuple[Item, str]:  # noqa: ARG001
     return {name: _text(item, name, where) for name in ("type", "call_id", "name", "input")}, ""
 
 
-def _output(item: Item, where: str) -> tuple[Item, str]:
+def _output(item: Item, where: str, changes: Changes) -> tuple[Item, str]:  # noqa: ARG001
     output = item.get("output")
     if not isinstance(output, str | list):
         raise InvalidRequest(f"{where}.output must be a string or a list of parts.", param=f"{where}.output")
@@ -104,8 +123,8 @@ def _output(item: Item, where: str) -> tuple[Item, str]:
     return new, "output" if isinstance(output, list) else ""
 
 
-def _reasoning(item: Item, where: str) -> tuple[Item, str]:  # noqa: ARG001
-    """Dropped: the chat template of these models omits reasoning, too."""
+def _reasoning(item: Item, where: str, changes: Changes) -> tuple[Item, str]:  # noqa: ARG001
+    """Left out: the chat template of these models omits reasoning, too."""
     return {}, ""
 
 
@@ -116,9 +135,9 @@ def _text(item: Mapping[str, Any], name: str, where: str) -> str:
     return value
 
 
-def _pictures(parts: list[Any], where: str) -> Iterator[Media]:
-    for index, part in enumerate(parts):
-        media = read_part(parts, index, f"{where}[{index}]")
+def _pictures(parts: list[Any], where: str, changes: Changes) -> Iterator[Media]:
+    for index in range(len(parts)):
+        media = read_part(parts, index, f"{where}[{index}]", changes)
         if media and media.kind == "image":
             yield media
         elif media:
@@ -128,10 +147,10 @@ def _pictures(parts: list[Any], where: str) -> Iterator[Media]:
                 code="unsupported_content_part",
             )
         else:
-            parts[index] = {"type": "input_text", "text": text_of(part)}
+            parts[index] = {"type": "input_text", "text": text_of(parts[index])}
 
 
-_READERS: Mapping[str, Callable[[Item, str], tuple[Item, str]]] = {
+_READERS: Mapping[str, Callable[[Item, str, Changes], tuple[Item, str]]] = {
     "message": _message,
     "function_call": _call,
     "function_call_output": _output,

@@ -75,5 +75,8 @@ def choose(
 def unknown_model(model: str, served: Mapping[EngineName, str]) -> NotFound:
     names = ", ".join(repr(name) for name in (*served.values(), AUTO))
     return NotFound(
-        f"There is no model {model[:200]!r} here. Available: {names}.", param="model", code="model_not_found"
+        f"There is no model {model[:200]!r} here. Available: {names}. The setting auto_aliases makes further names "
+        f"mean {AUTO!r}.",
+        param="model",
+        code="model_not_found",
     )

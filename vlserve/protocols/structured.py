@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
+from vlserve.protocols import json_schema
 from vlserve.protocols.definitions import Protocol
 
 _MAX_BYTES = 64 * 1024
@@ -26,6 +27,12 @@ _KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _SCHEMAS = ("json", "json_schema", "schema", "parameters", "input_schema")
 # The fields for the answer's format in chat and completions, responses, and messages.
 _FORMATS = ("response_format", "text", "output_config")
+_SCHEMA_PATHS = (
+    ("structured_outputs", "json"),
+    ("response_format", "json_schema", "schema"),
+    ("text", "format", "schema"),
+    ("output_config", "format", "schema"),
+)
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(?:,(\d*))?\}")
 
 
@@ -51,8 +58,47 @@ def check(tree: Mapping[str, Any], protocol: Protocol, *, allow_grammar: bool) -
         _check_tools(tree["tools"], has_flat_tools=protocol.has_flat_tools)
     if protocol.tool_choices:
         _check_tool_choice(tree, protocol.tool_choices)
-    if protocol.prompt == "messages" and not protocol.has_flat_tools:
-        _check_tool_calls(tree["messages"])
+
+
+def check_backend(tree: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for a schema with keywords that xgrammar does not support, and name them with their place.
+
+    A tool's schema counts only if ``tool_choice`` forces a call: otherwise it is not compiled.
+    """
+    for where, schema in _schemas(tree):
+        found = json_schema.find_unsupported(schema, where)
+        if found:
+            place, keywords = found
+            raise InvalidRequest(
+                f"{place}: the structured output backend (xgrammar) does not support {keywords}. Leave it out of the "
+                "schema and check it in the answer.",
+                param=where.partition(".")[0],
+                code="invalid_structured_output",
+            )
+
+
+def _schemas(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas that an answer must match, each with its path."""
+    for path in _SCHEMA_PATHS:
+        value: Any = tree
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, str):  # only structured_outputs.json may be a string; check() has parsed it once
+            value = json.loads(value)
+        if value is not None:
+            yield ".".join(path), value
+    choice = tree.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    if kind not in ("required", "any", "function", "tool"):
+        return
+    for number, tool in enumerate(tree.get("tools") or ()):
+        function, inner = (tool["function"], ".function") if isinstance(tool.get("function"), dict) else (tool, "")
+        if isinstance(choice, dict) and kind != "any":
+            named = choice.get("function")
+            if function.get("name") != (named.get("name") if isinstance(named, dict) else choice.get("name")):
+                continue
+        for name in ("parameters", "input_schema"):
+            yield f"tools[{number}]{inner}.{name}", function.get(name)
 
 
 def is_constrained(tree: Mapping[str, Any]) -> bool:
@@ -105,28 +151,8 @@ def _check_tools(tools: Any, *, has_flat_tools: bool) -> None:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             wanted = '{"name": …}' if has_flat_tools else '{"type": "function", "function": {"name": …}}'
             raise _refuse(where, f"must be like {wanted}")
-        if has_flat_tools and tool.get("type", "custom") not in ("function", "custom"):
-            raise _refuse(where, "is a tool that the service would have to run; it does not run tools")
     # All together: with tool_choice "required" vLLM makes one schema of them.
     _Limits("tools", allow_grammar=False, max_bytes=_MAX_TOOL_BYTES).check({"tools": tools})
-
-
-def _check_tool_calls(messages: list[Any]) -> None:
-    """Check the arguments of earlier tool calls, which vLLM parses for the chat template."""
-    for number, message in enumerate(messages):
-        calls, where = message.get("tool_calls"), f"messages[{number}].tool_calls"
-        if calls is None:
-            continue
-        if not isinstance(calls, list):
-            raise _refuse(where, "must be a list")
-        for call in calls:
-            function = call.get("function") if isinstance(call, dict) else None
-            arguments = function.get("arguments") if isinstance(function, dict) else None
-            try:
-                if isinstance(arguments, str):
-                    json.loads(arguments or "{}")
-            except (ValueError, RecursionError):
-                raise _refuse(where, "has arguments that are not JSON, or nested too deeply") from None
 
 
 class _Limits:
