@@ -47,6 +47,18 @@ def _first_counts(ask: Ask) -> None:
     assert ask(max_completion_tokens=2, max_tokens=5, ignore_eos=True).tokens == 2
 
 
+def _goes_on(ask: Ask) -> None:
+    for arguments in ('{"city": ', "", None):
+        call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        turns = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "x"}]
+        answer = ask(messages=[*user("Hello!"), turns[0], {**turns[1], "tool_call_id": "c1"}, *user(QUESTION)])
+        assert answer.dropped == ["messages[1].tool_calls[0].function.arguments"]
+
+
+def _gives_prompt(ask: Ask) -> None:
+    assert QUESTION in ask(return_prompt_text=True).tree["prompt_text"]
+
+
 CHAT_ROWS = [
     MODEL,
     row(
@@ -58,14 +70,22 @@ CHAT_ROWS = [
     row(
         "`messages`: parts",
         "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
-        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken. Parts "
-        "of other types are a 400.",
+        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken; a bare "
+        "string among parts is a text. Parts of other types are a 400.",
+        same(messages=[{"role": "user", "content": [QUESTION]}]),
         same(messages=user({"type": "input_text", "text": QUESTION})),
         same(messages=user({"type": "output_text", "text": QUESTION})),
         same(messages=user({"type": "refusal", "refusal": QUESTION})),
         looks_at(image_part(URL), {"type": "input_image", "image_url": URL}, {"image_url": URL}),
+        looks_at({"type": "image", "image": URL}),
         looks_in_roles("system", "developer", "assistant", "tool"),
         refuses("input_audio", messages=user({"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}})),
+    ),
+    row(
+        "`messages`: earlier tool calls",
+        "Arguments that are no JSON object, such as those of an answer that was cut off, are sent as `{}`; "
+        "`x-vlserve-dropped` names them.",
+        _goes_on,
     ),
     row(
         "a prompt that is too long",
@@ -95,24 +115,25 @@ CHAT_ROWS = [
     row(
         "`stream`, `stream_options`",
         "Chunks, at the end `[DONE]`. `include_usage`: one more with the counts of tokens; `continuous_usage_stats`: "
-        "in each (vLLM's). Without `stream` options are a 400.",
+        "in each (vLLM's). Other options, and all of them without `stream`, are left out.",
         gives_events("", "[DONE]"),
         tells_usage_when_asked,
         tells_usage_on_the_way,
-        refuses("stream", stream_options={"include_usage": True}),
+        drops(stream_options={"include_usage": True}),
     ),
     *FORMATS,
     *STRUCTURED,
     row(
         "`tools`, `tool_choice`",
         "Functions. `auto`, `required` (at least one call), a named one; with `none` nothing is taken for a call, "
-        "though the model still reads the tools.",
+        "though the model still reads the tools. An empty list is none. Hosted tools are left out.",
         tools.calls_by_itself,
         tools.must_call,
         tools.calls_named,
         tools.calls_none,
         refuses("tools", tool_choice="required"),
-        refuses("tools", tools=[]),
+        same(tools=[], tool_choice="auto"),
+        tools.leaves_out_hosted,
     ),
     row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
     row(
@@ -129,6 +150,7 @@ CHAT_ROWS = [
         _continues,
         refuses("continue_final_message", continue_final_message=True),
     ),
+    row("`return_prompt_text`", "vLLM's: the text of the prompt, in `prompt_text`.", _gives_prompt),
     *RARE,
     row(
         "`metadata`, `store`, `service_tier`, `prediction`, `verbosity`, `modalities`, `web_search_options`, any other",

@@ -1,5 +1,6 @@
 """Rows and checks that several tables of docs/api.md have in common."""
 
+import json
 import re
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.endpoints.rows import (
     stops_at_token,
     varies,
 )
-from vlserve.protocols.definitions import MESSAGES, RESPONSES
+from vlserve.protocols.definitions import COMPLETIONS, MESSAGES, RESPONSES
 
 URL = data_url(picture(280, 280, "red"))
 SCHEMA = {"name": "paint", "schema": COLOR}
@@ -87,6 +88,19 @@ STOPS = [
         goes_on,
     ),
 ]
+
+
+def scores_named_tokens(ask: Ask) -> None:
+    scores = 1 if ask.protocol is COMPLETIONS else True
+    answer = ask(logprobs=scores, logprob_token_ids=[5, 6], return_tokens_as_token_ids=True)
+    assert all(f"token_id:{number}" in json.dumps(answer.tree["choices"][0]["logprobs"]) for number in (5, 6))
+
+
+def streams_in_larger_chunks(ask: Ask) -> None:
+    options = {ask.length: 16, "ignore_eos": True}
+    assert len(ask.stream(**options, stream_interval=8)) < len(ask.stream(**options)) / 2
+
+
 RARE = [
     row(
         "`min_tokens`, `bad_words`, `allowed_token_ids`",
@@ -102,6 +116,13 @@ RARE = [
         refuses("prompt_logprobs", prompt_logprobs=1, stream=True),
         gives_token_ids,
     ),
+    row(
+        "`logprob_token_ids`, `return_tokens_as_token_ids`",
+        "vLLM's: with `logprobs`, the scores of these tokens at each place; tokens as `token_id:…`.",
+        scores_named_tokens,
+    ),
+    row("`stream_interval`", "vLLM's: tokens in each chunk of a stream.", streams_in_larger_chunks),
+    row("`add_special_tokens`", "vLLM's, without effect here.", same(add_special_tokens=False)),
     row("`skip_special_tokens`", "vLLM's: `false` shows tokens like `<\\|im_end\\|>`.", shows_special_tokens),
     row(
         "`length_penalty`, `spaces_between_special_tokens`",

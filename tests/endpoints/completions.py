@@ -65,15 +65,14 @@ COMPLETION_ROWS = [
         gives_events("", "[DONE]"),
         tells_usage_when_asked,
         tells_usage_on_the_way,
-        refuses("tream", stream_options={"include_usage": True}),
+        drops(stream_options={"include_usage": True}),
     ),
     *FORMATS,
     *STRUCTURED,
     row(
-        "`user`, `add_special_tokens`",
+        "`user`",
         "Taken without effect.",
         same(user="ana"),
-        same(add_special_tokens=False),
     ),
     *RARE,
     row(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tests.endpoints.asking import PROTOCOLS
 from tests.endpoints.faults import CODES, HEADERS, STATUSES
+from tests.endpoints.left_out import LEFT_OUT
 from tests.endpoints.rows import Row
 from tests.endpoints.tables import TABLES
 from vlserve.config.settings import Request
@@ -23,6 +24,7 @@ def written(text: str) -> str:
     """The document with all its tables written anew."""
     tables: Mapping[str, Callable[[], str]] = {
         "refused": lambda: _refused(_EVERYWHERE),
+        "left-out": _left_out,
         "headers": lambda: _rows("header | what it says", HEADERS),
         "codes": lambda: _rows("code | when", CODES),
         "statuses": _statuses,
@@ -53,6 +55,16 @@ def _refused(refused: Mapping[str, str]) -> str:
     for field, reason in refused.items():
         reasons.setdefault(reason, []).append(f"`{field}`")
     return _table("refused | why", (f"{', '.join(fields)} | {reason}" for reason, fields in reasons.items()))
+
+
+def _left_out() -> str:
+    return _table(
+        "of a | vLLM's field | here | why",
+        (
+            f"{one.level} | {', '.join(f'`{name}`' for name in one.names)} | {one.outcome} | {one.reason}"
+            for one in LEFT_OUT
+        ),
+    )
 
 
 def _endpoint(path: str) -> str:

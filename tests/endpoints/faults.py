@@ -118,8 +118,13 @@ CODES: list[Row] = [
         refuses("unsupported_field", suffix="x", chat_template="x"),
     ),
     row(
+        "`unsupported_tool`",
+        "only hosted tools are given, or `tool_choice` forces one: this service runs none",
+        refuses("unsupported_tool", tools=[{"type": "web_search"}]),
+    ),
+    row(
         "`unsupported_content_part`, `unsupported_content_block`, `unsupported_input_item`",
-        "a part, block or item of another type, or with another field, than the tables have",
+        "a part, block or item of another type than the tables have, or with a `uuid`",
         refuses("unsupported_content_part", messages=user({"type": "file_search"})),
         refuses("unsupported_content_part", messages=user({**image_part(), "uuid": "x"})),
     ),
@@ -130,7 +135,7 @@ CODES: list[Row] = [
     ),
     row(
         "`invalid_value`",
-        "an answer is asked for that is longer than `max_model_len`",
+        "an answer is asked for that is longer than `max_model_len`, or a picture's `min_pixels`, `max_pixels` … are wrong",
         refuses("invalid_value", max_tokens=100_000),
     ),
     row(
@@ -215,7 +220,11 @@ HEADERS: list[Row] = [
         "([pictures.md](pictures.md#videos)).",
         _says_what_of_video,
     ),
-    row("`x-vlserve-dropped`", "The names of fields that were left out.", _names_dropped),
+    row(
+        "`x-vlserve-dropped`",
+        "What was left out, like `store, messages[3].content[0].foo, tools[1] (web_search)`; each kind once, 20 at most.",
+        _names_dropped,
+    ),
     row(
         "`x-request-id`",
         "The client's own, or a new one. At `/v1/messages` also as `request-id`, and in errors as `request_id`.",

@@ -37,6 +37,19 @@ def _takes_thoughts(ask: Ask) -> None:
     ask(messages=[*turns, *user(QUESTION)])
 
 
+def _reads_documents(ask: Ask) -> None:
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "The code is 42."}}
+    plain = {"type": "text", "text": "The code is 42."}
+    question = {"type": "text", "text": QUESTION}
+    assert ask(messages=user(document, question)).prompt_tokens == ask(messages=user(plain, question)).prompt_tokens
+
+
+def _takes_system_turns(ask: Ask) -> None:
+    reminder = {"role": "system", "content": "Be short."}
+    turns = [*user("Hello!"), {"role": "assistant", "content": "Hello."}, *user(QUESTION)]
+    assert ask(messages=[*turns, reminder]).prompt_tokens > ask(messages=turns).prompt_tokens
+
+
 def _calls(arguments: Any) -> list[dict[str, Any]]:
     call = {"type": "tool_use", "id": "c1", "name": "f", "input": arguments}
     result = {"type": "tool_result", "tool_use_id": "c1", "content": "x"}
@@ -57,16 +70,19 @@ MESSAGE_ROWS = [
     MODEL,
     row(
         "`messages`",
-        "Turns of `user` and `assistant`. Blocks: `text`; `image` (base64, url, or the id of an uploaded file) and "
-        "`tool_result` of the user; `tool_use`, `thinking`, `redacted_thinking` of the assistant. `cache_control` is "
-        "taken without effect, other blocks are a 400.",
+        "Turns of `user`, `assistant` and `system` (text). Blocks: `text`; `image` (base64, url, or the id of an uploaded file), "
+        "`document` (of text) and `tool_result` of the user; `tool_use`, `thinking`, `redacted_thinking` of the "
+        "assistant. `cache_control` is taken without effect; blocks of hosted tools and `tool_reference` are left out; "
+        "other blocks, and PDFs, are a 400.",
         like_chat,
         same(messages=user({"type": "text", "text": QUESTION, "cache_control": {"type": "ephemeral"}})),
         looks_at(*_IMAGES),
         tools.takes_result,
         _takes_thoughts,
         refuses("messages[0].content[0]", messages=user({"type": "document", "source": {"type": "url", "url": "x"}})),
-        refuses("messages[0].role", messages=[{"role": "system", "content": "x"}]),
+        _reads_documents,
+        _takes_system_turns,
+        refuses("messages[0].role", messages=[{"role": "tool", "content": "x"}]),
         refuses("messages[1].content[0].input", messages=_calls("Rome")),
     ),
     row("a prompt that is too long", "400 with the tokens of its text and how many fit.", is_too_long),
@@ -101,13 +117,14 @@ MESSAGE_ROWS = [
     ),
     row(
         "`tools`, `tool_choice`",
-        "Tools with an `input_schema`; Anthropic's own (`bash_…`) are a 400. `auto`, `any`, `none`, a named one; "
+        "Tools with an `input_schema`; Anthropic's own (`web_search_…`, `bash_…`) are left out. `auto`, `any`, `none`, "
+        "a named one; "
         "`disable_parallel_tool_use`: one call at most.",
         tools.calls_by_itself,
         tools.must_call,
         tools.calls_named,
         tools.calls_none,
-        refuses("tools[0]", tools=[{"type": "bash_20250124", "name": "bash"}]),
+        tools.leaves_out_hosted,
         refuses("tools", tool_choice={"type": "any"}),
         refuses("tool_choice", tool_choice={"type": "function", "name": "f"}),
     ),
@@ -119,9 +136,10 @@ MESSAGE_ROWS = [
     ),
     row("`metadata`", "Taken without effect.", same(metadata={"user_id": "ana"})),
     row(
-        "`thinking`, `service_tier`, `seed`, `stop`, any other",
+        "`thinking`, `context_management`, `mcp_servers`, `service_tier`, `seed`, `stop`, any other",
         "Left out and named in `x-vlserve-dropped`: these models do not think, and vLLM's messages have no seed.",
         drops(thinking={"type": "enabled", "budget_tokens": 1024}, service_tier="auto", seed=1, stop=["a"]),
+        drops(context_management={"edits": []}, mcp_servers=[{"type": "url", "url": "x", "name": "x"}]),
     ),
 ]
 

@@ -60,6 +60,11 @@ def _scores_parts(ask: Ask) -> None:
     assert not ask(top_logprobs=2).tree["output"][0]["content"][0]["logprobs"]
 
 
+def _leaves_out_includes(ask: Ask) -> None:
+    name = "web_search_call.action.sources"
+    assert ask(include=[name, "reasoning.encrypted_content"]).dropped == [f"include[0] ({name})"]
+
+
 def _gives_back(**fields: Any) -> Check:
     def check(ask: Ask) -> None:
         answer = ask(**fields)
@@ -91,7 +96,8 @@ RESPONSE_ROWS = [
     row(
         "`input`",
         "A text, or items: `message` (or a `role` with `content`), `function_call`, `function_call_output`, "
-        "`custom_tool_call`, `custom_tool_call_output`; `reasoning` is left out. Others are a 400.",
+        "`custom_tool_call`, `custom_tool_call_output`; `reasoning` and items of hosted tools (`web_search_call` …) are "
+        "left out. Others are a 400.",
         like_chat,
         _items,
         tools.takes_result,
@@ -125,8 +131,9 @@ RESPONSE_ROWS = [
     row(
         "`include`, `top_logprobs`",
         "`message.output_text.logprobs` gives scores, and so many others at each place. "
-        "`reasoning.encrypted_content` is taken without effect.",
+        "`reasoning.encrypted_content` is taken without effect; others are left out.",
         _scores_parts,
+        _leaves_out_includes,
         same(include=["reasoning.encrypted_content"]),
     ),
     row(
@@ -148,14 +155,14 @@ RESPONSE_ROWS = [
     *STRUCTURED,
     row(
         "`tools`, `tool_choice`",
-        "Functions, and custom tools without a grammar; one that a server runs (`web_search` …) is a 400. `auto`, "
-        "`none`, `required`, a named one; `allowed_tools` and other types are a 400.",
+        "Functions, and custom tools without a grammar; hosted tools (`web_search` …) and namespaces are left out. "
+        "`auto`, `none`, `required`, a named one; `allowed_tools` and other types are a 400.",
         tools.calls_by_itself,
         tools.must_call,
         tools.calls_named,
         tools.calls_none,
         tools.calls_custom,
-        refuses("tools[0]", tools=[{"type": "web_search"}]),
+        tools.leaves_out_hosted,
         refuses("tool_choice", tool_choice={"type": "allowed_tools", "mode": "auto", "tools": []}),
         refuses("tool_choice", tool_choice={"type": "any"}),
         refuses("tools", tool_choice="required"),
@@ -163,9 +170,10 @@ RESPONSE_ROWS = [
     row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
     row(
         "`truncation`",
-        "`disabled` only: no prompt is cut without a word.",
+        "`disabled`; `auto` is left out: no prompt is truncated, and one that is too long is a 400.",
         same(truncation="disabled"),
-        refuses("truncation", truncation="auto"),
+        same(truncation=None),
+        drops(truncation="auto"),
     ),
     row(
         "`store`",

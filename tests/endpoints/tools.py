@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.conftest import user
 from tests.endpoints.asking import Answer, Ask
-from vlserve.protocols.definitions import CHAT, RESPONSES
+from vlserve.protocols.definitions import CHAT, MESSAGES, RESPONSES
 
 _CITY = {
     "type": "object",
@@ -89,6 +89,16 @@ def calls_one(ask: Ask) -> None:
     two = _saying(ask, f"{_CALL % 'Rome'}\n{_CALL % 'Oslo'}")
     assert len(_asked(ask, _TIMES, **two, parallel_tool_calls=True).calls) == 2
     assert len(_asked(ask, _TIMES, **two, parallel_tool_calls=False).calls) == 1
+
+
+def leaves_out_hosted(ask: Ask) -> None:
+    """Hosted tools are left out beside others; alone, or forced, they are a 400."""
+    tool = _tool(ask)
+    hosted = {"type": "web_search_20250305" if ask.protocol is MESSAGES else "web_search"}
+    answer = ask(tools=[tool, hosted])
+    assert answer.dropped == [f"tools[1] ({hosted['type']})"]
+    assert answer.prompt_tokens == ask(tools=[tool]).prompt_tokens
+    assert "runs no hosted tools" in ask.try_(tools=[hosted]).problem
 
 
 def takes_result(ask: Ask) -> None:

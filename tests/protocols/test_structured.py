@@ -134,3 +134,96 @@ def test_schemas_that_cost_too_much_are_refused_wherever_they_stand(schema: dict
 def test_others_that_harm_an_engine(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         check(**fields)
+
+
+# What a 400 has to name → a schema with it, in a property.
+UNSUPPORTED_SCHEMAS: dict[str, dict[str, Any]] = {
+    name: {"type": "object", "properties": {"a": inner}}
+    for name, inner in {
+        "multipleOf": {"type": ["number", "null"], "multipleOf": 5},
+        "uniqueItems": {"type": "array", "uniqueItems": True},
+        "contains": {"type": "array", "contains": {"const": 1}},
+        "minContains": {"type": "array", "minContains": 1},
+        "maxContains": {"type": "array", "maxContains": 1},
+        "format 'regex'": {"type": "string", "format": "regex"},
+        "pattern or format together with minLength or maxLength": {"type": "string", "pattern": "a", "minLength": 1},
+        "propertyNames with a pattern": {"type": "object", "propertyNames": {"pattern": "a", "maxLength": 1}},
+        "propertyNames together with patternProperties": {
+            "type": "object",
+            "propertyNames": {},
+            "patternProperties": {"a": {}},
+        },
+        "propertyNames together with properties": {"type": "object", "propertyNames": {}, "properties": {}},
+        "propertyNames together with unevaluatedProperties": {
+            "type": "object",
+            "propertyNames": {},
+            "unevaluatedProperties": False,
+        },
+        "patternProperties together with properties": {"type": "object", "patternProperties": {}, "properties": {}},
+        "more than one entry in patternProperties": {"type": "object", "patternProperties": {"a": {}, "b": {}}},
+        "allOf with more than one schema": {"allOf": [{}, {}]},
+    }.items()
+}
+SUPPORTED_SCHEMAS: list[dict[str, Any]] = [
+    CAR,
+    {"multipleOf": 5},
+    {"type": "string", "format": "email"},
+    {"type": "string", "minLength": 1},
+    {"type": "object", "propertyNames": {"pattern": "a"}},
+    {"allOf": [{"type": "string"}]},
+    {"prefixItems": [[{"type": "number", "multipleOf": 5}]]},
+    {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+]
+
+
+@pytest.mark.parametrize("keywords", UNSUPPORTED_SCHEMAS)
+@pytest.mark.parametrize(
+    ("place", "make"),
+    [
+        ("structured_outputs.json", lambda schema: {"structured_outputs": {"json": schema}}),
+        ("structured_outputs.json", lambda schema: {"structured_outputs": {"json": json.dumps(schema)}}),
+        ("text.format.schema", lambda schema: {"text": {"format": {"type": "json_schema", "schema": schema}}}),
+        ("output_config.format.schema", lambda schema: {"output_config": {"format": {"schema": schema}}}),
+        (
+            "response_format.json_schema.schema",
+            lambda schema: {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}},
+        ),
+        (
+            "tools[1].function.parameters",
+            lambda schema: {
+                "tools": [TOOL, {"type": "function", "function": {"name": "g", "parameters": schema}}],
+                "tool_choice": {"type": "function", "function": {"name": "g"}},
+            },
+        ),
+        (
+            "tools[0].parameters",
+            lambda schema: {"tools": [{"name": "g", "parameters": schema}], "tool_choice": "required"},
+        ),
+        (
+            "tools[0].input_schema",
+            lambda schema: {"tools": [{"name": "g", "input_schema": schema}], "tool_choice": {"type": "any"}},
+        ),
+    ],
+)
+def test_keywords_that_the_backend_does_not_support_are_named_with_their_place(
+    keywords: str, place: str, make: Any
+) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        structured.check_backend(make(UNSUPPORTED_SCHEMAS[keywords]))
+    assert error.value.message.startswith(f"{place}.properties.a: ")
+    assert f"does not support {keywords}" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"structured_outputs": {"json": schema}} for schema in SUPPORTED_SCHEMAS),
+        {"tools": [{"type": "function", "function": {"name": "g", "parameters": {"allOf": [{}, {}]}}}]},
+        {
+            "tools": [TOOL, {"type": "function", "function": {"name": "g", "parameters": {"allOf": [{}, {}]}}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+        },
+    ],
+)
+def test_schemas_that_are_supported_or_not_compiled_are_taken(fields: dict[str, Any]) -> None:
+    structured.check_backend(fields)

@@ -50,7 +50,7 @@ STRUCTURED_OUTPUT_KEYS = _names(
     "disable_any_whitespace disable_additional_properties whitespace_pattern",
 )
 OUTPUT_CONFIG_KEYS = _names("effort format")
-REASONING_KEYS = _names("effort summary generate_summary")
+REASONING_KEYS = _names("effort summary generate_summary context mode")
 TEXT_KEYS = _names("format verbosity")
 TURN_KEYS = _names("role content")
 """Keys of a turn of Anthropic's Messages."""
