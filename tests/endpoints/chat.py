@@ -50,8 +50,9 @@ def _first_counts(ask: Ask) -> None:
 def _goes_on(ask: Ask) -> None:
     for arguments in ('{"city": ', "", None):
         call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
-        turns = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "x"}]
-        answer = ask(messages=[*user("Hello!"), turns[0], {**turns[1], "tool_call_id": "c1"}, *user(QUESTION)])
+        spoken = {"role": "assistant", "content": None, "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": "c1", "content": "x"}
+        answer = ask(messages=[*user("Hello!"), spoken, result, *user(QUESTION)])
         assert answer.dropped == ["messages[1].tool_calls[0].function.arguments"]
 
 
@@ -70,8 +71,8 @@ CHAT_ROWS = [
     row(
         "`messages`: parts",
         "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
-        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken; a bare "
-        "string among parts is a text. Parts of other types are a 400.",
+        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken; a "
+        "bare string among parts is a text. Parts of other types are a 400.",
         same(messages=[{"role": "user", "content": [QUESTION]}]),
         same(messages=user({"type": "input_text", "text": QUESTION})),
         same(messages=user({"type": "output_text", "text": QUESTION})),

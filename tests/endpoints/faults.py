@@ -135,7 +135,7 @@ CODES: list[Row] = [
     ),
     row(
         "`invalid_value`",
-        "an answer is asked for that is longer than `max_model_len`, or a picture's `min_pixels`, `max_pixels` … are wrong",
+        "an answer is asked for that is longer than `max_model_len`; a picture's `min_pixels` … are no such numbers",
         refuses("invalid_value", max_tokens=100_000),
     ),
     row(
@@ -222,7 +222,7 @@ HEADERS: list[Row] = [
     ),
     row(
         "`x-vlserve-dropped`",
-        "What was left out, like `store, messages[3].content[0].foo, tools[1] (web_search)`; each kind once, 20 at most.",
+        "What was left out, like `store, messages[3].content[0].foo`; each kind once, 20 at most.",
         _names_dropped,
     ),
     row(

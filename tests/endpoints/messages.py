@@ -70,10 +70,10 @@ MESSAGE_ROWS = [
     MODEL,
     row(
         "`messages`",
-        "Turns of `user`, `assistant` and `system` (text). Blocks: `text`; `image` (base64, url, or the id of an uploaded file), "
-        "`document` (of text) and `tool_result` of the user; `tool_use`, `thinking`, `redacted_thinking` of the "
-        "assistant. `cache_control` is taken without effect; blocks of hosted tools and `tool_reference` are left out; "
-        "other blocks, and PDFs, are a 400.",
+        "Turns of `user`, `assistant` and `system` (text). Blocks: `text`; `image` (base64, url, or the id of an "
+        "uploaded file), `document` (of text) and `tool_result` of the user; `tool_use`, `thinking`, "
+        "`redacted_thinking` of the assistant. `cache_control` is taken without effect; blocks of hosted tools and "
+        "`tool_reference` are left out; other blocks, and PDFs, are a 400.",
         like_chat,
         same(messages=user({"type": "text", "text": QUESTION, "cache_control": {"type": "ephemeral"}})),
         looks_at(*_IMAGES),

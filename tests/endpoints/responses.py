@@ -96,8 +96,8 @@ RESPONSE_ROWS = [
     row(
         "`input`",
         "A text, or items: `message` (or a `role` with `content`), `function_call`, `function_call_output`, "
-        "`custom_tool_call`, `custom_tool_call_output`; `reasoning` and items of hosted tools (`web_search_call` …) are "
-        "left out. Others are a 400.",
+        "`custom_tool_call`, `custom_tool_call_output`; `reasoning` and items of hosted tools (`web_search_call` …) "
+        "are left out. Others are a 400.",
         like_chat,
         _items,
         tools.takes_result,

@@ -38,7 +38,7 @@ _MEDIA_TYPES: Mapping[str, tuple[MediaKind, tuple[str, ...]]] = {
     "video_url": ("video", ("video_url",)),
     "video": ("video", ("video", "url")),
 }
-_TYPELESS = ("text", "refusal", "image_url", "image_file", "file", "image", "video_url", "video")
+_TYPELESS = ("text", "refusal", "thinking", "image_url", "image_file", "file", "image", "video_url", "video")
 _SOURCES: Mapping[str, tuple[str, ...]] = {
     "image_url": ("url",),
     "video_url": ("url", "file_id"),

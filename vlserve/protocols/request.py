@@ -173,7 +173,7 @@ def _clean_objects(tree: dict[str, Any], protocol: Protocol, changes: Changes, *
         if isinstance(tree.get(name), dict):
             changes.keep(tree[name], keys, name)
     for name, values in protocol.values.items():
-        if name in tree and tree[name] not in values:
+        if isinstance(tree.get(name), str) and tree[name] not in values:
             del tree[name]
             changes.drop(name)
     if "stream_options" in tree and not is_stream:  # vLLM refuses them without a stream

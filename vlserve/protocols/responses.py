@@ -64,10 +64,9 @@ def find_media(tree: dict[str, Any], changes: Changes) -> Iterator[Media]:
 
 
 def _clean_include(tree: dict[str, Any], changes: Changes) -> None:
-    for index, name in enumerate(tree["include"]):
-        if name not in _INCLUDE:
-            changes.drop(f"include[{index}]" + (f" ({name[:60]})" if isinstance(name, str) else ""))
-    tree["include"] = [name for name in tree["include"] if name in _INCLUDE]
+    unknown = [index for index, name in enumerate(tree["include"]) if isinstance(name, str) and name not in _INCLUDE]
+    for index in reversed(unknown):
+        changes.drop(f"include[{index}] ({tree['include'].pop(index)[:60]})")
 
 
 def _kind(item: Any, where: str) -> str:

@@ -83,7 +83,7 @@ def _schemas(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         value: Any = tree
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, str):  # only structured_outputs.json may be a string; check() has parsed it once
+        if isinstance(value, str) and path[-1] == "json":  # check() has parsed it once
             value = json.loads(value)
         if value is not None:
             yield ".".join(path), value
