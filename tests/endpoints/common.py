@@ -141,16 +141,19 @@ FORMATS = [
         refuses("structured_outputs", response_format={"type": "json_object"}, structured_outputs={"choice": ["a"]}),
     ),
 ]
+_TENS = {"type": "integer", "multipleOf": 10}
 STRUCTURED = [
     row(
         "`structured_outputs`",
         "vLLM's: exactly one of `json` (a schema), `regex`, `choice`, `grammar` (needs `request.allow_grammar`). What "
-        "cannot be compiled is a 400 `invalid_structured_output`.",
+        "cannot be compiled is a 400 `invalid_structured_output`, which names keywords that are not supported (`multipleOf`, "
+        "`uniqueItems` …) and their place.",
         matches(RED_OR_BLUE, structured_outputs={"json": COLOR}),
         matches("[ab]{3}", structured_outputs={"regex": "[ab]{3}"}),
         matches("red|blue", structured_outputs={"choice": ["red", "blue"]}),
         matches("SELECT [ab]", structured_outputs={"grammar": _GRAMMAR}),
         refuses("invalid_structured_output", structured_outputs={"regex": "(a"}),
+        refuses("structured_outputs.json:", "multipleOf", structured_outputs={"json": _TENS}),
         refuses("exactly one", structured_outputs={"regex": "a", "choice": ["a"]}),
     ),
     row(

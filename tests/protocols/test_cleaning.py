@@ -81,6 +81,11 @@ def call(**keys: Any) -> list[dict[str, Any]]:
             {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{"}, *user("x")]},
             "input[0].arguments",
         ),
+        (
+            RESPONSES,
+            {"input": [*user("x"), {"role": "assistant", "content": [{"type": "output_text", "text": "x", "foo": 1}]}]},
+            "input[1].content[0].foo",
+        ),
         (RESPONSES, {"input": [*user("x"), {"type": "web_search_call", "id": "w"}]}, "input[1] (web_search_call)"),
         (RESPONSES, {"tools": [{**FLAT_TOOL, "foo": 1}]}, "tools[0].foo"),
         (RESPONSES, {"tools": [FLAT_TOOL, {"type": "mcp", "server_url": "x"}]}, "tools[1] (mcp)"),

@@ -39,7 +39,7 @@ def test_unknown_model_lists_what_there_is(model: str) -> None:
     with pytest.raises(NotFound) as error:
         choose(model, (), BOTH)
     assert error.value.code == "model_not_found"
-    assert "'t', 'v', 'auto'" in error.value.message
+    assert "'t', 'v', 'auto'. The setting auto_aliases makes" in error.value.message
 
 
 @pytest.mark.parametrize(

@@ -79,19 +79,21 @@ def _kind(item: Any, where: str) -> str:
     return kind
 
 
-def _message(item: Item, where: str, changes: Changes) -> tuple[Item, str]:  # noqa: ARG001
+def _message(item: Item, where: str, changes: Changes) -> tuple[Item, str]:
     role, content = item.get("role"), item.get("content")
     if role not in _ROLES:
         raise InvalidRequest(f"{where}.role must be one of {', '.join(_ROLES)}.", param=f"{where}.role")
     if not isinstance(content, str | list):
         raise InvalidRequest(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
     if role == "assistant" and isinstance(content, list):
-        content = "".join(_assistant_text(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+        content = "".join(
+            _assistant_text(part, f"{where}.content[{index}]", changes) for index, part in enumerate(content)
+        )
     new = {"type": "message", "role": role, "content": content}
     return new, "content" if isinstance(content, list) else ""
 
 
-def _assistant_text(part: Any, where: str) -> str:
+def _assistant_text(part: Any, where: str, changes: Changes) -> str:
     """The text of a part of an assistant's message."""
     if isinstance(part, str):
         return part
@@ -102,6 +104,7 @@ def _assistant_text(part: Any, where: str) -> str:
             param=where,
             code="unsupported_content_part",
         )
+    changes.keep(part, {"type", name, "annotations", "logprobs"}, where)
     return str(part[name])
 
 
