@@ -146,8 +146,8 @@ STRUCTURED = [
     row(
         "`structured_outputs`",
         "vLLM's: exactly one of `json` (a schema), `regex`, `choice`, `grammar` (needs `request.allow_grammar`). What "
-        "cannot be compiled is a 400 `invalid_structured_output`, which names keywords that are not supported (`multipleOf`, "
-        "`uniqueItems` …) and their place.",
+        "cannot be compiled is a 400 `invalid_structured_output`, which names keywords that are not supported "
+        "(`multipleOf`, `uniqueItems` …) and their place.",
         matches(RED_OR_BLUE, structured_outputs={"json": COLOR}),
         matches("[ab]{3}", structured_outputs={"regex": "[ab]{3}"}),
         matches("red|blue", structured_outputs={"choice": ["red", "blue"]}),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 DROPPED, REFUSED, USED = "left out", "400", "read here"
+NO_PART = "400; beside a text left out"
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ LEFT_OUT = (
     LeftOut("message", ("audio", "function_call", "task", "tools"), DROPPED, "vLLM or the chat template ignores it"),
     LeftOut("message", ("author", "channel", "content_type", "recipient"), DROPPED, "for other models (gpt-oss)"),
     LeftOut("part", ("prompt_cache_breakpoint", "closed"), DROPPED, _NO_EFFECT),
-    LeftOut("part", ("input_audio", "audio_url"), REFUSED, "these models do not support audio"),
+    LeftOut("part", ("input_audio", "audio_url"), NO_PART, "these models do not support audio"),
     LeftOut(
         "part",
         ("image_embeds", "video_embeds", "audio_embeds", "data", "image_pil"),
-        REFUSED,
+        NO_PART,
         "tensors are not accepted from clients",
     ),
-    LeftOut("part", ("name",), REFUSED, "references to tools are not in the chat template"),
+    LeftOut("part", ("name",), NO_PART, "references to tools are not in the chat template"),
     LeftOut("part", ("uuid",), REFUSED, "it names a picture in a cache that all clients share"),
     LeftOut("tool", ("allowed_callers", "async", "output_schema"), DROPPED, "vLLM does not show it to the model"),
     LeftOut(
