@@ -124,7 +124,7 @@ def test_plan_for_another_machine_only_warns_of_what_is_missing_here(
 ) -> None:
     config = write(tmp_path, server={"api_keys_env": "NO_SUCH_KEYS"})
     assert cli.main(["plan", "--config", config, "--machine", "2x80G"]) == 0
-    assert "serve would refuse this here: server.api_keys_env: the environment" in capsys.readouterr().err
+    assert "serve would refuse this config on this machine: server.api_keys_env: the environment" in capsys.readouterr().err
 
 
 def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
@@ -316,7 +316,7 @@ async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_fol
     ):
         await answer.content.readany()
         process.send_signal(signal.SIGINT)
-        await read_until(process, "ending: up to 30 s for 1 running answers")
+        await read_until(process, "shutting down: up to 30 s for 1 running requests")
         process.send_signal(signal.SIGINT)
         text = await answer.text()
     assert "engine_unavailable" in text.split("\n\n")[-2]
