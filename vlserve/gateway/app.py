@@ -43,7 +43,10 @@ from vlserve.metrics import Metrics
 from vlserve.protocols import routing
 from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
 
-_OWN_HEADERS = [f"x-vlserve-{name}" for name in ("engine", "reason", "dropped", "images", "images-dropped", "videos")]
+_OWN_HEADERS = [
+    f"x-vlserve-{name}"
+    for name in ("engine", "reason", "dropped", "control-tokens", "images", "images-dropped", "videos")
+]
 _FORM_PATHS = ("/v1/analyze", uploads.PATH)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -17,7 +17,6 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from vlserve.config.engine_settings import EngineSettings
-from vlserve.config.settings import Request as RequestCaps
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.engines.view import EngineView
 from vlserve.errors import service_ends
@@ -32,6 +31,7 @@ from vlserve.media.picture_cache import PictureCache
 from vlserve.media.picture_checks import Picture
 from vlserve.media.pixels import Grid
 from vlserve.protocols import routing, structured
+from vlserve.protocols.control_tokens import control_tokens
 from vlserve.protocols.definitions import CHAT, Protocol
 from vlserve.protocols.media_reference import MediaReference
 from vlserve.protocols.request import ModelRequest, check_caps, parse
@@ -58,7 +58,7 @@ async def analyze(request: Request) -> PassThrough:
     with ExitStack() as resources:
         context = _admit(request, resources)
         form = await analyze_form.read(context.request, context.runtime, context.memory.charge)
-        return await _answer(context, await in_thread(context, lambda: _checked(form, context.runtime.config.request)))
+        return await _answer(context, await in_thread(context, lambda: _checked(form, context.runtime)))
 
 
 async def count_tokens(request: Request) -> JSONResponse:
@@ -163,7 +163,7 @@ def _admit(request: Request, resources: ExitStack) -> RequestContext:
 async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
     body = await request_body.whole(context.request, context.runtime, context.memory.charge)
     context.size, context.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
-    parse_body = functools.partial(_parse, body, protocol, context.runtime.config.request)
+    parse_body = functools.partial(_parse, body, protocol, context.runtime)
     parsed, size = await in_thread(context, parse_body) if context.is_large else parse_body()
     pictures_size = sum(len(one.url) for one in parsed.media)
     context.tree_size = size - pictures_size
@@ -171,18 +171,21 @@ async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
     return parsed
 
 
-def _parse(body: bytes, protocol: Protocol, caps: RequestCaps) -> tuple[ModelRequest, int]:
+def _parse(body: bytes, protocol: Protocol, runtime: Runtime) -> tuple[ModelRequest, int]:
     """Return the request and the bytes in memory of its parsed body. Raises InvalidRequest."""
-    parsed = _checked(parse(body, protocol), caps)
+    parsed = _checked(parse(body, protocol), runtime)
     # The size of a small tree is estimated: measuring it would take too long.
     size = size_of(parsed.tree) if len(body) >= _LARGE_BODY_BYTES else len(body)
     return (replace(parsed, raw=b"") if parsed.media else parsed), size
 
 
-def _checked(parsed: ModelRequest, caps: RequestCaps) -> ModelRequest:
+def _checked(parsed: ModelRequest, runtime: Runtime) -> ModelRequest:
+    """The request with its limits checked, and control tokens in its text neutralized. Raises InvalidRequest."""
+    caps = runtime.config.request
     check_caps(parsed, caps)
     structured.check(parsed.tree, parsed.protocol, allow_grammar=caps.allow_grammar)
-    return parsed
+    tokens = frozenset().union(*(view.special_tokens for view in runtime.engines.values()))
+    return control_tokens(tokens, caps.control_tokens).apply(parsed)
 
 
 async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest:
@@ -334,6 +337,8 @@ def _headers(routed: RoutedRequest, pictures: Sequence[Picture]) -> dict[str, st
     headers = routing.headers(routed.route)
     if routed.parsed.dropped:
         headers["x-vlserve-dropped"] = _printable(routed.parsed.dropped)
+    if routed.parsed.neutralized:
+        headers["x-vlserve-control-tokens"] = str(routed.parsed.neutralized)
     if routed.left_out:
         headers["x-vlserve-images-dropped"] = str(routed.left_out)
     if pictures:

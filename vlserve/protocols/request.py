@@ -31,6 +31,8 @@ class ModelRequest:
     wants_usage: bool
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
+    neutralized: int = 0
+    """Number of control tokens in its text that were neutralized."""
     is_rewritten: bool = False
     """``tree`` differs from ``raw``."""
 
