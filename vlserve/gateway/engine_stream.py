@@ -16,7 +16,7 @@ class Batch(NamedTuple):
     """The result of parsing one chunk of a stream, up to its last event or an error."""
 
     ready: list[bytes]
-    """Complete events for the client, unchanged."""
+    """Complete events for the client, unchanged except for details of usage."""
     events: int
     """Number of these that are events rather than comments or pings."""
     usages: list[Any]
@@ -76,7 +76,9 @@ class EngineStream:
                     self._hold(event, kind)
                     continue
                 count += self._begin(ready)
-            ready.append(event.raw)
+            ready.append(
+                event.raw if meaning.usage is None else interpreter.add_usage_details(event.raw, meaning.usage)
+            )
             if kind is not Kind.IDLE:
                 count += 1
             if kind is Kind.LAST:

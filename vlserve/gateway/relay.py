@@ -307,9 +307,10 @@ class PassThrough(Response):
             raise EngineFailed(f"The {self.upstream.engine} engine's answer was not a JSON object.")
         if self.request.events.is_aborted(answer):
             raise await self._translate(500, ABORTED_ERROR)
-        self.outcome.count(answer.get("usage"))
+        usage = answer.get("usage")
+        self.outcome.count(usage)
         self.callbacks.on_answer()
-        await client.whole(body, "application/json")
+        await client.whole(self.request.events.add_usage_details(body, usage), "application/json")
 
     async def _relay_events(self, chunks: AsyncIterator[bytes], client: Writer, *, may_miss: bool) -> None:
         """Relay complete events only, so that an engine that crashes mid-event leaves no partial one."""
