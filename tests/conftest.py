@@ -26,6 +26,7 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config
 from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.machine import QWEN_SPECIAL_TOKENS
 from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app
@@ -120,6 +121,7 @@ class FakeView:
     diagnosis: Diagnosis | None = None
     max_model_len: int | None = fake_engine.MAX_MODEL_LEN
     grid: Grid = field(default_factory=Grid)
+    special_tokens: frozenset[str] = QWEN_SPECIAL_TOKENS
 
     def retry_after_s(self) -> float:
         return 42.0

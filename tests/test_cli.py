@@ -1,4 +1,4 @@
-"""`vlserve serve` as a process: what it refuses, and how it ends."""
+"""`vlserve serve` as a process: invalid configs, signals and shutdown."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def test_version_is_the_packages_own_with_and_without_metadata() -> None:
     assert pyproject["tool"]["hatch"]["version"]["path"] == "vlserve/__init__.py"
 
 
-def test_busy_port_is_told_at_once(tmp_path: pathlib.Path) -> None:
+def test_busy_port_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = refused("serve", "--config", write(tmp_path), "--port", str(port))
@@ -66,7 +66,7 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"server": {"api_keys_file": "empty.txt"}}, "holds no key. `vlserve key NAME` makes one."),
     (
         {"server": {"port": 9419, "metrics_listen": "127.0.0.1:9419"}},
-        "server.metrics_listen 127.0.0.1:9419 must have another port than server.port",
+        "server.metrics_listen 127.0.0.1:9419 must have a different port from server.port",
     ),
     (
         {"server": {"metrics_listen": "0.0.0.0:9400", "api_keys_env": "SOME_KEYS"}},
@@ -86,7 +86,7 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("command", ["serve", "plan", "doctor"])
-def test_what_serve_refuses_plan_and_doctor_refuse_in_the_same_words(
+def test_plan_and_doctor_report_the_same_errors_as_serve(
     tmp_path: pathlib.Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOME_KEYS", "ana:sk-1")
@@ -105,7 +105,7 @@ def test_what_serve_refuses_plan_and_doctor_refuse_in_the_same_words(
         assert code == (1 if command == "doctor" else 2)
 
 
-def test_plan_takes_what_serve_is_told_on_its_command_line(
+def test_plan_accepts_the_options_of_serve(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SOME_KEYS", "ana:sk-1")
@@ -124,10 +124,13 @@ def test_plan_for_another_machine_only_warns_of_what_is_missing_here(
 ) -> None:
     config = write(tmp_path, server={"api_keys_env": "NO_SUCH_KEYS"})
     assert cli.main(["plan", "--config", config, "--machine", "2x80G"]) == 0
-    assert "serve would refuse this here: server.api_keys_env: the environment" in capsys.readouterr().err
+    assert (
+        "serve would refuse this config on this machine: server.api_keys_env: the environment"
+        in capsys.readouterr().err
+    )
 
 
-def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
+def test_mistakes_in_the_config_are_reported(tmp_path: pathlib.Path) -> None:
     assert "Did you mean server?" in refused("serve", "--config", write(tmp_path, sever={}))
     assert "default.yaml" in refused("serve", "--config", str(tmp_path / "none.yaml"))
     assert "Did you mean one-gpu-80g.yaml?" in refused("serve", "--config", "one-gpu-80.yaml")
@@ -135,7 +138,7 @@ def test_mistakes_in_the_config_are_told(tmp_path: pathlib.Path) -> None:
     assert "'server' is given twice\n  in \"twice.yaml\"" in refused("serve", "--config", str(tmp_path / "twice.yaml"))
 
 
-def test_model_folder_that_is_none_is_told_at_once(tmp_path: pathlib.Path) -> None:
+def test_missing_model_folder_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     message = refused("serve", "--config", write(tmp_path, engines={"text": {"model": "./txt"}}), "--port", "0")
     assert f"engines.text.model: there is no model in {tmp_path / 'txt'}" in message
     assert "clone" not in message
@@ -154,7 +157,7 @@ def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pa
 
 
 @pytest.mark.parametrize(("spec", "engines"), [("1x80G", ["vision"]), ("2x80G", ["text", "vision"])])
-def test_default_is_what_measured_best_for_so_many_gpus(spec: str, engines: list[str]) -> None:
+def test_default_config_depends_on_the_number_of_gpus(spec: str, engines: list[str]) -> None:
     command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", spec]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert [line.split(":")[0] for line in done.stdout.splitlines() if ": GPU" in line] == engines
@@ -226,7 +229,7 @@ async def test_closed_terminal_does_not_end_a_service_under_nohup(short_folder: 
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-async def test_metrics_have_a_listener_of_their_own(short_folder: pathlib.Path, keyed: bool) -> None:
+async def test_metrics_have_a_separate_listener(short_folder: pathlib.Path, keyed: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     server = {"metrics_listen": f"127.0.0.1:{port}", "api_keys_env": "KEYS" if keyed else None}
@@ -251,7 +254,7 @@ async def test_metrics_have_a_listener_of_their_own(short_folder: pathlib.Path, 
         async with session.get(f"{alone}/metrics", headers={"host": "rebound.example"}) as answer:
             assert answer.status == 421
             message = (await answer.json())["error"]["message"]
-        assert message.startswith("No API key is asked for here, so the host 'rebound.example' is not answered to")
+        assert message.startswith("This service has no API keys, so it does not accept the host 'rebound.example'")
         assert "server.allowed_hosts" in message
         async with session.get(f"{url}/metrics", headers=headers) as answer:
             assert answer.status == (403 if keyed else 200)
@@ -261,7 +264,7 @@ async def test_metrics_have_a_listener_of_their_own(short_folder: pathlib.Path, 
     assert process.returncode == 0
 
 
-async def test_metrics_at_a_public_address_want_an_operators_key(short_folder: pathlib.Path) -> None:
+async def test_metrics_at_a_public_address_require_an_operators_key(short_folder: pathlib.Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as other:
         port = other.getsockname()[1]
     server = {"metrics_listen": f"0.0.0.0:{port}", "api_keys_env": "KEYS", "keys": {"ops": {"metrics": True}}}
@@ -277,22 +280,20 @@ async def test_metrics_at_a_public_address_want_an_operators_key(short_folder: p
     assert process.returncode == 0
 
 
-def test_metrics_listener_that_cannot_be_is_told(tmp_path: pathlib.Path) -> None:
-    def told(address: str) -> str:
+def test_invalid_metrics_address_is_reported(tmp_path: pathlib.Path) -> None:
+    def error_for(address: str) -> str:
         return refused("serve", "--config", write(tmp_path, server={"metrics_listen": address, "port": 9419}))
 
-    assert "server.metrics_listen: '9400' is not an address to listen on" in told("9400")
-    assert "server.metrics_listen: 'localhost:0' is not" in told("localhost:0")
-    assert "server.metrics_listen 127.0.0.1:9419 must have another port" in told("127.0.0.1:9419")
-    assert "server.metrics_listen 0.0.0.0 can be reached from other machines" in told("0.0.0.0:9400")
+    assert "server.metrics_listen: '9400' is not an address to listen on" in error_for("9400")
+    assert "server.metrics_listen: 'localhost:0' is not" in error_for("localhost:0")
+    assert "server.metrics_listen 127.0.0.1:9419 must have a different port" in error_for("127.0.0.1:9419")
+    assert "server.metrics_listen 0.0.0.0 can be reached from other machines" in error_for("0.0.0.0:9400")
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = f"127.0.0.1:{other.getsockname()[1]}"
-        assert f"Cannot listen on {busy}" in told(busy)
+        assert f"Cannot listen on {busy}" in error_for(busy)
 
 
-def test_doctor_looks_whether_the_metrics_can_be_listened_for(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_checks_the_metrics_address(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         config = write(tmp_path, server={"port": 0, "metrics_listen": address})
@@ -304,7 +305,7 @@ def test_doctor_looks_whether_the_metrics_can_be_listened_for(
     assert f"{address} is free" in capsys.readouterr().out
 
 
-async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_folder: pathlib.Path) -> None:
+async def test_a_second_signal_cancels_running_answers_with_an_error(short_folder: pathlib.Path) -> None:
     process = await start(write(short_folder), short_folder)
     seen = await read_until(process, "text engine: ready")
     url = seen.split("listens on ")[1].split()[0]
@@ -316,7 +317,7 @@ async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_fol
     ):
         await answer.content.readany()
         process.send_signal(signal.SIGINT)
-        await read_until(process, "ending: up to 30 s for 1 running answers")
+        await read_until(process, "shutting down: up to 30 s for 1 running requests")
         process.send_signal(signal.SIGINT)
         text = await answer.text()
     assert "engine_unavailable" in text.split("\n\n")[-2]
@@ -328,7 +329,7 @@ async def test_a_second_signal_ends_running_answers_now_and_tells_them(short_fol
 
 
 async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:
-    """A vLLM whose --help takes for ever, found on PYTHONPATH."""
+    """PYTHONPATH has a vLLM whose --help never returns."""
     package = short_folder / "site" / "vllm" / "entrypoints"
     for module in ("openai", "cli"):
         (package / module).mkdir(parents=True)
@@ -352,7 +353,7 @@ async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_fo
     assert not pathlib.Path(f"/proc/{pid_file.read_text()}").exists()
 
 
-async def test_sockets_are_for_this_user_only(short_folder: pathlib.Path) -> None:
+async def test_sockets_are_accessible_to_this_user_only(short_folder: pathlib.Path) -> None:
     process = await start(write(short_folder), short_folder)
     await read_until(process, "text engine: ready")
     (run,) = short_folder.glob("vlserve-*")

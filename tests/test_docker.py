@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be checked without a Docker engine: a linter, and that what it copies is there."""
+"""The Dockerfile, as far as it can be checked without a Docker engine: a linter, and the files that it copies."""
 
 import pathlib
 import re
@@ -17,7 +17,7 @@ def lint(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_linter_has_nothing_to_say() -> None:
+def test_linter_finds_no_problems() -> None:
     done = lint(TEXT)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -30,12 +30,12 @@ def test_linter_has_nothing_to_say() -> None:
         (":v0.32.0", ":latest", "DL3007"),
     ],
 )
-def test_linter_sees_what_it_is_there_for(old: str, new: str, rule: str) -> None:
+def test_linter_finds_known_problems(old: str, new: str, rule: str) -> None:
     assert old in TEXT
     assert rule in lint(TEXT.replace(old, new)).stdout
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {name for line in re.findall(r"^COPY (.+) \S+$", TEXT, re.MULTILINE) for name in line.split()}
     assert copied == allowed

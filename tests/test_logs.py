@@ -1,4 +1,4 @@
-"""What an operator reads on stderr, and what nobody can write there."""
+"""Log lines: formats, and protection against forged lines."""
 
 import io
 import json
@@ -21,7 +21,7 @@ HOSTILE = "/x\n2026-11-21 14:00:00,123 INFO granted\r\x1b[2J\u2028\u202e\x00\x85
 
 @pytest.fixture(autouse=True)
 def _root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As it was, whatever a test sets up."""
+    """Restore the logging configuration after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "stderr", sys.stderr)
@@ -205,7 +205,7 @@ print("still here", flush=True)
     assert done.stdout == "still here\n"
 
 
-def test_a_record_that_cannot_be_formatted_is_told_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_malformed_record_is_reported_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger().handlers.clear()  # pytest's own raise
     logs.set_up("pretty")
     log.info("%d", "no number")

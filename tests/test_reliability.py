@@ -84,15 +84,15 @@ async def test_bad_bodies(short_folder: pathlib.Path) -> None:
     check(await inputs.bad_input(short_folder))
 
 
-async def test_no_way_in_without_a_key(short_folder: pathlib.Path) -> None:
+async def test_requests_without_a_key_are_refused(short_folder: pathlib.Path) -> None:
     check(await inputs.without_key(short_folder))
 
 
-async def test_secrets_stay_in(short_folder: pathlib.Path) -> None:
+async def test_secrets_are_not_disclosed(short_folder: pathlib.Path) -> None:
     check(await inputs.planted_secrets(short_folder))
 
 
-async def test_service_without_any_hope_ends_and_says_so(short_folder: pathlib.Path) -> None:
+async def test_service_whose_engines_cannot_start_exits_with_a_message(short_folder: pathlib.Path) -> None:
     engines = {"text": fakes(text=("out-of-memory",))["text"]}
     (short_folder / "config.yaml").write_text(yaml.safe_dump({"engines": engines}))
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""What samples make of an answer, over fake engines; over real ones they run in test_vllm_answers.py."""
+"""Samples over fake engines; test_vllm_answers.py runs them over real ones."""
 
 import asyncio
 import json
@@ -66,8 +66,8 @@ async def models(stories: Mapping[str, Scripted]) -> AsyncIterator[TestServer]:
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         asked = body["messages"][0]["content"]
-        told = asked if isinstance(asked, str) else next(iter(stories))
-        story = next(story for scenario, story in stories.items() if scenario in told)
+        text = asked if isinstance(asked, str) else next(iter(stories))
+        story = next(story for scenario, story in stories.items() if scenario in text)
         text = (await story(body)).text
         return web.json_response({"model": "stand-in", "choices": [{"message": {"content": text}}]})
 
@@ -198,7 +198,7 @@ async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         (None, "No such file"),
         ("picture,scenario,url\nlogin.png,type an address, and send it,\n", "line 2: more columns than names"),
@@ -207,9 +207,9 @@ async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
     ],
     ids=["missing", "comma", "no-scenario", "no-names"],
 )
-async def test_list_that_cannot_be_read_is_told(written: str | None, told: str, tmp_path: pathlib.Path) -> None:
+async def test_list_that_cannot_be_read_is_reported(written: str | None, message: str, tmp_path: pathlib.Path) -> None:
     if written:
         (tmp_path / "scenarios.csv").write_text(written)
     code, _, errors = await sample("testgen_suite.py", str(tmp_path), url="http://127.0.0.1:9/v1")
     assert code == 2
-    assert told in errors
+    assert message in errors

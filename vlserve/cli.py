@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""Command-line interface: entry point and commands."""
 
 import argparse
 import asyncio
@@ -41,13 +41,13 @@ from vlserve.testgen import command
 from vlserve.testgen import http as testgen_http
 
 log = logging.getLogger("vlserve")
-_LAST_LINES_S = 1.0  # for what was logged or printed to be written; nobody may read it
+_LOG_DRAIN_S = 1.0  # limit for writing the log at exit, because nothing may read the pipe
 
-_HOPELESS_EXIT_CODE = 3  # as uvicorn's for a start that failed
+_NO_ENGINE_EXIT_CODE = 3  # as uvicorn's for a failed start
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of ``vlserve``; returns the exit code (2: the command or its config cannot work)."""
+    """Entry point of ``vlserve``. Returns the exit code; 2 means invalid arguments or an invalid config."""
     arguments = make_parser(command.add_arguments).parse_args(argv)
     logs.set_up("pretty")
     try:
@@ -56,22 +56,22 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2
-    except asyncio.CancelledError:  # Ctrl-C or SIGTERM before there was anything to end
+    except asyncio.CancelledError:  # SIGINT or SIGTERM during startup
         return 0
     except KeyboardInterrupt:
-        return 130  # as a shell says it
+        return 130  # 128 + SIGINT, as in shells
     finally:
-        logs.drain(_LAST_LINES_S)
+        logs.drain(_LOG_DRAIN_S)
 
 
-def _ending_signals() -> list[signal.Signals]:
-    """SIGHUP comes when a terminal is closed; ``nohup`` has it ignored, and then it stays so."""
+def _shutdown_signals() -> list[signal.Signals]:
+    """SIGINT, SIGTERM, and SIGHUP (a closed terminal) unless it is ignored, as under ``nohup``."""
     is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if is_ignored else [signal.SIGHUP])]
 
 
 def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
-    """What to serve where no file is named follows from measurements (docs/benchmarks.md, "Why two engines")."""
+    """Return the given config, or the default for this number of GPUs (docs/benchmarks.md, "Why two engines")."""
     if given:
         return config.find(given)
     gpu_count = machine.read_spec(spec)[0] if spec is not None else machine.count_gpus(config.engine_environment())
@@ -85,7 +85,7 @@ def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Settings of ``server`` that are given on the command line."""
+    """Return the settings of ``server`` from the command line."""
     return {name: getattr(arguments, name) for name in ("host", "port", "api_keys_env", "allow_unauthenticated")}
 
 
@@ -97,7 +97,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         if arguments.machine is None:
             raise
-        log.warning("serve would refuse this here: %s", error.message)
+        log.warning("serve would refuse this config on this machine: %s", error.message)
     if arguments.machine is not None:
         there = machine.imagine(arguments.machine, settings)
     else:
@@ -115,11 +115,11 @@ async def _fetch(arguments: argparse.Namespace) -> int:
 
 
 async def _doctor(arguments: argparse.Namespace) -> int:
-    is_well = True
+    has_problem = False
     async for finding in doctor.examine(_config_path(arguments.config), **_overrides(arguments)):
         print(finding, flush=True)
-        is_well &= not finding.is_problem
-    return 0 if is_well else 1
+        has_problem |= finding.is_problem
+    return 1 if has_problem else 0
 
 
 async def _key(arguments: argparse.Namespace) -> int:
@@ -133,10 +133,10 @@ async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config), **_overrides(arguments))
     logs.set_up(settings.log.format)
     credentials = startup.check(settings)
-    check_free(settings.server)  # a busy port is told at once, not when everything else is done
+    check_free(settings.server)  # before the slow steps
     http_server.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())
-    for number in _ending_signals():
+    for number in _shutdown_signals():
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
     store = _store(settings)
     with contextlib.closing(store) if store else contextlib.nullcontext():
@@ -144,7 +144,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _run(settings: Config, credentials: Credentials, store: FileStore | None) -> int:
-    """Serve until the end is asked for; returns the exit code."""
+    """Serve until a shutdown signal; returns the exit code."""
     metrics = Metrics()
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics, credentials.url_keys)
@@ -152,12 +152,12 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store, testgen)
     served: ASGIApp = app
     if settings.server.metrics_address:
-        alone = create_metrics_app(app, settings.server, credentials.api_keys)
-        served = ByPort(app, settings.server.metrics_address[1], alone)
+        metrics_app = create_metrics_app(app, settings.server, credentials.api_keys)
+        served = ByPort(app, settings.server.metrics_address[1], metrics_app)
     server = _Server(http_server.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
-    for number in _ending_signals():
+    for number in _shutdown_signals():
         asyncio.get_running_loop().add_signal_handler(number, server.end)
-    # What is there now stays: without it in their count, full collections are short and come before garbage piles up.
+    # Excludes the permanent objects from garbage collection, so that full collections are short and frequent enough.
     gc.collect()
     gc.freeze()
     fleet.start()
@@ -166,18 +166,18 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     try:
         sockets = listen(settings.server)
         endpoint, *others = addresses(sockets)
-        log.info("vlserve %s listens on http://%s (engines are loading; /ready tells)", __version__, endpoint)
+        log.info("vlserve %s listens on http://%s (engines are loading; see /ready)", __version__, endpoint)
         for address in others:
             log.info("the metrics are also at http://%s/metrics", address)
         await server.serve(sockets=sockets)
     finally:
         over.cancel()
-        is_hopeless = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
-        log.info("ending the engines")
+        has_no_engine = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
+        log.info("stopping the engines")
         await fleet.stop()
-    if is_hopeless:
-        print("vlserve: no engine can start; the log says why and what to change.", file=sys.stderr)
-    return _HOPELESS_EXIT_CODE if is_hopeless else 0
+    if has_no_engine:
+        print("vlserve: no engine can start; see the log for the cause and the remedy.", file=sys.stderr)
+    return _NO_ENGINE_EXIT_CODE if has_no_engine else 0
 
 
 async def _compare(arguments: argparse.Namespace) -> int:
@@ -199,21 +199,26 @@ async def _batch(arguments: argparse.Namespace) -> int:
         signals.append(number)
         work.cancel()
 
-    for number in _ending_signals():
+    for number in _shutdown_signals():
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     await asyncio.wait([work])
     if work.cancelled():
-        print(f"vlserve: ended early; the answers so far are in {output}. The same command goes on.", file=sys.stderr)
+        print(
+            f"vlserve: interrupted; the answers so far are in {output}. Run the same command to continue.",
+            file=sys.stderr,
+        )
         return 128 + signals[0]
     summary = work.result()
     print(summary)
     if summary.failed:
-        print(f"vlserve: {errors} says why; the same command again tries what failed again.", file=sys.stderr)
+        print(
+            f"vlserve: the errors are in {errors}; run the same command to retry the failed requests.", file=sys.stderr
+        )
     return 1 if summary.failed else 0
 
 
 def _url(server: Server) -> str:
-    """Where a service with this config listens."""
+    """Return the URL of a service with this config."""
     return f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}"
 
 
@@ -222,7 +227,7 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
     here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
         log.warning(
-            "this vLLM computes on the CPU, where models of billions of parameters are very slow; "
+            "this vLLM runs on the CPU, where models with billions of parameters are very slow; "
             "to try vlserve there: --config demo-cpu.yaml"
         )
     folder = make_run_folder()
@@ -243,14 +248,14 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
 
 
 def _store(settings: Config) -> FileStore | None:
-    """None if the default folder cannot be used: the service then stores no files."""
+    """Open the file store. Returns None if the default folder is unusable: the service then stores no files."""
     store = FileStore(config.files_folder(settings.files), settings.files)
     try:
         store.open()
     except ConfigError as error:
         if settings.files.folder:
             raise
-        log.warning("no files can be uploaded here: %s", error.message)
+        log.warning("file uploads are disabled: %s", error.message)
         return None
     return store
 
@@ -258,7 +263,7 @@ def _store(settings: Config) -> FileStore | None:
 async def _testgen(arguments: argparse.Namespace) -> int:
     url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
     own_task = cast(asyncio.Task[int], asyncio.current_task())
-    for number in _ending_signals():  # browsers and folders are ended with it
+    for number in _shutdown_signals():  # cancellation closes browsers and removes folders
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
     return await command.run(arguments, url, keys.read_client_key())
 
@@ -276,7 +281,7 @@ _COMMANDS = {
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling, which would end the process before the engines are ended."""
+    """uvicorn without its signal handlers, which would end the process before the engines are stopped."""
 
     def __init__(self, settings: uvicorn.Config, fleet: Fleet, grace_s: float) -> None:
         super().__init__(settings)
@@ -289,26 +294,30 @@ class _Server(uvicorn.Server):
         yield
 
     def end(self) -> None:
-        """Let running answers finish, new requests get a 503 meanwhile; the second time, end them now."""
+        """Drain: let running requests finish while new ones get a 503. A second call cancels the running ones."""
         if self._draining is None:
             self._fleet.drain()
             self._draining = asyncio.create_task(self._drain())
-            self._draining.add_done_callback(self._exit)  # however it ends, also before it began
+            self._draining.add_done_callback(self._exit)  # also if it is cancelled before it starts
         else:
             self._draining.cancel()
 
     async def _drain(self) -> None:
-        """Whatever comes later is refused, so only those that run now are waited for."""
+        """Wait for the current requests only: later ones are refused."""
         running = set(self.server_state.tasks)
         try:
             async with asyncio.timeout(self._grace_s):
                 if running:
                     count = len(running)
-                    log.info("ending: up to %g s for %d running answers; again to end them now", self._grace_s, count)
+                    log.info(
+                        "shutting down: up to %g s for %d running requests; signal again to cancel them now",
+                        self._grace_s,
+                        count,
+                    )
                     await asyncio.wait(running)
         except (TimeoutError, asyncio.CancelledError):
             left = [task for task in running if not task.done()]
-            log.info("ending %d running answers now", len(left))
+            log.info("cancelling %d running requests", len(left))
             for task in left:
                 task.cancel()
 

@@ -1,28 +1,28 @@
-"""Every error a client or an operator can see, and its one mapping to each protocol's envelope.
+"""Exceptions: every error that clients or operators see, with its HTTP status and error object.
 
 VlserveError
-├── ConfigError            the operator's: printed by the CLI, exit code 2
-├── InvalidRequest   400   also every 4xx an engine gave, translated
+├── ConfigError            invalid configuration: printed by the CLI, exit code 2
+├── InvalidRequest   400   also for every 4xx of an engine
 ├── Unauthorized     401
-├── Forbidden        403   a web page of another origin; a key that may not read the metrics
+├── Forbidden        403   a web page of another origin; a key without access to the metrics
 ├── NotFound         404
 ├── MethodNotAllowed 405
-├── RequestTimeout   408   the body did not come in time
+├── RequestTimeout   408   the body did not arrive in time
 ├── PayloadTooLarge  413
 ├── UnsupportedMediaType 415
-├── MisdirectedRequest 421 a Host that is not this service's
+├── MisdirectedRequest 421 the Host header names another service
 ├── HeadTooLarge     431
 ├── TooManyRequests  429   with Retry-After
-├── EngineFailed     500   the engine answered with a fault of its own
-├── NotInstalled     501   needs packages that are not installed here
+├── EngineFailed     500   the engine reported an internal error
+├── NotInstalled     501   required packages are not installed
 ├── EngineAway       503   loading or restarting; with Retry-After
-│   └── EngineDied         died under this request, or its connection broke
-├── ServiceExhausted 503   no file descriptors or memory left for a connection; with Retry-After
+│   └── EngineDied         terminated during this request, or the connection to it broke
+├── ServiceExhausted 503   out of file descriptors or memory; with Retry-After
 ├── EngineTimeout    504
 └── InsufficientStorage 507  the disk is full (RFC 4918)
 
-``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes), for
-Anthropic's Messages theirs (https://docs.anthropic.com/en/api/errors).
+``type`` and ``code`` follow OpenAI's error objects (https://platform.openai.com/docs/guides/error-codes). Errors of
+``/v1/messages`` follow Anthropic's (https://docs.anthropic.com/en/api/errors).
 """
 
 import json
@@ -30,7 +30,7 @@ from typing import Any
 
 
 class VlserveError(Exception):
-    """Base of the tree. ``param`` names the part of the request at fault, ``code`` is for programs."""
+    """Base class. ``param`` names the invalid part of the request; ``code`` is a stable identifier for programs."""
 
     status = 500
     type = "server_error"
@@ -46,28 +46,28 @@ class VlserveError(Exception):
         self.retry_after_s = retry_after_s
 
     def envelope(self) -> dict[str, Any]:
-        """OpenAI's error object."""
+        """Return OpenAI's error object."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def body(self) -> bytes:
         return json.dumps(self.envelope()).encode()
 
     def anthropic(self, request_id: str) -> dict[str, Any]:
-        """Anthropic's error object, which has no ``param``."""
+        """Return Anthropic's error object. It has no ``param``, so the message names it."""
         kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
-        is_told = self.param is None or self.param in self.message
-        message = self.message if is_told else f"{self.param}: {self.message}"
+        is_named = self.param is None or self.param in self.message
+        message = self.message if is_named else f"{self.param}: {self.message}"
         return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
     def headers(self) -> dict[str, str]:
-        """Retry-After in whole seconds, at least one (RFC 9110)."""
+        """Return Retry-After in whole seconds, at least one (RFC 9110)."""
         if self.retry_after_s is None:
             return {}
         return {"retry-after": str(max(1, round(self.retry_after_s)))}
 
 
 class ConfigError(VlserveError):
-    """A setting that cannot work. The message names the setting and what to write instead."""
+    """An invalid setting. The message names the setting and how to correct it."""
 
 
 class InvalidRequest(VlserveError):
@@ -121,7 +121,7 @@ class UnsupportedMediaType(VlserveError):
 
 
 class MisdirectedRequest(VlserveError):
-    """Its Host names another service (RFC 9110, 15.5.20)."""
+    """The Host header names another service (RFC 9110, 15.5.20)."""
 
     status = 421
     type = "invalid_request_error"
@@ -157,17 +157,17 @@ class EngineAway(VlserveError):
 
 
 class EngineDied(EngineAway):
-    """It died under this request, or the connection to it broke: the engine must be checked."""
+    """The engine terminated during this request, or the connection to it broke: its health must be checked."""
 
 
 def internal_error() -> VlserveError:
-    """A fault of the gateway's own."""
+    """Return the error for a bug in the gateway."""
     return VlserveError("The server failed on this request. It was logged.", code="internal_error")
 
 
 def service_ends() -> EngineAway:
-    """The service is ending. Nobody here knows when another one comes."""
-    return EngineAway("The service is ending. Please send the request again.", retry_after_s=5)
+    """Return the error for requests during shutdown. When a successor starts is unknown."""
+    return EngineAway("The service is shutting down. Please send the request again.", retry_after_s=5)
 
 
 class ServiceExhausted(VlserveError):

@@ -1,4 +1,4 @@
-"""Tells a connection that failed for want of file descriptors or memory here from a peer that is away."""
+"""Detection of exhausted local resources: file descriptors and memory, as opposed to an unreachable peer."""
 
 import errno
 import logging
@@ -11,7 +11,7 @@ log = logging.getLogger("vlserve.exhaustion")
 
 _LOG_EVERY_S = 60.0
 _RETRY_AFTER_S = 5.0
-_SHORT_OF = {
+_MESSAGES = {
     errno.EMFILE: "The gateway is out of file descriptors (ulimit -n)",
     errno.ENFILE: "The gateway's machine is out of file descriptors",
     errno.ENOMEM: "The gateway's machine is out of memory",
@@ -20,7 +20,7 @@ _SHORT_OF = {
 
 
 class AtMostEvery(logging.Filter):
-    """Lets one record pass, and the next one only after ``seconds``."""
+    """Rate limit for log records: passes at most one in ``seconds``."""
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ log.addFilter(AtMostEvery(_LOG_EVERY_S))
 
 
 def exhausted(fault: BaseException) -> ServiceExhausted | None:
-    """The error where ``fault`` is a local shortage, which is then logged at most once a minute; else None."""
-    problem = _SHORT_OF.get(fault.errno or 0) if isinstance(fault, OSError) else None
+    """Return the error if ``fault`` means exhausted local resources, else None. Logs it at most once a minute."""
+    problem = _MESSAGES.get(fault.errno or 0) if isinstance(fault, OSError) else None
     if problem is None:
         return None
-    log.error("%s: requests get a 503 until some are free", problem)
+    log.error("%s; requests get a 503 until some are freed", problem)
     return ServiceExhausted(f"{problem}. Please send the request again.", retry_after_s=_RETRY_AFTER_S)
 
 
 def reported(fault: BaseException) -> VlserveError:
-    """What a client is told of an exception, whatever it is."""
+    """Return the error that reports any exception to a client."""
     return fault if isinstance(fault, VlserveError) else exhausted(fault) or internal_error()

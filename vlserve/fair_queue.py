@@ -1,4 +1,4 @@
-"""A fair queue: a bounded number of permits, and API keys that wait for them in turns."""
+"""Fair queue: a bounded number of permits, granted to waiting API keys in round-robin order."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,19 @@ _LONGEST_RETRY_S = 60.0
 
 
 @dataclass(eq=False)
-class _Waiting:
+class _Waiter:
     key: str
-    admitted: asyncio.Future[None]
+    granted: asyncio.Future[None]
 
 
 class FairQueue:
-    """Places, and who waits for them: a line for each key, served in turns.
+    """Permits with a bounded queue. Keys that wait get permits in round-robin order.
 
-    Turns do not help where work is slow (``is_slow``) and several keys share the places (``is_shared``): there a key
-    may hold as many of them as are still free, which is half at most, and another key always finds one.
+    Where several keys share the queue (``is_shared``), one key may have as many waiting requests as there are free
+    positions, hence at most half of the queue.
+
+    Round-robin order is not enough where work is slow (``is_slow``), because one key could hold all permits for a long
+    time. There one key may hold as many permits as are free, hence at most half, and another key always finds one.
     """
 
     def __init__(
@@ -37,89 +40,92 @@ class FairQueue:
         is_slow: bool = False,
     ) -> None:
         self._what = what
-        self._limits_places = is_shared and is_slow
-        self._held: Counter[str] = Counter()
+        self._limits_permits = is_shared and is_slow
+        self._in_flight: Counter[str] = Counter()
         self._max_in_flight, self._max_queued = max_in_flight, max_queued
         self._timeout_s = timeout_s
         self._is_shared = is_shared
-        self._lines: dict[str, deque[_Waiting]] = {}  # in the order of their turns
+        self._waiters: dict[str, deque[_Waiter]] = {}  # in round-robin order
         self.in_flight = self.queued = 0
-        self._left_at = time.monotonic()
+        self._released_at = time.monotonic()
         self._interval_s = 1.0
 
     def check(self, key: str) -> None:
-        """Raise TooManyRequests where there is neither a place nor room to wait for one."""
-        if self._has_place(key):
+        """Raise TooManyRequests if no permit is free and the queue has no room for this key."""
+        if self._has_permit(key):
             return
-        own = len(self._lines.get(key, ())) if self._is_shared else 0
+        own = len(self._waiters.get(key, ())) if self._is_shared else 0
         if own >= self._max_queued - self.queued:
             if self.in_flight < self._max_in_flight:
-                raise self._full(f"has {self._held[key]} requests of this API key, as many as one key may have now")
-            # Not how many requests there are: those of other keys are not this client's business.
+                raise self._full(
+                    f"has {self._in_flight[key]} requests of this API key, the most that one key may have now"
+                )
+            # Without numbers: clients must not learn how many requests other keys have.
             raise self._full("is full, and so is its queue")
 
     @asynccontextmanager
     async def place(self, key: str) -> AsyncIterator[None]:
-        """A place, given back however the block ends. Raises TooManyRequests."""
+        """Hold a permit for the duration of the block. Raises TooManyRequests."""
         await self.enter(key)
         try:
             yield
         finally:
             self.leave(key)
 
-    def _has_place(self, key: str) -> bool:
-        return self._max_in_flight - self.in_flight > (self._held[key] if self._limits_places else 0)
+    def _has_permit(self, key: str) -> bool:
+        return self._max_in_flight - self.in_flight > (self._in_flight[key] if self._limits_permits else 0)
 
     def _take(self, key: str) -> None:
         self.in_flight += 1
-        self._held[key] += 1
+        self._in_flight[key] += 1
 
     async def enter(self, key: str) -> None:
+        """Acquire a permit, which ``leave`` releases. Raises TooManyRequests."""
         self.check(key)
-        if self._has_place(key):
+        if self._has_permit(key):
             self._take(key)
             return
-        waiting = _Waiting(key, asyncio.get_running_loop().create_future())
-        self._lines.setdefault(key, deque()).append(waiting)
+        waiter = _Waiter(key, asyncio.get_running_loop().create_future())
+        self._waiters.setdefault(key, deque()).append(waiter)
         self.queued += 1
-        is_in = False
+        is_admitted = False
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
-                    await waiting.admitted
-                is_in = True
+                    await waiter.granted
+                is_admitted = True
         finally:
-            if not is_in and waiting.admitted.done() and not waiting.admitted.cancelled():
-                self.leave(key)  # its turn came in the same moment: the place must not be lost
-            elif not is_in:
-                self._forget(waiting)
-        if not is_in:
-            raise self._full(f"had no place within queue_timeout_s ({self._timeout_s:g} s)")
+            if not is_admitted and waiter.granted.done() and not waiter.granted.cancelled():
+                self.leave(key)  # granted at the moment of the timeout or cancellation: it must not leak
+            elif not is_admitted:
+                self._remove(waiter)
+        if not is_admitted:
+            raise self._full(f"stayed full for queue_timeout_s ({self._timeout_s:g} s)")
 
     def leave(self, key: str) -> None:
-        """One request of this key less inside; the next in turn comes in."""
+        """Release a permit of this key, and grant it to the next waiting request."""
         now = time.monotonic()
-        self._interval_s += 0.2 * (min(now - self._left_at, _LONGEST_RETRY_S) - self._interval_s)
-        self._left_at = now
+        self._interval_s += 0.2 * (min(now - self._released_at, _LONGEST_RETRY_S) - self._interval_s)
+        self._released_at = now
         self.in_flight -= 1
-        self._held[key] -= 1
-        while (turn := next((one for one in self._lines if self._has_place(one)), None)) is not None:
-            line = self._lines[turn]
-            waiting = line[0]
-            self._forget(waiting)
-            if line:  # to the end of the turns
-                self._lines[turn] = self._lines.pop(turn)
-            if not waiting.admitted.done():  # it has just left, and does not know yet that its turn came
+        self._in_flight[key] -= 1
+        while (turn := next((one for one in self._waiters if self._has_permit(one)), None)) is not None:
+            line = self._waiters[turn]
+            waiter = line[0]
+            self._remove(waiter)
+            if line:  # this key goes to the end of the round
+                self._waiters[turn] = self._waiters.pop(turn)
+            if not waiter.granted.done():  # else it was cancelled and has not run since
                 self._take(turn)
-                waiting.admitted.set_result(None)
+                waiter.granted.set_result(None)
 
-    def _forget(self, waiting: _Waiting) -> None:
-        line = self._lines.get(waiting.key, ())
-        if waiting in line:
-            self._lines[waiting.key].remove(waiting)
+    def _remove(self, waiter: _Waiter) -> None:
+        line = self._waiters.get(waiter.key, ())
+        if waiter in line:
+            self._waiters[waiter.key].remove(waiter)
             self.queued -= 1
         if not line:
-            self._lines.pop(waiting.key, None)
+            self._waiters.pop(waiter.key, None)
 
     def _full(self, problem: str) -> TooManyRequests:
         wait_s = min(self._interval_s * (self.queued + 1), _LONGEST_RETRY_S)

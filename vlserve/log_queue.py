@@ -1,7 +1,7 @@
-"""Log queue: a bounded queue and the thread that writes it, so that a log nobody reads blocks nothing.
+"""Log queue: a bounded queue and a thread that writes it, so that a full pipe blocks nothing.
 
-What does not fit is dropped and counted; one line says how much once writing works again. Each source (the gateway,
-each engine) has a bound of its own, so an engine that prints a lot does not push out the gateway's lines.
+Lines that do not fit are dropped and counted; one line reports their number once writing works again. Each source
+(the gateway, each engine) has a separate limit, so an engine that prints a lot does not displace the gateway's lines.
 """
 
 import collections
@@ -16,25 +16,25 @@ from typing import Final, TextIO
 
 GATEWAY: Final = ""
 _MOST_BYTES = 8 * 1024**2
-"""Of one source's entries that wait: some 3,000 lines about requests, 25,000 lines of an engine."""
+"""Limit of one source's queued entries: some 3,000 request lines, or 25,000 lines of an engine."""
 _MOST_AT_ONCE = 64 * 1024
-_ENTRY_BYTES = 200  # of memory for one entry beside its text
+_ENTRY_BYTES = 200  # memory of one entry besides its text
 _NOT_READ = "nobody read them"
 
 Entry = str | Callable[[], str]
-"""Text, or what makes it in the thread."""
+"""Text, or a function that formats it in the thread."""
 
 
 class LogQueue:
-    """Puts text onto ``stream``; None or a closed one: nowhere.
+    """Writes text to ``stream``; discards it if ``stream`` is None or closed.
 
-    The thread writes to the file itself, not through ``stream``'s buffer: a daemon thread that is blocked inside that
-    buffer's lock makes the interpreter abort at its end.
+    The thread writes to the file descriptor, not through ``stream``'s buffer: a daemon thread that is blocked while it
+    holds that buffer's lock makes the interpreter abort at exit.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self.announce: Callable[[int, str], str] = "{} log lines were dropped: {}\n".format
-        """Makes the line about so many dropped lines, and why."""
+        """Formats the line that reports the number of dropped lines and the reason."""
         self.dropped = 0
         self._stream = stream
         self._file = _duplicate(stream)
@@ -43,7 +43,7 @@ class LogQueue:
         _open_queues.add(self)
 
     def put(self, source: str, size: int, entry: Entry) -> None:
-        """Never blocks. ``size``: bytes of the entry's text, roughly."""
+        """Queue an entry; never blocks. ``size``: approximate bytes of its text."""
         size += _ENTRY_BYTES
         with self.lock:
             waiting = self._waiting[source]
@@ -54,17 +54,17 @@ class LogQueue:
                 self._entries.put((source, size, entry))
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until what is in the queue now is written; whether it was."""
+        """Wait until the current entries are written. Returns False after ``timeout_s``."""
         written = threading.Event()
         self._entries.put(written)
         return written.wait(timeout_s)
 
     def close(self) -> None:
-        """End the thread once everything is written; does not wait."""
+        """End the thread once everything is written, without waiting for it."""
         self._entries.put(None)
 
     def after_fork(self) -> None:
-        """In the child: the thread and what waited for it stayed in the parent."""
+        """Start anew in the child process: the thread and its entries exist in the parent only."""
         self._begin()
 
     def _begin(self) -> None:
@@ -110,7 +110,7 @@ class LogQueue:
             missing = self.dropped - self._announced
             self._announced = self.dropped
         if missing:
-            # Behind what waits: the dropped lines came after it.
+            # Behind the queued entries, because the dropped lines came after them.
             self._entries.put((GATEWAY, 0, self.announce(missing, self._failure or _NOT_READ)))
             self._failure = None
 
@@ -123,19 +123,19 @@ class LogQueue:
         while rest:
             try:
                 rest = rest[os.write(self._file, rest) :]
-            except BlockingIOError:  # another process that has this file made it so
+            except BlockingIOError:  # another process made this file non-blocking
                 poll = select.poll()
                 poll.register(self._file, select.POLLOUT)
                 poll.poll()
 
 
 class QueuedStderr(io.TextIOBase):
-    """In the place of ``sys.stderr``: what is printed there (a warning, a traceback) goes through the queue, too."""
+    """Replacement for ``sys.stderr`` that also sends printed text (warnings, tracebacks) through the queue."""
 
     def __init__(self, log_queue: LogQueue, original: TextIO) -> None:
         self.queue = log_queue
         self.original = original
-        self._begun = ""
+        self._partial = ""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -156,26 +156,26 @@ class QueuedStderr(io.TextIOBase):
 
     def write(self, text: str) -> int:
         with self.queue.lock:
-            self._begun += text
-            if "\n" in text or len(self._begun) > _MOST_AT_ONCE:
+            self._partial += text
+            if "\n" in text or len(self._partial) > _MOST_AT_ONCE:
                 self.flush()
         return len(text)
 
     def flush(self) -> None:
-        """Hands over a line that was only begun, too, as of a progress bar."""
+        """Queue incomplete lines, too, such as those of progress bars."""
         with self.queue.lock:
-            begun, self._begun = self._begun, ""
-            if begun:
-                self.queue.put(GATEWAY, len(begun), begun)
+            text, self._partial = self._partial, ""
+            if text:
+                self.queue.put(GATEWAY, len(text), text)
 
 
 def _duplicate(stream: TextIO | None) -> int | None:
-    """The number of its file, our own: after somebody closed ``stream`` the old number may be a client's connection."""
+    """Duplicate the file descriptor: once ``stream`` is closed, its number may be reused for a client's connection."""
     if stream is None:
         return None
     try:
         return os.dup(stream.fileno())
-    except (OSError, ValueError):  # it is none, or closed
+    except (OSError, ValueError):  # not a file, or closed
         return None
 
 

@@ -1,9 +1,9 @@
-"""What is written to stderr: one record, one line, as text for people or as JSON for collectors.
+"""Logging to stderr: one line per record, as text or JSON.
 
-A record's figures are passed as ``extra={"fields": {...}}``. Whatever a client sent (a path, the name of a field) can
-be in a message or a figure, so everything but a traceback is escaped: nobody can write a log line that is not ours.
+A record's fields are passed as ``extra={"fields": {...}}``. Messages and fields may contain text from clients (a path,
+a field's name), so everything but tracebacks is escaped: clients cannot forge log lines.
 
-Lines are written by a thread (log_queue.py), so that a pipe that is full and not read blocks nothing.
+A thread writes the lines (log_queue.py), so that a full pipe blocks nothing.
 """
 
 import contextlib
@@ -21,30 +21,30 @@ from vlserve.log_queue import GATEWAY, LogQueue, QueuedStderr
 
 Format = Literal["pretty", "json"]
 _EXIT_S = 1.0
-"""At exit the queue gets so long to be written; nobody may read it."""
+"""Limit for writing the queue at exit, because nothing may read the pipe."""
 _RECORD_BYTES = 2048
 _IMMUTABLE = (int, float, bool, type(None))
 
 
 def set_up(format: Format, stream: TextIO | None = None) -> None:  # noqa: A002  (the setting's name)
-    """Log at INFO and above to ``stream``; the last call counts.
+    """Log at INFO and above to ``stream``. A later call replaces an earlier one.
 
-    Default: ``sys.stderr``. It is replaced, so that nothing that is printed there can block either.
+    The default is ``sys.stderr``, which is replaced so that printing there cannot block either.
     """
     root = logging.getLogger()
     earlier = _installed()
     root.addHandler(_Handler(format, _queue(stream)))
     root.setLevel(logging.INFO)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a warning for every broken form that a client sends
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed form
     if earlier:
         root.removeHandler(earlier)
         earlier.replace()
 
 
 def engine_line(name: str, text: str) -> None:
-    """Pass on one line of an engine's own output: ``[name] text``, or a JSON record.
+    """Log one line of an engine's output: ``[name] text``, or a JSON record.
 
-    It is always shown, also where nobody called ``set_up``, and goes past the loggers: it has its own level inside.
+    It bypasses the loggers and their levels, since the line has its own, and is shown even before ``set_up``.
     """
     record = logging.LogRecord(f"vlserve.engine.{name}.output", logging.INFO, "", 0, text, None, None)
     record.engine_output = name
@@ -56,13 +56,13 @@ def engine_line(name: str, text: str) -> None:
 
 
 def drain(timeout_s: float) -> None:
-    """Wait until what was logged so far is written."""
+    """Wait until everything logged so far is written, at most ``timeout_s``."""
     if handler := _installed():
         handler.queue.drain(timeout_s)
 
 
 def dropped_lines() -> int:
-    """Lines that were not written, since the start."""
+    """Return the number of lines dropped since the start."""
     handler = _installed()
     return handler.queue.dropped if handler else 0
 
@@ -93,29 +93,30 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         source: str = getattr(record, "engine_output", GATEWAY)
-        size = None if source else _size(record)  # an engine's may be many: as text they take less memory
+        size = None if source else _size(record)  # engines may print many lines: these take less memory as text
         if size is not None:
             if fields := _fields(record):
                 record.fields = dict(fields)
             self.queue.put(source, size, functools.partial(self._line, record))
         elif line := self._line(record):
             self.queue.put(source, len(line), line)
-        if self._exit_by is not None:  # an exit handler that runs after logging's own
+        if self._exit_by is not None:  # logged by an exit handler that runs after logging's own
             self.queue.drain(max(0.0, self._exit_by - time.monotonic()))
 
     def flush(self) -> None:
-        """Called at the process's exit (``logging.shutdown``)."""
+        """Called at exit by ``logging.shutdown``."""
         self._is_written = self.queue.drain(_EXIT_S)
 
     def close(self) -> None:
-        """Called after that. What comes now is written at once or, where nobody reads, within the limit or not."""
+        """Called at exit after ``flush``. Later records are written at once, or dropped if that takes longer than the
+        limit."""
         self._exit_by = time.monotonic() + _EXIT_S
         if self._is_written and isinstance(sys.stderr, QueuedStderr):
             sys.stderr = sys.stderr.original
         super().close()
 
     def replace(self) -> None:
-        """Another handler was set up."""
+        """End this handler after another one was set up."""
         installed = _installed()
         if not installed or installed.queue is not self.queue:
             if isinstance(sys.stderr, QueuedStderr) and sys.stderr.queue is self.queue:
@@ -127,7 +128,7 @@ class _Handler(logging.Handler):
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception:  # noqa: BLE001  (a record that cannot be formatted: logging says where it came from)
+        except Exception:  # noqa: BLE001  (logging reports where a malformed record came from)
             self.handleError(record)
             return ""
 
@@ -137,9 +138,9 @@ class _Handler(logging.Handler):
 
 
 def _size(record: logging.LogRecord) -> int | None:
-    """Bytes of a record that the queue's thread may format, because nothing of it can change until then; else None.
+    """Return the size in bytes of a record that the queue's thread may format, or None if it must be formatted now.
 
-    An exception's frames would keep alive what a request holds.
+    Formatted now are records with mutable values, and with exceptions, whose frames keep a request's objects alive.
     """
     if record.args or record.exc_info or record.stack_info or not isinstance(record.msg, str):
         return None
@@ -159,7 +160,7 @@ class _Pretty(logging.Formatter):
             return f"[{engine}] {message}"
         shown = [f"{key}={_show(value)}" for key, value in _fields(record).items()]
         line = " ".join([self.formatTime(record), record.levelname, message, *shown])
-        # Indented, because the text of an exception may have lines of its own, made to look like records.
+        # Indented, because an exception's text may contain lines that look like records.
         more = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
         more += [self.formatStack(record.stack_info)] if record.stack_info else []
         return "\n  ".join([line, *(_escape(part) for text in more for part in text.splitlines())])
@@ -198,7 +199,7 @@ def _show(value: object) -> str:
 
 
 def _escape(text: str) -> str:
-    """Line ends, terminal codes, and marks that turn the direction of writing become visible."""
+    """Escape line ends, terminal control sequences and bidirectional marks."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

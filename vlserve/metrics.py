@@ -1,4 +1,4 @@
-"""Every Prometheus name of the gateway, and one scrape for gateway and engines."""
+"""Prometheus metrics of the gateway, merged with those of the engines."""
 
 import itertools
 import logging
@@ -17,12 +17,12 @@ log = logging.getLogger("vlserve.metrics")
 ENGINE = "vlserve_engine"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-# The engines' own process and Python figures would stand beside the gateway's under the same names.
+# Engines' metrics with these prefixes would collide with the gateway's.
 _COLLIDING = ("process_", "python_", "http_request", "http_response", "vlserve_")
 
 
 class Metrics:
-    """The gateway's own figures, in their own registry, so that two apps in one process do not share them."""
+    """The gateway's metrics, in a separate registry so that two apps in one process do not share them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,7 +31,7 @@ class Metrics:
         )
         self.refused = Counter(
             "vlserve_requests_refused",
-            "Requests that never came to an engine.",
+            "Requests that were refused before they reached an engine.",
             ("status", "code"),
             registry=self.registry,
         )
@@ -58,17 +58,17 @@ class Metrics:
             buckets=_SECONDS,
         )
         self.in_flight = Gauge(
-            "vlserve_requests_in_flight", "Requests inside an engine.", (ENGINE,), registry=self.registry
+            "vlserve_requests_in_flight", "Requests being processed by an engine.", (ENGINE,), registry=self.registry
         )
         self.queued = Gauge(
-            "vlserve_requests_queued", "Requests that wait for an engine.", (ENGINE,), registry=self.registry
+            "vlserve_requests_queued", "Requests waiting for an engine.", (ENGINE,), registry=self.registry
         )
         self.request_bytes = Gauge(
             "vlserve_request_bytes_in_memory",
             "Bytes of requests in memory, as counted against server.max_bodies_bytes.",
             registry=self.registry,
         )
-        self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine serves.", (ENGINE,), registry=self.registry)
+        self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine is ready.", (ENGINE,), registry=self.registry)
         self.transitions = Counter(
             "vlserve_engine_transitions",
             "Changes of an engine's state.",
@@ -81,23 +81,23 @@ class Metrics:
         self.registry.register(_DroppedLines())
 
     def render(self, scraped: Mapping[str, str]) -> bytes:
-        """One exposition: the gateway's figures, then the engines' (name → text), labelled ``vlserve_engine``."""
+        """Return the gateway's metrics and those of the engines (name → text), labelled ``vlserve_engine``."""
         registry = CollectorRegistry()
         registry.register(_Relabelled(scraped))
         return generate_latest(self.registry) + generate_latest(registry)
 
 
 class _DroppedLines(Collector):
-    """Counted by the log's queue, of which the process has one."""
+    """The counter of dropped lines, which the process's log queue keeps."""
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
-            "vlserve_log_lines_dropped", "Log lines that nobody read and the queue did not hold.", value=dropped_lines()
+            "vlserve_log_lines_dropped", "Log lines dropped because the queue was full.", value=dropped_lines()
         )
 
 
 class _Relabelled(Collector):
-    """Without what has the label already: figures of another gateway's engines, which that one tells."""
+    """Engines' metrics with the label added. Samples that have it belong to another gateway and are left out."""
 
     def __init__(self, scraped: Mapping[str, str]) -> None:
         self._scraped = scraped
@@ -111,7 +111,7 @@ class _Relabelled(Collector):
             try:
                 parsed = list(text_string_to_metric_families(text))
             except ValueError:
-                log.warning("%s engine: its /metrics is not in Prometheus' format and is left out", engine)
+                log.warning("%s engine: its /metrics is not in the Prometheus text format and is left out", engine)
                 continue
             for family in itertools.filterfalse(_collides, parsed):
                 samples = [sample for sample in family.samples if ENGINE not in sample.labels]

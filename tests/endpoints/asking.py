@@ -1,4 +1,4 @@
-"""Requests to one endpoint of a running service, and what all kinds of answers have in common."""
+"""Client for one endpoint of a running service, and its answers."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ QUESTION = "What is the capital of France?"
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, or an error."""
+    """A complete answer, or an error."""
 
     path: str
     status: int
@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def texts(self) -> list[str]:
-        """What each choice says."""
+        """The text of each choice."""
         if self.path == RESPONSES.path:
             parts = [part for item in self.tree["output"] for part in item.get("content") or ()]
             return ["".join(str(part["text"]) for part in parts)]
@@ -76,7 +76,7 @@ class Answer:
 
 
 class Ask:
-    """``ask(**fields)`` is a greedy answer of 24 tokens at most; fields are added to that, or take its place."""
+    """``ask(**fields)`` returns a greedy answer of at most 24 tokens; ``fields`` are added to the request."""
 
     def __init__(self, service: Service, protocol: Protocol) -> None:
         self.service = service
@@ -107,8 +107,8 @@ class Ask:
                 continue
             name, _, data = event.partition("data: ")
             is_tree = data.startswith("{")
-            told = name.removeprefix("event: ").strip() if is_tree else data
-            events.append((told, json.loads(data) if is_tree else {}))
+            kind = name.removeprefix("event: ").strip() if is_tree else data
+            events.append((kind, json.loads(data) if is_tree else {}))
         return events
 
     @functools.cached_property

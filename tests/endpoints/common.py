@@ -1,4 +1,4 @@
-"""Rows and checks that several tables of docs/api.md have in common."""
+"""Rows and checks shared by several tables of docs/api.md."""
 
 import json
 import re
@@ -169,14 +169,14 @@ STRUCTURED = [
 
 
 def knows_developer(ask: Ask) -> None:
-    """It is what the system role is."""
+    """``developer`` has the effect of ``system``."""
     prompt = ask.protocol.prompt
-    told = [
+    answers = [
         ask(**{prompt: [{"role": role, "content": "You are a cook."}, *user("Who are you?")]})
         for role in ("developer", "system")
     ]
-    assert (told[0].text, told[0].prompt_tokens) == (told[1].text, told[1].prompt_tokens)
-    assert told[0].prompt_tokens != ask(**{prompt: user("Who are you?")}).prompt_tokens
+    assert (answers[0].text, answers[0].prompt_tokens) == (answers[1].text, answers[1].prompt_tokens)
+    assert answers[0].prompt_tokens != ask(**{prompt: user("Who are you?")}).prompt_tokens
 
 
 def looks_at(*parts: dict[str, Any]) -> Check:
@@ -202,7 +202,7 @@ def looks_in_roles(*roles: str) -> Check:
 
 
 def is_too_long(ask: Ask) -> None:
-    """What the prompt takes is told, and what fits; messages have no codes."""
+    """The error has the prompt's tokens and the limit, and a code except in messages."""
     prompt = user(_WORDS) if ask.protocol.prompt == "messages" else _WORDS
     answer = ask.try_(**{ask.protocol.prompt: prompt})
     assert answer.status == 400

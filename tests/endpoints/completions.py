@@ -50,7 +50,7 @@ COMPLETION_ROWS = [
     ),
     row(
         "`max_tokens`",
-        "The answer's length, 16 where nothing is said. Cut off: `finish_reason` is `length`. 0 is a 400.",
+        "The answer's length, 16 by default. Cut off: `finish_reason` is `length`. 0 is a 400.",
         limits("length"),
         _ends_after_16,
     ),

@@ -68,15 +68,15 @@ def _left_out() -> str:
 
 
 def _endpoint(path: str) -> str:
-    protocol, told = PROTOCOLS[path], _rows("field | what happens", TABLES[path])
+    protocol, table = PROTOCOLS[path], _rows("field | what happens", TABLES[path])
     own = {field: reason for field, reason in protocol.refused.items() if field not in _EVERYWHERE}
     if own and path != MESSAGE_TOKENS.path:  # which refuses what messages do
-        told += f"\n{_refused(own)}"
+        table += f"\n{_refused(own)}"
     bounds: dict[str, list[str]] = {}
     for field, setting in bounded(protocol):
         bounds.setdefault(setting, []).append(f"`{field}`")
     at_most = "; ".join(f"{', '.join(fields)} {_most(setting)}" for setting, fields in bounds.items())
-    return told + (f"\nAt most: {at_most}.\n" if at_most else "")
+    return table + (f"\nAt most: {at_most}.\n" if at_most else "")
 
 
 def _most(setting: str) -> str:
@@ -95,7 +95,7 @@ def _statuses() -> str:
 
 
 def _ends() -> str:
-    error = EngineAway("The text engine went away.")
+    error = EngineAway("The connection to the text engine was lost.")
     ends: dict[str, list[str]] = {}
     for path, protocol in PROTOCOLS.items():
         if "stream" in protocol.fields:

@@ -64,7 +64,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
             _is(405, "invalid_request_error", _MESSAGES, method="GET"),
         ),
     ),
-    (errors.RequestTimeout, "the body did not come in time (`server.body_timeout_s`)", ()),
+    (errors.RequestTimeout, "the body did not arrive in time (`server.body_timeout_s`)", ()),
     (
         errors.PayloadTooLarge,
         "the body is larger than `server.max_body_bytes`",
@@ -75,12 +75,12 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.UnsupportedMediaType,
-        "where no API key is asked for: the body is not called JSON, or `multipart/form-data` where forms are taken",
+        "without API keys: the Content-Type is not JSON, or `multipart/form-data` where forms are accepted",
         (),
     ),
     (
         errors.MisdirectedRequest,
-        "where no API key is asked for: the Host header is not this service's (`server.allowed_hosts`)",
+        "without API keys: the Host header is not this service's (`server.allowed_hosts`)",
         (),
     ),
     (errors.HeadTooLarge, "the request's head is too large", ()),
@@ -130,7 +130,7 @@ CODES: list[Row] = [
     ),
     row(
         "`context_length_exceeded`",
-        "the prompt does not fit `max_model_len`, which is told",
+        "the prompt does not fit `max_model_len`, whose value is in the message",
         refuses("context_length_exceeded", messages=user("word " * 5000)),
     ),
     row(
@@ -183,8 +183,8 @@ CODES: list[Row] = [
 
 def _says_which(ask: Ask) -> None:
     seen = ask(model="demo-vision", messages=user(image_part(data_url(picture(100, 50, "red")))))
-    for answer, told in ((ask.plain, ("text", "text_only")), (seen, ("vision", "named"))):
-        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == told
+    for answer, expected in ((ask.plain, ("text", "text_only")), (seen, ("vision", "named"))):
+        assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == expected
     assert seen.headers["x-vlserve-images"].startswith("original=100x50; model=112x56; tokens=8")
 
 

@@ -26,8 +26,8 @@ from vlserve.protocols.definitions import MESSAGES
 
 def _systems(ask: Ask) -> None:
     blocks = [{"type": "text", "text": "You are a cook.", "cache_control": {"type": "ephemeral"}}]
-    told = [ask(system=system).prompt_tokens for system in ("You are a cook.", blocks)]
-    assert told[0] == told[1] != ask().prompt_tokens
+    counts = [ask(system=system).prompt_tokens for system in ("You are a cook.", blocks)]
+    assert counts[0] == counts[1] != ask().prompt_tokens
     assert "system[0]" in ask.try_(system=[{"type": "image", "source": {"type": "url", "url": URL}}]).problem
 
 
@@ -57,8 +57,8 @@ def _calls(arguments: Any) -> list[dict[str, Any]]:
 
 
 def _tells_usage_at_the_end(ask: Ask) -> None:
-    (told,) = (tree for name, tree in ask.stream() if name == "message_delta")
-    assert told["usage"]["output_tokens"] == ask.plain.tokens
+    (delta,) = (tree for name, tree in ask.stream() if name == "message_delta")
+    assert delta["usage"]["output_tokens"] == ask.plain.tokens
 
 
 _IMAGES = (

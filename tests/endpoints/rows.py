@@ -1,4 +1,4 @@
-"""A row of the tables in docs/api.md: what it says, and the checks that it is so."""
+"""Rows of the tables in docs/api.md, and the checks for them."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SAMPLED = {"temperature": 1}
 _TOKENIZER = json.loads((REPOSITORY / "samples" / "demo-models" / "training" / "tokenizer.json").read_text())
 _END = next(str(token["id"]) for token in _TOKENIZER["added_tokens"] if token["content"] == "<|im_end|>")
 ENDS = {"logit_bias": {_END: 100}}
-"""The model wants to end its answer at each token."""
+"""The end of the answer is the likeliest token at each step."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def row(what: str, happens: str, *checks: Check) -> Row:
 
 
 def same(**fields: Any) -> Check:
-    """Taken, and the answer is the one without."""
+    """The fields are accepted and do not change the answer."""
 
     def check(ask: Ask) -> None:
         answer = ask(**fields)
@@ -54,7 +54,7 @@ def same(**fields: Any) -> Check:
 
 
 def varies(**fields: Any) -> Check:
-    """Texts of which the model is not sure are others."""
+    """The fields change sampled texts."""
 
     def check(ask: Ask) -> None:
         sampled = {"temperature": 2, "seed": 1}
@@ -63,19 +63,19 @@ def varies(**fields: Any) -> Check:
     return check
 
 
-def refuses(*said: str, **fields: Any) -> Check:
-    """A 400 that says all of these."""
+def refuses(*words: str, **fields: Any) -> Check:
+    """The answer is a 400 whose error contains all of ``words``."""
 
     def check(ask: Ask) -> None:
         answer = ask.try_(**fields)
         assert answer.status == 400, answer.tree
-        assert all(word in answer.problem for word in said), answer.problem
+        assert all(word in answer.problem for word in words), answer.problem
 
     return check
 
 
 def drops(**fields: Any) -> Check:
-    """The answer is the one without, and a header names the fields."""
+    """The fields are left out, and named in a header."""
 
     def check(ask: Ask) -> None:
         answer = ask(**fields)
@@ -87,7 +87,7 @@ def drops(**fields: Any) -> Check:
 
 
 def matches(pattern: str, **fields: Any) -> Check:
-    """All that is said has this form."""
+    """The whole answer matches ``pattern``."""
 
     def check(ask: Ask) -> None:
         said = ask(**{**SAMPLED, ask.length: 100, **fields}).text

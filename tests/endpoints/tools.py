@@ -1,4 +1,4 @@
-"""What a request with tools does, in chat, responses and messages."""
+"""Checks of tools in chat, responses and messages."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ _TIME, _TIMES = "What time is it in Rome?", "What time is it in Rome and in Oslo
 _CALL = '<tool_call>\n{"name": "get_time", "arguments": {"city": "%s"}}\n</tool_call>'
 _NAME = "get_time"
 _SHORT_STRINGS = {"logit_bias": {"1": 100}}  # a quotation mark comes wherever it may
-_TOLD = "The current time in a city."
-MESSAGES_TOOL = {"name": _NAME, "description": _TOLD, "input_schema": _CITY}
-_OPENAI_TOOL = {"name": _NAME, "description": _TOLD, "parameters": _CITY}
+_DESCRIPTION = "The current time in a city."
+MESSAGES_TOOL = {"name": _NAME, "description": _DESCRIPTION, "input_schema": _CITY}
+_OPENAI_TOOL = {"name": _NAME, "description": _DESCRIPTION, "parameters": _CITY}
 
 
 def _tool(ask: Ask) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def _choice(ask: Ask, kind: str) -> Any:
     return {"type": "any", "disable_parallel_tool_use": True} if kind == "required" else {"type": kind}
 
 
-def _saying(ask: Ask, text: str) -> dict[str, Any]:
-    """What makes the model say a text, where a request can."""
+def _forced_text(ask: Ask, text: str) -> dict[str, Any]:
+    """Return fields that force the model's text, if the protocol has any."""
     return {"structured_outputs": {"choice": [text]}} if "structured_outputs" in ask.protocol.fields else {}
 
 
 def calls_by_itself(ask: Ask) -> None:
-    """A call is found in what the model says, and that is the default; messages cannot say what it says."""
-    said = _saying(ask, _CALL % "Rome")
+    """With ``auto``, the default, a call in the model's text is parsed. Messages cannot force the text."""
+    said = _forced_text(ask, _CALL % "Rome")
     answers = [_asked(ask, _TIME, **said, **more) for more in ({}, {"tool_choice": _choice(ask, "auto")})]
     assert (answers[0].texts, answers[0].calls) == (answers[1].texts, answers[1].calls)
     assert not said or answers[0].calls == [_NAME]
@@ -78,7 +78,7 @@ def calls_custom(ask: Ask) -> None:
 
 
 def calls_none(ask: Ask) -> None:
-    said = _saying(ask, _CALL % "Rome")
+    said = _forced_text(ask, _CALL % "Rome")
     answer = _asked(ask, _TIME, **said, tool_choice=_choice(ask, "none"))
     assert not answer.calls
     assert answer.text
@@ -86,7 +86,7 @@ def calls_none(ask: Ask) -> None:
 
 
 def calls_one(ask: Ask) -> None:
-    two = _saying(ask, f"{_CALL % 'Rome'}\n{_CALL % 'Oslo'}")
+    two = _forced_text(ask, f"{_CALL % 'Rome'}\n{_CALL % 'Oslo'}")
     assert len(_asked(ask, _TIMES, **two, parallel_tool_calls=True).calls) == 2
     assert len(_asked(ask, _TIMES, **two, parallel_tool_calls=False).calls) == 1
 
@@ -102,11 +102,11 @@ def leaves_out_hosted(ask: Ask) -> None:
 
 
 def takes_result(ask: Ask) -> None:
-    """A call and what it gave are part of the prompt."""
-    told = {}
+    """A call and its result are part of the prompt."""
+    counts = {}
     for result in ("ten o'clock", "a quarter past eleven in the evening"):
-        told[result] = _asked(ask, "", **{ask.protocol.prompt: _turns(ask, result)}).prompt_tokens
-    assert len(set(told.values())) == 2
+        counts[result] = _asked(ask, "", **{ask.protocol.prompt: _turns(ask, result)}).prompt_tokens
+    assert len(set(counts.values())) == 2
 
 
 def _turns(ask: Ask, result: str) -> list[dict[str, Any]]:

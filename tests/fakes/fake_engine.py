@@ -252,8 +252,8 @@ async def health(request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     if "models-fail" in request.app[FAULTS]:
         return web.Response(status=500)
-    told = {"id": "?", "object": "model", "max_model_len": MAX_MODEL_LEN}
-    return web.json_response({"object": "list", "data": [told]})
+    model = {"id": "?", "object": "model", "max_model_len": MAX_MODEL_LEN}
+    return web.json_response({"object": "list", "data": [model]})
 
 
 async def metrics(request: web.Request) -> web.Response:

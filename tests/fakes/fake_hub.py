@@ -22,7 +22,7 @@ class Hub:
     begun_at: list[int] = field(default_factory=list)
     """Where each answer of a large file began, in bytes."""
     is_gated: bool = False
-    """Its licence must be accepted: files are refused, what it is made of is told."""
+    """The licence must be accepted: files are refused, the list of files is served."""
     cut_after: list[int] = field(default_factory=list)
     """The next answers of large files end after so many bytes, without a word."""
     stall_after: list[int] = field(default_factory=list)

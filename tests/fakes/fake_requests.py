@@ -101,9 +101,9 @@ Refuse = Callable[[str, str, str], web.Response]
 
 
 def refusal(field: str, kind: str, problem: str) -> web.Response:
-    """What vLLM says of a body that does not fit."""
-    told = {"type": kind, "loc": f"body.{field}".rstrip("."), "msg": problem}
-    error = {"message": f"1 validation error:\n  {told}", "type": "Bad Request", "param": field or None, "code": 400}
+    """Return vLLM's error for an invalid body."""
+    detail = {"type": kind, "loc": f"body.{field}".rstrip("."), "msg": problem}
+    error = {"message": f"1 validation error:\n  {detail}", "type": "Bad Request", "param": field or None, "code": 400}
     return web.json_response({"error": error}, status=400)
 
 

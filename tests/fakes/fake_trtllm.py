@@ -74,10 +74,10 @@ class _Chat(_Completion):
 
 
 def refusal(field: str, kind: str, problem: str) -> web.Response:
-    """What FastAPI says of a body that does not fit, which is handed on as it is."""
-    told = {"type": kind, "loc": ("body", field), "msg": problem, "input": "x"}
+    """FastAPI's error for an invalid body, which the server passes on."""
+    detail = {"type": kind, "loc": ("body", field), "msg": problem, "input": "x"}
     return web.json_response(
-        {"error": f"1 validation error:\n  {told}\n\n  Endpoint: POST /v1/chat/completions"}, status=400
+        {"error": f"1 validation error:\n  {detail}\n\n  Endpoint: POST /v1/chat/completions"}, status=400
     )
 
 
@@ -88,7 +88,7 @@ def bad_request(message: str) -> web.Response:
 
 @web.middleware
 async def proxy(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
-    """Lets in who has the key; trtllm-serve itself asks for none."""
+    """Check the API key, as the proxy does; trtllm-serve has no keys."""
     raw = await request.read()
     headers = {name.lower(): value for name, value in request.headers.items()}
     body = await _body_of(request) if raw else None

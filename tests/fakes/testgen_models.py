@@ -1,4 +1,4 @@
-"""Stands for both models in tests of testgen: it sees what it is told to see, and plans what it is told to plan."""
+"""A stand-in for both models in tests of testgen: it returns the given elements and steps."""
 
 import json
 import re

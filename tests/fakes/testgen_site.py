@@ -12,7 +12,7 @@ from typing import Any
 from tests.conftest import is_alive
 
 Page = str | Callable[[int], str | None]
-"""HTML, or what gives it, told how often it was asked for before; None ends the connection without an answer."""
+"""HTML, or a function of the number of earlier requests that returns it; None closes the connection."""
 
 
 def html(body: str, script: str = "") -> str:
@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
         return accepted
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that leaves in the middle of an answer is no news."""
+        """Ignore browsers that disconnect in the middle of an answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The service over fake engines: what a client sees, and what an engine is sent."""
+"""The service over fake engines: responses to clients, and requests to engines."""
 
 import asyncio
 import hashlib
@@ -40,7 +40,7 @@ async def test_text_goes_to_text_and_a_picture_to_vision(gateway: Gateway) -> No
     assert len(gateway.seen("text")) == len(gateway.seen("vision")) == 1
 
 
-async def test_engine_is_sent_the_bytes_as_they_came_and_no_client_header(gateway: Gateway) -> None:
+async def test_engine_receives_the_bytes_unchanged_and_no_client_headers(gateway: Gateway) -> None:
     raw = b'{ "messages": [{"role":"user","content":"h\\u00ef"}],  "temperature":0.70 }'
     headers = {"authorization": "Bearer mine", "cookie": "a=b", "x-forwarded-for": "1.2.3.4", "x-request-id": "r-1"}
     async with gateway.post(raw, headers=headers) as answer:
@@ -61,7 +61,7 @@ async def test_large_picture_arrives_whole(gateway: Gateway) -> None:
     assert part["image_url"] == {"url": url}
 
 
-async def test_stream_comes_through_without_the_usage_nobody_asked_for(gateway: Gateway) -> None:
+async def test_stream_has_no_usage_unless_requested(gateway: Gateway) -> None:
     async with gateway.post({"messages": user("hi"), "stream": True}) as answer:
         assert answer.content_type == "text/event-stream"
         chunks = events(await answer.text())
@@ -71,7 +71,7 @@ async def test_stream_comes_through_without_the_usage_nobody_asked_for(gateway: 
     assert gateway.seen("text")[0]["body"]["stream_options"] == {"include_usage": True}
 
 
-async def test_stream_with_usage_asked_for_has_it(gateway: Gateway) -> None:
+async def test_stream_has_usage_if_requested(gateway: Gateway) -> None:
     body = {"messages": user("hi"), "stream": True, "stream_options": {"include_usage": True}}
     async with gateway.post(body) as answer:
         chunks = events(await answer.text())
@@ -79,9 +79,7 @@ async def test_stream_with_usage_asked_for_has_it(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_one_log_line_tells_what_a_request_cost(
-    gateway: Gateway, stream: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_each_request_has_one_log_line(gateway: Gateway, stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     async with gateway.post(
         {"messages": user({"type": "text", "text": "my secret"}, image_part()), "stream": stream}
@@ -136,7 +134,7 @@ async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
             assert answer.headers["x-request-id"]
 
 
-async def test_engine_errors_keep_their_sense_and_lose_inner_words(gateway: Gateway) -> None:
+async def test_engine_errors_are_translated_without_internal_names(gateway: Gateway) -> None:
     async with gateway.post({"messages": user("x"), "user": "refuse"}) as answer:
         error = (await answer.json())["error"]
     assert error["message"].startswith("top_p must be in (0, 1]")
@@ -180,7 +178,7 @@ async def test_routes_need_the_key(open_gateway: OpenGateway, path: str, header:
             assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
 
 
-async def test_the_right_key_comes_in_and_probes_need_none(open_gateway: OpenGateway) -> None:
+async def test_valid_key_is_admitted_and_probes_need_none(open_gateway: OpenGateway) -> None:
     async with open_gateway(keys=(KEY,)) as gateway:
         headers = {"authorization": "Bearer sk-secret"}
         async with gateway.post({"messages": user("x")}, headers=headers) as answer:
@@ -213,7 +211,7 @@ async def test_full_engine_is_a_429_with_retry_after(open_gateway: OpenGateway) 
 
 
 @pytest.mark.parametrize(("wish", "stream"), [("hang", False), ("hang", True), ("drip:600", True)])
-async def test_client_that_leaves_frees_the_engine(gateway: Gateway, wish: str, stream: bool) -> None:
+async def test_disconnect_frees_the_engine(gateway: Gateway, wish: str, stream: bool) -> None:
     async def ask() -> None:
         async with gateway.post({"messages": user("x"), "user": wish, "stream": stream}) as answer:
             await answer.read()
@@ -257,7 +255,7 @@ async def test_unknown_fields_are_named_in_a_header(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 200, "ü"])
-async def test_odd_request_ids_are_replaced(gateway: Gateway, sent: str) -> None:
+async def test_invalid_request_ids_are_replaced(gateway: Gateway, sent: str) -> None:
     async with gateway.get("/v1/models/nothing", headers={"x-request-id": sent}) as answer:
         assert len(answer.headers["x-request-id"]) == 32
 
@@ -288,7 +286,7 @@ async def test_models(gateway: Gateway) -> None:
         assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_ready_tells_every_engine(gateway: Gateway) -> None:
+async def test_ready_reports_every_engine(gateway: Gateway) -> None:
     view = gateway.views["text"]
     view.is_ready, view.state = False, "failed"
     expected = {"": 200, "?engine=vision": 200, "?engine=text": 503, "?engine=all": 503, "?engine=other": 400}
@@ -326,7 +324,7 @@ async def test_one_scrape_has_gateway_and_engines(gateway: Gateway) -> None:
     assert len(headers) == len(set(headers))
 
 
-async def test_an_engine_without_proper_metrics_does_not_spoil_the_scrape(gateway: Gateway) -> None:
+async def test_invalid_metrics_of_an_engine_are_left_out(gateway: Gateway) -> None:
     gateway.engines["text"][fake_engine.FAULTS].add("html-metrics")
     async with gateway.get("/metrics") as answer:
         text = await answer.text()
@@ -335,7 +333,7 @@ async def test_an_engine_without_proper_metrics_does_not_spoil_the_scrape(gatewa
     assert "html" not in text
 
 
-async def test_fallback_serves_text_while_its_engine_is_away_and_says_so(open_gateway: OpenGateway) -> None:
+async def test_fallback_serves_text_while_its_engine_is_away_and_is_in_the_headers(open_gateway: OpenGateway) -> None:
     async with open_gateway(fallback="vision") as gateway:
         gateway.views["text"].is_ready = False
         async with gateway.post({"messages": user("x")}) as answer:
@@ -346,7 +344,7 @@ async def test_fallback_serves_text_while_its_engine_is_away_and_says_so(open_ga
 
 
 async def test_connection_that_the_engine_closes_when_idle_is_not_used_again(gateway: Gateway) -> None:
-    """As vLLM does after 5 s; here as soon as the answer is out, which is the worst case."""
+    """vLLM closes idle connections after 5 s. Here they are closed right after the answer, the worst case."""
     gateway.engines["text"][fake_engine.FAULTS].add("close-idle")
     for _ in range(3):
         async with gateway.post({"messages": user("x")}) as answer:
@@ -354,8 +352,8 @@ async def test_connection_that_the_engine_closes_when_idle_is_not_used_again(gat
         await until(lambda: gateway.seen("text")[-1]["transport"].is_closing())
 
 
-async def test_streams_use_their_connection_again(gateway: Gateway) -> None:
-    """A client may ask again before the connection is free, and then there is another; not for each request, though."""
+async def test_streams_reuse_connections(gateway: Gateway) -> None:
+    """A second connection is opened if a client asks again before the first is free, but not one for each request."""
     async with asyncio.timeout(60):
         while len(gateway.seen("text")) - len({seen["connection"] for seen in gateway.seen("text")}) < 3:
             async with gateway.post({"messages": user("x"), "stream": True}) as answer:
@@ -374,7 +372,7 @@ async def test_client_that_stops_reading_does_not_keep_its_permit(
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
-        await reader.readexactly(1)  # and no more
+        await reader.readexactly(1)  # then stop reading
         await until(lambda: gateway.running("text") == 0)
         statuses = []
         async with asyncio.timeout(60):
@@ -394,7 +392,7 @@ async def test_url_engine_gets_the_name_it_knows(open_gateway: OpenGateway) -> N
         assert gateway.seen("text")[0]["body"]["model"] == "theirs"
 
 
-async def test_engine_that_fails_on_a_schema_is_told_as_the_schemas_fault(gateway: Gateway) -> None:
+async def test_engine_error_for_a_request_with_a_schema_is_invalid_structured_output(gateway: Gateway) -> None:
     for stream in (False, True):
         body = {"messages": user("x"), "user": "fail", "stream": stream}
         async with gateway.post({**body, "structured_outputs": {"regex": r"[^\s\S]"}}) as answer:
@@ -403,8 +401,8 @@ async def test_engine_that_fails_on_a_schema_is_told_as_the_schemas_fault(gatewa
             assert answer.status == 500
 
 
-async def test_a_stream_gets_nothing_in_the_queue_and_comments_in_the_engine(open_gateway: OpenGateway) -> None:
-    """A client tries a 429 again, but not an error inside of a 200."""
+async def test_a_stream_gets_comments_only_after_the_queue(open_gateway: OpenGateway) -> None:
+    """In the queue it can still become a 429, which clients retry."""
     engines = {"text": {"model": "t", "max_in_flight": 1, "max_queued": 4}}
     server = {"sse_keep_alive_s": 0.1, "queue_timeout_s": 2}
     async with open_gateway(engines=engines, server=server) as gateway:
@@ -420,7 +418,7 @@ async def test_a_stream_gets_nothing_in_the_queue_and_comments_in_the_engine(ope
         assert text.count(": waiting\n\n") >= 2
 
 
-async def test_requests_wait_for_a_place(open_gateway: OpenGateway) -> None:
+async def test_requests_wait_for_a_permit(open_gateway: OpenGateway) -> None:
     async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
 
         async def ask() -> int:
@@ -430,7 +428,7 @@ async def test_requests_wait_for_a_place(open_gateway: OpenGateway) -> None:
         assert await asyncio.gather(*(ask() for _ in range(5))) == [200] * 5
 
 
-async def test_keys_are_kept_apart_in_the_engines_cache_and_in_the_metrics(open_gateway: OpenGateway) -> None:
+async def test_keys_are_separated_in_the_engines_cache_and_in_the_metrics(open_gateway: OpenGateway) -> None:
     keys = [ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo", "ops")]
     async with open_gateway(keys=tuple(keys), server={"keys": {"ops": {"metrics": True}}}) as gateway:
         for name in ("ana", "bo", "ana"):
@@ -444,7 +442,7 @@ async def test_keys_are_kept_apart_in_the_engines_cache_and_in_the_metrics(open_
         assert 'vlserve_prompt_tokens_total{key="bo",vlserve_engine="text"} 7.0' in text
 
 
-async def test_client_that_leaves_while_it_waits_leaves_the_queue(open_gateway: OpenGateway) -> None:
+async def test_disconnect_while_queued_frees_the_queue(open_gateway: OpenGateway) -> None:
     async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
 
         async def until_queued(count: int) -> None:
@@ -467,7 +465,7 @@ async def test_client_that_leaves_while_it_waits_leaves_the_queue(open_gateway: 
         assert len(gateway.seen("text")) == 1
 
 
-async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> None:
+async def test_body_that_does_not_arrive_is_a_408(open_gateway: OpenGateway) -> None:
     async def endless() -> Any:
         while True:
             yield b" "
@@ -481,9 +479,7 @@ async def test_body_that_does_not_come_is_a_408(open_gateway: OpenGateway) -> No
         assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
 
 
-async def test_refusals_are_logged_with_the_key_that_met_them(
-    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_refusals_are_logged_with_their_key(open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     async with open_gateway(keys=(KEY,), server={"key_limits": {"requests_per_minute": 1}}) as gateway:
         headers = {"authorization": "Bearer sk-secret"}
@@ -500,7 +496,7 @@ async def test_refusals_are_logged_with_the_key_that_met_them(
     ]
 
 
-async def test_caps_are_told_with_their_setting(open_gateway: OpenGateway) -> None:
+async def test_errors_of_caps_name_the_setting(open_gateway: OpenGateway) -> None:
     async with open_gateway(request={"max_n": 2, "max_tokens": 10, "max_stop": 1, "max_top_logprobs": 3}) as gateway:
         for field, value, setting in (
             *(("n", 3, "max_n"), ("max_tokens", 11, "max_tokens"), ("max_completion_tokens", 1e9, "max_tokens")),
@@ -532,9 +528,7 @@ async def test_trace_of_the_client_reaches_the_engine(gateway: Gateway) -> None:
     assert gateway.seen("text")[0]["headers"]["traceparent"] == parent
 
 
-async def test_client_that_leaves_on_done_had_its_whole_answer(
-    gateway: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_disconnect_after_done_is_a_complete_answer(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """OpenAI's clients close the connection as soon as they have read `[DONE]`."""
     gateway.engines["text"][fake_engine.FAULTS].add("lingers")
     caplog.set_level(logging.INFO, "vlserve.request")
@@ -550,7 +544,7 @@ async def test_client_that_leaves_on_done_had_its_whole_answer(
     assert {record.__dict__["fields"]["status"] for record in caplog.records} == {200}
 
 
-async def test_head_that_does_not_end_is_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+async def test_endless_head_is_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))

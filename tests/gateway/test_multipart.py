@@ -1,4 +1,4 @@
-"""Forms: what is read, what is refused, and that nothing stays behind."""
+"""Forms: parsing, validation and cleanup."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from vlserve.gateway import multipart
 HEADERS = {"content-type": "multipart/form-data; boundary=B"}
 FILE = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
 TEXT = b'--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n'
-LARGE = bytes(3 * 1024**2)  # more than is kept in memory
+LARGE = bytes(3 * 1024**2)  # larger than the limit for files in memory
 
 
 async def each(pieces: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
@@ -77,7 +77,7 @@ PARTS = st.lists(st.tuples(NAMES, st.none() | NAMES, st.binary(max_size=40) | st
 
 
 @given(PARTS, st.integers(1, 50))
-def test_any_form_comes_back_however_it_is_cut(parts: Sequence[tuple[str, str | None, bytes]], size: int) -> None:
+def test_any_form_is_parsed_however_it_is_split(parts: Sequence[tuple[str, str | None, bytes]], size: int) -> None:
     boundary, raw, expected = b"x" * 8, b"", []
     for name, filename, content in parts:
         kept = content if filename else content.decode("latin-1").encode("utf-8")
@@ -111,15 +111,15 @@ FRAGMENTS = st.sampled_from(
     st.just(HEADERS["content-type"]) | st.text(st.characters(max_codepoint=255), max_size=60),
     st.integers(1, 80),
 )
-def test_any_bytes_are_a_form_or_a_clear_refusal(raw: list[bytes], content_type: str, size: int) -> None:
-    told, code, before = "", None, open_descriptors()
+def test_any_bytes_are_a_form_or_an_error_with_a_hint(raw: list[bytes], content_type: str, size: int) -> None:
+    message, code, before = "", None, open_descriptors()
     try:
         form = asyncio.run(read(b"".join(raw), {"content-type": content_type}, size))
     except InvalidRequest as error:
-        told, code = error.message, error.code
+        message, code = error.message, error.code
     else:
         multipart.close(form)
-    assert not told or (code == "invalid_form" and "curl -F file=@" in told and len(told) < 400)
+    assert not message or (code == "invalid_form" and "curl -F file=@" in message and len(message) < 400)
     assert open_descriptors() == before
 
 
@@ -127,7 +127,7 @@ WHOLE = TEXT + b"vision\r\n" + FILE + b"data\r\n--B--"
 
 
 @pytest.mark.parametrize("length", range(len(WHOLE)))
-async def test_body_that_breaks_off_is_refused_wherever_it_does(length: int) -> None:
+async def test_truncated_body_is_refused(length: int) -> None:
     with pytest.raises(InvalidRequest):
         await read(WHOLE[:length], size=10)
     assert len(contents(await read(WHOLE, size=10))) == 2
@@ -147,7 +147,7 @@ async def test_body_that_breaks_off_is_refused_wherever_it_does(length: int) -> 
         *((f"multipart/form-data; boundary=B; charset={name}", "UTF-8") for name in ("undefined", "idna", "punycode")),
     ],
 )
-async def test_content_type_that_is_no_form_is_refused(content_type: str | None, problem: str) -> None:
+async def test_content_type_other_than_a_form_is_refused(content_type: str | None, problem: str) -> None:
     with pytest.raises(InvalidRequest, match=problem) as error:
         await read(WHOLE, {"content-type": content_type} if content_type else {})
     assert "curl -F" in error.value.message
@@ -196,7 +196,7 @@ async def test_body_that_is_no_form_is_refused(raw: bytes) -> None:
         await read(raw)
 
 
-async def test_what_the_body_raises_comes_out_and_files_are_closed() -> None:
+async def test_exceptions_of_the_body_propagate_and_files_are_closed() -> None:
     before, refusal = open_descriptors(), PayloadTooLarge("no more")
 
     async def pieces() -> AsyncGenerator[bytes, None]:
@@ -229,7 +229,7 @@ async def test_cancelled_form_is_closed() -> None:
     assert open_descriptors() == before
 
 
-async def test_large_file_goes_to_the_disk_where_nobody_else_finds_it() -> None:
+async def test_large_file_is_an_unnamed_file_on_the_disk() -> None:
     count, before = 60, open_descriptors()
     mask = os.umask(0)
     tracemalloc.start()
@@ -250,7 +250,7 @@ async def test_large_file_goes_to_the_disk_where_nobody_else_finds_it() -> None:
     assert open_descriptors() == before
 
 
-async def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_is_an_error_507(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -269,7 +269,7 @@ def upload(name: str = "a.png") -> UploadFile:
     return UploadFile(None, filename=name)  # type: ignore[arg-type]
 
 
-def test_fields_are_taken_as_what_they_must_be() -> None:
+def test_fields_are_converted() -> None:
     first, second = upload(), upload()
     form = form_of(("n", " 12"), ("t", "text"), ("e", ""), ("image", first), ("image[]", second))
     assert multipart.text(form, "t") == multipart.required_text(form, "t") == "text"
@@ -298,7 +298,7 @@ def test_fields_are_taken_as_what_they_must_be() -> None:
         (lambda form, name: multipart.check_names(form, {"other"}), [("f", "")]),
     ],
 )
-def test_field_that_is_not_what_it_must_be_is_named(take: Callable[..., Any], items: list[Any]) -> None:
+def test_invalid_field_is_named(take: Callable[..., Any], items: list[Any]) -> None:
     with pytest.raises(InvalidRequest) as error:
         take(form_of(*items), "f")
     assert error.value.param == "f"

@@ -1,4 +1,4 @@
-"""A service without API keys and web pages: what Origin, Host and Content-Type decide, and what keeps working."""
+"""Requests from web pages to a service without API keys: checks of Origin, Host and Content-Type."""
 
 import asyncio
 import hashlib
@@ -71,7 +71,7 @@ async def test_every_method_that_changes_something_is_covered_on_every_path(
     gateway: Gateway, method: str, path: str
 ) -> None:
     foreign = [("host", "127.0.0.1"), ("origin", "https://evil.example")]
-    # Which methods the HTTP parser does not know is its own affair.
+    # The HTTP parser rejects unknown methods itself.
     assert (await send(gateway, path, foreign, method))[0] in ((403,) if method != "QUERY" else (400, 403))
 
 
@@ -103,7 +103,7 @@ async def test_pages_that_the_operator_names_are_served(open_gateway: OpenGatewa
             assert (await post(gateway, origin=origin))[0] == 200, origin
         for origin in ("http://vl.example", "https://vl.example:8443", "chrome-extension://other", "null"):
             assert (await post(gateway, origin=origin))[0] == 403, origin
-        # A page that may call the service is told what is wrong with its request.
+        # An allowed page gets the reason why its request is invalid.
         headers = {"origin": "https://app.example", "content-type": "text/plain"}
         async with gateway.post(BODY, headers=headers) as answer:
             assert (answer.status, answer.headers["access-control-allow-origin"]) == (415, "https://app.example")
@@ -130,7 +130,7 @@ async def test_preflights_are_answered_as_before(open_gateway: OpenGateway) -> N
         *("localhost:80:80", "localhost:port", "local host", "localhost/evil.example", "localhost..", "[::1"),
     ],
 )
-async def test_rebound_name_reads_nothing(gateway: Gateway, named: str) -> None:
+async def test_rebound_host_name_is_refused(gateway: Gateway, named: str) -> None:
     for method, path in (("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/ready"), ("GET", "/"), ("POST", CHAT)):
         headers = [("host", named), ("origin", f"http://{named}"), *JSON.items()]
         status, tree = await send(gateway, path, headers, method, BODY if method == "POST" else b"")
@@ -158,8 +158,8 @@ async def test_hosts_of_this_machine_are_served(open_gateway: OpenGateway) -> No
             assert (await send(gateway, "/v1/models", [("host", named)]))[0] == 200, named
 
 
-async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> None:
-    """No browser leaves it out; of several each counts, and the target's replaces them (RFC 9112, 3.2.2)."""
+async def test_missing_repeated_and_target_hosts(gateway: Gateway) -> None:
+    """Browsers always send Host. Each of several is checked, and the target's replaces them (RFC 9112, 3.2.2)."""
     good, bad = ("host", "127.0.0.1"), ("host", "rebound.example")
     assert (await send(gateway, "/v1/models", [], version="1.0"))[0] == 200
     assert (await send(gateway, "/v1/models", [bad], version="1.0"))[0] == 421
@@ -174,7 +174,7 @@ async def test_host_that_is_missing_twice_or_in_the_target(gateway: Gateway) -> 
 
 
 async def test_allowed_hosts_hold_for_a_network_too(open_gateway: OpenGateway) -> None:
-    """Else a page could have its own name lead to a service that listens on all addresses, and be of its host."""
+    """Otherwise a page could rebind its host name to a service that listens on all addresses."""
     server = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": ["gpu-box.lan"]}
     async with open_gateway(server=server) as gateway:
         for named in ("gpu-box.lan:8000", "localhost", "192.168.1.7:8000"):
@@ -185,7 +185,7 @@ async def test_allowed_hosts_hold_for_a_network_too(open_gateway: OpenGateway) -
         assert (await send(gateway, "/v1/models", headers[:1]))[0] == 421
 
 
-async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: OpenGateway) -> None:
+async def test_any_host_is_accepted_on_a_network_address(open_gateway: OpenGateway) -> None:
     async with open_gateway(server={"host": "0.0.0.0", "allow_unauthenticated": True}) as gateway:
         assert (await send(gateway, "/v1/models", [("host", "vlserve.default.svc:8000")]))[0] == 200
         headers = [("host", "gpu-box"), ("origin", "http://gpu-box"), *JSON.items()]
@@ -202,7 +202,7 @@ async def test_host_is_free_where_the_service_is_for_a_network(open_gateway: Ope
         *("text/plain, a/b+json", "text/plain a/b+json", "+json", "a/+json", "/b+json", "a/b/c+json"),
     ],
 )
-async def test_body_that_is_not_called_json_is_a_415(gateway: Gateway, path: str, content_type: str) -> None:
+async def test_content_type_other_than_json_is_a_415(gateway: Gateway, path: str, content_type: str) -> None:
     status, tree = await post(gateway, path, content_type=content_type)
     assert status == 415
     assert "-H 'content-type: application/json'" in tree["error"]["message"]
@@ -224,19 +224,19 @@ async def test_body_that_is_not_called_json_is_a_415(gateway: Gateway, path: str
         'application/ld+json ; profile="x"',
     ],
 )
-async def test_json_by_its_names_and_without_any_is_taken(gateway: Gateway, content_type: str | None) -> None:
+async def test_json_content_types_and_none_are_accepted(gateway: Gateway, content_type: str | None) -> None:
     headers = [("host", "127.0.0.1"), *([("content-type", content_type)] if content_type is not None else [])]
     assert (await send(gateway, CHAT, headers, "POST", BODY))[0] == 200
 
 
-async def test_form_for_a_route_without_forms_is_told_to_be_json(gateway: Gateway) -> None:
+async def test_form_for_a_route_without_forms_is_a_415_that_asks_for_json(gateway: Gateway) -> None:
     status, tree = await post(gateway, content_type="Multipart/Form-Data; boundary=x")
     assert status == 415
-    assert "It takes no forms: send JSON" in tree["error"]["message"]
-    assert "-d" not in tree["error"]["message"].partition("It takes")[2]
+    assert "It accepts no forms: send JSON" in tree["error"]["message"]
+    assert "-d" not in tree["error"]["message"].partition("It accepts")[2]
 
 
-async def test_form_routes_take_their_forms_and_no_other_text(gateway: Gateway) -> None:
+async def test_form_routes_accept_forms_and_no_plain_text(gateway: Gateway) -> None:
     import aiohttp
 
     form = aiohttp.FormData()
@@ -250,7 +250,7 @@ async def test_form_routes_take_their_forms_and_no_other_text(gateway: Gateway) 
         assert (await post(gateway, path, origin="https://evil.example"))[0] == 403
 
 
-async def test_with_keys_the_key_decides(open_gateway: OpenGateway) -> None:
+async def test_origins_are_not_checked_with_api_keys(open_gateway: OpenGateway) -> None:
     bearer = ("authorization", "Bearer sk-secret")
     async with open_gateway(keys=(KEY,)) as gateway:
         for origin in ("null", "file://", "https://anywhere.example", "chrome-extension://x"):
@@ -291,10 +291,10 @@ def test_settings_that_could_never_match_are_refused(setting: str, wrong: str) -
 
 @pytest.mark.full
 @pytest.mark.browser
-async def test_in_a_browser_the_own_page_works_and_a_strangers_does_not(
+async def test_in_a_browser_the_own_page_works_and_another_origin_does_not(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a browser itself writes into Origin and Host; ``rebound.example`` leads to the service."""
+    """With the Origin and Host of a real browser; ``rebound.example`` resolves to the service."""
     caplog.set_level(logging.INFO, "vlserve.request")
     port = gateway.url.rpartition(":")[2]
     flags = ["--no-sandbox", f"--host-resolver-rules=MAP rebound.example 127.0.0.1:{port}"]

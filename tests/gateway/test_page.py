@@ -1,4 +1,4 @@
-"""The page at /: what it may load, and in a real browser what a person sees."""
+"""The page at /: its Content-Security-Policy, and its behaviour in a real browser."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ from vlserve.metrics import Metrics
 
 expect.set_options(timeout=20_000)
 WEB = REPOSITORY / "vlserve" / "gateway" / "web"
-# No flag here lets anything out: the browser resolves no name.
+# The browser cannot reach other hosts: it resolves no names.
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"),
     *("--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
@@ -70,7 +70,7 @@ def digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def test_policy_allows_what_is_inside_and_nothing_else() -> None:
+def test_policy_allows_the_inline_scripts_and_styles_only() -> None:
     built = page.build()
     found, policy = Reader(built.text), directives(built.policy)
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == {"'none'"}
@@ -82,7 +82,7 @@ def test_policy_allows_what_is_inside_and_nothing_else() -> None:
     assert policy["style-src"] == {digest(text) for text in found.inside["style"]}
 
 
-def test_every_source_is_inside() -> None:
+def test_every_source_is_included() -> None:
     built = page.build().text
     sources = {path for path in WEB.rglob("*") if path.suffix in (".js", ".css")}
     assert {path.parent.name for path in sources} == {"web", "vendor"}
@@ -114,7 +114,7 @@ def test_vendored_versions_are_those_in_the_readme() -> None:
 
 @dataclass
 class Service:
-    """Answers with ``events``: text as it is, an Event is waited for. ``refusal`` instead: status, message, headers."""
+    """Answers with ``events``: sends texts and waits for Events. ``refusal`` replaces it: status, message, headers."""
 
     url: str = ""
     events: list[str | asyncio.Event] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Service:
     key: str = ""
     seen: list[dict[str, Any]] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a client goes before its answer is whole."""
+    """Set when a client disconnects before its answer is complete."""
 
     def says(self, *texts: str | asyncio.Event, **headers: str) -> None:
         self.refusal = None
@@ -198,7 +198,7 @@ async def locked() -> AsyncIterator[Service]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_page_is_open_and_asked_for_again_only_when_it_changed(locked: Service) -> None:
+async def test_page_needs_no_key_and_is_revalidated_with_an_etag(locked: Service) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(locked.url) as answer:
             assert (answer.status, answer.content_type) == (200, "text/html")
@@ -217,7 +217,7 @@ async def test_page_is_open_and_asked_for_again_only_when_it_changed(locked: Ser
 
 
 async def open_browser() -> AsyncIterator[Browser]:
-    """The system's Chromium, or the one that ``playwright install chromium`` fetched."""
+    """The system's Chromium, or the one of ``playwright install chromium``."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         yield browser
@@ -229,7 +229,7 @@ chromium = pytest_asyncio.fixture(scope="module", loop_scope="module")(open_brow
 
 @dataclass
 class Screen:
-    """A page in a browser with nothing stored; what goes wrong in it is collected."""
+    """A page in a new browser profile; its errors are collected."""
 
     tab: Page
     context: BrowserContext
@@ -249,7 +249,7 @@ class Screen:
         await dialog.accept()
 
     def _on_console(self, message: Any) -> None:
-        # A violated policy is an error in the console, too. Refusals are, and are meant.
+        # Policy violations are console errors, too. So are refused requests, which are expected.
         if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
             self.problems.append(f"console: {message.text}")
 
@@ -388,7 +388,7 @@ async def test_pictures_are_pasted_dropped_picked_and_removed(screen: Screen, se
 
 
 @in_browser_full
-async def test_picture_is_not_left_behind_by_a_quick_enter(screen: Screen, service: Service) -> None:
+async def test_enter_waits_for_a_pasted_picture(screen: Screen, service: Service) -> None:
     service.says("Large.")
     await screen.open(service)
     await screen.prompt.fill("How large?")
@@ -414,7 +414,7 @@ async def test_picture_is_sent_again_by_its_button(screen: Screen, service: Serv
 
 @in_browser_full
 @pytest.mark.parametrize("how", ["Escape", "Stop"])
-async def test_stop_keeps_what_came_and_frees_the_engine(screen: Screen, service: Service, how: str) -> None:
+async def test_stop_keeps_the_partial_answer_and_frees_the_engine(screen: Screen, service: Service, how: str) -> None:
     service.says("One two", asyncio.Event(), "never")
     await screen.open(service)
     await screen.say("Count")
@@ -439,7 +439,7 @@ async def test_stop_keeps_what_came_and_frees_the_engine(screen: Screen, service
         ("", "The connection ended before the answer was complete."),
     ],
 )
-async def test_stream_that_fails_says_so_and_keeps_its_text(
+async def test_failed_stream_shows_an_error_and_keeps_its_text(
     screen: Screen, service: Service, tail: str, problem: str
 ) -> None:
     service.events = [chunk("Half an ans"), tail]
@@ -454,7 +454,7 @@ async def test_stream_that_fails_says_so_and_keeps_its_text(
 
 
 @in_browser_full
-async def test_refusal_is_shown_with_its_time(screen: Screen, service: Service) -> None:
+async def test_refusal_is_shown_with_its_retry_after(screen: Screen, service: Service) -> None:
     service.refusal = (503, "The text engine is <i>not</i> ready.", {"retry-after": "42"})
     await screen.open(service)
     await screen.say("Hello?")
@@ -466,7 +466,7 @@ async def test_refusal_is_shown_with_its_time(screen: Screen, service: Service) 
 
 
 @in_browser_full
-async def test_key_is_asked_for_on_a_refusal_and_the_request_made_again(screen: Screen, service: Service) -> None:
+async def test_key_is_requested_after_a_401_and_the_request_is_retried(screen: Screen, service: Service) -> None:
     await screen.open(service)
     await expect(screen.tab.get_by_label("Model").get_by_role("option")).to_have_count(3)
     service.key = "sk-right"
@@ -503,7 +503,7 @@ async def test_key_is_kept_for_the_tab_or_for_the_browser(screen: Screen, locked
 
 
 @in_browser_full
-async def test_chosen_model_is_asked_for_and_stays_chosen(screen: Screen, service: Service) -> None:
+async def test_chosen_model_is_used_and_remembered(screen: Screen, service: Service) -> None:
     service.says("Yes.")
     await screen.open(service)
     await screen.tab.get_by_label("Model").select_option("org/text-7b")
@@ -535,7 +535,7 @@ ATTACKS = [
 
 
 @in_browser
-async def test_answer_can_show_text_but_not_act(screen: Screen, service: Service) -> None:
+async def test_answers_cannot_run_code(screen: Screen, service: Service) -> None:
     await screen.open(service)
     for number, attack in enumerate(ATTACKS):
         service.says(attack, f"\n\nthe end {number}")
@@ -548,13 +548,13 @@ async def test_answer_can_show_text_but_not_act(screen: Screen, service: Service
         assert await text.locator("a[href]:not([href^='https:'])").count() == 0, attack
         for word in await text.get_by_text("x", exact=True).all():
             await word.click()
-    # Whatever it did is in screen.problems; the page itself is whole, and no other one was opened.
+    # Violations are in screen.problems. The page is intact, and no other one was opened.
     await expect(screen.tab.get_by_role("article")).to_have_count(2 * len(ATTACKS))
     assert len(screen.context.pages) == 1
 
 
 @in_browser_full
-async def test_links_leave_no_trace_of_the_page(screen: Screen, service: Service) -> None:
+async def test_links_have_no_opener_and_no_referrer(screen: Screen, service: Service) -> None:
     service.says("See <https://example.com/a> and [mail](mailto:a@example.com) and <br> `<button>` or <button>.")
     await screen.open(service)
     await screen.say("Where?")
@@ -574,7 +574,7 @@ async def test_links_leave_no_trace_of_the_page(screen: Screen, service: Service
         'Here: {"label": "OK", "bbox_2d": [80, 40, 400, 200]} and {"bbox_2d": [0, 0, 900, 9]} and {"bbox_2d": [1,',
     ],
 )
-async def test_boxes_are_drawn_where_the_model_saw_them(screen: Screen, service: Service, answer: str) -> None:
+async def test_boxes_are_scaled_from_the_models_picture_size(screen: Screen, service: Service, answer: str) -> None:
     seen_as = "original=640x480; model=644x476; tokens=391, original=400x200; model=800x400; tokens=400"
     service.says(answer, **{"x-vlserve-images": seen_as})
     await screen.open(service)
@@ -603,7 +603,7 @@ async def test_without_sizes_boxes_are_in_the_pictures_own_pixels(screen: Screen
 
 
 @in_browser_full
-async def test_dropped_pictures_are_told(screen: Screen, service: Service) -> None:
+async def test_dropped_pictures_are_reported(screen: Screen, service: Service) -> None:
     service.says("Well.", **{"x-vlserve-images-dropped": "2"})
     await screen.open(service)
     await screen.pick(("a.png", RED), ("b.png", RED), ("c.png", RED))
@@ -612,7 +612,7 @@ async def test_dropped_pictures_are_told(screen: Screen, service: Service) -> No
 
 
 @in_browser_full
-async def test_history_survives_a_reload_pictures_too(screen: Screen, service: Service) -> None:
+async def test_history_and_pictures_survive_a_reload(screen: Screen, service: Service) -> None:
     service.says('{"bbox_2d": [100, 50, 200, 100], "label": "OK"}')
     await screen.open(service)
     await screen.pick(("login.png", RED))
@@ -668,7 +668,7 @@ async def test_copy_gives_the_answer_as_it_was_written(screen: Screen, service: 
 
 @in_browser_full
 @pytest.mark.parametrize("width", [390, 320])
-async def test_narrow_screen_scrolls_down_only(screen: Screen, service: Service, width: int) -> None:
+async def test_narrow_screen_does_not_scroll_sideways(screen: Screen, service: Service, width: int) -> None:
     wide = "word" * 60
     service.says(f"{wide}\n\n```\n{wide}\n```\n\n|{wide}|b|\n|---|---|\n|c|d|\n", '{"bbox_2d": [9, 9, 90, 90]}')
     await screen.tab.set_viewport_size({"width": width, "height": 800})
@@ -719,7 +719,7 @@ async def test_light_and_dark_follow_the_system_until_chosen(screen: Screen, ser
 
 
 @in_browser_full
-async def test_everything_is_reached_with_the_keyboard(screen: Screen, service: Service) -> None:
+async def test_all_controls_are_reachable_with_the_keyboard(screen: Screen, service: Service) -> None:
     service.says("Fine.")
     await screen.open(service)
     await screen.say("How are you?")

@@ -1,4 +1,4 @@
-"""What a request holds while it waits and while it is answered, and what is counted of it in ``/metrics``."""
+"""Memory of requests while they wait and while they are answered, and its count in ``/metrics``."""
 
 import asyncio
 import gc
@@ -204,7 +204,7 @@ class Client:
 
 
 @pytest.mark.parametrize("what", [*PICTURES, *TEXTS])
-async def test_stream_that_has_begun_holds_nothing_of_its_request(
+async def test_request_is_freed_when_its_stream_begins(
     open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int], what: str
 ) -> None:
     count = 20 if what == "chat" else 4
@@ -222,7 +222,7 @@ async def test_stream_that_has_begun_holds_nothing_of_its_request(
 
 
 @pytest.mark.parametrize("what", ["chat", "text"])
-async def test_answer_that_is_not_streamed_holds_nothing_once_its_head_is_here(
+async def test_request_is_freed_when_the_head_of_a_plain_answer_arrives(
     open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int], what: str
 ) -> None:
     engine.is_stream = False
@@ -242,7 +242,7 @@ async def test_answer_that_is_not_streamed_holds_nothing_once_its_head_is_here(
 
 
 @pytest.mark.parametrize("what", [*PICTURES, *TEXTS])
-async def test_what_is_counted_is_what_is_held_while_requests_wait(
+async def test_counted_bytes_match_the_memory_of_waiting_requests(
     open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int], what: str
 ) -> None:
     name = "vision" if what in PICTURES else "text"
@@ -261,12 +261,12 @@ async def test_what_is_counted_is_what_is_held_while_requests_wait(
         held_in_all = total() - total_before - 5 * _CONNECTION_BYTES
         assert held_in_all <= counted <= 1.3 * held_in_all
         pictures = 2 if what == "two pictures" else 1
-        if what in PICTURES:  # what is sent, and no second copy of it
+        if what in PICTURES:  # the body, and no second copy
             assert held <= 5 * (pictures * _PICTURE_BYTES + 50_000), held / 5
 
 
 async def test_decoded_picture_counts_besides_its_text(open_gateway: OpenGateway) -> None:
-    """Each copy that there is at once: in the request's JSON, decoded, and as it is sent."""
+    """Every simultaneous copy counts: in the request's JSON, decoded, and in the forwarded body."""
     for most, status in ((2 * _PICTURE_BYTES + len(LARGE) - 1, 429), (2 * _PICTURE_BYTES + len(LARGE) + 10_000, 200)):
         async with (
             open_gateway(server={"max_bodies_bytes": most}) as gateway,

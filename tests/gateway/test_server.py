@@ -1,4 +1,4 @@
-"""Clients that keep a connection open for nothing, and those that are only slow."""
+"""Connections: timeouts for idle clients, and none for slow ones."""
 
 import asyncio
 import importlib.metadata
@@ -21,7 +21,7 @@ from vlserve.gateway import server as http_server
 from vlserve.metrics import Metrics
 
 TIMEOUT_S = 0.6
-IDLE_S = 1  # between requests
+KEEP_ALIVE_S = 1
 SIZES = {"/small": 40_000, "/large": 12_000_000}
 OVERRIDDEN = {
     *("connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing", "send_400_response"),
@@ -30,8 +30,8 @@ OVERRIDDEN = {
 
 
 @pytest.fixture(autouse=True)
-def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "_IDLE_S", IDLE_S)
+def _short_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "_KEEP_ALIVE_S", KEEP_ALIVE_S)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tup
 
 
 async def until_cut(reader: asyncio.StreamReader) -> None:
-    """Reads, so that only the server can be the one who ends it."""
+    """Read to the end: only the server closes the connection."""
     async with asyncio.timeout(60):
         try:
             while await reader.read(65536):
@@ -72,25 +72,25 @@ def get(path: str = "/", *more: str, version: str = "1.1") -> bytes:
     return "\r\n".join([f"GET {path} HTTP/{version}", "host: x", *more, "", ""]).encode()
 
 
-async def test_bytes_that_begin_no_request_do_not_keep_a_connection() -> None:
+async def test_bytes_that_begin_no_request_do_not_keep_a_connection_open() -> None:
     for sent in (b"", b"\r\n", get() + b"\r\n", get() + b"GET / HT"):
         async with connected(sent) as (reader, _):
             await until_cut(reader)
 
 
-async def test_rest_of_a_body_that_nobody_wants_is_read_for_a_while_only() -> None:
-    """Both a client that goes on forever and one that sends the rest and then nothing."""
+async def test_rest_of_a_body_is_read_for_a_limited_time_after_the_answer() -> None:
+    """From a client that never stops sending, and from one that sends the rest and then nothing."""
     for more in (b"x" * 10, b"x" * 1000):
         async with connected(get("/", "content-length: 1000") + more) as (reader, _):
             await until_cut(reader)
 
 
-async def test_second_request_before_the_first_is_answered_ends_both() -> None:
+async def test_pipelined_request_closes_the_connection() -> None:
     async with connected(get("/drip") + get("/drip")) as (reader, _):
         await until_cut(reader)
 
 
-async def test_answer_that_nobody_takes_is_dropped_however_it_ends() -> None:
+async def test_answer_that_is_not_read_is_dropped() -> None:
     for path, version in (("/large", "1.1"), ("/large", "1.0")):
         async with connected(get(path, version=version)) as (reader, server):
             await reader.readexactly(1)
@@ -104,7 +104,7 @@ async def test_answer_that_nobody_takes_is_dropped_however_it_ends() -> None:
             assert taken < SIZES[path]
 
 
-async def test_client_that_is_slow_but_reads_gets_everything() -> None:
+async def test_slow_client_gets_everything() -> None:
     async with connected(get("/large", "connection: close"), read_ahead=65536) as (reader, _):
         taken, started = 0, asyncio.get_running_loop().time()
         while piece := await reader.read(131072):
@@ -122,7 +122,7 @@ async def test_stream_may_last_longer_than_every_timeout() -> None:
                 await reader.readexactly(64)
 
 
-async def test_what_is_not_http_gets_the_envelope() -> None:
+async def test_invalid_http_is_an_error_in_openais_format() -> None:
     async with connected(b"HELO\r\n\r\n") as (reader, _):
         head, _, body = (await reader.read(4096)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -130,14 +130,14 @@ async def test_what_is_not_http_gets_the_envelope() -> None:
         assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
-def test_uvicorn_is_a_version_whose_undocumented_members_are_known() -> None:
+def test_undocumented_members_are_checked_for_this_version_of_uvicorn() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     (uvicorn_needed,) = [one for one in map(Requirement, project["dependencies"]) if one.name == "uvicorn"]
     assert any(bound.operator == "<" for bound in uvicorn_needed.specifier), "a new minor version may change them"
     assert importlib.metadata.version("uvicorn") in uvicorn_needed.specifier
 
 
-def test_methods_of_uvicorns_that_are_overridden_are_there_and_called_as_before() -> None:
+def test_overridden_methods_of_uvicorn_exist_and_are_called() -> None:
     ours = {name for name, member in vars(http_server.Connection).items() if inspect.isfunction(member)}
     assert vars(HttpToolsProtocol).keys() >= OVERRIDDEN
     assert {name for name in ours if hasattr(HttpToolsProtocol, name)} == OVERRIDDEN
@@ -146,7 +146,7 @@ def test_methods_of_uvicorns_that_are_overridden_are_there_and_called_as_before(
         assert list(own.parameters) == list(overridden.parameters), name
 
 
-async def test_attributes_of_uvicorns_that_are_read_are_there() -> None:
+async def test_used_attributes_of_uvicorn_exist() -> None:
     protocol = HttpToolsProtocol(http_server.configure(app, ServerSettings(), Metrics()), ServerState(), {})
     assert {"transport", "cycle", "loop", "timeout_keep_alive_task"} <= vars(protocol).keys()
     assert {"response_complete", "more_body"} <= set(RequestResponseCycle.__init__.__code__.co_names)

@@ -1,4 +1,4 @@
-"""Streams through the relay: whatever an engine sends, byte for byte, and what is made of its errors and comments."""
+"""Streams through the relay: events byte for byte, engine errors and comments."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ WHOLE: dict[str, list[bytes]] = {
 
 
 def streams(gateway: Gateway, *pieces: bytes | asyncio.Event) -> None:
-    """What the text engine's streams send from now on."""
+    """Set what the text engine's streams send."""
     gateway.engines["text"][fake_protocols.PIECES][:] = pieces
 
 
@@ -105,7 +105,7 @@ async def test_comments_of_an_engine_go_through_and_are_no_tokens(
 @pytest.mark.parametrize(
     ("path", "sign"), [(CHAT, b": ping\n\n"), (MESSAGES, b": ping\n\n"), (MESSAGES, typed("ping"))]
 )
-async def test_sign_of_life_is_no_first_token(
+async def test_comment_or_preamble_does_not_count_as_first_token(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, sign: bytes
 ) -> None:
     streams(gateway, sign)  # and then the connection ends
@@ -140,11 +140,11 @@ async def test_error_in_any_spelling_ends_a_stream_without_its_last_event(
 ) -> None:
     *begun, last = WHOLE[path]
     streams(gateway, *begun, spelling.encode(), last)
-    status, told = await ask(gateway, path)
+    status, received = await ask(gateway, path)
     assert status == 200
-    assert told.startswith(b"".join(begun))
-    assert last not in told
-    [error] = told.removeprefix(b"".join(begun)).strip().split(b"\n\n")
+    assert received.startswith(b"".join(begun))
+    assert last not in received
+    [error] = received.removeprefix(b"".join(begun)).strip().split(b"\n\n")
     assert b"EngineCore" not in error
     assert error.startswith(b"data: " if path == CHAT else b"event: error\ndata: ")
     [fields] = await logged(caplog)
@@ -152,23 +152,21 @@ async def test_error_in_any_spelling_ends_a_stream_without_its_last_event(
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_error_in_any_spelling_before_the_first_event_is_a_status(gateway: Gateway, spelling: str) -> None:
+async def test_error_before_the_first_event_has_its_status(gateway: Gateway, spelling: str) -> None:
     streams(gateway, b": ping\n\n", spelling.encode(), DONE)
-    status, told = await ask(gateway)
+    status, received = await ask(gateway)
     assert status in (500, 503)
-    assert json.loads(told)["error"]["code"] in ("engine_unavailable", "engine_failed")
+    assert json.loads(received)["error"]["code"] in ("engine_unavailable", "engine_failed")
 
 
-async def test_text_about_errors_is_text(gateway: Gateway) -> None:
+async def test_text_that_contains_an_error_is_not_an_error(gateway: Gateway) -> None:
     sent = [fake_engine.chunk("m", text) for text in ('{"error": 1}', "error", "data: [DONE]", "event: error\n\n")]
     null = b'data: {"error": null, "choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
     streams(gateway, *sent, null, DONE)
     assert await ask(gateway) == (200, b"".join([*sent, null, DONE]))
 
 
-async def test_counts_are_read_in_any_spelling_and_held_back(
-    gateway: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_usage_is_read_in_any_format_and_held_back(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     counts = (
         b'id: 3\r\ndata: {"choices" : [ ],\r\ndata: "usage": {"prompt_tokens": 70, "completion_tokens": 30}}\r\n\r\n'
     )
@@ -180,13 +178,13 @@ async def test_counts_are_read_in_any_spelling_and_held_back(
 
 async def test_event_that_does_not_end_is_an_error(gateway: Gateway) -> None:
     streams(gateway, ONE, *[b"x" * 2**20] * 18)
-    _, told = await ask(gateway)
-    assert told.startswith(ONE)
-    assert json.loads(told.removeprefix(ONE + b"data: "))["error"]["code"] == "engine_failed"
+    _, received = await ask(gateway)
+    assert received.startswith(ONE)
+    assert json.loads(received.removeprefix(ONE + b"data: "))["error"]["code"] == "engine_failed"
 
 
-async def test_nothing_is_written_at_the_same_time(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a client that takes everything slowly, and comments all the time."""
+async def test_writes_to_the_client_never_overlap(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slow client and constant comments."""
     overlaps, messages = [], list[Message]()
     forward = relay.PassThrough.__call__
 
@@ -207,18 +205,18 @@ async def test_nothing_is_written_at_the_same_time(open_gateway: OpenGateway, mo
 
     monkeypatch.setattr(relay.PassThrough, "__call__", slowly)
     async with open_gateway(server={"sse_keep_alive_s": 0.001}) as gateway:
-        status, told = await ask(gateway, user="drip:0.5")
+        status, received = await ask(gateway, user="drip:0.5")
     assert (status, set(overlaps)) == (200, {1})
-    assert b": waiting\n\n" in told
-    assert told.endswith(DONE)
+    assert b": waiting\n\n" in received
+    assert received.endswith(DONE)
     assert [message["type"] for message in messages].count("http.response.start") == 1
     assert [message.get("more_body") for message in messages[1:]] == [True] * (len(messages) - 2) + [False]
 
 
-async def test_client_that_leaves_before_the_last_event_was_written_has_left(
+async def test_client_that_disconnects_before_the_last_event_was_written_is_logged_as_disconnected(
     open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine's answer is complete, and waits behind a comment that the client does not take."""
+    """The engine's answer is complete, but a comment that the client does not read blocks it."""
     is_writing, leaves, may_answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
     forward = relay.PassThrough.__call__
 
@@ -249,7 +247,7 @@ async def test_client_that_leaves_before_the_last_event_was_written_has_left(
     assert (fields["status"], fields["error"]) == (499, "client_left")
 
 
-async def test_writer_says_nothing_after_the_end() -> None:
+async def test_writer_sends_nothing_after_the_end() -> None:
     written: list[bytes] = []
 
     async def send(message: Message) -> None:
@@ -265,7 +263,7 @@ async def test_writer_says_nothing_after_the_end() -> None:
     assert set(written[1:-1]) == {b": waiting\n\n"}
 
 
-def test_queue_times_out_before_a_stream_would_be_told_to_wait() -> None:
+def test_queue_timeout_is_shorter_than_the_interval_of_comments() -> None:
     assert Server().queue_timeout_s == 10 < Server().sse_keep_alive_s
 
 
@@ -277,13 +275,13 @@ def _fails(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     ("place", "name", "wish"),
     [
-        (handler, "_remember", ""),  # accepted()
+        (handler, "_add_pictures", ""),  # on_answer()
         (token_counting, "too_long", "too-long"),
         (request.ModelRequest, "body", ""),
         (Outcome, "count", ""),
     ],
 )
-async def test_bug_is_a_500_and_is_logged_as_one(
+async def test_bug_is_a_500_and_is_logged(
     gateway: Gateway,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,8 +293,8 @@ async def test_bug_is_a_500_and_is_logged_as_one(
     monkeypatch.setattr(place, name, _fails)
     if name == "count":
         streams(gateway, b'data: {"choices":[],"usage":{}}\n\n', ONE, DONE)
-    status, told = await ask(gateway, stream=is_stream, user=wish)
-    assert (status, json.loads(told)["error"]["code"]) == (500, "internal_error")
+    status, received = await ask(gateway, stream=is_stream, user=wish)
+    assert (status, json.loads(received)["error"]["code"]) == (500, "internal_error")
     [fields] = await logged(caplog)
     assert (fields["status"], fields["error"]) == (500, "internal_error")
 
@@ -310,8 +308,8 @@ async def test_bug_inside_a_stream_is_one_error_event_and_its_end(
     async with gateway.post(BODIES[CHAT]) as answer:
         assert await answer.content.readexactly(len(ONE)) == ONE
         gate.set()
-        told = await answer.read()
-    assert json.loads(told.removeprefix(b"data: "))["error"]["code"] == "internal_error"
+        received = await answer.read()
+    assert json.loads(received.removeprefix(b"data: "))["error"]["code"] == "internal_error"
     [fields] = await logged(caplog)
     assert (fields["status"], fields["error"]) == (200, "internal_error")
     assert "a bug" in caplog.text  # with its traceback
@@ -321,7 +319,7 @@ PICTURE = {"messages": user(image_part(data_url()))}
 INPUT_PICTURE = {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": data_url()}]}]}
 
 
-async def test_names_of_pictures_end_with_the_engine_that_had_them(gateway: Gateway) -> None:
+async def test_picture_names_are_forgotten_when_their_engine_restarts(gateway: Gateway) -> None:
     async def is_named() -> bool:
         async with gateway.post(PICTURE) as answer:
             assert answer.status == 200
@@ -333,7 +331,7 @@ async def test_names_of_pictures_end_with_the_engine_that_had_them(gateway: Gate
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_request_on_which_an_engine_fails_is_sent_once(gateway: Gateway, is_stream: bool) -> None:
+async def test_named_picture_is_not_sent_again_after_an_engine_error(gateway: Gateway, is_stream: bool) -> None:
     async with gateway.post(PICTURE) as answer:
         assert answer.status == 200
     wish = "error-first" if is_stream else "fail"
@@ -344,15 +342,13 @@ async def test_request_on_which_an_engine_fails_is_sent_once(gateway: Gateway, i
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_picture_that_only_the_front_end_has_is_sent_again_in_responses(
-    gateway: Gateway, is_stream: bool
-) -> None:
-    """vLLM cuts a stream of responses then, without a reason."""
+async def test_picture_missing_in_the_engine_core_is_sent_again_in_responses(gateway: Gateway, is_stream: bool) -> None:
+    """vLLM closes a stream of responses in this case, without an error."""
     for _ in range(2):
         async with gateway.post({**INPUT_PICTURE, "user": "drifted", "stream": is_stream}, RESPONSES) as answer:
             assert answer.status == 200
-            told = await answer.text()
-    assert "one two three" in told
+            received = await answer.text()
+    assert "one two three" in received
     sent = [one["body"] for one in gateway.engines["vision"][fake_protocols.SEEN]]
     named = [body["input"][0]["content"][0]["image_url"] is None for body in sent]
     assert named == [False, True, False]
@@ -364,7 +360,7 @@ SCHEMA = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
 
 
 def late_error(status: int) -> bytes:
-    """What vLLM sends in a stream of messages in place of any error."""
+    """Return what vLLM sends in a stream of messages instead of an error's reason."""
     message = LOST.replace("…", "…, 'code'") % status
     return typed("error", error={"type": "internal_error", "message": message})
 
@@ -381,7 +377,7 @@ def late_error(status: int) -> bytes:
         (MESSAGES, late_error(500), {"output_config": {"format": SCHEMA}}, (400, None, None)),
     ],
 )
-async def test_late_error_of_a_healthy_engine_is_a_status_and_asks_for_no_other_try(
+async def test_late_error_of_a_healthy_engine_has_its_status_and_no_retry_after(
     gateway: Gateway,
     path: str,
     piece: bytes,
@@ -402,12 +398,12 @@ async def test_late_error_of_a_healthy_engine_is_a_status_and_asks_for_no_other_
 async def test_late_error_with_its_reason_keeps_it(gateway: Gateway) -> None:
     """Other servers send the error itself."""
     streams(gateway, CREATED, typed("error", code=400, message="top_p must be in (0, 1]", param="top_p"))
-    status, told = await ask(gateway, RESPONSES)
-    assert (status, json.loads(told)["error"]["message"]) == (400, "top_p must be in (0, 1]")
+    status, received = await ask(gateway, RESPONSES)
+    assert (status, json.loads(received)["error"]["message"]) == (400, "top_p must be in (0, 1]")
 
 
 @pytest.mark.parametrize(("path", "piece"), [(RESPONSES, CREATED), (MESSAGES, late_error(500))])
-async def test_late_error_of_an_engine_that_is_not_found_healthy_asks_for_another_try(
+async def test_late_error_of_an_engine_that_is_not_healthy_is_a_503_with_retry_after(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str, piece: bytes
 ) -> None:
     monkeypatch.setattr(relay, "_CHECK_S", 0.1)
@@ -426,7 +422,7 @@ async def test_engines_are_asked_for_plain_bytes(gateway: Gateway) -> None:
 
 @pytest.fixture
 def seldom() -> Iterator[None]:
-    """The log of shortages as in a new process."""
+    """Reset the rate limit of the exhaustion log."""
     [once] = exhaustion.log.filters
     exhaustion.log.removeFilter(once)
     exhaustion.log.addFilter(exhaustion.AtMostEvery(60))
@@ -437,7 +433,7 @@ def seldom() -> Iterator[None]:
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Nothing can be opened by this process."""
+    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -447,7 +443,7 @@ def no_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages/count_tokens", "/v1/chat/completions/input_tokens"])
-async def test_gateway_without_file_descriptors_says_so(
+async def test_exhausted_file_descriptors_are_reported_as_a_503(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, seldom: None, path: str
 ) -> None:
     body = {"messages": user("hi")}
@@ -456,9 +452,9 @@ async def test_gateway_without_file_descriptors_says_so(
     with no_descriptors():
         for _ in range(3):
             async with gateway.post(body, path) as answer:
-                told = (await answer.json())["error"]
+                received = (await answer.json())["error"]
                 assert (answer.status, int(answer.headers["retry-after"]) > 0) == (503, True)
-            assert "out of file descriptors" in told["message"]
+            assert "out of file descriptors" in received["message"]
     async with gateway.post(body, path) as answer:
         assert answer.status == 200
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -466,7 +462,7 @@ async def test_gateway_without_file_descriptors_says_so(
     assert "out of file descriptors" in errors[0]
 
 
-async def test_picture_that_cannot_be_fetched_without_file_descriptors_is_not_the_clients_fault(
+async def test_picture_that_cannot_be_fetched_for_lack_of_file_descriptors_is_a_503(
     open_gateway: OpenGateway, seldom: None
 ) -> None:
     async with open_gateway(fetch={"allowed_networks": ["127.0.0.0/8"]}) as gateway:
@@ -477,7 +473,7 @@ async def test_picture_that_cannot_be_fetched_without_file_descriptors_is_not_th
                 assert (answer.status, (await answer.json())["error"]["code"]) == (503, "service_exhausted")
 
 
-def test_a_shortage_is_logged_seldom() -> None:
+def test_exhaustion_is_logged_at_most_once_a_minute() -> None:
     now = [0.0]
     seldom = exhaustion.AtMostEvery(60, lambda: now[0])
     record = logging.LogRecord("x", logging.ERROR, "", 0, "x", None, None)
@@ -488,7 +484,7 @@ def test_a_shortage_is_logged_seldom() -> None:
 
 
 class Unreachable:
-    """A session that cannot connect: ``faults`` errors of this process, then the server refuses."""
+    """A session whose connections fail with the given error numbers, in this order."""
 
     def __init__(self, *errnos: int) -> None:
         self.errnos = list(errnos)
@@ -497,7 +493,7 @@ class Unreachable:
         raise aiohttp.ClientOSError(self.errnos.pop(0), "no")
 
 
-async def test_gateway_without_file_descriptors_does_not_call_a_server_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exhausted_file_descriptors_do_not_count_as_a_dead_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.0)
     settings = EngineSettings(model="m", url="http://x")
     watching: Any = probe.Probe("text", settings, None, Address("http://x"), Activity())
@@ -511,7 +507,7 @@ ABORTED = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_re
 
 @pytest.mark.parametrize("before", [[], [ONE]])
 async def test_stream_that_an_engine_aborts_at_its_end_is_an_error(gateway: Gateway, before: list[bytes]) -> None:
-    """vLLM 0.32 ends running requests so when a worker died and its core is shut down."""
+    """vLLM 0.32 aborts running requests this way when a worker died and its core shuts down."""
     streams(gateway, *before, ABORTED, DONE)
     status, sent = await ask(gateway)
     error = json.loads(sent.removeprefix(ONE).removeprefix(b"data: "))["error"]

@@ -1,4 +1,4 @@
-"""Several API keys: what each learns of another, and what those learn who have none."""
+"""Several API keys: isolation from each other, and from clients without a key."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ OPERATOR: dict[str, Any] = {"keys": {"ops": {"metrics": True}}}
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """Fields of the lines about requests and refusals."""
+    """Fields of the log lines for answered and refused requests."""
     return [record.__dict__["fields"] for record in caplog.records if record.name == "vlserve.request"]
 
 
@@ -50,9 +50,7 @@ def lose(view: FakeView) -> None:
     )
 
 
-async def test_ready_tells_states_only_without_a_key(
-    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_ready_has_only_states_without_a_key(open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     async with open_gateway(keys=KEYS) as gateway:
         lose(gateway.views["text"])
@@ -62,7 +60,7 @@ async def test_ready_tells_states_only_without_a_key(
                     200,
                     {"status": "ready", "engines": {"text": {"state": "given_up"}, "vision": {"state": "ready"}}},
                 )
-        # A wrong key here would else be a guess that nobody sees.
+        # Otherwise guesses of keys would not be logged.
         assert [(one["status"], one["path"]) for one in lines(caplog)] == [(401, "/ready")] * 2
         async with gateway.get("/ready", headers=bearer("bo")) as answer:
             engines = (await answer.json())["engines"]
@@ -82,16 +80,16 @@ async def test_full_queue_does_not_count_other_keys_requests(open_gateway: OpenG
         drip.close()
 
 
-async def test_whoever_has_no_key_learns_no_models_from_any_answer(open_gateway: OpenGateway) -> None:
+async def test_answers_without_a_key_reveal_no_models(open_gateway: OpenGateway) -> None:
     async with open_gateway(keys=KEYS, auto_aliases=["alias-of-ours"]) as gateway:
         lose(gateway.views["text"])
         paths = ["/", "/docs", "/openapi.json", "/ready", "/health", "/metrics", "/nothing", "/v1/models", "/v1/files"]
         for path in [*paths, "/ready?engine=other", "/v1/models/auto", "/v1/testgen"]:
             for method in ("GET", "POST", "DELETE", "OPTIONS"):
                 async with gateway.session.request(method, gateway.url + path, data=b"{}") as answer:
-                    told = f"{answer.headers} {await answer.text()}"
+                    received = f"{answer.headers} {await answer.text()}"
                 for secret in ("org/text-7b", "org/vision-7b", "alias-of-ours", "memory is full", "ana", "ops"):
-                    assert secret not in told.replace("analy", ""), (method, path, secret)
+                    assert secret not in received.replace("analy", ""), (method, path, secret)
 
 
 async def test_request_and_refusal_lines_name_path_model_and_client(
@@ -135,7 +133,7 @@ async def test_forms_counts_and_questions_of_testgen_have_the_fields_too(
     ]
 
 
-async def test_client_of_a_trusted_proxy_is_whom_it_names(
+async def test_client_behind_a_trusted_proxy_is_the_forwarded_address(
     open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")

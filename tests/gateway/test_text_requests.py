@@ -1,4 +1,4 @@
-"""Requests without pictures: nothing of pictures is done for them, and nothing that is slow elsewhere delays them."""
+"""Text requests: no work for pictures is done for them, and slow work for others does not delay them."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ async def statuses(gateway: Gateway) -> list[int]:
         return await asyncio.gather(*(status(*one) for one in TEXT_REQUESTS))
 
 
-async def test_nothing_of_pictures_is_called_for_text(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_requests_call_no_picture_code(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     for name in ("load", "prepare"):
         monkeypatch.setattr(Pictures, name, lambda *_, name=name: called.append(name))
@@ -75,7 +75,7 @@ async def test_text_is_answered_while_all_readers_and_decoders_are_busy(
 
 
 async def test_large_text_large_answers_and_metrics_do_not_need_the_threads_of_slow_disks(gateway: Gateway) -> None:
-    """asyncio's own threads, in which files are written and names are looked up."""
+    """All of asyncio's default threads are busy, as with file and name server access."""
     gateway.engines["text"][ANSWER][0] = "word " * 40_000
     free, loop = threading.Event(), asyncio.get_running_loop()
     blocked = [loop.run_in_executor(None, free.wait) for _ in range((os.cpu_count() or 1) + 40)]

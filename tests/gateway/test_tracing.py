@@ -1,4 +1,4 @@
-"""Tracing: what a collector and an engine are sent; an unreachable collector has no effect on requests."""
+"""Tracing: spans for a collector, trace context for an engine, unreachable collectors."""
 
 import asyncio
 import logging
@@ -159,7 +159,7 @@ async def test_a_request_without_a_trace_begins_one(collector: Collector, header
         (200, "engine_failed", True),  # inside a stream
     ],
 )
-async def test_faults_are_marked(collector: Collector, status: int, error: str | None, is_fault: bool) -> None:
+async def test_failures_are_marked(collector: Collector, status: int, error: str | None, is_fault: bool) -> None:
     _, span = await trace(collector, {}, {"status": status, "error": error})
     assert (span.status.code == Status.STATUS_CODE_ERROR) == is_fault
     assert attributes(span).get("error.type") == error
@@ -174,7 +174,7 @@ async def test_a_request_ends_once(collector: Collector) -> None:
     assert [attributes(span)["http.response.status_code"] for span in collector.spans] == [200]
 
 
-async def test_a_client_that_does_not_sample_is_obeyed(collector: Collector) -> None:
+async def test_the_clients_sampling_decision_is_respected(collector: Collector) -> None:
     traces = tracing.make(collector.url)
     begun = traces.begin(CHAT, Headers({"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-00"}))
     begun.end(FIGURES)

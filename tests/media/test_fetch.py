@@ -29,7 +29,7 @@ from tests.reliability.addresses import (
     hostile_addresses,
     http,
     redirect,
-    tells_an_address,
+    reveals_an_address,
 )
 from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, TooManyRequests
@@ -324,7 +324,7 @@ async def test_all_unreachable_urls_get_the_same_error() -> None:
                 }
     released.set()
     assert refusals == {UNREACHABLE}
-    assert not tells_an_address(UNREACHABLE[0])
+    assert not reveals_an_address(UNREACHABLE[0])
 
 
 async def test_hanging_name_servers_delay_nothing_else() -> None:

@@ -14,6 +14,7 @@ from tests.conftest import Gateway, OpenGateway, data_url, picture, until, user
 from tests.fakes import fake_protocols
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.keys import ApiKey
+from vlserve.protocols.definitions import CHAT
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
@@ -421,3 +422,46 @@ async def test_picture_of_a_turn_before_goes_as_a_name_in_responses_too(gateway:
     whole, named = (one["body"]["input"][0]["content"][1] for one in sent(gateway, "vision"))
     assert (whole["image_url"], named["image_url"]) == (URL, None)
     assert whole["uuid"] == named["uuid"]
+
+
+USAGE = '"usage":{"prompt_tokens":7,"total_tokens":10,"completion_tokens":3%s}'
+
+
+@pytest.mark.parametrize(
+    ("given", "prompt", "completion"),
+    [
+        ("", 0, 0),
+        (',"prompt_tokens_details":null,"completion_tokens_details":null', 0, 0),
+        (', "prompt_tokens_details" : {"cached_tokens":4}, "completion_tokens_details" : null', 4, 0),
+        (',"completion_tokens_details":{"reasoning_tokens":2}', 0, 2),
+    ],
+)
+def test_details_of_usage_are_objects(given: str, prompt: int, completion: int) -> None:
+    raw = f'{{"choices":[{{"text":"\\"usage\\":{{null"}}],{USAGE % given}}}'.encode()
+    before = json.loads(raw)
+
+    after = json.loads(CHAT.events(wants_usage=True).add_usage_details(raw, before["usage"]))
+
+    assert after["usage"].pop("prompt_tokens_details")["cached_tokens"] == prompt
+    assert after["usage"].pop("completion_tokens_details")["reasoning_tokens"] == completion
+    assert after == {**before, "usage": {name: before["usage"][name] for name in after["usage"]}}
+
+
+@pytest.mark.parametrize("usage", ["null", "{}", "[]", '"usage"'])
+def test_an_answer_without_usage_stays(usage: str) -> None:
+    raw = f'{{"choices":[],"usage":{usage}}}'.encode()
+
+    assert CHAT.events(wants_usage=True).add_usage_details(raw, json.loads(usage)) == raw
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_programs_can_read_into_the_details_of_usage(gateway: Gateway, stream: bool) -> None:
+    body = {"messages": user("hi"), "stream": stream, "stream_options": {"include_usage": True} if stream else None}
+    async with gateway.post(body) as answer:
+        text = await answer.text()
+    last = text.split("data: ")[-2] if stream else text
+    usage = json.loads(last)["usage"]
+    assert (usage["prompt_tokens_details"], usage["completion_tokens_details"]) == (
+        {"cached_tokens": 0},
+        {"reasoning_tokens": 0},
+    )

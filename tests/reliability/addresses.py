@@ -42,7 +42,7 @@ def redirect(location: str, status: str = "302 Found") -> bytes:
 
 @dataclass
 class Site:
-    """A server on loopback that answers with raw bytes, and remembers who came."""
+    """A server on loopback that answers with raw bytes and records its clients."""
 
     answers: dict[str, bytes | Handler] = field(default_factory=dict)
     other: bytes = http(status="404 Not Found")
@@ -90,7 +90,7 @@ class Site:
 
 
 class _Rerouted(socket.socket):
-    """Connects to ``to``, whatever address it is told."""
+    """Connects to ``to`` instead of the requested address."""
 
     to: tuple[str, int]
 
@@ -307,8 +307,8 @@ async def hostile_addresses(folder: pathlib.Path) -> list[Figure]:
         for name in names.answers:
             if name != PUBLIC_NAME:
                 await attack(f"http://{name}:{canary.port}/")
-        # The first answer is public and the next ones are not: for whoever resolves a name again after the check, and
-        # for whoever does not check again after a redirect.
+        # The first answer is public and the next ones are not: against resolving a name
+        # again after the check, and against not checking again after a redirect.
         for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"):
             for address in ("127.0.0.1", "::1", "169.254.169.254"):
                 names.answers["rebinding.example"] = [[PUBLIC], [address]]
@@ -337,17 +337,17 @@ async def _control(canary: Site, gate: Gate, names: Names, raw: bytes) -> None:
 async def _attack(fetcher: Fetcher, url: str, canary: Site, gate: Gate, outcome: _Outcome) -> None:
     outcome.count += 1
     connections, reached = canary.connections, len(gate.reached)
-    told: InvalidRequest | None = None
+    found: InvalidRequest | None = None
     try:
         await fetcher.fetch(url, PARAM)
     except InvalidRequest as error:
-        told = error
+        found = error
     if canary.connections > connections or len(gate.reached) > reached:
         outcome.reached.append(repr(url))
-    if not told or told.status != 400 or told.param != PARAM or not told.message.startswith(f"{PARAM}: "):
+    if not found or found.status != 400 or found.param != PARAM or not found.message.startswith(f"{PARAM}: "):
         outcome.wrong.append(repr(url))
-    elif tells_an_address(told.message):
-        outcome.telling.append(f"{url!r}: {told.message}")
+    elif reveals_an_address(found.message):
+        outcome.telling.append(f"{url!r}: {found.message}")
 
 
 _TELLING = re.compile(
@@ -355,6 +355,6 @@ _TELLING = re.compile(
 )
 
 
-def tells_an_address(message: str) -> bool:
+def reveals_an_address(message: str) -> bool:
     """Whether an error has an address, a name, or words about what is there."""
     return _TELLING.search(message.removeprefix(f"{PARAM}: ").lower()) is not None

@@ -18,7 +18,7 @@ async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int)
             answers = [await service.ask(wish, stream=True) for _ in range(streams)]
             service.process.send_signal(signal.SIGTERM)
             asked = time.monotonic()
-            await until(lambda: "ending: up to" in service.log)
+            await until(lambda: "shutting down: up to" in service.log)
             statuses = []
             for _ in range(10):
                 async with service.ask() as refused:
@@ -29,13 +29,13 @@ async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int)
             seconds = time.monotonic() - asked
             orphans = sum(len(session_of(leader)) for leader in leaders)
         truncated = sum(events[-1] != "[DONE]" for events in endings)
-        untold = sum(events[-1] != "[DONE]" and "error" not in events[-1] for events in endings)
+        without_error = sum(events[-1] != "[DONE]" and "error" not in events[-1] for events in endings)
         if name == "end inside":
             figures.append(Figure(6, f"streams truncated that {name} the grace period ({streams})", truncated, 0))
         else:
             assert truncated == streams
         figures += [
-            Figure(6, f"streams that ended without a word, {name}", untold, 0),
+            Figure(6, f"streams that ended without an error, {name}", without_error, 0),
             Figure(6, f"new requests that got anything but 503, {name}", sum(one != 503 for one in statuses), 0),
             Figure(6, f"exit after SIGTERM with {grace_s:g} s of grace, {name}", seconds, grace_s + 5, "s"),
             Figure(6, f"orphans, {name}", orphans, 0),

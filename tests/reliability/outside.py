@@ -64,7 +64,7 @@ async def silent_name_server(folder: pathlib.Path, in_resolver: int, count: int)
             while True:
                 status = await _ask(service, "ana", image_part(f"http://{next(numbers)}.dead.example/"))
                 if status == 429:
-                    await asyncio.sleep(0.2)  # as a client does that is told to
+                    await asyncio.sleep(0.2)  # as Retry-After requires
                 elif status != 400:
                     wrong.append(status)
 

@@ -63,8 +63,8 @@ _MARKS = ("ana", "ana-model", "ana-file", "ana-request", "ana-scenario", "org/te
 
 
 async def secrets_of_others(folder: pathlib.Path) -> list[Figure]:
-    """Row 18. ana works; bo, and somebody without a key, ask every route for what they can get, before and after. What
-    they are told must hold nothing of ana's, and must not change with what ana does."""
+    """Row 18. ana works; bo, and somebody without a key, ask every route for what they can get, before and after. The
+    answers must contain nothing of ana's, and must not change with what ana does."""
     environ = {"KEYS": "ana: a-key, bo: b-key, ops: o-key"}
     server = {"api_keys_env": "KEYS", "keys": {"ops": {"metrics": True}, "ana": {"requests_per_minute": 1000}}}
     found = list[str]()
@@ -73,11 +73,11 @@ async def secrets_of_others(folder: pathlib.Path) -> list[Figure]:
         file_id = await _work(service, "a-key")
         for who, key in (("bo", "b-key"), ("nobody", None)):
             after = await _everything(service, key, file_id)
-            for where, told in after.items():
+            for where, answer in after.items():
                 marks = _MARKS if who == "nobody" else _MARKS[:-2]
-                found += [f"{who} is told {mark} by {where}" for mark in marks if mark in told.replace("analy", "")]
-                if told.replace(file_id, "file-none") != before[who][where]:
-                    found.append(f"{who} is told something else by {where} since ana works")
+                found += [f"{where} reveals {mark} to {who}" for mark in marks if mark in answer.replace("analy", "")]
+                if answer.replace(file_id, "file-none") != before[who][where]:
+                    found.append(f"{where} answers {who} differently since ana works")
         figures = (await _everything(service, "o-key", file_id))["GET /metrics"]
     print(*found, sep="\n")
     return [
@@ -102,9 +102,9 @@ async def _work(service: Service, key: str) -> str:
 
 
 async def _everything(service: Service, key: str | None, file_id: str) -> dict[str, str]:
-    """What each route tells: status and body, and headers but for those that differ every time."""
+    """Status, body and headers of each route, without headers that always differ."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    told = {}
+    answers = {}
     paths = ["/", "/docs", "/openapi.json", "/health", "/ready", "/ready?engine=all", "/metrics", "/nothing"]
     paths += ["/v1/models", "/v1/models/auto", "/v1/models/other", "/v1/files", "/v1/files?limit=1", "/v1/testgen"]
     paths += [f"/v1/files/{file_id}", f"/v1/files/{file_id}/content", f"/v1/files?after={file_id}"]
@@ -119,8 +119,8 @@ async def _everything(service: Service, key: str | None, file_id: str) -> dict[s
         async with service.session.request(method, service.url + path, json=body, headers=headers) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _VARYING}
             where = f"{method} {path} {body or ''}".replace(file_id, "ID").strip()
-            told[where] = f"{answer.status} {kept} {await answer.text()}"
-    return told
+            answers[where] = f"{answer.status} {kept} {await answer.text()}"
+    return answers
 
 
 _VARYING = ("date", "x-request-id", "content-length", "last-modified", "etag")

@@ -1,4 +1,4 @@
-"""The command line's commands and options."""
+"""Argument parser: commands and options of ``vlserve``."""
 
 import argparse
 import pathlib
@@ -11,7 +11,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
-    """``add_testgen`` adds the options of ``vlserve testgen`` to its parser."""
+    """Create the parser. ``add_testgen`` adds the options of ``vlserve testgen``."""
     parser = argparse.ArgumentParser(prog="vlserve", description="One OpenAI-style endpoint, two vLLM engines.")
     parser.add_argument("--version", action="version", version=f"vlserve {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -23,13 +23,13 @@ def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argpa
     )
     _add_service(commands, configured)
     _add_clients(commands, configured, add_testgen)
-    key = commands.add_parser("key", help="make an API key, and its line for the file of keys")
-    key.add_argument("name", help="whose key it is; in the log and the metrics")
+    key = commands.add_parser("key", help="create an API key and its line for the key file")
+    key.add_argument("name", help="name of the key in logs and metrics")
     return parser
 
 
 def _add_service(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    """What starts the service, or is about how it would start here."""
+    """Add the commands that start the service or check whether it would start."""
     served = argparse.ArgumentParser(add_help=False, parents=[configured])
     served.add_argument("--host", help="address to listen on (default: the config's, 127.0.0.1)")
     served.add_argument("--api-keys-env", metavar="NAME", help="environment variable with comma-separated API keys")
@@ -41,24 +41,26 @@ def _add_service(commands: Commands, configured: argparse.ArgumentParser) -> Non
     planned = commands.add_parser(
         "plan",
         parents=[served],
-        help="print what serve would start and what it takes, and start nothing; exit code 2: serve would refuse it",
+        help="print the engines that serve would start, and their memory; exit code 2: serve would refuse the config",
     )
     planned.add_argument("--machine", help="plan for another machine, like 1xH100-80G, 2x24G or 8xA100-80G")
-    fetched = commands.add_parser("fetch", parents=[configured], help="download the engines' models, and start nothing")
-    fetched.add_argument("engine", nargs="?", choices=["text", "vision"], help="only this one's (default: every one's)")
+    fetched = commands.add_parser("fetch", parents=[configured], help="download the models without starting engines")
     fetched.add_argument(
-        "--from", dest="source", choices=["huggingface", "modelscope"], help="default: huggingface, as vLLM itself"
+        "engine", nargs="?", choices=["text", "vision"], help="only this engine's model (default: all)"
     )
-    fetched.add_argument("--verify", action="store_true", help="compare what is there already with its checksums, too")
+    fetched.add_argument(
+        "--from", dest="source", choices=["huggingface", "modelscope"], help="default: huggingface, as in vLLM"
+    )
+    fetched.add_argument("--verify", action="store_true", help="also verify the checksums of existing files")
     commands.add_parser(
-        "doctor", parents=[served], help="look for what would keep serve from working; exit code 1: something would"
+        "doctor", parents=[served], help="look for problems that would prevent serving; exit code 1: there are some"
     )
 
 
 def _add_clients(
     commands: Commands, configured: argparse.ArgumentParser, add_testgen: Callable[[argparse.ArgumentParser], None]
 ) -> None:
-    """What asks a running service."""
+    """Add the commands that send requests to a running service."""
     compared = commands.add_parser(
         "compare",
         parents=[configured],
@@ -67,25 +69,25 @@ def _add_clients(
     )
     compared.add_argument("--reference", choices=["transformers"], default="transformers")
     compared.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
-    compared.add_argument("--device", default="cpu", help="where the reference computes: cpu, cuda:1 … (default: cpu)")
-    compared.add_argument("--tolerance", type=float, help="of log-probabilities (default: 0.001; 16 bits: 0.3)")
+    compared.add_argument("--device", default="cpu", help="device of the reference: cpu, cuda:1 … (default: cpu)")
+    compared.add_argument("--tolerance", type=float, help="for log-probabilities (default: 0.001; with 16 bits: 0.3)")
     batched = commands.add_parser(
         "batch",
         parents=[configured],
-        help="ask a running service every request of a file",
-        description="The same command again goes on where it ended. Exit code 0: all lines are answered, 1: some "
-        "failed, 2: the command or its input cannot work. An API key is read from VLSERVE_API_KEY.",
+        help="send the requests in a file to a running service",
+        description="Run the same command again to resume. Exit code 0: all requests were answered, 1: some failed, "
+        "2: the arguments or the input are invalid. An API key is read from VLSERVE_API_KEY.",
     )
-    batched.add_argument("input", type=pathlib.Path, help="requests, one in a line, in the form of OpenAI's Batch API")
-    batched.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file that answers are appended to")
+    batched.add_argument("input", type=pathlib.Path, help="JSON Lines with requests, as in OpenAI's Batch API")
+    batched.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file to append the answers to")
     batched.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
-    batched.add_argument("--concurrency", type=int, default=32, help="requests under way at once (default: 32)")
+    batched.add_argument("--concurrency", type=int, default=32, help="concurrent requests (default: 32)")
     add_testgen(
         commands.add_parser(
             "testgen",
             parents=[configured],
-            help="write a UI test from a screenshot, and try it",
-            description="Exit code 0: the test passed, or is a draft; 1: it failed, or there is none; 2: the command "
-            "cannot work. An API key is read from VLSERVE_API_KEY. Needs vlserve[testgen].",
+            help="generate a UI test from a screenshot and run it",
+            description="Exit code 0: the test passed or is a draft; 1: it failed or was not generated; 2: invalid "
+            "arguments. An API key is read from VLSERVE_API_KEY. Needs vlserve[testgen].",
         )
     )

@@ -113,6 +113,10 @@ class Request(Settings):
     """Largest `top_logprobs` and `prompt_logprobs`."""
     max_stop: Annotated[int, Field(ge=0)] = 32
     """Most entries in `stop`, `stop_token_ids` and `bad_words`."""
+    control_tokens: Literal["neutralize", "reject", "allow"] = "neutralize"
+    """Control tokens of the chat template (`<|im_start|>`, `<|image_pad|>`, …) in clients' text. `neutralize` inserts a
+    zero-width space, so that they are plain text; `reject` is a 400; `allow` lets clients forge turns of a chat. In
+    `/v1/completions` this is about the tokens of pictures and videos only."""
     allow_grammar: bool = False
     """Take `structured_outputs.grammar`. A grammar of 70 characters can keep an engine busy for as long as its client
     waits, and nothing can tell it from a good one: only for clients that you trust."""

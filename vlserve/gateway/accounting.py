@@ -1,4 +1,4 @@
-"""What one request cost: a line in the log, the metrics, the end of its trace. Never prompts, keys or pictures."""
+"""Request accounting: the log line, metrics and trace of each request. Never logs prompts, API keys or pictures."""
 
 import asyncio
 import logging
@@ -21,14 +21,18 @@ _LONGEST_MODEL, _LONGEST_PATH, _LONGEST_CLIENT = 128, 200, 64
 
 
 def client_of(scope: Scope) -> str | None:
-    """The address that a request came from: of the connection, or what a trusted proxy says (connections.py)."""
+    """Return the client's address: that of the connection, or the one that a trusted proxy reports (server.py)."""
     client = scope.get("client")
     return str(client[0])[:_LONGEST_CLIENT] if client else None
 
 
 @dataclass
 class Account:
-    """One request's, filled in as it goes. ``key`` is the name of its API key, ``model`` what was asked for."""
+    """The record of one request, filled in as it is processed.
+
+    ``key`` is the name of its API key, ``model`` the model that it names. As a context manager it is closed at the end
+    of the block.
+    """
 
     metrics: Metrics
     trace: Trace
@@ -49,7 +53,7 @@ class Account:
         return self
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
-        """Close it, with the error that ended the request, whatever it was."""
+        """Note the exception that ended the request, if any, and close the account."""
         if fault is not None:
             error = service_ends() if isinstance(fault, asyncio.CancelledError) else reported(fault)
             self.outcome.status = self.outcome.status or error.status
@@ -57,12 +61,12 @@ class Account:
         self.close()
 
     def close(self) -> None:
-        """It was at an engine, and is over."""
+        """Log and count the request, if it was routed to an engine."""
         route, outcome, metrics = self.route, self.outcome, self.metrics
         if not route:
             return
         duration = time.monotonic() - outcome.started
-        # Whoever leaves early does not get the engine's count; each event carried one token at least.
+        # A stream that the client cancelled has no usage; each of its events carried at least one token.
         completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
         metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
         metrics.images.labels(route.engine).inc(self.image_count)
@@ -107,8 +111,10 @@ def refuse(
     key: str | None = None,
     model: str | None = None,
 ) -> dict[str, object]:
-    """It never came to an engine; returns what was logged. What is not known of it (a key, the model, of a broken head
-    everything but ``client``) is None."""
+    """Log and count a request that was refused before it reached an engine. Returns the logged fields.
+
+    Unknown fields are None: the key or model, or everything but ``client`` if the head could not be parsed.
+    """
     code = error.code or error.type
     metrics.refused.labels(str(error.status), code).inc()
     fields: dict[str, object] = {

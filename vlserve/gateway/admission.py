@@ -1,9 +1,8 @@
 """Admission control: API keys, rate limits, per-engine permits and a fair queue.
 
-A key is refused when it asks too often or has too many requests open. An engine computes ``max_in_flight`` requests;
-more wait in a queue of ``max_queued``, from which keys are served in turns. Where there are several keys, one may wait
-with as many requests as places are still free, so that it takes at most half of the queue and another one always finds
-room.
+A request is refused if its key exceeds its rate or its limit of open requests. An engine processes ``max_in_flight``
+requests; up to ``max_queued`` more wait in a queue, from which keys are served in round-robin order. With several keys,
+one key may have as many waiting requests as there are free positions, hence at most half of the queue.
 """
 
 import hashlib
@@ -20,13 +19,13 @@ from vlserve.errors import Forbidden, TooManyRequests, Unauthorized
 from vlserve.fair_queue import FairQueue
 
 _MINUTE_S = 60.0
-# 50 megapixels are 150 MB in memory; an upload of 100 MiB lies in the folder for temporary files until it is whole.
-# A video is read by a process of its own, which may take a gigabyte.
+# A decoded picture of 50 megapixels takes 150 MB of memory. A video is read in a child process, which may take 1 GB.
+# An upload of up to 100 MiB is stored in the temporary folder until it is complete.
 _DECODERS, _VIDEO_READERS, _UPLOADS, _MOST_WAITING = 4, 4, 8, 64
 
 
 class Admission:
-    """The door. Without keys everyone comes in as ``anonymous``."""
+    """Admits requests. Without API keys every client is ``anonymous``."""
 
     def __init__(self, keys: tuple[ApiKey, ...], server: Server, engines: Mapping[str, EngineSettings]) -> None:
         self._keys = keys
@@ -52,17 +51,17 @@ class Admission:
         self._rates: dict[str, _Rate] = {}
         self._open: Counter[str] = Counter()
         self._memory = _Budget(server.max_bodies_bytes, is_shared=self.has_several_keys)
-        # A picture is decoded in seconds, so turns are enough there. A video may take 40 s, an upload half an hour.
-        self._decoding = queue("place for decoding pictures", _DECODERS, _MOST_WAITING)
-        self._reading = queue("place for reading videos", _VIDEO_READERS, _MOST_WAITING, is_slow=True)
-        self._uploading = queue("place for uploads", _UPLOADS, _MOST_WAITING, is_slow=True)
+        # Decoding a picture takes seconds, reading a video up to 40 s, an upload up to half an hour.
+        self._decoding = queue("picture decoder", _DECODERS, _MOST_WAITING)
+        self._reading = queue("video reader", _VIDEO_READERS, _MOST_WAITING, is_slow=True)
+        self._uploading = queue("upload service", _UPLOADS, _MOST_WAITING, is_slow=True)
 
     def in_flight(self, engine: str) -> int:
-        """Requests inside this engine."""
+        """Return the number of requests that hold a permit of this engine."""
         return self._queues[engine].in_flight
 
     def queued(self, engine: str) -> int:
-        """Requests that wait for this engine."""
+        """Return the number of requests that wait for a permit of this engine."""
         return self._queues[engine].queued
 
     @property
@@ -70,11 +69,9 @@ class Admission:
         return not any(queue.in_flight or queue.queued for queue in self._queues.values())
 
     def authenticate(self, headers: Mapping[str, str]) -> str:
-        """The name of the key in ``Authorization: Bearer …``, or ``x-api-key``, as Anthropic's clients send it.
+        """Return the name of the key in ``Authorization: Bearer …`` or ``x-api-key`` (Anthropic's clients).
 
-        Raises Unauthorized.
-
-        Digests are compared, every one of them, so the time taken tells nothing about a key.
+        The digests of all keys are compared, so the time taken reveals nothing about a key. Raises Unauthorized.
         """
         if not self._keys:
             return ANONYMOUS
@@ -82,33 +79,34 @@ class Admission:
         if not scheme:
             scheme, token = "bearer", headers.get("x-api-key", "")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized("An API key is needed: send the header 'Authorization: Bearer YOUR_KEY'.")
+            raise Unauthorized("An API key is required: send the header 'Authorization: Bearer YOUR_KEY'.")
         digest = hashlib.sha256(token.strip().encode()).digest()
         found = [key.name for key in self._keys if hmac.compare_digest(key.digest, digest)]
         if not found:
-            raise Unauthorized("This API key is not known here.")
+            raise Unauthorized("This API key is unknown.")
         return found[0]
 
     def check_operator(self, key: str) -> None:
-        """Raise Forbidden where API keys exist and this one may not see what is about all of them."""
+        """Raise Forbidden if API keys exist and this one has no access to the metrics."""
         if self._keys and key not in self._operators:
             raise Forbidden(
-                "The metrics are about all API keys, and this one may not read them. "
-                f"The setting server.keys allows it: {{{key}: {{metrics: true}}}}."
+                "This API key has no access to the metrics, which cover all keys. "
+                f"To grant it, set server.keys: {{{key}: {{metrics: true}}}}."
             )
 
     @contextmanager
     def request(self, key: str) -> Iterator[None]:
-        """Counts an open request of this key, from its head to the end of its answer. Raises TooManyRequests."""
+        """Count a request towards its key's limits for the duration of the block. Raises TooManyRequests."""
         limits = self._limits.get(key, self._server.key_limits)
         if limits.max_in_flight is not None and self._open[key] >= limits.max_in_flight:
             raise TooManyRequests(
-                f"This API key has {self._open[key]} requests open, as many as it may (key_limits.max_in_flight).",
+                f"This API key has {self._open[key]} open requests, its limit (key_limits.max_in_flight).",
                 retry_after_s=1,
             )
         if wait_s := self._rate(key, limits).take():
             raise TooManyRequests(
-                f"This API key may ask {limits.requests_per_minute:g} times a minute (key_limits.requests_per_minute).",
+                f"This API key is limited to {limits.requests_per_minute:g} requests a minute "
+                "(key_limits.requests_per_minute).",
                 retry_after_s=wait_s,
             )
         self._open[key] += 1
@@ -124,12 +122,12 @@ class Admission:
 
     @property
     def request_bytes(self) -> int:
-        """Bytes of all requests that are in memory."""
+        """Bytes of all requests in memory."""
         return self._memory.used
 
     @contextmanager
     def holding(self, key: str) -> Iterator["RequestMemory"]:
-        """Counts the bytes of one request of this key that are in memory, until the block ends."""
+        """Count one request's bytes in memory for the duration of the block."""
         memory = RequestMemory(self._memory, key)
         try:
             yield memory
@@ -137,32 +135,35 @@ class Admission:
             memory.resize(0)
 
     def check_room(self, engine: str, key: str) -> None:
-        """Raise TooManyRequests where ``permit`` would at once, so that nothing is done for nothing."""
+        """Raise TooManyRequests if ``permit`` would raise it at once, before any other work is done."""
         self._queues[engine].check(key)
 
     def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
-        """A place to decode pictures, which is much memory and work. Raises as ``permit`` does."""
+        """Hold a permit to decode pictures, which takes memory and time. Raises TooManyRequests."""
         return self._decoding.place(key)
 
     def reading_video(self, key: str) -> AbstractAsyncContextManager[None]:
-        """A place for a process that reads a video. Raises as ``permit`` does."""
+        """Hold a permit for a child process that reads a video. Raises TooManyRequests."""
         return self._reading.place(key)
 
     def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
-        """A place to upload a file, which lies on the disk twice meanwhile. Raises as ``permit`` does."""
+        """Hold a permit to upload a file, which takes its size twice on the disk. Raises TooManyRequests."""
         return self._uploading.place(key)
 
     def permit(self, engine: str, key: str) -> AbstractAsyncContextManager[None]:
-        """A place in an engine, after a wait in its queue where it is full; given back however the block ends.
+        """Hold a permit of an engine for the duration of the block, after waiting in its queue if necessary.
 
-        Raises TooManyRequests where the queue has no room for this key, or after ``queue_timeout_s`` in it.
+        Raises TooManyRequests if the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
         return self._queues[engine].place(key)
 
 
 class _Budget:
-    """Bytes. Where several keys share them (``is_shared``), one key may use as many as are still free, half of all:
-    whoever sends slowly would else take them all for as long as that may last."""
+    """A limit on bytes in memory.
+
+    With several keys (``is_shared``) one key may use as many bytes as are free, hence at most half: otherwise a slow
+    client could use all of them for a long time.
+    """
 
     def __init__(self, most: int, *, is_shared: bool) -> None:
         self._most, self._is_shared = most, is_shared
@@ -170,11 +171,11 @@ class _Budget:
         self._used_by: Counter[str] = Counter()
 
     def take(self, key: str, size: int) -> None:
-        """Give back where ``size`` is negative. Raises TooManyRequests."""
+        """Add ``size`` bytes, or release them if it is negative. Raises TooManyRequests."""
         own = self._used_by[key]
         if size > 0 and self.used + size + (own if self._is_shared else 0) > self._most:
             raise TooManyRequests(
-                "The server holds as many bytes of requests as it may (server.max_bodies_bytes); try again.",
+                "The requests in memory have reached server.max_bodies_bytes; try again.",
                 retry_after_s=1,
             )
         self.used += size
@@ -182,40 +183,40 @@ class _Budget:
 
 
 class RequestMemory:
-    """Bytes of one request that are in memory, as they count against ``server.max_bodies_bytes``."""
+    """One request's bytes in memory, counted towards ``server.max_bodies_bytes``."""
 
     def __init__(self, budget: _Budget, key: str) -> None:
         self._budget, self._key = budget, key
         self._size = 0
 
     def charge(self, size: int) -> None:
-        """Count ``size`` more bytes. Raises TooManyRequests where those of all requests become too many."""
+        """Count ``size`` more bytes. Raises TooManyRequests at the limit for all requests."""
         self.resize(self._size + size)
 
     def resize(self, size: int) -> None:
-        """Set what is counted to ``size`` bytes. Raises TooManyRequests as ``charge`` does, never when it shrinks."""
+        """Set the count to ``size`` bytes. Raises TooManyRequests as ``charge`` does, but never if it shrinks."""
         self._budget.take(self._key, size - self._size)
         self._size = size
 
 
 class _Rate:
-    """A bucket that holds a minute's worth of requests and fills evenly."""
+    """Token bucket that holds one minute's requests."""
 
     def __init__(self, per_minute: float | None, now: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._now = now
-        self._left = max(1.0, per_minute or 0.0)
-        self._filled = now()
+        self._tokens = max(1.0, per_minute or 0.0)
+        self._filled_at = now()
 
     def take(self) -> float:
-        """Take one request; 0, or the seconds until there is one to take."""
+        """Take one token. Returns 0, or the seconds until one is available."""
         if self._per_minute is None:
             return 0.0
         now = self._now()
         per_second = self._per_minute / _MINUTE_S
-        self._left = min(max(1.0, self._per_minute), self._left + (now - self._filled) * per_second)
-        self._filled = now
-        if self._left < 1:
-            return (1 - self._left) / per_second
-        self._left -= 1
+        self._tokens = min(max(1.0, self._per_minute), self._tokens + (now - self._filled_at) * per_second)
+        self._filled_at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / per_second
+        self._tokens -= 1
         return 0.0

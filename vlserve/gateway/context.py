@@ -1,4 +1,4 @@
-"""One request on its way: what it holds, where it goes, and with what."""
+"""State of one request: after admission (``RequestContext``) and after routing (``RoutedRequest``)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,50 +22,52 @@ T = TypeVar("T")
 
 @dataclass
 class RequestContext:
-    """One admitted request."""
+    """An admitted request, its accounting and its resources."""
 
     request: Request
     runtime: Runtime
     key: str
     account: Account
-    held: ExitStack
+    resources: ExitStack
+    """Closed when the answer is complete: the account, limits of the key, memory."""
     memory: RequestMemory
-    """Counts bytes of this request that are in memory."""
+    """Counts this request's bytes in memory."""
     size: int = 0
-    """Bytes of the body; 0: a form, whose text is short."""
+    """Bytes of the body; 0 for forms, whose text is short."""
     tree_size: int = 0
-    """Bytes in memory of the parsed body, without its pictures."""
+    """Bytes in memory of the parsed body without its pictures."""
     is_large: bool = True
+    """Whether the body is parsed and written in a thread."""
 
 
 @dataclass(frozen=True)
 class RoutedRequest:
-    """Where a request goes, and with what."""
+    """A parsed request, its engine and its pictures."""
 
     route: Route
     engine: EngineView
     parsed: ModelRequest
     loaded: Loaded
     shrunk: Sequence[bool]
-    """Which pictures were made smaller to fit the prompt."""
+    """Whether each picture was made smaller to fit the prompt."""
     left_out: int
-    """Pictures that ``image_overflow: keep_latest`` took out."""
+    """Number of pictures that ``image_overflow: keep_latest`` left out."""
 
     @property
     def model(self) -> str:
-        """A name that the engine knows."""
+        """The model's name at the engine."""
         return self.engine.settings.forwarded_model or self.engine.settings.model_id
 
     def without_bytes(self) -> "RoutedRequest":
-        """The same, once its pictures were prepared: without what they were made of."""
+        """Return a copy without the pictures' bytes, which are not needed once the pictures are prepared."""
         return replace(self, parsed=self.parsed.without_bytes(), loaded=self.loaded.without_bytes())
 
 
 async def in_thread(context: RequestContext, work: Callable[[], T]) -> T:
-    """Do what takes long with large bodies, in threads in which nothing waits."""
+    """Run CPU-bound work on large bodies in the thread pool that does no I/O."""
     return await asyncio.get_running_loop().run_in_executor(context.runtime.threads, work)
 
 
-async def written(context: RequestContext, write: Callable[[], Body]) -> Body:
-    """Large bodies are written in a thread."""
+async def write_body(context: RequestContext, write: Callable[[], Body]) -> Body:
+    """Build the body of a request to an engine; large ones in a thread."""
     return await in_thread(context, write) if context.is_large else write()

@@ -1,4 +1,4 @@
-"""An engine's stream, taken apart: what goes on to the client, how many tokens were counted, how it ended."""
+"""Parser of an engine's event stream: events for the client, token usage, errors and the end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,32 +9,32 @@ from vlserve.protocols.sse import Event, EventTooLongError, Reader
 from vlserve.protocols.stream_events import CONTENT, Events, Kind, Meaning
 
 _LONGEST_EVENT_BYTES = 16 * 1024**2
-_LARGE_BYTES = 64 * 1024  # parsing so much may take longer than others should wait
+_LARGE_BYTES = 64 * 1024  # larger events are parsed in a thread, to keep the event loop free
 
 
 class Batch(NamedTuple):
-    """What one piece of a stream brought; behind a last event or an error nothing is read."""
+    """The result of parsing one chunk of a stream, up to its last event or an error."""
 
     ready: list[bytes]
-    """For the client: whole events, as they came."""
+    """Complete events for the client, unchanged except for details of usage."""
     events: int
-    """How many of these are events, not comments or pings."""
+    """Number of these that are events rather than comments or pings."""
     usages: list[Any]
     is_last: bool
     error: bytes | None
-    """The data of an error event, which is not in ``ready``."""
+    """Data of an error event, which is not in ``ready``."""
 
 
 class EngineStream:
     """The events of one answer.
 
-    What an engine sends before it has done anything (a preamble, comments) is held back until the first part of the
-    answer, so that an error until then can still become a status.
+    The preamble and comments before the answer's first content are held back, so that an error until then can still be
+    reported with its HTTP status.
     """
 
-    def __init__(self, form: Events, threads: Executor) -> None:
-        """``threads`` parse large events."""
-        self._form = form
+    def __init__(self, interpreter: Events, threads: Executor) -> None:
+        """``interpreter`` classifies events; ``threads`` parse large ones."""
+        self._events = interpreter
         self._threads = threads
         self._reader = Reader(_LONGEST_EVENT_BYTES)
         self._held, self._held_events = bytearray(), 0
@@ -42,41 +42,43 @@ class EngineStream:
 
     @property
     def is_in_preamble(self) -> bool:
-        """Whether the engine has announced an answer, and nothing of it has come."""
+        """Whether the preamble was received, but no content yet."""
         return self._held_events > 0
 
-    async def feed(self, piece: bytes) -> Batch:
-        """Raises EventTooLongError."""
-        return await self._sort(self._reader.feed(piece))
+    async def feed(self, chunk: bytes) -> Batch:
+        """Parse a chunk. Raises EventTooLongError."""
+        return await self._parse(self._reader.feed(chunk))
 
     async def finish(self) -> Batch:
-        """What is complete now that the stream has ended."""
-        return await self._sort(self._reader.finish())
+        """Parse the rest after the stream has ended."""
+        return await self._parse(self._reader.finish())
 
-    async def _sort(self, events: Sequence[Event]) -> Batch:
-        form = self._form
+    async def _parse(self, events: Sequence[Event]) -> Batch:
+        interpreter = self._events
         ready: list[bytes] = []
         usages: list[Any] = []
         count = 0
         for event in events:
-            meaning = form.read(event) if len(event.raw) < _LARGE_BYTES else await self._in_thread(event)
-            if meaning is CONTENT and self._has_begun:  # nearly all
+            meaning = interpreter.read(event) if len(event.raw) < _LARGE_BYTES else await self._in_thread(event)
+            if meaning is CONTENT and self._has_begun:  # the common case
                 ready.append(event.raw)
                 count += 1
                 continue
             kind = meaning.kind
             if kind is Kind.ERROR:
-                return Batch(ready, count, usages, False, form.error(event))
+                return Batch(ready, count, usages, False, interpreter.error(event))
             if meaning.usage is not None:
                 usages.append(meaning.usage)
-                if not form.is_for_client(meaning):
+                if not interpreter.is_for_client(meaning):
                     continue
             if not self._has_begun:
                 if kind is Kind.PREAMBLE or kind is Kind.IDLE:
                     self._hold(event, kind)
                     continue
                 count += self._begin(ready)
-            ready.append(event.raw)
+            ready.append(
+                event.raw if meaning.usage is None else interpreter.add_usage_details(event.raw, meaning.usage)
+            )
             if kind is not Kind.IDLE:
                 count += 1
             if kind is Kind.LAST:
@@ -84,10 +86,10 @@ class EngineStream:
         return Batch(ready, count, usages, False, None)
 
     async def _in_thread(self, event: Event) -> Meaning:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._form.read, event)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._events.read, event)
 
     def _begin(self, ready: list[bytes]) -> int:
-        """Release what was held back; returns how many events that is."""
+        """Release the events that were held back. Returns their number."""
         self._has_begun = True
         if self._held:
             ready.append(bytes(self._held))

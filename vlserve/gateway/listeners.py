@@ -1,4 +1,4 @@
-"""The sockets that the service listens on, and which application answers at which."""
+"""Listening sockets, and dispatch to an application by port."""
 
 import socket
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from vlserve.errors import ConfigError
 
 
 class ByPort:
-    """ASGI: connections to ``port`` go to ``other``, all else to ``app``."""
+    """ASGI application that passes connections on ``port`` to ``other`` and all others to ``app``."""
 
     def __init__(self, app: ASGIApp, port: int, other: ASGIApp) -> None:
         self._app, self._port, self._other = app, port, other
@@ -21,40 +21,40 @@ class ByPort:
 
 
 def listen(server: Server) -> list[socket.socket]:
-    """Sockets for ``server.host`` and ``server.metrics_listen``, where that is set. Raises ConfigError."""
-    endpoint = _listen(server.host, server.port, "Choose another with --port.")
+    """Open sockets for ``server.host`` and, if set, ``server.metrics_listen``. Raises ConfigError."""
+    endpoint = _listen(server.host, server.port, "Choose another port with --port.")
     if not server.metrics_address:
         return [endpoint]
     try:
         host, port = server.metrics_address
         _check_distinct(server, endpoint.getsockname()[1])
-        return [endpoint, _listen(host, port, "The setting server.metrics_listen decides.")]
+        return [endpoint, _listen(host, port, "Change the setting server.metrics_listen.")]
     except ConfigError:
         endpoint.close()
         raise
 
 
 def check_ports(server: Server) -> None:
-    """Raise ConfigError where both listeners have the same port. Opens nothing."""
+    """Raise ConfigError if both listeners have the same port. Opens no socket."""
     _check_distinct(server, server.port)
 
 
 def check_free(server: Server) -> None:
-    """Raise ConfigError where ``listen`` would, so that it is told before everything else is done."""
+    """Raise ConfigError if ``listen`` would, before the slow steps of the startup."""
     for listener in listen(server):
         listener.close()
 
 
 def addresses(listeners: Sequence[socket.socket]) -> list[str]:
-    """Each as host:port, IPv6 in brackets."""
+    """Return each address as host:port, IPv6 in brackets."""
     names = [listener.getsockname()[:2] for listener in listeners]
     return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in names]
 
 
 def _check_distinct(server: Server, port: int) -> None:
-    """``port``: the service's own. It tells which application answers, so one alone will not do."""
+    """Raise ConfigError unless the metrics have another port than the service, whose port is ``port``."""
     if server.metrics_address and server.metrics_address[1] == port:
-        raise ConfigError(f"server.metrics_listen {server.metrics_listen} must have another port than server.port.")
+        raise ConfigError(f"server.metrics_listen {server.metrics_listen} must have a different port from server.port.")
 
 
 def _listen(host: str, port: int, remedy: str) -> socket.socket:

@@ -1,7 +1,7 @@
-"""Forms (multipart/form-data, RFC 7578): streaming parser and access to fields with validation.
+"""Forms (multipart/form-data, RFC 7578): streaming parser and validated access to fields.
 
-Starlette's parser does the work. Two cases that it accepts are refused here: a body that ends before its form does,
-and character sets other than UTF-8, of which some fail and some take time quadratic in the length of the text.
+It wraps Starlette's parser and additionally rejects truncated bodies, and character sets other than UTF-8, some of
+which fail or take time quadratic in the length of the text.
 """
 
 import re
@@ -18,7 +18,7 @@ from vlserve.media.disk import raise_if_full
 
 _HOW = "Send multipart/form-data, as in: curl -F file=@shot.png"
 _LONGEST_NAME = 64
-_BOUNDARY = re.compile(rb"[\x20-\x7e]{1,70}")  # RFC 2046; some clients use characters that it does not allow
+_BOUNDARY = re.compile(rb"[\x20-\x7e]{1,70}")  # RFC 2046, with more characters, because some clients use them
 _CHARSETS = {b"utf-8", b"utf8", b"us-ascii"}
 
 
@@ -31,30 +31,30 @@ class _Parser(MultiPartParser):
 
 async def read_form(
     headers: Mapping[str, str],
-    pieces: AsyncIterator[bytes],
+    chunks: AsyncIterator[bytes],
     *,
     max_files: int,
     max_fields: int = 20,
     max_text_bytes: int = 1024**2,
 ) -> FormData:
-    """Read a form to its end. The caller passes it to ``close``, which removes its files.
+    """Read a complete form. The caller must pass it to ``close``, which removes its files.
 
-    ``headers`` are looked up in lower case. ``pieces`` is the body; limits on its bytes and time belong there, and its
-    exceptions pass unchanged. ``max_text_bytes`` is the longest text field. At most 1 MiB of a file is in memory, a
-    larger one in an unnamed file in the system's temporary folder. If an exception is raised, nothing stays open.
+    ``headers`` have lower-case names. ``chunks`` is the body, which enforces limits on bytes and time; its exceptions
+    propagate unchanged. ``max_text_bytes`` limits each text field. Files over 1 MiB are stored in an unnamed file in
+    the system's temporary folder. If an exception is raised, all files are closed.
 
     Raises InvalidRequest, InsufficientStorage.
     """
     content_type = headers.get("content-type", "")
     _check_content_type(content_type)
 
-    async def checked_pieces() -> AsyncGenerator[bytes, None]:
-        async for piece in pieces:
-            yield piece
-        if not parser.is_complete:  # raised here, where the parser closes its files
-            raise MultiPartException("The body ends before its form does.")
+    async def checked_chunks() -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        if not parser.is_complete:  # raised here, so that the parser closes its files
+            raise MultiPartException("The body ends before the form is complete.")
 
-    async with aclosing(checked_pieces()) as body:
+    async with aclosing(checked_chunks()) as body:
         parser = _Parser(
             Headers({"content-type": content_type}),
             body,
@@ -86,14 +86,14 @@ def _invalid(problem: str) -> InvalidRequest:
 
 
 def close(form: FormData) -> None:
-    """Remove the form's files. Not a coroutine, so that it also works while a request is being cancelled."""
+    """Remove the form's files. Not a coroutine, so that it also works during cancellation."""
     for _, value in form.multi_items():
         if isinstance(value, UploadFile):
             value.file.close()
 
 
 def check_names(form: FormData, known: Collection[str]) -> None:
-    """Raise InvalidRequest for a field that is not ``known``; for files ``name[]`` is the same as ``name``."""
+    """Raise InvalidRequest for a field that is not ``known``. For files ``name[]`` is the same as ``name``."""
     for name, value in form.multi_items():
         if (name.removesuffix("[]") if isinstance(value, UploadFile) else name) not in known:
             shown = name[:_LONGEST_NAME]
@@ -102,7 +102,7 @@ def check_names(form: FormData, known: Collection[str]) -> None:
 
 
 def text(form: FormData, name: str) -> str | None:
-    """A field's text; None if missing. Raises InvalidRequest if it is repeated or a file."""
+    """Return a field's text, or None if it is missing. Raises InvalidRequest if it is repeated or a file."""
     values = form.getlist(name)
     if len(values) > 1:
         raise InvalidRequest(f"{name} is given {len(values)} times; it must be given once.", param=name)
@@ -113,7 +113,7 @@ def text(form: FormData, name: str) -> str | None:
 
 
 def required_text(form: FormData, name: str) -> str:
-    """A field's text. Raises InvalidRequest if it is missing, empty, repeated or a file."""
+    """Return a field's text. Raises InvalidRequest if it is missing, empty, repeated or a file."""
     value = text(form, name)
     if not value:
         raise InvalidRequest(f"{name} is missing: curl -F {name}=…", param=name)
@@ -121,7 +121,7 @@ def required_text(form: FormData, name: str) -> str:
 
 
 def whole_number(form: FormData, name: str) -> int | None:
-    """A field's whole number; None if missing. Raises InvalidRequest."""
+    """Return a field's integer, or None if it is missing. Raises InvalidRequest."""
     value = text(form, name)
     if value is None:
         return None
@@ -131,7 +131,7 @@ def whole_number(form: FormData, name: str) -> int | None:
 
 
 def number(form: FormData, name: str) -> float | None:
-    """A field's number; None if missing. Raises InvalidRequest."""
+    """Return a field's number, or None if it is missing. Raises InvalidRequest."""
     value = text(form, name)
     if value is None:
         return None
@@ -141,7 +141,7 @@ def number(form: FormData, name: str) -> float | None:
 
 
 def files(form: FormData, name: str) -> list[UploadFile]:
-    """The files in ``name`` and ``name[]``, in the order of the form. Raises InvalidRequest if one is not a file."""
+    """Return the files in ``name`` and ``name[]`` in the form's order. Raises InvalidRequest if one is not a file."""
     found = []
     for key, value in form.multi_items():
         if key not in (name, f"{name}[]"):
@@ -153,7 +153,7 @@ def files(form: FormData, name: str) -> list[UploadFile]:
 
 
 def one_file(form: FormData, name: str) -> UploadFile:
-    """The file in ``name``. Raises InvalidRequest unless there is exactly one."""
+    """Return the file in ``name``. Raises InvalidRequest unless there is exactly one."""
     found = files(form, name)
     if len(found) != 1:
         problem = f"{name} is given {len(found)} times; it must be one file" if found else f"{name} is missing"

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service, from openapi.yaml, and the page that shows it."""
+"""The OpenAPI document, built from openapi.yaml, and the Swagger UI page."""
 
 import functools
 import importlib.resources
@@ -22,14 +22,14 @@ _BODIES: Mapping[str, Protocol] = {
     **{protocol.path: protocol for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)},
     f"{CHAT.path}/input_tokens": CHAT,
 }
-"""Path → the protocol of its request body."""
+"""Path → protocol of its request body."""
 
 
 def document(caps: RequestCaps, *, needs_key: bool = False, parts: Sequence[pathlib.Path] = ()) -> dict[str, Any]:
-    """The OpenAPI document.
+    """Build the OpenAPI document.
 
-    ``caps`` become bounds of the fields of requests. ``needs_key``: the service has API keys. ``parts``: YAML files
-    with more ``paths`` and ``components``, written like openapi.yaml.
+    ``caps`` become limits of request fields. ``needs_key``: the service has API keys. ``parts``: YAML files with more
+    ``paths`` and ``components``, in the format of openapi.yaml.
     """
     tree = _read(_DOCUMENT)
     for part in map(_read, parts):
@@ -60,13 +60,13 @@ def _read_json(path: pathlib.Path) -> str:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    """A new copy of a YAML file's content, in which aliases are copies, too."""
+    """Return a new copy of a YAML file's content, with aliases expanded to copies."""
     tree: dict[str, Any] = json.loads(_read_json(path))
     return tree
 
 
 def _limit(operation: Mapping[str, Any], caps: Mapping[str, int]) -> None:
-    """Set the bounds of fields in the request body's schema."""
+    """Set the limits of fields in the request body's schema."""
     fields = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
     for name, most in caps.items():
         fields[name]["maxItems" if "array" in fields[name]["type"] else "maximum"] = most
@@ -77,7 +77,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# URLs are relative: the page also works behind a path prefix.
+# URLs are relative, so that the page also works behind a path prefix.
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -105,7 +105,7 @@ _ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 def add_docs(app: FastAPI, caps: RequestCaps, *, needs_key: bool = False, parts: Sequence[pathlib.Path] = ()) -> None:
     """Add ``/openapi.json`` and the page ``/docs``; the parameters are those of ``document``.
 
-    Neither needs an API key, as they contain no secrets and no names of models. The page's files are those of the
+    Neither needs an API key, because they contain no secrets and no model names. The page's files come from the
     package fastapi-swagger; its Content-Security-Policy allows no other host.
     """
     tree = document(caps, needs_key=needs_key, parts=parts)

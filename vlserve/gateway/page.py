@@ -1,6 +1,6 @@
-"""The page at ``/``: one document with its styles and scripts inside, and a policy that allows just these.
+"""The chat page at ``/``: one HTML document with inline styles and scripts, and a Content-Security-Policy for them.
 
-The sources are in ``vlserve/web``; nothing is loaded from elsewhere, and the page talks to this service only.
+The sources are in ``web/``. The page loads nothing else and sends requests to this service only.
 """
 
 import base64
@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 _LIBRARIES = ("vendor/purify.min.js", "vendor/marked.umd.js")
-# Together one module: what they name stays in it.
+# Concatenated to one module, whose names are not global.
 _OWN_SCRIPTS = ("store.js", "api.js", "answer.js", "testgen.js", "page.js")
-# A browser with its tools open would ask the service for these files.
+# With these comments a browser's developer tools would request the source maps.
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$", re.MULTILINE)
 
 
@@ -23,7 +23,7 @@ _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$", re.MULTILINE)
 class Page:
     text: str
     policy: str
-    """The value of its Content-Security-Policy."""
+    """The Content-Security-Policy."""
 
     @property
     def etag(self) -> str:
@@ -31,10 +31,10 @@ class Page:
 
 
 def build(*, needs_key: bool = False, testgen: str = "off") -> Page:
-    """Put the page together. ``needs_key``: it asks for an API key at once instead of after the first refusal.
+    """Build the page. ``needs_key``: it asks for an API key at once instead of after the first 401.
 
-    ``testgen`` is what ``/v1/testgen`` does with the address of a page: ``run`` its test there, only ``open`` it,
-    neither (``draft``); where it is ``off``, the page does not speak of tests.
+    ``testgen`` is what ``/v1/testgen`` does with a page's URL: ``run`` the test there, only ``open`` the page, or
+    neither (``draft``). With ``off`` the page does not offer tests.
     """
     folder = importlib.resources.files("vlserve.gateway") / "web"
     styles = _inline((folder / "page.css").read_text("utf-8"))
@@ -48,7 +48,7 @@ def build(*, needs_key: bool = False, testgen: str = "off") -> Page:
         "scripts": "\n".join(scripts),
     }
     skeleton = (folder / "page.html").read_text("utf-8")
-    text = re.sub(r"\{\{([a-z-]+)\}\}", lambda place: parts[place[1]], skeleton)
+    text = re.sub(r"\{\{([a-z-]+)\}\}", lambda match: parts[match[1]], skeleton)
     return Page(text, _policy(styles, *libraries, module))
 
 
@@ -60,7 +60,7 @@ def _policy(styles: str, *scripts: str) -> str:
     return (
         f"default-src 'none'; script-src {' '.join(map(_digest, scripts))}; style-src {_digest(styles)}; "
         "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        # Only DOMPurify may make HTML of text.
+        # Only DOMPurify may convert text to HTML.
         "require-trusted-types-for 'script'; trusted-types dompurify"
     )
 
@@ -70,7 +70,7 @@ def _digest(text: str) -> str:
 
 
 def add_page(app: FastAPI, *, needs_key: bool = False, testgen: str = "off") -> None:
-    """Add ``/``. It is open, as it holds no secret and no name of a model: the page asks ``/v1/models``."""
+    """Add ``/``. It needs no API key, because it contains no secrets and no model names."""
     page = build(needs_key=needs_key, testgen=testgen)
     headers = {"content-security-policy": page.policy, "cache-control": "no-cache", "etag": page.etag}
 

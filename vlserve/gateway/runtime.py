@@ -1,4 +1,4 @@
-"""What all requests of an app share."""
+"""Shared state of one application."""
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -20,7 +20,7 @@ from vlserve.metrics import Metrics
 
 @dataclass(frozen=True)
 class Runtime:
-    """One per app."""
+    """What all requests of an application share."""
 
     config: Config
     engines: Mapping[EngineName, EngineView]
@@ -29,19 +29,21 @@ class Runtime:
     metrics: Metrics
     pictures: Pictures
     threads: Executor
-    """For metrics and the JSON of large requests and answers. Nothing that may wait for a disk or a network."""
-    seen: Mapping[EngineName, PictureCache]
-    """Only of engines that keep pictures under names."""
+    """For metrics and the JSON of large requests and answers; never for disk or network I/O."""
+    picture_caches: Mapping[EngineName, PictureCache]
+    """Of engines that cache pictures by name."""
     store: FileStore | None
     served: Mapping[EngineName, str]
+    """Engine → model name."""
     tracing: Tracing
     salts: Mapping[str, str]
-    """Key name → what separates its prompts from other keys' in an engine's prefix cache."""
+    """Key name → ``cache_salt``, which separates its prompts from those of other keys in an engine's prefix cache."""
     started: int
+    """Unix time in seconds."""
 
 
 def check_ready(name: EngineName, engine: EngineView) -> None:
-    """Raise EngineAway, with what is known of the cause, where this engine cannot take a request."""
+    """Raise EngineAway, with the cause if it is known, unless this engine is ready."""
     if engine.is_ready:
         return
     if engine.state in ("draining", "stopped"):

@@ -1,4 +1,4 @@
-"""``GET /metrics``: the gateway's figures and each serving engine's in Prometheus text, labelled ``vlserve_engine``."""
+"""``GET /metrics``: the metrics of the gateway and of all ready engines, labelled ``vlserve_engine``."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ _SCRAPE_TIMEOUT_S = 5.0
 
 
 async def metrics(request: Request) -> Response:
-    """For a key that may read what is about all keys. Raises Unauthorized, Forbidden."""
+    """Metrics for an API key that has access to them. Raises Unauthorized, Forbidden."""
     admission: Admission = request.app.state.runtime.admission
     key = request.state.key = admission.authenticate(request.headers)
     admission.check_operator(key)
@@ -23,6 +23,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def open_metrics(request: Request) -> Response:
+    """Metrics without an API key."""
     runtime: Runtime = request.app.state.runtime
     runtime.metrics.request_bytes.set(runtime.admission.request_bytes)
     for name in runtime.engines:
@@ -33,7 +34,7 @@ async def open_metrics(request: Request) -> Response:
         *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
     )
     scraped = {str(name): text for name, text in zip(ready, texts, strict=True) if text}
-    # vLLM's are some thousand lines: parsed off the event loop.
+    # vLLM's metrics are some thousand lines, so they are parsed in a thread.
     text = await asyncio.get_running_loop().run_in_executor(runtime.threads, runtime.metrics.render, scraped)
     return Response(text, headers={"content-type": CONTENT_TYPE})
 
@@ -42,7 +43,7 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
     try:
         timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
         async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
-            # A server elsewhere may have something else there: TensorRT-LLM has JSON.
+            # Other servers may have something else there: TensorRT-LLM has JSON.
             return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
     except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
         exhausted(fault)  # logs it

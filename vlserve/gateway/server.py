@@ -1,7 +1,7 @@
-"""Clients' connections: uvicorn's HTTP/1.1, with deadlines for the head of a request and for a client that does not
-read, a cap on what is not body, and refusals in OpenAI's envelope.
+"""HTTP server: uvicorn's HTTP/1.1 with timeouts for request heads and for clients that do not read, a limit on the
+size of heads, and errors in OpenAI's format.
 
-A request's body has its own deadline, where it is read (app.py).
+The timeout for request bodies is in request_body.py.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
 from vlserve.gateway.accounting import refuse
 from vlserve.metrics import Metrics
 
-# Line, headers, chunk sizes and trailers of one request: this, and as much again as its body has.
+# Limit for the request line, headers, chunk sizes and trailers, in addition to the size of the body.
 _MOST_OVERHEAD_BYTES = 64 * 1024
-_LEAST_TAKEN_BYTES = 16 * 1024  # of an answer, within the time for a body
-_IDLE_S = 65  # between requests; most proxies close theirs after 60, and the one who is second loses no request
+_MIN_READ_BYTES = 16 * 1024  # that a client must read of an answer within stall_timeout_s
+_KEEP_ALIVE_S = 65  # longer than the 60 s of most proxies, so that they close idle connections and lose no request
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -32,7 +32,7 @@ _HEADERS = [
 
 
 def configure(app: ASGIApp, server: Server, metrics: Metrics) -> uvicorn.Config:
-    """What uvicorn is to do for this service."""
+    """Return uvicorn's configuration for this service."""
 
     class Limited(Connection):
         head_timeout_s = server.head_timeout_s
@@ -49,16 +49,16 @@ def configure(app: ASGIApp, server: Server, metrics: Metrics) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         headers=_HEADERS,
-        # uvicorn's default believes the X-Forwarded-For of every program on this machine.
+        # uvicorn's default trusts X-Forwarded-For from every process on this machine.
         proxy_headers=bool(server.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in server.trusted_proxies],
         timeout_graceful_shutdown=1,
-        timeout_keep_alive=_IDLE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
 
 
 def raise_file_limit() -> None:
-    """A connection is a file, and many systems allow a process 1,024 of them unless it asks for more."""
+    """Raise the soft limit of open files to the hard limit: many systems default to 1,024, and connections count."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1_048_576 if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -66,27 +66,27 @@ def raise_file_limit() -> None:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. Three timers, each for one way to keep it open for nothing."""
+    """One client's connection, with three timers against clients that keep it open without use."""
 
     head_timeout_s: ClassVar[float]
     stall_timeout_s: ClassVar[float]
     own_metrics: ClassVar[Metrics]
 
-    _head: asyncio.TimerHandle | None = None
-    """A request's head is expected."""
-    _reader: asyncio.TimerHandle | None = None
-    """Bytes wait for the client to take them."""
-    _rest: asyncio.TimerHandle | None = None
-    """A body is still coming whose request was answered already."""
+    _head_timer: asyncio.TimerHandle | None = None
+    """Runs until a request's head is complete."""
+    _write_timer: asyncio.TimerHandle | None = None
+    """Runs while the client has not read all buffered bytes."""
+    _body_timer: asyncio.TimerHandle | None = None
+    """Runs while a body is still being received after its request was answered."""
     _overhead = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for timer in (self._head, self._reader, self._rest):
+        for timer in (self._head_timer, self._write_timer, self._body_timer):
             if timer:
                 timer.cancel()
 
@@ -96,28 +96,28 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._overhead > _MOST_OVERHEAD_BYTES + self._body:
-            if self._head:
+            if self._head_timer:
                 self._refuse(HeadTooLarge("The head of the request is too large."))
             else:
                 self.transport.abort()
         elif (not self.cycle or self.cycle.response_complete) and not self.timeout_keep_alive_task:
-            self._expect_head()  # bytes that begin no request end uvicorn's own timer, too
+            self._start_head_timer()  # uvicorn's timer is stopped by any bytes, even if they begin no request
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_head()
+        self._start_head_timer()
 
     def on_headers_complete(self) -> None:
-        if self._head:
-            self._head.cancel()
-            self._head = None
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self.cycle and not self.cycle.response_complete:
-            # A second request before the first is answered: no client does that any more, and uvicorn would not tell
-            # the first one when its client leaves.
+            # HTTP pipelining, which clients no longer use: uvicorn would not report the disconnect to the first
+            # request.
             self.transport.abort()
             return
         if not self.url.startswith(b"/"):
-            self._take_host_from_target()
+            self._replace_host()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -128,25 +128,25 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._overhead = self._body = 0
-        if self._rest:
-            self._rest.cancel()
-            self._rest = None
+        if self._body_timer:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch_reader()
-        if self.cycle.more_body and not self._rest:
-            self._rest = self.loop.call_later(self.stall_timeout_s, self.transport.abort)
+        self._start_write_timer()
+        if self.cycle.more_body and not self._body_timer:
+            self._body_timer = self.loop.call_later(self.stall_timeout_s, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reader()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._reader:
-            self._reader.cancel()
-            self._reader = None
+        if self._write_timer:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest(msg, code="invalid_http"))
@@ -158,9 +158,9 @@ class Connection(HttpToolsProtocol):
         head += [f"{name}: {value}" for name, value in (*_HEADERS, ("connection", "close"))]
         self.transport.write("\r\n".join([*head, f"content-length: {len(body)}", "", ""]).encode() + body)
         self.transport.close()
-        self._watch_reader()
+        self._start_write_timer()
 
-    def _take_host_from_target(self) -> None:
+    def _replace_host(self) -> None:
         """A target like http://host/path replaces the Host header (RFC 9112, 3.2.2)."""
         target = httptools.parse_url(self.url)
         if target.host:
@@ -169,19 +169,19 @@ class Connection(HttpToolsProtocol):
             self.headers[:] = [header for header in self.headers if header[0] != b"host"]
             self.headers.append((b"host", host + port))
 
-    def _expect_head(self) -> None:
-        if not self._head:
-            self._head = self.loop.call_later(self.head_timeout_s, self.transport.abort)
+    def _start_head_timer(self) -> None:
+        if not self._head_timer:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
 
-    def _watch_reader(self) -> None:
+    def _start_write_timer(self) -> None:
         waiting = self.transport.get_write_buffer_size()
-        if waiting and not self._reader:
-            self._reader = self.loop.call_later(self.stall_timeout_s, self._check_reader, waiting)
+        if waiting and not self._write_timer:
+            self._write_timer = self.loop.call_later(self.stall_timeout_s, self._check_progress, waiting)
 
-    def _check_reader(self, before: int) -> None:
-        """A client that takes next to nothing is cut; one that is slow is not."""
-        self._reader = None
-        if self.transport.get_write_buffer_size() > max(0, before - _LEAST_TAKEN_BYTES):
+    def _check_progress(self, before: int) -> None:
+        """Disconnect a client that has read next to nothing; slow clients are kept."""
+        self._write_timer = None
+        if self.transport.get_write_buffer_size() > max(0, before - _MIN_READ_BYTES):
             self.transport.abort()
         else:
-            self._watch_reader()
+            self._start_write_timer()

@@ -1,7 +1,7 @@
-"""OpenTelemetry tracing: W3C trace context from client to engine, and with a collector one server span per request.
+"""OpenTelemetry tracing: W3C trace context from client to engine, and one server span per request for a collector.
 
-https://www.w3.org/TR/trace-context/. The SDK and its exporter (``vlserve[tracing]``) are imported only for a collector;
-they read the OTEL_* environment variables (headers for the collector, a sampler).
+https://www.w3.org/TR/trace-context/. The SDK and its exporter (``vlserve[tracing]``) are imported only with a
+collector; they read the OTEL_* environment variables.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def make(endpoint: str | None) -> "Tracing":
-    """Tracing with an OTLP/HTTP collector at ``endpoint`` (like http://host:4318) or without one.
+    """Create tracing with an OTLP/HTTP collector at ``endpoint`` (like http://host:4318), or without one.
 
     Raises ConfigError if there is a collector and the SDK is not installed.
     """
@@ -93,7 +93,7 @@ class Tracing:
     def __init__(self, tracer: trace.Tracer | None = None) -> None:
         self._tracer = tracer or trace.NoOpTracer()
         self._is_recording = tracer is not None
-        # It logs each malformed header of a client and each failed attempt to reach the collector.
+        # OpenTelemetry logs each malformed header and each failed export.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     def begin(self, name: str, headers: Headers) -> Trace:
@@ -117,7 +117,7 @@ class _SpanTracing(Tracing):
 
         self._exporter = _make_exporter(url)
         resource = Resource.create({"service.name": "vlserve", "service.version": __version__})
-        # Not the process's global provider, into which instrumented libraries would write their own spans.
+        # Not the global provider, because instrumented libraries would add their spans to it.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         super().__init__(self._provider.get_tracer("vlserve", __version__))

@@ -23,7 +23,7 @@ log = logging.getLogger("vlserve.files")
 PATH = "/v1/files"
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_FORM_BYTES = 1024**2  # of a form without its file; also the bytes of the file that may be in memory
+_FORM_BYTES = 1024**2  # of a form without its file, and of the file that may be in memory
 _LONGEST_TEXT_BYTES = 1024
 _FORM_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 _CLEAN_EVERY_S = 600.0
@@ -38,7 +38,7 @@ def add_routes(app: FastAPI) -> None:
 
 
 async def remove_expired(store: FileStore) -> None:
-    """Remove expired files and interrupted uploads from time to time, until cancelled."""
+    """Remove expired files and interrupted uploads periodically, until cancelled."""
     while True:
         await asyncio.sleep(_CLEAN_EVERY_S)
         try:
@@ -126,7 +126,7 @@ async def delete_file(request: Request, file_id: str) -> JSONResponse:
 
 
 async def get_content(request: Request, file_id: str) -> StreamingResponse:
-    """The bytes as they were uploaded; always as a download, so that no browser runs them."""
+    """Return the file as an attachment, so that browsers do not display or run it."""
     with ExitStack() as resources:
         _, key, store = _admit(request, resources)
         file = await _run(store, store.get, key, file_id)
@@ -156,18 +156,17 @@ def _admit(request: Request, resources: ExitStack) -> tuple[Runtime, str, FileSt
     key = request.state.key = runtime.admission.authenticate(request.headers)
     resources.enter_context(runtime.admission.request(key))
     if not runtime.store:
-        raise NotFound("This server keeps no files.", code="files_unavailable")
+        raise NotFound("This server stores no files.", code="files_unavailable")
     return runtime, key, runtime.store
 
 
 def _run(store: FileStore, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
-    """Call ``work`` in a thread of the store, so that a disk that does not respond blocks no other request."""
+    """Call ``work`` in a thread of the store, so that a stalled disk blocks only requests for files."""
     return asyncio.get_running_loop().run_in_executor(store.threads, work, *arguments)
 
 
 async def _run_to_end(store: FileStore, work: Callable[[], T], resources: ExitStack) -> T:
-    """Call ``work`` in a thread. If this request is cancelled, it continues, and ``resources`` stay open until it
-    ends."""
+    """Call ``work`` in a thread. On cancellation the work continues, and ``resources`` stay open until it ends."""
     future = _run(store, work)
     try:
         return await asyncio.shield(future)
@@ -176,7 +175,7 @@ async def _run_to_end(store: FileStore, work: Callable[[], T], resources: ExitSt
 
         def close(done: asyncio.Future[T]) -> None:
             needed.close()
-            done.exception()  # retrieved, so that asyncio does not log it
+            done.exception()  # retrieve it, so that asyncio does not log it
 
         future.add_done_callback(close)
         raise

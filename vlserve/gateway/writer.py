@@ -1,4 +1,4 @@
-"""Writes one answer to its client, with comments while a stream waits; never two things at a time."""
+"""Writes one answer to a client, with keep-alive comments in streams. Writes are serialised by a lock."""
 
 import asyncio
 import time
@@ -12,33 +12,34 @@ _STREAM_HEAD = {"content-type": "text/event-stream; charset=utf-8", "cache-contr
 
 
 class Writer:
-    """The answer's head goes out with its first bytes."""
+    """The response to one request. Its status and headers are sent with the first bytes."""
 
     def __init__(self, send: Send, headers: Mapping[str, str], started: float) -> None:
-        """``started``: monotonic time from which on the client waits."""
+        """``started``: monotonic time of the request's arrival."""
         self._send, self._headers = send, headers
         self._written_at = started
         self._lock = asyncio.Lock()
         self.is_started = self.is_over = False
 
     async def whole(self, body: bytes, content_type: str) -> None:
-        """An answer that is not a stream."""
+        """Send a complete answer that is not a stream."""
         async with self._lock:
             await self._write(body, {"content-type": content_type, "content-length": str(len(body))}, is_last=True)
 
     async def events(self, events: Sequence[bytes]) -> None:
+        """Send events of a stream."""
         if events:
             async with self._lock:
                 await self._write(b"".join(events), _STREAM_HEAD, is_last=False)
 
     async def end(self, events: Sequence[bytes]) -> None:
-        """The last events of a stream, and its end."""
+        """Send the last events of a stream and end it."""
         async with self._lock:
             await self._write(b"".join(events), _STREAM_HEAD, is_last=True)
 
     @asynccontextmanager
     async def comments(self, quiet_s: float) -> AsyncIterator[None]:
-        """While the block lasts, a stream gets a comment whenever nothing was written for ``quiet_s``."""
+        """Send a comment whenever nothing was written for ``quiet_s``, for the duration of the block."""
         task = asyncio.create_task(self._comment(quiet_s))
         try:
             yield

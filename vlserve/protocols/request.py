@@ -35,6 +35,8 @@ class ModelRequest:
     media: tuple[Media, ...]
     dropped: tuple[str, ...]
     """Paths of what was left out, such as ``store`` or ``messages[3].content[0].foo``."""
+    neutralized: int = 0
+    """Number of control tokens in its text that were neutralized."""
     is_rewritten: bool = False
     """``tree`` differs from ``raw``."""
 

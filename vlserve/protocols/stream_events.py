@@ -16,6 +16,12 @@ _LONGEST_DONE_BYTES = 16
 _ABORTED = b'"finish_reason":"abort"'
 ABORTED_ERROR = b'{"error":{"message":"EngineCore aborted the request.","code":500}}'
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+# Programs read into these objects of usage, which vLLM leaves null or out (0.32). These models do not reason.
+_USAGE_DETAILS = {
+    "prompt_tokens_details": b'{"cached_tokens":0}',
+    "completion_tokens_details": b'{"reasoning_tokens":0}',
+}
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _STATUS = re.compile(r"'code': (\d{3})")
 # Error codes and types of servers that send no numeric code as vLLM does, such as another vlserve.
 _STATUSES = {
@@ -92,6 +98,18 @@ class Events:
     def is_for_client(self, meaning: Meaning) -> bool:
         return self._wants_usage or not meaning.usage
 
+    def add_usage_details(self, raw: bytes, usage: Any) -> bytes:
+        """Return an answer or event, whose parsed ``usage`` is given, with the details of its usage as objects."""
+        if not isinstance(usage, dict) or not usage:
+            return raw
+        # Quotation marks inside of strings are escaped, so only keys match.
+        for name, default in _USAGE_DETAILS.items():
+            if usage.get(name) is None and name in usage:
+                raw = re.sub(rb'("%s"\s*:\s*)null' % name.encode(), rb"\g<1>" + default, raw, count=1)
+            elif name not in usage:
+                raw = _USAGE.sub(rb'\g<0>"%s":%s,' % (name.encode(), default), raw, count=1)
+        return raw
+
     def is_reason_lost(self, data: bytes) -> bool:  # noqa: ARG002
         """Whether an error event lacks the reason for the error."""
         return False
@@ -118,6 +136,9 @@ class _TypedEvents(Events):
 
     def _usage(self, name: str, data: bytes) -> Any:
         raise NotImplementedError
+
+    def add_usage_details(self, raw: bytes, usage: Any) -> bytes:  # noqa: ARG002
+        return raw
 
     def is_for_client(self, meaning: Meaning) -> bool:  # noqa: ARG002
         return True

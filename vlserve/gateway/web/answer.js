@@ -1,4 +1,4 @@
-// What a model says: markdown made safe, and boxes over the picture they are about.
+// Rendering of answers: sanitised Markdown, and bounding boxes over the picture.
 
 const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
@@ -6,7 +6,7 @@ marked.use({
   gfm: true,
   breaks: true,
   renderer: {
-    // HTML outside of code is shown as it was written: answers about pages name tags.
+    // HTML outside of code is shown as text, because answers about web pages contain tags.
     html: ({ text }) => (/^<br\s*\/?>$/i.test(text.trim()) ? "<br>" : escaped(text)),
     image: ({ text, href }) => escaped(text || href),
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
@@ -35,7 +35,7 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 
 const toFragment = (markdown) => DOMPurify.sanitize(marked.parse(markdown), ALLOWED);
 
-// Boxes in an answer, whether a list, one object, inside of other text, or cut off: every object that is whole.
+// Finds all complete box objects in an answer: in a list, alone, within other text, or before a truncated end.
 function boxesIn(text) {
   const boxes = [];
   for (const [found] of text.matchAll(/\{[^{}]*"bbox_2d"[^{}]*\}/g)) {
@@ -60,7 +60,7 @@ function svg(tag, attributes, text = "") {
   return node;
 }
 
-// `size`: of the picture as the model saw it; the boxes are in its pixels.
+// Draws boxes in pixels of `size`, the size in which the model received the picture.
 function boxesOver(size, boxes) {
   const names = boxes.map(({ label }, index) => String(label ?? index + 1));
   const drawing = svg("svg", { class: "boxes", role: "img", "aria-label": `Boxes: ${names.join(", ")}` });
@@ -70,7 +70,7 @@ function boxesOver(size, boxes) {
     const [top, bottom] = [within(box.top, size.height), within(box.bottom, size.height)];
     const group = svg("g", { class: `box box-${index % 6}` });
     const place = { x: `${left}%`, y: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` };
-    // A label stands over its box, or in it where there is no room, and grows to the side that has more.
+    // A label is above its box, or inside at the upper edge of the picture, and extends to the side with more space.
     const isOnRight = left + right > 100;
     const where = { x: `${isOnRight ? right : left}%`, y: `${top}%`, dy: top < 6 ? "1.1em" : "-0.4em" };
     group.append(

@@ -1,4 +1,4 @@
-// Requests to the service. Addresses are relative, so that the page also works behind a prefix.
+// Requests to the service. URLs are relative, so that the page also works behind a path prefix.
 
 const KEY = "vlserve-key";
 
@@ -42,7 +42,7 @@ async function modelNames() {
   return models.data.map((model) => model.id);
 }
 
-// Yields name and data of each server-sent event, and null for a comment, which the service sends while a request waits.
+// Yields {name, data} for each server-sent event, and null for each comment, which shows that the request is waiting.
 async function* serverEvents(body, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -52,7 +52,7 @@ async function* serverEvents(body, signal) {
       const { done, value } = await reader.read();
       if (done) return;
       if (!value.includes("\n")) {
-        rest += value; // a picture is one long line: it is looked through once
+        rest += value; // a picture is one long line, which is scanned only once
         continue;
       }
       const lines = (rest + value).split(/\r?\n/);
@@ -69,13 +69,13 @@ async function* serverEvents(body, signal) {
     }
   } catch (error) {
     if (signal.aborted || error instanceof ServerError) throw error;
-    throw new ServerError("The connection to the service broke.");
+    throw new ServerError("The connection to the service was lost.");
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-// Asks for an answer to `turns` and writes it into `answer` as it comes; `changed()` is called after each piece.
+// Requests an answer to `turns` and adds it to `answer` as it arrives; calls `changed()` after each event.
 async function streamAnswer(model, turns, answer, { signal, changed }) {
   const messages = await Promise.all(turns.map(toMessage));
   const request = {
@@ -98,13 +98,13 @@ async function streamAnswer(model, turns, answer, { signal, changed }) {
   for await (const event of serverEvents(response.body, signal)) {
     if (event?.data === "[DONE]") return;
     if (event === null) answer.state = answer.text ? "answering" : "waiting";
-    else take(JSON.parse(event.data), answer, started);
+    else addChunk(JSON.parse(event.data), answer, started);
     changed();
   }
   throw new ServerError("The connection ended before the answer was complete.");
 }
 
-function take(chunk, answer, started) {
+function addChunk(chunk, answer, started) {
   if (chunk.error) throw new ServerError(chunk.error.message);
   answer.model = chunk.model ?? answer.model;
   answer.usage = chunk.usage ?? answer.usage;
@@ -118,7 +118,7 @@ function take(chunk, answer, started) {
   answer.isCut = choice?.finish_reason === "length" || answer.isCut;
 }
 
-// "original=1920x1080; model=1932x1092; tokens=2691, …", a picture each: how large the model saw the last one.
+// Returns the size in which the model received the last picture, from "original=1920x1080; model=1932x1092; …, …".
 function sizeOfLastPicture(header) {
   const size = /model=(\d+)x(\d+)/.exec(header?.split(",").at(-1) ?? "");
   return size && { width: Number(size[1]), height: Number(size[2]) };
@@ -136,7 +136,7 @@ function dataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(new ServerError("A picture cannot be read any more."));
+    reader.onerror = () => reject(new ServerError("A picture is no longer readable."));
     reader.readAsDataURL(blob);
   });
 }

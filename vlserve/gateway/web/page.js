@@ -1,4 +1,4 @@
-// What is on the screen, and what happens when it is used.
+// User interface: chats, pictures, settings and event handlers.
 
 const $ = (id) => document.getElementById(id);
 const REASONS = {
@@ -8,15 +8,15 @@ const REASONS = {
   only_engine: "the only model",
   fallback: "stands in for the text model",
 };
-const READABLE = ["image/png", "image/jpeg", "image/webp", "image/gif"]; // what the service takes
+const READABLE = ["image/png", "image/jpeg", "image/webp", "image/gif"]; // formats that the service accepts
 const REDRAW_MS = 80;
 const SAVE_MS = 1000;
 
 let chat = newChat();
 let pending = []; // pictures about to be sent: {id, name, width, height}
-let reading = Promise.resolve(); // kept once all pictures that were handed over are read
-let running = null; // the AbortController of the answer that is coming
-const deleted = new Set(); // ids of chats: what still comes for one is not kept
+let reading = Promise.resolve(); // resolved when all added pictures are read
+let running = null; // the AbortController of the current answer
+const deleted = new Set(); // ids of deleted chats, whose running answers are not saved
 const urls = new Map(); // picture id → blob: URL
 
 function newId() {
@@ -96,7 +96,7 @@ function showPending() {
   $("pending").replaceChildren(...items);
 }
 
-// What can be done with a picture that was sent; each entry becomes a button under it.
+// Actions for pictures that were sent; each is a button below the picture.
 const PICTURE_ACTIONS = [{ label: "Use again", run: (picture) => addFiles([fileOf(picture)]) }];
 if (canMakeTests) PICTURE_ACTIONS.push({ label: "Make a test", run: (picture) => openTestPanel(picture) });
 
@@ -137,24 +137,24 @@ function userNode(turn) {
 }
 
 function answerNode(turn, index) {
-  const node = element("article", { className: "assistant", ariaLabel: "Answer", ariaBusy: String(isComing(turn)) });
+  const node = element("article", { className: "assistant", ariaLabel: "Answer", ariaBusy: String(isRunning(turn)) });
   node.append(badge(turn));
   if (turn.dropped) {
     const what = turn.dropped === 1 ? "The oldest picture was" : `The ${turn.dropped} oldest pictures were`;
-    node.append(element("p", { className: "remark" }, `${what} left out: the model takes no more at once.`));
+    node.append(element("p", { className: "remark" }, `${what} left out: there were more than the model accepts.`));
   }
   node.append(element("div", { className: "text" }, turn.text ? toFragment(turn.text) : ""));
   if (turn.state === "waiting") node.append(element("p", { className: "state" }, "Waiting for the model…"));
-  if (isComing(turn)) return node;
+  if (isRunning(turn)) return node;
   node.append(...foundBoxes(turn, index));
-  if (turn.isCut) node.append(element("p", { className: "remark" }, "The answer reached the most tokens it may have."));
+  if (turn.isCut) node.append(element("p", { className: "remark" }, "The answer was cut off at its maximum length."));
   if (turn.state === "stopped") node.append(element("p", { className: "remark" }, "Stopped."));
   if (turn.error) node.append(element("p", { className: "problem", role: "alert" }, turn.error));
   node.append(answerActions(turn, index));
   return node;
 }
 
-const isComing = (turn) => turn.state === "waiting" || turn.state === "answering";
+const isRunning = (turn) => turn.state === "waiting" || turn.state === "answering";
 
 function badge(turn) {
   const node = element("div", { className: "badge" });
@@ -189,7 +189,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Pages that came over plain HTTP have no clipboard.
+    // The clipboard API is not available over plain HTTP.
     const area = element("textarea", { className: "unseen", value: text });
     document.body.append(area);
     area.select();
@@ -199,7 +199,7 @@ async function copy(text) {
   notify("Copied.");
 }
 
-// ---- Asking
+// ---- Requests
 
 async function send() {
   await reading;
@@ -223,7 +223,7 @@ async function retry() {
   await answer();
 }
 
-// To the last message; to one that asks for a test, it is a test.
+// Answers the last message: with a test if it asks for one, else with the model's answer.
 async function answer() {
   const [mine, controller] = [chat, new AbortController()];
   const { test } = mine.turns.at(-1);
@@ -242,7 +242,7 @@ async function answer() {
     const scroller = $("scroller");
     const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60;
     const node = $("log").children[index];
-    if (test && isComing(turn)) showSteps(node, turn);
+    if (test && isRunning(turn)) showSteps(node, turn);
     else node.replaceWith(turnNode(turn, index));
     if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
     if (performance.now() - saved < SAVE_MS) return;
@@ -290,7 +290,7 @@ async function keep(work) {
   try {
     return await work();
   } catch (error) {
-    notify(`This chat could not be kept in the browser (${error?.name ?? "unknown reason"}).`);
+    notify(`This chat could not be saved in the browser (${error?.name ?? "unknown reason"}).`);
     return undefined;
   }
 }
@@ -321,7 +321,7 @@ function leaveChat() {
   notify("");
 }
 
-// Without an id, or with one that is not kept here: a new chat.
+// Opens a stored chat, or a new one if there is none with this id.
 async function openChat(id) {
   const found = id && (await keep(() => loadChat(id)));
   const pictures = (found && (await keep(() => loadPictures(id)))) || [];
@@ -330,7 +330,7 @@ async function openChat(id) {
   for (const picture of pictures) blobs.set(picture.id, picture.blob);
   for (const turn of chat.turns) {
     turn.pictures = turn.pictures?.filter((picture) => blobs.has(picture.id));
-    if (isComing(turn)) turn.state = "stopped"; // the page was closed meanwhile
+    if (isRunning(turn)) turn.state = "stopped"; // the page was closed during the answer
   }
   history.replaceState(null, "", found ? `#${id}` : location.pathname + location.search);
   showChat();
@@ -346,7 +346,7 @@ async function remove(id, title) {
   await (id === chat.id ? openChat() : showChats());
 }
 
-// ---- API key, models, looks
+// ---- API key, models, theme
 
 function askForKey(problem, then) {
   $("key").hidden = false;
@@ -377,7 +377,7 @@ async function showModels() {
   if (all.includes(wanted)) $("model").value = wanted;
 }
 
-// On a narrow screen the list of chats is shown only when it is asked for.
+// On narrow screens the list of chats is hidden by default.
 function showMenu(isShown) {
   $("sidebar").classList.toggle("shown", isShown);
   $("menu").ariaExpanded = String(isShown);
@@ -395,7 +395,7 @@ function nextTheme() {
   showTheme(next);
 }
 
-// ---- What happens when
+// ---- Event handlers
 
 const hasFiles = (transfer) => [...(transfer?.items ?? [])].some((item) => item.kind === "file");
 
@@ -414,7 +414,7 @@ document.onkeydown = (event) => {
   else if (running) stop();
 };
 document.onpaste = (event) => {
-  // Spreadsheets put a picture of the cells beside their text: then the text is meant.
+  // Spreadsheets copy cells as text and as a picture; the text is wanted.
   if (!event.clipboardData.files.length || event.clipboardData.types.includes("text/plain")) return;
   event.preventDefault();
   addFiles([...event.clipboardData.files]);

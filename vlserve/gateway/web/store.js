@@ -1,4 +1,4 @@
-// Conversations and their pictures, kept in this browser. Where it keeps nothing, the page works and forgets.
+// Storage of conversations and pictures in the browser. Without storage the page works, but does not remember them.
 
 const database = new Promise((resolve) => {
   try {
@@ -14,7 +14,7 @@ const database = new Promise((resolve) => {
   }
 });
 
-// Runs `work(chats, pictures)` in one transaction and gives the result of the request that it returns.
+// Runs `work(chats, pictures)` in one transaction. Resolves to the result of the request that it returns.
 async function transact(mode, work) {
   const opened = await database;
   if (!opened) return undefined;
@@ -52,10 +52,10 @@ const deleteChat = (id) =>
     };
   });
 
-// The pictures of the open conversation and those about to be sent, by id.
+// Pictures of the open conversation and pictures to send, by id.
 const blobs = new Map();
 
-// Small settings; a browser may forbid even these.
+// Small settings. Browsers may deny access to the storage.
 function remembered(name) {
   try {
     return sessionStorage.getItem(name) ?? localStorage.getItem(name);
@@ -70,7 +70,7 @@ function remember(name, value, { forSession = false } = {}) {
     localStorage.removeItem(name);
     if (value) (forSession ? sessionStorage : localStorage).setItem(name, value);
   } catch {
-    // Then it is forgotten.
+    // Not stored.
   }
 }
 

@@ -1,7 +1,7 @@
-// "Make a test": the panel that asks what for, how it goes on, and what came of it. What the service says is text.
+// "Make a test": the dialog, the progress and the result. Texts from the service are inserted as text, never as HTML.
 
-// What the service does with the address of a page: "run" its test there, only "open" it, neither ("draft");
-// "off": it makes no tests.
+// What the service does with a page's URL: "run" the test there, only "open" the page, or neither ("draft").
+// With "off" there are no tests.
 const TESTGEN = document.querySelector('meta[name="vlserve-testgen"]')?.content || "off";
 const canMakeTests = ["draft", "open", "run"].includes(TESTGEN);
 const URL_HINTS = {
@@ -19,7 +19,7 @@ const STEPS = {
   check: "Check the code",
   run: "Run the test",
   repair: "Repair",
-  mutate: "See whether the test can fail",
+  mutate: "Check that the test can fail",
   report: "Write the report",
 };
 const LABELS = {
@@ -48,11 +48,11 @@ const PYTHON = new RegExp(
   "gm",
 );
 
-// ---- The panel
+// ---- The dialog
 
-let testedPicture = null; // what the panel is open for: {id, name, width, height}
+let testedPicture = null; // the dialog's picture: {id, name, width, height}
 
-// `test`: what the fields hold at first; else they hold what they held before.
+// `test` has initial values for the fields; without it they keep their values.
 function openTestPanel(picture, test) {
   testedPicture = picture;
   $("test-picture").replaceChildren(imageOf(picture), element("span", { className: "hint" }, picture.name));
@@ -68,10 +68,10 @@ function openTestPanel(picture, test) {
 async function submitTest() {
   const fields = $("test-form").elements;
   const scenario = fields.scenario.value.trim();
-  fields.scenario.setCustomValidity(scenario ? "" : "Say what the test does and what it expects.");
+  fields.scenario.setCustomValidity(scenario ? "" : "Describe what the test does and what it expects.");
   if (!$("test-form").reportValidity()) return;
   if (running) {
-    $("test-problem").textContent = "An answer is still coming: wait for it, or close this panel and stop it.";
+    $("test-problem").textContent = "An answer is still coming: wait for it, or close this dialog and stop it.";
     return;
   }
   const url = fields.url.disabled ? "" : fields.url.value.trim();
@@ -94,9 +94,9 @@ async function makeTest(test) {
   await answer();
 }
 
-// ---- Asking
+// ---- Requests
 
-// Asks for the test of `turn.test` and writes into `turn` how it goes on and what came of it.
+// Requests the test `turn.test`, and adds the progress and the result to `turn`.
 async function streamTest(turn, { signal, changed }) {
   const { picture, scenario, target, url } = turn.test;
   if (!blobs.has(picture.id)) throw new ServerError("The picture is no longer kept in this browser.");
@@ -111,25 +111,25 @@ async function streamTest(turn, { signal, changed }) {
     const tree = JSON.parse(event.data);
     if (event.name === "error") throw new ServerError(tree.error.message);
     if (event.name === "step") {
-      takeStep(tree, turn.steps);
+      addStep(tree, turn.steps);
       turn.state = "answering";
       changed();
     }
     if (event.name === "result") {
-      await takeResult(tree, turn, signal);
+      await addResult(tree, turn, signal);
       return;
     }
   }
   throw new ServerError("The connection ended before the test was complete.");
 }
 
-function takeStep({ step, text }, steps) {
+function addStep({ step, text }, steps) {
   const begun = steps.findLast((other) => other.step === step && !other.text);
   if (begun && text) begun.text = text;
   else steps.push({ step, text });
 }
 
-// Which label it gets. `url`: of the page on which its locators were looked up; without one nothing was.
+// The kind of a result, which decides its label. `url`: the page on which locators were looked up, if any.
 function kindOf(mode, outcome, url) {
   if (outcome === "no_test") return "no_test";
   if (outcome === "not_run") return url ? "not_run" : "draft";
@@ -138,8 +138,8 @@ function kindOf(mode, outcome, url) {
 
 const textsOf = (list) => (Array.isArray(list) ? list.map(String) : []);
 
-async function takeResult({ mode, outcome, file_name, code, report, annotated, junit }, turn, signal) {
-  // It becomes the name of a file on the user's disk.
+async function addResult({ mode, outcome, file_name, code, report, annotated, junit }, turn, signal) {
+  // The name is used for a download, so it is validated.
   const fileName = /^\w[\w.-]*\.py$/.test(file_name) ? file_name : "test_generated.py";
   const { url, note, missing, unlisted, not_on_page, environment } = report ?? {};
   turn.made = {
@@ -148,11 +148,11 @@ async function takeResult({ mode, outcome, file_name, code, report, annotated, j
     environment: textsOf(environment),
     picture: await keepAnnotated(annotated, fileName.replace(/\.py$/, ".png"), signal),
   };
-  // So much of it the models are told, when the conversation goes on.
+  // The part of the result that models get when the conversation continues.
   turn.text = [LABELS[turn.made.kind], turn.made.note, code && `\`\`\`python\n${code}\n\`\`\``].filter(Boolean).join("\n\n");
 }
 
-// The picture among those of the conversation; null where there is none that can be shown.
+// Stores the annotated picture in the conversation; null if it cannot be decoded.
 async function keepAnnotated(url, name, signal) {
   const [head, data] = String(url).split(",");
   if (head !== "data:image/png;base64") return null;
@@ -170,7 +170,7 @@ async function keepAnnotated(url, name, signal) {
   return picture;
 }
 
-// ---- On the screen
+// ---- Display
 
 function testNode(turn, index) {
   const node = element("article", { className: "assistant test", ariaLabel: "Answer" });
@@ -185,7 +185,7 @@ function testNode(turn, index) {
     node.append(...madeNodes(turn.made), element("details", {}, summary, ...progress));
   } else node.append(...progress);
   showSteps(node, turn);
-  if (isComing(turn)) return node;
+  if (isRunning(turn)) return node;
   if (turn.state === "stopped") node.append(element("p", { className: "remark" }, "Stopped."));
   if (turn.error) node.append(element("p", { className: "problem", role: "alert" }, turn.error));
   const actions = element("div", { className: "actions" });
@@ -197,7 +197,7 @@ function testNode(turn, index) {
   return node;
 }
 
-// Adds what is new to the list: what is there already is not read out again.
+// Appends new steps only, so that screen readers do not repeat the earlier ones.
 function showSteps(node, { steps, state }) {
   const [waiting, list] = [node.querySelector(".state"), node.querySelector(".steps")];
   waiting.hidden = steps.length > 0 || state !== "waiting";
@@ -247,6 +247,6 @@ function highlighted(code) {
 function download(name, text, type) {
   const href = URL.createObjectURL(new Blob([text], { type }));
   element("a", { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10_000); // some browsers begin to read it later
+  setTimeout(() => URL.revokeObjectURL(href), 10_000); // some browsers start the download later
 }
 
