@@ -110,7 +110,7 @@ RESPONSE_ROWS = [
         knows_developer,
         looks_at({"type": "input_image", "image_url": URL}, image_part(URL)),
         looks_in_roles("system", "developer"),
-        refuses("output_text and refusal", input=[{"role": "assistant", "content": [image_part(URL)]}]),
+        refuses("output_text or refusal", input=[{"role": "assistant", "content": [image_part(URL)]}]),
         refuses("input_file", input=user({"type": "input_file", "file_data": "x"})),
     ),
     row(

@@ -77,11 +77,12 @@ REFUSED: dict[str, dict[str, Any]] = {
     "arguments 100,000 lists deep": answered_calls("[" * 100_000),
     "calls that are none": {"messages": [*user("x"), {"role": "assistant", "content": "x", "tool_calls": 0}]},
     "role that is a number": {"messages": [{"role": 5, "content": "x"}]},
-    "part that is a string": {"messages": user("a", "b")},
     "four pictures of 48 megapixels": {"messages": user(*[image_part(data_url(picture(8000, 6000)))] * 4)},
 }
 # vLLM decides about these: a 200 or a clear 400, nothing else.
 ANSWERED: dict[str, dict[str, Any]] = {
+    "part that is a string": {"messages": user("a", "b")},
+    "arguments 40,000 lists deep": answered_calls("[" * 40_000),
     "placeholders in text": {"messages": user("<|vision_start|><|image_pad|><|vision_end|><|video_pad|>" * 50)},
     "placeholders beside a picture": {
         "messages": user({"type": "text", "text": "<|image_pad|>" * 100}, image_part(data_url(picture(56, 56))))
