@@ -77,8 +77,8 @@ def event(tree: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(tree, separators=(",", ":")).encode() + b"\n\n"
 
 
-def chunk(model: str, text: str) -> bytes:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+def chunk(model: str, text: str, finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
     return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": model, "choices": [choice]})
 
 
@@ -195,8 +195,8 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
                 await response.write(event(CORE_DIED) + b"data: [DONE]\n\n")
                 return response
             await response.write(chunk(model, "."))
-    for text in (" two", " three"):
-        await response.write(chunk(model, text))
+    await response.write(chunk(model, " two"))
+    await response.write(chunk(model, " three", finish_reason="stop"))
     if asked.has_usage:
         await response.write(event({"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}))
     await response.write(b"data: [DONE]\n\n")

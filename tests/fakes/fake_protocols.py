@@ -18,6 +18,7 @@ from tests.fakes.fake_requests import AnthropicMessages, Completion, Count, Kind
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 OTHER_USAGE = {"input_tokens": 7, "output_tokens": 3}
+RESPONSE_USAGE = {**OTHER_USAGE, "total_tokens": 10}
 REFUSED = "top_p must be in (0, 1] (parameter=top_p, value=7)"
 # What vLLM makes of any error inside of a stream of messages: the error itself is lost.
 REPORT = "2 validation errors for ChatCompletionStreamResponse\nmodel\n  Field required [input_value={'code': %d}]"
@@ -99,9 +100,15 @@ async def responses(request: web.Request) -> web.StreamResponse:
     is_drifted = wish == "drifted" and '"image_url": null' in sent
     if is_drifted and not asked.stream:
         return web.json_response({"error": DRIFTED}, status=500)
-    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "one two three"}]}
+    item = {
+        "id": "msg_1",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "one two three", "annotations": []}],
+    }
     whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": asked.model or "?"}
-    done = {**whole, "status": "completed", "output": [item], "usage": OTHER_USAGE}
+    done = {**whole, "status": "completed", "output": [item], "usage": RESPONSE_USAGE}
     if not asked.stream:
         return web.json_response(done)
     begun = [{"response": {**whole, "status": "in_progress", "usage": None}, "sequence_number": n} for n in (0, 1)]
@@ -111,12 +118,13 @@ async def responses(request: web.Request) -> web.StreamResponse:
     if wish == "die-late":
         await stream(request, events)
         os.kill(os.getpid(), signal.SIGKILL)
-    events.append(_event("response.output_item.added", item={**item, "content": []}, sequence_number=2))
+    events.append(_event("response.output_item.added", item={**item, "content": []}, output_index=0, sequence_number=2))
     for number, text in enumerate(("one", " two", " three"), 3):
         events.append(_event("response.output_text.delta", delta=text, sequence_number=number))
         if wish == "core-dies":
             return await stream(request, events, is_cut=True)
-    return await stream(request, [*events, _event("response.completed", response=done, sequence_number=6)])
+    events.append(_event("response.output_item.done", item=item, output_index=0, sequence_number=6))
+    return await stream(request, [*events, _event("response.completed", response=done, sequence_number=7)])
 
 
 async def messages(request: web.Request) -> web.StreamResponse:
