@@ -457,7 +457,10 @@ async def test_clients_cannot_choose_uuids(gateway: Gateway) -> None:
     for uuid, wanted in (("a", 400), ("", 400), (None, 200)):
         part = {"type": "image_url", "image_url": {"url": data_url(RED)}, "uuid": uuid}
         status, _, tree = await receive(gateway.post({"messages": user(part)}))
-        assert (status, tree.get("error", {}).get("param")) == (wanted, "messages[0].content[0]" if wanted == 400 else None)
+        assert (status, tree.get("error", {}).get("param")) == (
+            wanted,
+            "messages[0].content[0]" if wanted == 400 else None,
+        )
 
 
 async def test_keys_do_not_share_uuids(open_gateway: OpenGateway) -> None:
