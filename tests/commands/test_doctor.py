@@ -460,7 +460,7 @@ async def test_missing_vllm_and_what_cannot_fit_are_problems(
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": QWEN}}}))
     found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert found["plan"][0] == "problem"
-    assert "Ways out" in found["plan"][1]
+    assert "Options: " in found["plan"][1]
     assert found["weights text"][0] == "problem"
     assert "the hub cannot be asked" in found["weights text"][1]
 

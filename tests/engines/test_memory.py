@@ -142,7 +142,11 @@ def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
             r"engines\.text\.kv_cache_memory_bytes 1\.0 GiB holds 18,724 tokens, less than one request of "
             r"max_model_len 32,768\. Set it to 1\.8GiB or more, or max_model_len to 18,724 or less\.$",
         ),
-        ("1x80G", {"gpu_memory_utilization": 0.6}, r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU are more"),
+        (
+            "1x80G",
+            {"gpu_memory_utilization": 0.6},
+            r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU add up to more than 1",
+        ),
         (
             "1x80G",
             {"kv_cache_memory_bytes": "30GiB"},
@@ -175,7 +179,7 @@ def test_what_cannot_work_is_refused_with_the_number_to_change(
         (
             {"kv_cache_memory_bytes": "70GiB"},
             r"needs \d+\.\d GiB more than a GPU of 79 GiB has\. "
-            r"Ways out: kv_cache_memory_bytes of text at most \d+\.\dGiB",
+            r"Options: kv_cache_memory_bytes of text at most \d+\.\dGiB",
         ),
     ],
 )
@@ -295,13 +299,13 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
         (
             64,
             {"text": {"model": TEXT}, "vision": {"model": VISION}},
-            r"gpu_memory_utilization is a share of RAM on the CPU, and 0\.92 \(text\) and 0\.92 \(vision\) are "
-            r"more than the whole of it.*Set kv_cache_memory_bytes",
+            r"gpu_memory_utilization is a share of RAM on the CPU, and 0\.92 \(text\) and 0\.92 \(vision\) "
+            r"add up to more than all of it.*Set kv_cache_memory_bytes",
         ),
         (
             64,
             {"text": {"model": TEXT}, "vision": {"model": VISION, **CACHE}},
-            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) are more than .* "
+            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) add up to more than .* "
             r"Set kv_cache_memory_bytes for each engine: .* 27\.8 GiB are left",
         ),
         (

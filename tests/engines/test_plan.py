@@ -156,9 +156,9 @@ def test_remote_code_is_off_unless_asked_for() -> None:
     [
         (["--sede", "7"], "vLLM 0.32.0 has no flag --sede. Did you mean --seed?"),
         (["--sede=7"], "has no flag --sede"),
-        (["--uds", "/x"], "--uds is the gateway's to set"),
-        (["--api_key=x"], "--api-key is the gateway's to set"),
-        (["--max-model-len", "5"], "--max-model-len is set by max_model_len already"),
+        (["--uds", "/x"], "--uds is reserved for the gateway"),
+        (["--api_key=x"], "--api-key is reserved for the gateway"),
+        (["--max-model-len", "5"], "--max-model-len is already set by max_model_len"),
     ],
 )
 def test_flags_that_cannot_work_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
@@ -231,7 +231,7 @@ def test_gpus_are_those_that_the_environment_shows() -> None:
 
 
 def test_no_gpu_is_told_before_anything_starts() -> None:
-    with pytest.raises(ConfigError, match="No NVIDIA GPU is seen here"):
+    with pytest.raises(ConfigError, match="No NVIDIA GPU was found"):
         make({}, Machine(CPUS, GPU.vllm))
 
 
@@ -248,7 +248,7 @@ def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
         if works:
             assert len(plan.make(parsed, GPU, {}, RUN).engines) == 2
         else:
-            with pytest.raises(ConfigError, match=r"size of org/text is not known"):
+            with pytest.raises(ConfigError, match=r"size of org/text is unknown"):
                 plan.make(parsed, GPU, {}, RUN)
 
 

@@ -159,7 +159,7 @@ async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: path
         assert (code, len(hub.downloaded)) == (0, 2)  # not read anew at every start
         code, said = await fetch(tmp_path, hub.endpoint, "org/small", "--verify")
     assert code == 0, said
-    assert "model.safetensors is damaged and removed" in said
+    assert "model.safetensors is damaged (its checksum is not the hub's) and was removed" in said
     assert hub.downloaded[2:] == [WEIGHTS]
     assert weights_in(tmp_path) == FILES[WEIGHTS]
 
