@@ -121,7 +121,7 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
         (lambda: web.json_response({"detail": "Not Found"}, status=404), "text", "has no /v1/chat", "`url`"),
         (html(405), "text", "has no /v1/chat/completions", "`url`"),
         (redirect, "text", "redirects requests", "`url`"),
-        (error(429, "slow down"), "text", "takes no more requests", "`url_api_key_env`"),
+        (error(429, "slow down"), "text", "accepts no more requests", "`url_api_key_env`"),
         (html(503), "text", "cannot serve now", "`url`"),
         (error(400, NO_IMAGE), "vision", "refuses a plain request", "limit_mm_per_prompt"),
     ],
@@ -215,7 +215,7 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
         await until(lambda: not text.is_ready, timeout_s=30)
         assert "cannot serve now" in str(text.diagnosis)
         assert "problem" in (await client.ready())[1]
-        await until(lambda: "text engine: The server says that it cannot serve now." in caplog.text, timeout_s=30)
+        await until(lambda: "text engine: The server reports that it cannot serve now." in caplog.text, timeout_s=30)
 
 
 async def test_shortage_here_is_no_problem_of_the_server(

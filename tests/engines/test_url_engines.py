@@ -182,7 +182,7 @@ async def test_wrong_key_is_the_operators_matter_not_the_clients(caplog: pytest.
         ({"stream_options": {}, "stream": False, "user": "too-long"}, 400, "context_length_exceeded", "9417"),
         ({"user": "too-long", "stream": True}, 400, "context_length_exceeded", "8192"),
         ({"user": "fault"}, 500, "engine_failed", "not a JSON object"),
-        ({"user": "busy"}, 429, "rate_limit_exceeded", "more requests than it takes"),
+        ({"user": "busy"}, 429, "rate_limit_exceeded", "has too many requests"),
         ({"user": "down", "stream": True}, 503, "engine_unavailable", "cannot take requests now"),
     ],
 )
