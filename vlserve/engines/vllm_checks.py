@@ -33,7 +33,7 @@ def check(
         raise ConfigError(
             f"engines.{name}.max_model_len is {settings.max_model_len:,}, but {settings.model} has a context "
             f"of {longest:,} tokens (its config.json), and vLLM does not start with more. Set it to {longest:,} or "
-            "less, or extend the model as configs/long-context-128k.yaml does: YaRN and a larger max_position_embeddings, "
+            "less, or extend it as configs/long-context-128k.yaml does: YaRN and a larger max_position_embeddings, "
             f"given with --hf-overrides in extra_args{where}."
         )
     tokens, seqs = settings.max_num_batched_tokens, settings.max_num_seqs
