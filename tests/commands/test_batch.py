@@ -346,7 +346,7 @@ BAD_LINES = [
     (b'{"custom_id": "\xff"}', "the line is not UTF-8"),
     ({**GOOD, "custom_id": None}, "custom_id is missing"),
     ({**GOOD, "custom_id": 3}, "custom_id is missing, or is not a string"),
-    (GOOD, "custom_id 'good' is there already"),
+    (GOOD, "custom_id 'good' is used twice"),
     ({**GOOD, "custom_id": "b", "method": "GET"}, 'method must be "POST"'),
     ({**GOOD, "custom_id": "b", "url": "/v1/embeddings"}, "url must be one of /v1/chat/completions"),
     ({**GOOD, "custom_id": "b", "body": []}, "body is missing"),

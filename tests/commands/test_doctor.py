@@ -54,7 +54,7 @@ def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
         (Vllm("0.33.1rc2", False, (), None), CUDA_13, "ok", "runs"),
         (Vllm("0.26.0", False, (), None), CUDA_13, "warning", "take 0.32 or newer"),
         (Vllm("0.25.1", False, (), None), CUDA_13, "warning", "pip install 'vllm>=0.26,<0.34'"),
-        (Vllm("0.34.0", False, (), None), CUDA_13, "warning", "made for 0.26 to 0.33"),
+        (Vllm("0.34.0", False, (), None), CUDA_13, "warning", "supports 0.26 to 0.33"),
         (Vllm("0.32.0", True, (), None), ("2.13.0+cpu", None), "ok", "for the CPU"),
         (Vllm("0.32.0", True, (), None), CUDA_13, "warning", "install torch's build for the CPU"),
     ],
@@ -119,14 +119,14 @@ RESULT = '{"is_right": %s, "bytes": 67108864, "seconds": %s}\n'
 @pytest.mark.parametrize(
     ("output", "expected", "words"),
     [
-        (Output(0, RESULT % ("true", 0.0012), ""), "ok", "GPUs 0,1 add up 64 MiB in 1.2 ms"),
+        (Output(0, RESULT % ("true", 0.0012), ""), "ok", "GPUs 0,1: all-reduce of 64 MiB in 1.2 ms"),
         (Output(0, "NCCL version 2.28\n" + RESULT % ("true", 0.2), ""), "warning", "which is slow"),
-        (Output(0, RESULT % ("false", 0.001), ""), "problem", "add up wrongly"),
+        (Output(0, RESULT % ("false", 0.001), ""), "problem", "all-reduce is wrong"),
         (Output(None, "", ""), "problem", "NCCL_P2P_DISABLE"),
         (Output(None, "", "x\nRuntimeError: CUDA out of memory\ny\n"), "problem", "RuntimeError: CUDA out of memory"),
         (Output(1, "", "x\nRuntimeError: NCCL error: unhandled system error\n"), "problem", "--shm-size 8g"),
         (Output(1, "", "ModuleNotFoundError: No module named 'torch'\n"), "problem", "No module named 'torch'"),
-        (Output(0, "", ""), "problem", "no word"),
+        (Output(0, "", ""), "problem", "no output"),
     ],
 )
 def test_nccl(output: Output, expected: str, words: str) -> None:
@@ -139,14 +139,19 @@ def test_nccl(output: Output, expected: str, words: str) -> None:
     ("change", "settings", "expected", "words"),
     [
         ({}, {}, "ok", f"{QWEN} is complete"),
-        ({"hub": "ConnectError: no route"}, {}, "ok", "the hub was not asked (ConnectError: no route)"),
+        ({"hub": "ConnectError: no route"}, {}, "ok", "the hub was not reached (ConnectError: no route)"),
         (
             {"missing_bytes": 15_200_000_000},
             {},
             "warning",
             "15.2 GB to download into /hub, 100.0 GB free: vlserve",
         ),
-        ({"missing_bytes": 152_000_000_000}, {}, "problem", "152.0 GB to download into /hub, 100.0 GB free: make room"),
+        (
+            {"missing_bytes": 152_000_000_000},
+            {},
+            "problem",
+            "152.0 GB to download into /hub, 100.0 GB free: free space",
+        ),
         ({"missing_bytes": None, "hub": "ConnectError: no route"}, {}, "problem", "ConnectError: no route"),
         ({"problems": ["a.safetensors is cut off or damaged"]}, {}, "problem", "vlserve fetch vision --verify"),
         ({"problems": ["a.safetensors is missing"]}, {"model": "/m"}, "problem", "a.safetensors is missing: copy it"),
@@ -174,7 +179,7 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
     assert found
     assert verdict(found) == (
         "problem",
-        "30.0 GB to download into /hub for all engines, 20.0 GB free: make room, or name another place with HF_HOME",
+        "30.0 GB to download into /hub for all engines, 20.0 GB free: free space, or set HF_HOME to another folder",
     )
     elsewhere = {**small, "folder": "/other"}
     assert checks.judge_downloads([small, elsewhere]) is None
@@ -185,7 +190,7 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
     ("free_gib", "expected", "words"),
     [
         (22.0, "ok", "of RAM are needed, 22.0 of 23.0 GiB are free"),
-        (12.0, "problem", "12.0 of 23.0 GiB are free: end what uses it, or lower kv_cache_memory_bytes"),
+        (12.0, "problem", "12.0 of 23.0 GiB are free: end other processes, or lower kv_cache_memory_bytes"),
     ],
 )
 def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str) -> None:
@@ -207,8 +212,8 @@ def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str
         (2, (64 * MIB, 60 * MIB), "problem", "needs 640: in a container --shm-size 8g"),
         (2, (8 * GIB, 8 * GIB), "ok", "640 are needed"),
         (4, (1024 * MIB, 1000 * MIB), "problem", "needs 1,120"),
-        (1, None, "warning", "cannot be seen"),
-        (2, None, "problem", "cannot be seen"),
+        (1, None, "warning", "/dev/shm is missing"),
+        (2, None, "problem", "/dev/shm is missing"),
     ],
 )
 def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, words: str) -> None:
@@ -222,7 +227,7 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_port(Server(), None, None), "ok", "127.0.0.1:8000 is free"),
         (checks.judge_port(Server(), "Address already in use", "nginx (pid 7)"), "problem", "nginx (pid 7) listens"),
         (checks.judge_keys(Server(), 2), "ok", "2 API keys"),
-        (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "whoever reaches"),
+        (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "anyone who can reach"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, True)), "ok", "1000.0 GB free"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**9, True)), "warning", "XDG_CACHE_HOME"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, False)), "warning", "/c cannot be written"),
@@ -231,7 +236,7 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, False)), "warning", "set files."),
         (checks.judge_file_limit(1024), "warning", "ulimit -n"),
         (checks.judge_file_limit(65536), "ok", "65,536"),
-        (checks.judge_file_limit(None), "ok", "as many as it likes"),
+        (checks.judge_file_limit(None), "ok", "unlimited"),
     ],
 )
 def test_the_rest(found: Finding, expected: str, words: str) -> None:
@@ -244,7 +249,7 @@ OTHER = dataclasses.replace(GPU, number=1, name="NVIDIA A100")
 @pytest.mark.parametrize(
     ("environ", "gpus", "expected", "words"),
     [
-        ({}, [GPU], "ok", "nothing in it is in the way"),
+        ({}, [GPU], "ok", "no variable causes problems"),
         ({"CUDA_VISIBLE_DEVICES": ""}, [], "ok", "nothing"),
         ({"CUDA_VISIBLE_DEVICES": ""}, [GPU], "problem", "hides every GPU"),
         ({"CUDA_VISIBLE_DEVICES": "-1"}, [GPU], "problem", "hides every GPU"),
@@ -254,7 +259,7 @@ OTHER = dataclasses.replace(GPU, number=1, name="NVIDIA A100")
         ({}, [GPU, OTHER], "warning", "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
         ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [GPU, OTHER], "ok", "nothing"),
         ({"CUDA_LAUNCH_BLOCKING": "1"}, [GPU], "warning", "slow"),
-        ({"VLLM_USE_V1": "0"}, [GPU], "warning", "engines do not get VLLM_USE_V1"),
+        ({"VLLM_USE_V1": "0"}, [GPU], "warning", "engines do not inherit VLLM_USE_V1"),
         ({"VLLM_CACHE_ROOT": "/c"}, [GPU], "ok", "nothing"),
         ({"http_proxy": "http://p:3128"}, [GPU], "warning", "no_proxy=127.0.0.1,localhost"),
         ({"http_proxy": "http://p:3128", "no_proxy": "example.com, localhost"}, [GPU], "ok", "nothing"),
@@ -311,7 +316,7 @@ async def test_adding_up_works_over_two_processes() -> None:
     output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 120)
     (engine,) = two_gpus()[1].engines
     assert str(checks.judge_nccl(engine, output).verdict) in ("ok", "warning"), output
-    assert "add up 64 MiB" in checks.judge_nccl(engine, output).text
+    assert "all-reduce of 64 MiB" in checks.judge_nccl(engine, output).text
 
 
 async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.Path) -> None:
@@ -322,7 +327,7 @@ async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.
     output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 60)
     (engine,) = two_gpus()[1].engines
     assert output.code == 3
-    assert "GPUs 0,1 cannot add up: RuntimeError: GPU 1 is broken" in checks.judge_nccl(engine, output).text
+    assert "GPUs 0,1 failed in an all-reduce: RuntimeError: GPU 1 is broken" in checks.judge_nccl(engine, output).text
 
 
 class Nvml:
@@ -369,7 +374,7 @@ def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest
         assert f"nvidia-smi --gpu-reset -i {number}" in said[number]
     assert list(checks.judge_free_memory(config, made, seen)) == []
     (environment,) = checks.judge_environment({}, {}, seen)
-    assert environment.text == "nothing in it is in the way"
+    assert environment.text == "no variable causes problems"
 
 
 def run_doctor(folder: pathlib.Path, **settings: Any) -> tuple[int, str]:
@@ -462,7 +467,7 @@ async def test_missing_vllm_and_what_cannot_fit_are_problems(
     assert found["plan"][0] == "problem"
     assert "Options: " in found["plan"][1]
     assert found["weights text"][0] == "problem"
-    assert "the hub cannot be asked" in found["weights text"][1]
+    assert "the hub cannot be reached" in found["weights text"][1]
 
 
 async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
