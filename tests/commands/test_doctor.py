@@ -1,4 +1,4 @@
-"""`vlserve doctor`: what it sees on this machine, and what it makes of other machines."""
+"""`vlserve doctor`: facts about this machine, and verdicts on others."""
 
 import asyncio
 import dataclasses
@@ -52,7 +52,7 @@ def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
     [
         (Vllm("0.32.0", False, (), None), CUDA_13, "ok", "0.32.0, runs; torch 2.13.0+cu130"),
         (Vllm("0.33.1rc2", False, (), None), CUDA_13, "ok", "runs"),
-        (Vllm("0.26.0", False, (), None), CUDA_13, "warning", "take 0.32 or newer"),
+        (Vllm("0.26.0", False, (), None), CUDA_13, "warning", "use 0.32 or newer"),
         (Vllm("0.25.1", False, (), None), CUDA_13, "warning", "pip install 'vllm>=0.26,<0.34'"),
         (Vllm("0.34.0", False, (), None), CUDA_13, "warning", "supports 0.26 to 0.33"),
         (Vllm("0.32.0", True, (), None), ("2.13.0+cpu", None), "ok", "for the CPU"),
@@ -69,7 +69,7 @@ def test_vllm(vllm: Vllm, torch: Any, expected: str, words: str) -> None:
     [
         (None, CUDA_13, "problem", "--gpus all"),
         (Driver("580.95", (13, 0)), CUDA_13, "ok", "580.95, for CUDA up to 13.0; torch needs 13.0"),
-        (Driver("570.1", (12, 8)), CUDA_13, "problem", "a driver from 580.65 on, or a vLLM that is built for CUDA 12"),
+        (Driver("570.1", (12, 8)), CUDA_13, "problem", "driver 580.65 or newer, or a vLLM that is built for CUDA 12"),
         (Driver("535.1", (12, 2)), ("2.9.0+cu128", (12, 8)), "ok", "torch needs 12.8"),  # within one major number
         (Driver("580.95", (13, 0)), ("2.13.0+cpu", None), "problem", "built for the CPU: reinstall vllm"),
     ],
@@ -90,7 +90,7 @@ def test_driver(driver: Driver | None, torch: Any, expected: str, words: str) ->
         ({"needs_reset": True}, {}, "problem", "reset it, else replace it"),
         ({"ecc_errors": 3}, {}, "warning", "3 uncorrected memory errors"),
         ({"is_mig": True}, {}, "warning", "CUDA_VISIBLE_DEVICES"),
-        ({"lost": "GPU is lost"}, {}, "problem", "lost: the driver says 'GPU is lost'"),
+        ({"lost": "GPU is lost"}, {}, "problem", "lost: the driver reports 'GPU is lost'"),
     ],
 )
 def test_gpu(change: dict[str, Any], settings: dict[str, object], expected: str, words: str) -> None:
@@ -103,7 +103,7 @@ def test_broken_gpu_that_no_engine_uses_is_no_problem() -> None:
     assert str(checks.judge_gpu(broken, text_engine(), is_used=False).verdict) == "warning"
 
 
-def test_memory_that_others_hold_is_told_with_their_names() -> None:
+def test_memory_that_others_hold_is_reported_with_their_names() -> None:
     config, made = two_gpus()
     free = dataclasses.replace(GPU, number=1)
     taken = dataclasses.replace(GPU, free_bytes=30 * GIB, users=("python train.py (pid 7)",))
@@ -193,7 +193,7 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
         (12.0, "problem", "12.0 of 23.0 GiB are free: end other processes, or lower kv_cache_memory_bytes"),
     ],
 )
-def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str) -> None:
+def test_ram_that_others_hold_is_reported(free_gib: float, expected: str, words: str) -> None:
     config = text_engine(max_model_len=8192, kv_cache_memory_bytes="1GiB")
     there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
     there = dataclasses.replace(there, models=machine.read_models(config))
@@ -250,19 +250,24 @@ OTHER = dataclasses.replace(GPU, number=1, name="NVIDIA A100")
     ("environ", "gpus", "expected", "words"),
     [
         ({}, [GPU], "ok", "no variable causes problems"),
-        ({"CUDA_VISIBLE_DEVICES": ""}, [], "ok", "nothing"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, [], "ok", "no variable causes problems"),
         ({"CUDA_VISIBLE_DEVICES": ""}, [GPU], "problem", "hides every GPU"),
         ({"CUDA_VISIBLE_DEVICES": "-1"}, [GPU], "problem", "hides every GPU"),
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, [GPU], "problem", "there is no GPU 1, the last is 0"),
         ({"CUDA_VISIBLE_DEVICES": "0,0"}, [GPU], "problem", "twice"),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-8f3a"}, [GPU], "ok", "nothing"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8f3a"}, [GPU], "ok", "no variable causes problems"),
         ({}, [GPU, OTHER], "warning", "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
-        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [GPU, OTHER], "ok", "nothing"),
+        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [GPU, OTHER], "ok", "no variable causes problems"),
         ({"CUDA_LAUNCH_BLOCKING": "1"}, [GPU], "warning", "slow"),
         ({"VLLM_USE_V1": "0"}, [GPU], "warning", "engines do not inherit VLLM_USE_V1"),
-        ({"VLLM_CACHE_ROOT": "/c"}, [GPU], "ok", "nothing"),
+        ({"VLLM_CACHE_ROOT": "/c"}, [GPU], "ok", "no variable causes problems"),
         ({"http_proxy": "http://p:3128"}, [GPU], "warning", "no_proxy=127.0.0.1,localhost"),
-        ({"http_proxy": "http://p:3128", "no_proxy": "example.com, localhost"}, [GPU], "ok", "nothing"),
+        (
+            {"http_proxy": "http://p:3128", "no_proxy": "example.com, localhost"},
+            [GPU],
+            "ok",
+            "no variable causes problems",
+        ),
     ],
 )
 def test_environment(environ: dict[str, str], gpus: list[Gpu], expected: str, words: str) -> None:
@@ -280,7 +285,7 @@ def test_busy_port_is_seen_with_who_has_it() -> None:
     assert system_info.listener(port) is None
 
 
-def test_host_that_has_no_address_is_told_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_that_has_no_address_is_reported_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def create_server(*_: object, **__: object) -> socket.socket:
         raise OSError(socket.EAI_NONAME, "Name or service not known")
 
@@ -319,7 +324,7 @@ async def test_adding_up_works_over_two_processes() -> None:
     assert "all-reduce of 64 MiB" in checks.judge_nccl(engine, output).text
 
 
-async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.Path) -> None:
+async def test_process_that_fails_ends_the_others_and_is_reported(tmp_path: pathlib.Path) -> None:
     fails = "import os, sys\nif sys.orig_argv[-2:] == ['--rank', '1']:\n"
     fails += "    os.write(2, b'RuntimeError: GPU 1 is broken\\n')\n    os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fails)
@@ -361,7 +366,7 @@ class Nvml:
         return SimpleNamespace(total=80 * GIB, free=79 * GIB)
 
 
-def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_gpu_hides_no_other_and_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml(monkeypatch)
     assert machine.usable_gpus({}) == (("0",), 80 * GIB)
     seen = system_info.gpus()

@@ -1,4 +1,4 @@
-"""Settings: every mistake gets a line that helps, every setting is documented, every shipped config works."""
+"""Settings: mistakes are explained, every setting is documented, every shipped config is valid."""
 
 import itertools
 import json
@@ -77,7 +77,7 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("a: b: c", "is not YAML"),
     ],
 )
-def test_mistakes_are_told_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
+def test_mistakes_are_reported_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, text, port=1)
     assert expected in error.value.message

@@ -1,4 +1,4 @@
-"""Hints: real last words of engines, and the table in the documentation."""
+"""Diagnoses: real error output of engines, and the table in the documentation."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Supervision: children start, die, hang and refuse to end, behind the reaper that production uses."""
+"""Supervision: child processes start, die, hang and ignore SIGTERM, behind the real reaper."""
 
 import asyncio
 import dataclasses
@@ -127,7 +127,7 @@ def test_wait_for_an_engine_is_a_second_at_least_in_every_state() -> None:
         assert engine.retry_after_s() >= 1, state
 
 
-async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_more_slowly(
+async def test_crash_at_start_is_reported_in_plain_words_and_tried_again_more_and_more_slowly(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with fleet_of(short_folder, text=fake("crash")):
@@ -139,7 +139,7 @@ async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_mo
     assert "[text] Loading weights\n" in capfd.readouterr().err
 
 
-async def test_start_line_that_does_not_exist_is_told(
+async def test_start_line_that_does_not_exist_is_reported(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with fleet_of(short_folder, text=["/no/such/program"]):

@@ -1,4 +1,4 @@
-"""When silence is a hang: the limits by device and age, and engines (real child processes) that block for a while."""
+"""Hang detection: limits by device and uptime, and engines (real child processes) that block for a while."""
 
 import asyncio
 import dataclasses

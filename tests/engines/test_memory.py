@@ -1,4 +1,4 @@
-"""The memory model: known sizes, what fits, and what is refused with the number to change."""
+"""The memory plan: known sizes, what fits, and refusals with the number to change."""
 
 import dataclasses
 import json
@@ -217,7 +217,7 @@ def test_weights_and_cache_in_float32_take_twice_as_much() -> None:
 
 
 @pytest.mark.parametrize("spec", ["1xH200", "8xA100", "2xRTX-4090"])
-def test_machine_without_the_memory_of_its_gpus_is_told_what_is_missing(spec: str) -> None:
+def test_machine_without_the_memory_of_its_gpus_is_refused_with_what_is_missing(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"does not say how much memory each GPU has.*like 1xH100-80G or 1xH200-141G"):
         machine.read_spec(spec)
 
@@ -305,7 +305,7 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
         (
             64,
             {"text": {"model": TEXT}, "vision": {"model": VISION, **CACHE}},
-            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) add up to more than .* "
+            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) add up to more .* "
             r"Set kv_cache_memory_bytes for each engine: .* 27\.8 GiB are left",
         ),
         (

@@ -1,4 +1,4 @@
-"""A server elsewhere that does not serve: what is wrong, in /ready, in the log and in the clients' 503."""
+"""A remote server that does not serve: the diagnosis in /ready, in the log and in the clients' 503."""
 
 import asyncio
 import errno
@@ -93,9 +93,9 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
     assert cause in state["problem"]
     assert setting in state["problem"]
     assert state["state"] == "starting"
-    status, headers, told = await client.answer()
-    message = told["error"]["message"]
-    assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+    status, headers, reply = await client.answer()
+    message = reply["error"]["message"]
+    assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
     assert int(headers["retry-after"]) >= 1
     assert cause in message
     for shown in (message, state["problem"]):
