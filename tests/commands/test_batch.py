@@ -322,9 +322,9 @@ async def test_a_service_that_makes_no_connection_is_gone_too(
 async def test_a_service_that_says_nothing_is_not_waited_for_as_for_an_answer(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "_FIRST_LOOK", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(batch, "_CHECK_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     source, output = write(tmp_path, line("a"))
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, and that is all
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts connections and never answers
         async with asyncio.timeout(10):
             with pytest.raises(ConfigError, match="No service answers at"):
                 await batch.run(source, output, f"http://127.0.0.1:{mute.getsockname()[1]}", None, 1)

@@ -336,7 +336,7 @@ async def test_process_that_fails_ends_the_others_and_is_reported(tmp_path: path
 
 
 class Nvml:
-    """A driver with three GPUs. GPU 1 fell off the bus, GPU 2 does so while it is asked."""
+    """A driver with three GPUs. GPU 1 has fallen off the bus, GPU 2 does so during the query."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         answers: dict[str, Any] = {

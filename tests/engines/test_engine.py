@@ -326,7 +326,7 @@ async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.
 async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two engines die together; NVML is a stand-in that says when the memory is back."""
+    """Two engines die together; a fake NVML reports when the memory is free."""
     free, asked = [0], list[object]()
 
     def free_gpu_bytes(gpus: object) -> int:

@@ -57,7 +57,7 @@ class Client:
 
 @asynccontextmanager
 async def gateway(engines: dict[EngineName, Engine], **settings: Any) -> AsyncIterator[Client]:
-    """The app over engines that somebody else starts and ends."""
+    """The app with engines that the caller starts and stops."""
     tree = {name: one.settings.model_dump(exclude_defaults=True) for name, one in engines.items()}
     config, metrics = Config.model_validate({"engines": tree, **settings}), Metrics()
     app = create_app(config, engines, (), metrics)
@@ -97,7 +97,7 @@ async def elsewhere(folder: str = "", /, **settings: Any) -> AsyncIterator[tuple
 
 @pytest.fixture(autouse=True)
 def _restarts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every life counts as long enough to begin the backoff anew, so that an engine may die twenty times."""
+    """Every run counts as long enough to reset the backoff, so that an engine can die twenty times."""
     monkeypatch.setattr(restarts, "STABLE_S", 0.0)
     monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.05)
     monkeypatch.setattr(restarts, "BREAKER_WINDOW_S", 0.0)
@@ -175,7 +175,7 @@ async def test_stream_that_breaks_for_its_own_reasons_costs_others_one_look(shor
 async def test_requests_end_with_the_life_of_an_engine_elsewhere(
     monkeypatch: pytest.MonkeyPatch, *, stream: bool
 ) -> None:
-    """It takes no questions any more, while its connections stay open. One request is there, one waits in the queue."""
+    """The server stops answering, but its connections stay open. One request is open, one waits in the queue."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
     async with elsewhere(max_in_flight=1) as (client, theirs):
         wish = "drip:600" if stream else "decode:600"
@@ -197,7 +197,7 @@ async def test_requests_end_with_the_life_of_an_engine_elsewhere(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, stream: bool) -> None:
-    """The client takes nothing until the engine, which has finished the answer, is gone."""
+    """The client reads nothing until the engine, which has finished the answer, has ended."""
     async with elsewhere() as (client, _):
         body = json.dumps({"messages": user("hi"), "stream": stream, "user": "at-once"}).encode()
         blocked, taken, sent = asyncio.Event(), asyncio.Event(), list[bytes]()
@@ -225,7 +225,7 @@ async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, st
 
 
 async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readiness stays until the server has failed to answer: one connection says little of it."""
+    """The engine stays ready until the server has failed to answer, because one lost connection proves little."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 3600.0)
     async with elsewhere() as (client, theirs):
         text = client.engines["text"]
@@ -252,7 +252,7 @@ async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.Mo
 async def test_requests_end_with_a_process_that_hangs_and_will_not_end(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is stopped, so it takes no SIGTERM, and its sockets stay open until it is killed."""
+    """The process is stopped, so it ignores SIGTERM, and its sockets stay open until it is killed."""
     monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: plan.HangLimits(1.0, 1.0))
     monkeypatch.setattr(engine, "_HUNG_STOP_S", 600.0)
     async with supervised(short_folder) as client:

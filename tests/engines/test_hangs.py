@@ -93,7 +93,7 @@ async def blocked(engine: Engine, seconds: float) -> None:
         ) as answer,
     ):
         assert answer.status == 200
-    assert time.monotonic() - asked >= seconds  # else nothing was blocked
+    assert time.monotonic() - asked >= seconds  # otherwise nothing was blocked
 
 
 async def test_block_at_first_use_is_not_a_hang(short_folder: pathlib.Path) -> None:
@@ -138,7 +138,7 @@ async def test_pause_of_the_gateway_while_it_looks_is_no_hang(monkeypatch: pytes
         return False
 
     monkeypatch.setattr(probe.Probe, "_send", never)
-    monkeypatch.setattr(probe.Probe, "_figures_move", paused)
+    monkeypatch.setattr(probe.Probe, "_metrics_change", paused)
     address = Address("http://127.0.0.1:9")
     one = probe.Probe("text", EngineSettings(model="m"), None, address, engine := Activity())
     engine.progressed()

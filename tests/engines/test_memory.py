@@ -354,7 +354,7 @@ def test_ram_is_the_machines_or_what_a_control_group_leaves_of_it(tmp_path: path
     inside = {f"{folder}v.service/memory.max": "max\n", **{folder + name: text for name, text in v2.items()}}
     assert ram_of(tmp_path / "v2", "0::/system.slice/v.service\n", **inside) == Ram(8 * GIB, 6 * GIB)
     v1 = {"limit_in_bytes": f"{4 * GIB}", "usage_in_bytes": f"{GIB}", "stat": "total_inactive_file 0"}
-    # A container without a namespace of its own sees its path on the host, which is not below the mount.
+    # A container without its own cgroup namespace sees its path on the host, which is not below the mount.
     files = {f"sys/fs/cgroup/memory/memory.{name}": text for name, text in v1.items()}
     assert ram_of(tmp_path / "v1", "5:cpu:/x\n4:memory:/docker/abc\n", **files) == Ram(4 * GIB, 3 * GIB)
     unlimited = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}

@@ -227,7 +227,7 @@ async def test_shortage_here_is_no_problem_of_the_server(
         shortages.append(fault := OSError(errno.EMFILE, "Too many open files"))
         raise aiohttp.ClientConnectorError(types.SimpleNamespace(host="h", port=1, ssl=True), fault)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(probe.Probe, "_question", question)
+    monkeypatch.setattr(probe.Probe, "_post_one_token", question)
     async with engine_at("http://127.0.0.1:9") as client:
         await until(lambda: len(shortages) > 3, timeout_s=30)
         assert client.engines["text"].diagnosis is None

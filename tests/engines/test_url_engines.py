@@ -36,7 +36,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @dataclass
 class Outer:
-    """A gateway whose engines run elsewhere. Two clients' keys, so that engines of its own would get a cache_salt."""
+    """A gateway with remote engines. Two clients' keys, so that local engines would get a cache_salt."""
 
     url: str
     session: aiohttp.ClientSession
@@ -82,12 +82,12 @@ async def outer(tree: Mapping[Any, dict[str, Any]], key: str, **settings: Any) -
 
 @dataclass
 class Theirs:
-    """The servers elsewhere, as trtllm-serve is one."""
+    """The remote servers, which behave like trtllm-serve."""
 
     apps: dict[EngineName, web.Application]
 
     def seen(self, engine: EngineName, path: str = CHAT) -> list[dict[str, Any]]:
-        """Requests after the first, which asked whether it serves."""
+        """Requests after the first, which is the readiness check."""
         all_of_them = [one for one in self.apps[engine][fake_trtllm.SEEN] if one["path"] == path]
         return all_of_them[1:] if path == CHAT else all_of_them
 

@@ -62,7 +62,7 @@ async def begin(home: pathlib.Path, endpoint: str, *arguments: str, **more: str)
 
 
 async def fetch(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
-    """Exit code and words. ``more``: environment."""
+    """Exit code and output. ``more``: environment."""
     child = await begin(home, endpoint, *arguments, **more)
     async with asyncio.timeout(60):
         said = (await child.communicate())[0].decode()

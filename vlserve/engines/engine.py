@@ -1,4 +1,4 @@
-"""One engine: a child process or a server elsewhere, its states, and its supervision.
+"""One engine: a child process or a remote server; its states and supervision.
 
 state     means                                                            next
 ────────  ───────────────────────────────────────────────────────────────  ────────────────────────────────────

@@ -283,10 +283,7 @@ def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
             if hashlib.file_digest(out, "sha256").hexdigest() == file.digest:
                 unfinished.replace(blob)
                 return
-            print(
-                f"{model}: {file.name} arrived damaged (its SHA-256 is not the hub's); trying again",
-                flush=True,
-            )
+            print(f"{model}: {file.name} arrived damaged (its SHA-256 is not the hub's); trying again", flush=True)
             out.truncate(0)
     unfinished.unlink(missing_ok=True)
     raise OSError(f"{file.name} of {model} arrived damaged twice; a proxy or mirror may change it")
