@@ -43,7 +43,7 @@ def verdict(finding: Finding) -> tuple[str, str]:
 
 def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
     config = text_engine(tensor_parallel_size=2, **settings)
-    there = machine.imagine("2x80G", config)
+    there = machine.from_spec("2x80G", config)
     return config, plan.make(config, there, {}, pathlib.Path("/run/v"))
 
 

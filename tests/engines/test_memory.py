@@ -25,7 +25,7 @@ TEXT, VISION = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
 
 def planned(spec: str, **engines: dict[str, Any]) -> dict[str, EnginePlan]:
     settings = Config.model_validate({"engines": engines})
-    return {one.name: one for one in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines}
+    return {one.name: one for one in plan.make(settings, machine.from_spec(spec, settings), {}, RUN).engines}
 
 
 def both(spec: str, **settings: Any) -> dict[str, EnginePlan]:
@@ -225,7 +225,7 @@ def test_machine_without_the_memory_of_its_gpus_is_refused_with_what_is_missing(
 @pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])
 def test_machines_that_are_none(spec: str) -> None:
     with pytest.raises(ConfigError, match="1xH100-80G"):
-        machine.imagine(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
+        machine.from_spec(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
 
 
 def test_local_folders_are_read_with_or_without_weights(tmp_path: pathlib.Path) -> None:
@@ -251,7 +251,7 @@ PRESETS = {
 @pytest.mark.parametrize(("name", "spec"), PRESETS.items())
 def test_presets_fit_the_machine_they_name(name: str, spec: str) -> None:
     settings = config.load(REPOSITORY / "configs" / name)
-    for engine in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines:
+    for engine in plan.make(settings, machine.from_spec(spec, settings), {}, RUN).engines:
         assert engine.budget
         assert engine.budget.full_length_requests >= 1
         assert engine.budget.total <= engine.budget.gpu_bytes

@@ -93,7 +93,7 @@ def check_videos(config: Config) -> None:
         )
 
 
-def imagine(spec: str, config: Config) -> Machine:
+def from_spec(spec: str, config: Config) -> Machine:
     """A machine from a description such as ``1xH100-80G`` or ``2x24G``. Raises ConfigError if that is malformed."""
     count, gpu_bytes = read_spec(spec)
     gpus = tuple(str(number) for number in range(count))
