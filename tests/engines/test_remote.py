@@ -109,14 +109,24 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("answers", "name", "cause", "setting"),
     [
-        (error(404, NO_MODEL), "text", "does not have the model", "`model`"),
-        (error(404, 'model "theirs" not found, try pulling it first'), "text", "does not have the model", "`model`"),
-        (error(400, "Invalid model name passed in model=theirs"), "text", "does not have the model", "`model`"),
+        (error(404, NO_MODEL), "text", "does not have the requested model", "`model`"),
+        (
+            error(404, 'model "theirs" not found, try pulling it first'),
+            "text",
+            "does not have the requested model",
+            "`model`",
+        ),
+        (
+            error(400, "Invalid model name passed in model=theirs"),
+            "text",
+            "does not have the requested model",
+            "`model`",
+        ),
         (html(401), "text", "refuses the API key", "`url_api_key_env`"),
         (error(403, "forbidden"), "text", "refuses the API key", "`url_api_key_env`"),
-        (html(200), "text", "not an OpenAI-style server", "`url`"),
-        (lambda: web.json_response({"status": "ok"}), "text", "not an OpenAI-style server", "`url`"),
-        (html(400), "text", "not an OpenAI-style server", "`url`"),
+        (html(200), "text", "not from an OpenAI-style server", "`url`"),
+        (lambda: web.json_response({"status": "ok"}), "text", "not from an OpenAI-style server", "`url`"),
+        (html(400), "text", "not from an OpenAI-style server", "`url`"),
         (html(404), "text", "has no /v1/chat/completions", "without /v1"),
         (lambda: web.json_response({"detail": "Not Found"}, status=404), "text", "has no /v1/chat", "`url`"),
         (html(405), "text", "has no /v1/chat/completions", "`url`"),
@@ -206,7 +216,7 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
     now = [error(404, NO_MODEL)]
     async with served(lambda: now[0]()) as url, engine_at(url) as client:
         text = client.engines["text"]
-        await check(client, "does not have the model", "`model`", caplog)
+        await check(client, "does not have the requested model", "`model`", caplog)
         now[0] = lambda: web.json_response(ANSWER)
         await until(lambda: text.is_ready, timeout_s=30)
         assert text.diagnosis is None
