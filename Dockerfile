@@ -5,9 +5,9 @@
 #
 # Add --stop-timeout 60: running answers get 30 s to finish. A bind mount on /cache must belong to uid 10001.
 #
-# /cache keeps the weights, what vLLM compiled, and uploaded files, so only the first start is slow; the same command with
-# `fetch` or `doctor` behind it downloads the weights before, or looks for what would keep it from working. Weights of your own:
-# -v /models:/models:ro and a config file that names them: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml`
+# /cache stores the weights, vLLM's compile caches and uploaded files, so only the first start is slow. Append `fetch` to this
+# command to download the weights ahead, or `doctor` to check the machine. For your own weights:
+# -v /models:/models:ro and a config file with their path: -v ./my.yaml:/config.yaml:ro, then `serve --config /config.yaml`
 # and the flags below.
 FROM vllm/vllm-openai:v0.32.0
 
@@ -32,10 +32,10 @@ VOLUME ["/cache"]
 USER 10001
 EXPOSE 8000
 
-# The gateway lives; whether an engine serves is /ready's to tell, which may take minutes after the first start.
+# Checks the gateway only. /ready reports whether the engines serve, which may take minutes after the first start.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
 
-# Keys come from VLSERVE_KEYS (comma-separated); without any, a public address is refused.
+# API keys are in VLSERVE_KEYS (comma-separated); without them, a public address is refused.
 ENTRYPOINT ["vlserve"]
 CMD ["serve", "--host", "0.0.0.0", "--api-keys-env", "VLSERVE_KEYS"]

@@ -99,7 +99,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
             raise
         log.warning("serve would refuse this config on this machine: %s", error.message)
     if arguments.machine is not None:
-        there = machine.imagine(arguments.machine, settings)
+        there = machine.from_spec(arguments.machine, settings)
     else:
         there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)

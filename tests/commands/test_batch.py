@@ -1,4 +1,4 @@
-"""`vlserve batch`: every line answered once, whatever ends the run, and what is told of lines that cannot work."""
+"""`vlserve batch`: every line answered once, whatever ends the run, and invalid lines are reported."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ QUICK = Retries(attempts=3, first_s=0.01)
 
 
 def line(custom_id: str, *content: Any, **body: Any) -> dict[str, Any]:
-    """A request whose text is its custom_id, where nothing else is said."""
+    """A request whose text is its custom_id, unless given."""
     messages = user(*(content or (custom_id,)))
     return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": {"messages": messages, **body}}
 
@@ -147,13 +147,13 @@ async def test_killed_runs_lose_no_line_and_repeat_none(tmp_path: pathlib.Path, 
     with output.open("ab") as file:
         file.write(b'{"id": "batch_req_0123", "custom_id": "line-59", "respo')
     gateway.seen("text").clear()
-    told, log = await finish(process := await start(source, output, f"{gateway.url}/v1"))
+    printed, log = await finish(process := await start(source, output, f"{gateway.url}/v1"))
     assert process.returncode == 0
     assert Counter(text(seen["body"]) for seen in gateway.seen("text")) == Counter(set(names) - set(done))
     assert Counter(one["custom_id"] for one in read(output)) == Counter(names)
     assert all(one["response"]["status_code"] == 200 and one["error"] is None for one in read(output))
-    assert f"60 of 60 lines answered ({len(done)} of them before), 0 failed" in told
-    assert f"{3 * (60 - len(done))} completion tokens" in told
+    assert f"60 of 60 lines answered ({len(done)} of them before), 0 failed" in printed
+    assert f"{3 * (60 - len(done))} completion tokens" in printed
     assert f"{len(done)} of 60 lines done" in log
     assert "\r" not in log
 
@@ -178,7 +178,7 @@ async def test_a_bar_on_a_terminal(tmp_path: pathlib.Path, gateway: Gateway) -> 
     termios.tcsetwinsize(inner, (24, 120))
     os.set_blocking(terminal, False)
     process = await start(source, output, gateway.url, stderr=inner)
-    told, _ = await asyncio.wait_for(process.communicate(), 60)
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
     shown = os.read(terminal, 65536).decode()
     os.close(inner)
     os.close(terminal)
@@ -186,7 +186,7 @@ async def test_a_bar_on_a_terminal(tmp_path: pathlib.Path, gateway: Gateway) -> 
     assert "| 3/3 [" in shown
     assert "1 failed" in shown
     assert process.returncode == 1
-    assert b"2 of 3 lines answered, 1 failed" in told
+    assert b"2 of 3 lines answered, 1 failed" in printed
 
 
 async def test_failures_go_to_a_file_of_their_own_and_the_next_run_tries_them_again(tmp_path: pathlib.Path) -> None:
@@ -284,7 +284,9 @@ async def test_a_service_that_goes_away_ends_the_run_and_fails_no_line(tmp_path:
     assert whole(tmp_path / "out.errors.jsonl") == []
 
 
-async def test_a_service_that_is_not_there_is_told_at_once_and_earlier_failures_stay(tmp_path: pathlib.Path) -> None:
+async def test_a_service_that_is_not_there_is_reported_at_once_and_earlier_failures_stay(
+    tmp_path: pathlib.Path,
+) -> None:
     source, output = write(tmp_path, line("a"))
     async with serve(a=[400]) as service:
         await batch.run(source, output, service.url, None, 1, QUICK)
@@ -308,7 +310,7 @@ async def test_a_service_that_makes_no_connection_is_gone_too(
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        for _ in range(4):  # whoever comes after these waits
+        for _ in range(4):  # later requests wait
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -320,15 +322,15 @@ async def test_a_service_that_makes_no_connection_is_gone_too(
 async def test_a_service_that_says_nothing_is_not_waited_for_as_for_an_answer(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "_FIRST_LOOK", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(batch, "_CHECK_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     source, output = write(tmp_path, line("a"))
-    with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections, and that is all
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts connections and never answers
         async with asyncio.timeout(10):
             with pytest.raises(ConfigError, match="No service answers at"):
                 await batch.run(source, output, f"http://127.0.0.1:{mute.getsockname()[1]}", None, 1)
 
 
-async def test_a_wrong_key_is_told_at_once(tmp_path: pathlib.Path, open_gateway: OpenGateway) -> None:
+async def test_a_wrong_key_is_reported_at_once(tmp_path: pathlib.Path, open_gateway: OpenGateway) -> None:
     source, output = write(tmp_path, line("a"))
     async with open_gateway(keys=(ApiKey("ana", hashlib.sha256(b"sk-1").digest()),)) as gateway:
         with pytest.raises(ConfigError, match="VLSERVE_API_KEY"):
@@ -346,7 +348,7 @@ BAD_LINES = [
     (b'{"custom_id": "\xff"}', "the line is not UTF-8"),
     ({**GOOD, "custom_id": None}, "custom_id is missing"),
     ({**GOOD, "custom_id": 3}, "custom_id is missing, or is not a string"),
-    (GOOD, "custom_id 'good' is there already"),
+    (GOOD, "custom_id 'good' is used twice"),
     ({**GOOD, "custom_id": "b", "method": "GET"}, 'method must be "POST"'),
     ({**GOOD, "custom_id": "b", "url": "/v1/embeddings"}, "url must be one of /v1/chat/completions"),
     ({**GOOD, "custom_id": "b", "body": []}, "body is missing"),
@@ -354,17 +356,17 @@ BAD_LINES = [
     (line("b", image_part("../out.png")), "the picture '../out.png' is outside"),
     (line("b", image_part("/etc/hostname")), "the picture '/etc/hostname' is outside"),
     (line("b", image_part("link.png")), "the picture 'link.png' is outside"),
-    (line("b", image_part("loop.png")), "the picture 'loop.png' is no file"),
-    (line("b", image_part("none.png")), "the picture 'none.png' is no file"),
-    (line("b", image_part("\0" + 5000 * "x")), "is no file"),
-    (line("b", {"type": "input_image", "image_url": "none.png"}), "the picture 'none.png' is no file"),
+    (line("b", image_part("loop.png")), "the picture 'loop.png' is neither a file"),
+    (line("b", image_part("none.png")), "the picture 'none.png' is neither a file"),
+    (line("b", image_part("\0" + 5000 * "x")), "is neither a file"),
+    (line("b", {"type": "input_image", "image_url": "none.png"}), "the picture 'none.png' is neither a file"),
     (line("b", {"type": "image", "source": {"type": "url", "url": "../a.png"}}), "the picture '../a.png' is outside"),
     (line("b", image_part("file:///tmp/in.png")), "write a path that is relative to the input file"),
 ]
 
 
 @pytest.mark.parametrize(("bad", "words"), BAD_LINES, ids=[words for _, words in BAD_LINES])
-async def test_bad_lines_are_told_with_their_number_before_anything_is_sent(
+async def test_bad_lines_are_reported_with_their_number_before_anything_is_sent(
     tmp_path: pathlib.Path, bad: Any, words: str
 ) -> None:
     (tmp_path / "out.png").write_bytes(picture())
@@ -373,10 +375,10 @@ async def test_bad_lines_are_told_with_their_number_before_anything_is_sent(
     (tmp_path / "in" / "loop.png").symlink_to(tmp_path / "in" / "loop.png")
     source, output = write(tmp_path / "in", GOOD, b"  ", bad, line("last"))
     async with serve() as service:
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as caught:
             await batch.run(source, output, service.url, None, 4)
         assert not service.arrivals
-    first, *problems = told.value.message.splitlines()
+    first, *problems = caught.value.message.splitlines()
     assert "Nothing was sent" in first
     assert len(problems) == 1
     assert problems[0].startswith("  line 3: ")
@@ -384,7 +386,7 @@ async def test_bad_lines_are_told_with_their_number_before_anything_is_sent(
     assert not output.exists()
 
 
-async def test_many_bad_lines_are_told_together_but_not_without_end(tmp_path: pathlib.Path) -> None:
+async def test_many_bad_lines_are_reported_together_but_not_without_end(tmp_path: pathlib.Path) -> None:
     source, output = write(tmp_path, *(b"{}" for _ in range(1000)))
     process = await start(source, output, "http://127.0.0.1:1")
     _, log = await finish(process)
@@ -394,7 +396,7 @@ async def test_many_bad_lines_are_told_together_but_not_without_end(tmp_path: pa
 
 
 @pytest.mark.parametrize("kind", ["folder", "none", "empty"])
-async def test_input_that_is_none_is_told(tmp_path: pathlib.Path, kind: str) -> None:
+async def test_input_that_is_none_is_reported(tmp_path: pathlib.Path, kind: str) -> None:
     source, output = write(tmp_path)
     given = {"folder": tmp_path, "none": tmp_path / "none.jsonl", "empty": source}[kind]
     with pytest.raises(ConfigError, match="has no lines" if kind == "empty" else "is not a file"):

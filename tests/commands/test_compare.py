@@ -1,4 +1,4 @@
-"""What `vlserve compare` takes for equal and what not; over real engines it runs in test_vllm_answers.py."""
+"""`vlserve compare`: what counts as equal. With real engines it runs in tests/vllm/test_answers.py."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_only_equal_tokens_and_close_log_probabilities_are_equal(
     assert (finding.problem, finding.is_tie, finding.is_skipped) == (problem, is_tie, False)
 
 
-def test_what_a_deployment_refuses_by_its_limits_is_told_and_not_judged() -> None:
+def test_what_a_deployment_refuses_by_its_limits_is_reported_and_not_judged() -> None:
     finding = judge(QUESTION, "too_many_images", None, 1e-3)
     assert finding.is_skipped
     assert "too_many_images" in str(finding.problem)

@@ -1,4 +1,4 @@
-"""`vlserve doctor`: what it sees on this machine, and what it makes of other machines."""
+"""`vlserve doctor`: facts about this machine, and verdicts on others."""
 
 import asyncio
 import dataclasses
@@ -43,7 +43,7 @@ def verdict(finding: Finding) -> tuple[str, str]:
 
 def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
     config = text_engine(tensor_parallel_size=2, **settings)
-    there = machine.imagine("2x80G", config)
+    there = machine.from_spec("2x80G", config)
     return config, plan.make(config, there, {}, pathlib.Path("/run/v"))
 
 
@@ -52,9 +52,9 @@ def two_gpus(**settings: object) -> tuple[Config, plan.Plan]:
     [
         (Vllm("0.32.0", False, (), None), CUDA_13, "ok", "0.32.0, runs; torch 2.13.0+cu130"),
         (Vllm("0.33.1rc2", False, (), None), CUDA_13, "ok", "runs"),
-        (Vllm("0.26.0", False, (), None), CUDA_13, "warning", "take 0.32 or newer"),
+        (Vllm("0.26.0", False, (), None), CUDA_13, "warning", "use 0.32 or newer"),
         (Vllm("0.25.1", False, (), None), CUDA_13, "warning", "pip install 'vllm>=0.26,<0.34'"),
-        (Vllm("0.34.0", False, (), None), CUDA_13, "warning", "made for 0.26 to 0.33"),
+        (Vllm("0.34.0", False, (), None), CUDA_13, "warning", "supports 0.26 to 0.33"),
         (Vllm("0.32.0", True, (), None), ("2.13.0+cpu", None), "ok", "for the CPU"),
         (Vllm("0.32.0", True, (), None), CUDA_13, "warning", "install torch's build for the CPU"),
     ],
@@ -69,7 +69,7 @@ def test_vllm(vllm: Vllm, torch: Any, expected: str, words: str) -> None:
     [
         (None, CUDA_13, "problem", "--gpus all"),
         (Driver("580.95", (13, 0)), CUDA_13, "ok", "580.95, for CUDA up to 13.0; torch needs 13.0"),
-        (Driver("570.1", (12, 8)), CUDA_13, "problem", "a driver from 580.65 on, or a vLLM that is built for CUDA 12"),
+        (Driver("570.1", (12, 8)), CUDA_13, "problem", "driver 580.65 or newer, or a vLLM that is built for CUDA 12"),
         (Driver("535.1", (12, 2)), ("2.9.0+cu128", (12, 8)), "ok", "torch needs 12.8"),  # within one major number
         (Driver("580.95", (13, 0)), ("2.13.0+cpu", None), "problem", "built for the CPU: reinstall vllm"),
     ],
@@ -90,7 +90,7 @@ def test_driver(driver: Driver | None, torch: Any, expected: str, words: str) ->
         ({"needs_reset": True}, {}, "problem", "reset it, else replace it"),
         ({"ecc_errors": 3}, {}, "warning", "3 uncorrected memory errors"),
         ({"is_mig": True}, {}, "warning", "CUDA_VISIBLE_DEVICES"),
-        ({"lost": "GPU is lost"}, {}, "problem", "lost: the driver says 'GPU is lost'"),
+        ({"lost": "GPU is lost"}, {}, "problem", "lost: the driver reports 'GPU is lost'"),
     ],
 )
 def test_gpu(change: dict[str, Any], settings: dict[str, object], expected: str, words: str) -> None:
@@ -103,7 +103,7 @@ def test_broken_gpu_that_no_engine_uses_is_no_problem() -> None:
     assert str(checks.judge_gpu(broken, text_engine(), is_used=False).verdict) == "warning"
 
 
-def test_memory_that_others_hold_is_told_with_their_names() -> None:
+def test_memory_that_others_hold_is_reported_with_their_names() -> None:
     config, made = two_gpus()
     free = dataclasses.replace(GPU, number=1)
     taken = dataclasses.replace(GPU, free_bytes=30 * GIB, users=("python train.py (pid 7)",))
@@ -119,14 +119,14 @@ RESULT = '{"is_right": %s, "bytes": 67108864, "seconds": %s}\n'
 @pytest.mark.parametrize(
     ("output", "expected", "words"),
     [
-        (Output(0, RESULT % ("true", 0.0012), ""), "ok", "GPUs 0,1 add up 64 MiB in 1.2 ms"),
+        (Output(0, RESULT % ("true", 0.0012), ""), "ok", "GPUs 0,1: all-reduce of 64 MiB in 1.2 ms"),
         (Output(0, "NCCL version 2.28\n" + RESULT % ("true", 0.2), ""), "warning", "which is slow"),
-        (Output(0, RESULT % ("false", 0.001), ""), "problem", "add up wrongly"),
+        (Output(0, RESULT % ("false", 0.001), ""), "problem", "all-reduce is wrong"),
         (Output(None, "", ""), "problem", "NCCL_P2P_DISABLE"),
         (Output(None, "", "x\nRuntimeError: CUDA out of memory\ny\n"), "problem", "RuntimeError: CUDA out of memory"),
         (Output(1, "", "x\nRuntimeError: NCCL error: unhandled system error\n"), "problem", "--shm-size 8g"),
         (Output(1, "", "ModuleNotFoundError: No module named 'torch'\n"), "problem", "No module named 'torch'"),
-        (Output(0, "", ""), "problem", "no word"),
+        (Output(0, "", ""), "problem", "no output"),
     ],
 )
 def test_nccl(output: Output, expected: str, words: str) -> None:
@@ -139,14 +139,19 @@ def test_nccl(output: Output, expected: str, words: str) -> None:
     ("change", "settings", "expected", "words"),
     [
         ({}, {}, "ok", f"{QWEN} is complete"),
-        ({"hub": "ConnectError: no route"}, {}, "ok", "the hub was not asked (ConnectError: no route)"),
+        ({"hub": "ConnectError: no route"}, {}, "ok", "the hub was not reached (ConnectError: no route)"),
         (
             {"missing_bytes": 15_200_000_000},
             {},
             "warning",
             "15.2 GB to download into /hub, 100.0 GB free: vlserve",
         ),
-        ({"missing_bytes": 152_000_000_000}, {}, "problem", "152.0 GB to download into /hub, 100.0 GB free: make room"),
+        (
+            {"missing_bytes": 152_000_000_000},
+            {},
+            "problem",
+            "152.0 GB to download into /hub, 100.0 GB free: free space",
+        ),
         ({"missing_bytes": None, "hub": "ConnectError: no route"}, {}, "problem", "ConnectError: no route"),
         ({"problems": ["a.safetensors is cut off or damaged"]}, {}, "problem", "vlserve fetch vision --verify"),
         ({"problems": ["a.safetensors is missing"]}, {"model": "/m"}, "problem", "a.safetensors is missing: copy it"),
@@ -174,7 +179,7 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
     assert found
     assert verdict(found) == (
         "problem",
-        "30.0 GB to download into /hub for all engines, 20.0 GB free: make room, or name another place with HF_HOME",
+        "30.0 GB to download into /hub for all engines, 20.0 GB free: free space, or set HF_HOME to another folder",
     )
     elsewhere = {**small, "folder": "/other"}
     assert checks.judge_downloads([small, elsewhere]) is None
@@ -185,10 +190,10 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
     ("free_gib", "expected", "words"),
     [
         (22.0, "ok", "of RAM are needed, 22.0 of 23.0 GiB are free"),
-        (12.0, "problem", "12.0 of 23.0 GiB are free: end what uses it, or lower kv_cache_memory_bytes"),
+        (12.0, "problem", "12.0 of 23.0 GiB are free: end other processes, or lower kv_cache_memory_bytes"),
     ],
 )
-def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str) -> None:
+def test_ram_that_others_hold_is_reported(free_gib: float, expected: str, words: str) -> None:
     config = text_engine(max_model_len=8192, kv_cache_memory_bytes="1GiB")
     there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
     there = dataclasses.replace(there, models=machine.read_models(config))
@@ -207,8 +212,8 @@ def test_ram_that_others_hold_is_told(free_gib: float, expected: str, words: str
         (2, (64 * MIB, 60 * MIB), "problem", "needs 640: in a container --shm-size 8g"),
         (2, (8 * GIB, 8 * GIB), "ok", "640 are needed"),
         (4, (1024 * MIB, 1000 * MIB), "problem", "needs 1,120"),
-        (1, None, "warning", "cannot be seen"),
-        (2, None, "problem", "cannot be seen"),
+        (1, None, "warning", "/dev/shm is missing"),
+        (2, None, "problem", "/dev/shm is missing"),
     ],
 )
 def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, words: str) -> None:
@@ -222,7 +227,7 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_port(Server(), None, None), "ok", "127.0.0.1:8000 is free"),
         (checks.judge_port(Server(), "Address already in use", "nginx (pid 7)"), "problem", "nginx (pid 7) listens"),
         (checks.judge_keys(Server(), 2), "ok", "2 API keys"),
-        (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "whoever reaches"),
+        (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "anyone who can reach"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, True)), "ok", "1000.0 GB free"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**9, True)), "warning", "XDG_CACHE_HOME"),
         (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, False)), "warning", "/c cannot be written"),
@@ -231,7 +236,7 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, False)), "warning", "set files."),
         (checks.judge_file_limit(1024), "warning", "ulimit -n"),
         (checks.judge_file_limit(65536), "ok", "65,536"),
-        (checks.judge_file_limit(None), "ok", "as many as it likes"),
+        (checks.judge_file_limit(None), "ok", "unlimited"),
     ],
 )
 def test_the_rest(found: Finding, expected: str, words: str) -> None:
@@ -244,20 +249,25 @@ OTHER = dataclasses.replace(GPU, number=1, name="NVIDIA A100")
 @pytest.mark.parametrize(
     ("environ", "gpus", "expected", "words"),
     [
-        ({}, [GPU], "ok", "nothing in it is in the way"),
-        ({"CUDA_VISIBLE_DEVICES": ""}, [], "ok", "nothing"),
+        ({}, [GPU], "ok", "no variable causes problems"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, [], "ok", "no variable causes problems"),
         ({"CUDA_VISIBLE_DEVICES": ""}, [GPU], "problem", "hides every GPU"),
         ({"CUDA_VISIBLE_DEVICES": "-1"}, [GPU], "problem", "hides every GPU"),
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, [GPU], "problem", "there is no GPU 1, the last is 0"),
         ({"CUDA_VISIBLE_DEVICES": "0,0"}, [GPU], "problem", "twice"),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-8f3a"}, [GPU], "ok", "nothing"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8f3a"}, [GPU], "ok", "no variable causes problems"),
         ({}, [GPU, OTHER], "warning", "CUDA_DEVICE_ORDER=PCI_BUS_ID"),
-        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [GPU, OTHER], "ok", "nothing"),
+        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [GPU, OTHER], "ok", "no variable causes problems"),
         ({"CUDA_LAUNCH_BLOCKING": "1"}, [GPU], "warning", "slow"),
-        ({"VLLM_USE_V1": "0"}, [GPU], "warning", "engines do not get VLLM_USE_V1"),
-        ({"VLLM_CACHE_ROOT": "/c"}, [GPU], "ok", "nothing"),
+        ({"VLLM_USE_V1": "0"}, [GPU], "warning", "engines do not inherit VLLM_USE_V1"),
+        ({"VLLM_CACHE_ROOT": "/c"}, [GPU], "ok", "no variable causes problems"),
         ({"http_proxy": "http://p:3128"}, [GPU], "warning", "no_proxy=127.0.0.1,localhost"),
-        ({"http_proxy": "http://p:3128", "no_proxy": "example.com, localhost"}, [GPU], "ok", "nothing"),
+        (
+            {"http_proxy": "http://p:3128", "no_proxy": "example.com, localhost"},
+            [GPU],
+            "ok",
+            "no variable causes problems",
+        ),
     ],
 )
 def test_environment(environ: dict[str, str], gpus: list[Gpu], expected: str, words: str) -> None:
@@ -275,7 +285,7 @@ def test_busy_port_is_seen_with_who_has_it() -> None:
     assert system_info.listener(port) is None
 
 
-def test_host_that_has_no_address_is_told_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_that_has_no_address_is_reported_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def create_server(*_: object, **__: object) -> socket.socket:
         raise OSError(socket.EAI_NONAME, "Name or service not known")
 
@@ -311,10 +321,10 @@ async def test_adding_up_works_over_two_processes() -> None:
     output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 120)
     (engine,) = two_gpus()[1].engines
     assert str(checks.judge_nccl(engine, output).verdict) in ("ok", "warning"), output
-    assert "add up 64 MiB" in checks.judge_nccl(engine, output).text
+    assert "all-reduce of 64 MiB" in checks.judge_nccl(engine, output).text
 
 
-async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.Path) -> None:
+async def test_process_that_fails_ends_the_others_and_is_reported(tmp_path: pathlib.Path) -> None:
     fails = "import os, sys\nif sys.orig_argv[-2:] == ['--rank', '1']:\n"
     fails += "    os.write(2, b'RuntimeError: GPU 1 is broken\\n')\n    os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(fails)
@@ -322,11 +332,11 @@ async def test_process_that_fails_ends_the_others_and_is_told(tmp_path: pathlib.
     output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 60)
     (engine,) = two_gpus()[1].engines
     assert output.code == 3
-    assert "GPUs 0,1 cannot add up: RuntimeError: GPU 1 is broken" in checks.judge_nccl(engine, output).text
+    assert "GPUs 0,1 failed in an all-reduce: RuntimeError: GPU 1 is broken" in checks.judge_nccl(engine, output).text
 
 
 class Nvml:
-    """A driver with three GPUs. GPU 1 fell off the bus, GPU 2 does so while it is asked."""
+    """A driver with three GPUs. GPU 1 has fallen off the bus, GPU 2 does so during the query."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         answers: dict[str, Any] = {
@@ -356,7 +366,7 @@ class Nvml:
         return SimpleNamespace(total=80 * GIB, free=79 * GIB)
 
 
-def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_gpu_hides_no_other_and_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml(monkeypatch)
     assert machine.usable_gpus({}) == (("0",), 80 * GIB)
     seen = system_info.gpus()
@@ -369,7 +379,7 @@ def test_lost_gpu_hides_no_other_and_is_told_with_what_to_do(monkeypatch: pytest
         assert f"nvidia-smi --gpu-reset -i {number}" in said[number]
     assert list(checks.judge_free_memory(config, made, seen)) == []
     (environment,) = checks.judge_environment({}, {}, seen)
-    assert environment.text == "nothing in it is in the way"
+    assert environment.text == "no variable causes problems"
 
 
 def run_doctor(folder: pathlib.Path, **settings: Any) -> tuple[int, str]:
@@ -460,9 +470,9 @@ async def test_missing_vllm_and_what_cannot_fit_are_problems(
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": QWEN}}}))
     found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert found["plan"][0] == "problem"
-    assert "Ways out" in found["plan"][1]
+    assert "Options: " in found["plan"][1]
     assert found["weights text"][0] == "problem"
-    assert "the hub cannot be asked" in found["weights text"][1]
+    assert "the hub cannot be reached" in found["weights text"][1]
 
 
 async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(

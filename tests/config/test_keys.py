@@ -1,4 +1,4 @@
-"""API keys: what is read, what is refused, and that none is kept."""
+"""API keys: what is read, what is refused, and that no key is stored."""
 
 import hashlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Settings: every mistake gets a line that helps, every setting is documented, every shipped config works."""
+"""Settings: mistakes are explained, every setting is documented, every shipped config is valid."""
 
 import itertools
 import json
@@ -51,11 +51,11 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
             "gpus names 1 GPUs but tensor_parallel_size is 2",
         ),
         ("engines: {text: {model: x, limit_mm_per_prompt: {video: 2}}}", "engines.text.limit_mm_per_prompt.video"),
-        ("engines: {text: {model: x}, vision: {model: x}}", "both engines are called 'x'"),
-        ("engines: {text: {model: auto}}", "is the name for automatic routing"),
+        ("engines: {text: {model: x}, vision: {model: x}}", "both engines have the name 'x'"),
+        ("engines: {text: {model: auto}}", "is reserved for automatic routing"),
         ("engines: {text: {model: x, url: host:80}}", "url must start with http"),
         ("engines: {text: {model: x, url: http://h, command: [a]}}", "not both"),
-        ("engines: {text: {model: x, url_api_key_env: K}}", "belongs to url"),
+        ("engines: {text: {model: x, url_api_key_env: K}}", "url_api_key_env needs url"),
         ("engines: {text: {model: x, url: http://h/v1}}", "without /v1"),
         ("engines: {text: {model: x}}\nauto_aliases: [x]", "'x' is the name of a model"),
         ("engines: {text: {model: x}}\nfallback: vision", "fallback needs both engines"),
@@ -67,17 +67,17 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         (
             "engines: {text: {model: x}}\nserver: {public_origins: ['https://x/']}",
             "server.public_origins: 'https://x/' is not an origin. Write it like https://example.com or "
-            "http://10.1.2.3:8080, with nothing after host and port, not even a slash",
+            "http://10.1.2.3:8080, without a path or a trailing slash",
         ),
         (
             "engines: {text: {model: x}}\nserver: {metrics_listen: 9400}",
             "server.metrics_listen: 9400 is not an address to listen on. Write it like 127.0.0.1:9400",
         ),
-        ("- a", "must hold settings"),
+        ("- a", "must contain settings"),
         ("a: b: c", "is not YAML"),
     ],
 )
-def test_mistakes_are_told_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
+def test_mistakes_are_reported_with_their_place(tmp_path: pathlib.Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, text, port=1)
     assert expected in error.value.message
@@ -110,10 +110,10 @@ ONE = "engines: {text: {model: x}}\n"
         ("engines:\n  text: &a {model: x}\n  vision: {<<: *a, <<: *a}", 3, "'<<' is given twice"),
         ("engines: {text: {<<: 3}}", 1, "expected a mapping or list of mappings for merging"),
         ("engines: {text: {<<: [3]}}", 1, "expected a mapping for merging"),
-        ("engines: &a {text: *a}", 1, "*a stands inside of what it names"),
-        ("engines: &a {<<: *a, text: {model: x}}", 1, "*a stands inside of what it names"),
-        (ONE + "auto_aliases: &a [*a]", 2, "*a stands inside of what it names"),
-        ("? &a [*a]\n: 1", 1, "*a stands inside of what it names"),
+        ("engines: &a {text: *a}", 1, "*a refers to a value that contains it"),
+        ("engines: &a {<<: *a, text: {model: x}}", 1, "*a refers to a value that contains it"),
+        (ONE + "auto_aliases: &a [*a]", 2, "*a refers to a value that contains it"),
+        ("? &a [*a]\n: 1", 1, "*a refers to a value that contains it"),
         ("engines: *a", 1, "undefined alias 'a'"),
         (nested_aliases("[*]"), 5, "there are more than 10000 values"),
         (nested_aliases("{<<: [*]}"), 5, "there are more than 10000 values"),
@@ -149,12 +149,12 @@ def test_what_is_no_plain_yaml_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "must hold settings"),
-        ("# nothing\n", "must hold settings"),
-        ("---\n", "must hold settings"),
-        ("~", "must hold settings"),
+        ("", "must contain settings"),
+        ("# nothing\n", "must contain settings"),
+        ("---\n", "must contain settings"),
+        ("~", "must contain settings"),
         (ONE + "server: {port: 0x" + "f" * 5000 + "}", "server.port: Input should be"),
-        (ONE + "server: {host: [0x" + "f" * 5000 + "]}", "(got a number of too many digits)"),
+        (ONE + "server: {host: [0x" + "f" * 5000 + "]}", "(got a number with too many digits)"),
         (ONE + "server: {host: [" + "a, " * 5000 + "]}", "…)"),
         (ONE + "server: {port: .nan}", "server.port: Input should be a finite number"),
         (ONE + "server: {shutdown_grace_s: .inf}", "server.shutdown_grace_s: Input should be a finite number"),

@@ -1,4 +1,4 @@
-"""An engine's activity: suspicion and its end, open requests and the end of a life."""
+"""An engine's activity: suspicion, recovery, and the end of open requests with the engine."""
 
 import asyncio
 import types

@@ -1,4 +1,4 @@
-"""Hints: real last words of engines, and the table in the documentation."""
+"""Diagnoses: real error output of engines, and the table in the documentation."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY, until
 from tests.engines.test_engine import fake, fleet_of
 from vlserve.engines.diagnosis import DIAGNOSES, diagnose
 
-# Printed by vLLM 0.32 (CPU) and 0.26 (GPU) with the mistakes made on purpose, or read in their source.
+# Output of vLLM 0.32 (CPU) and 0.26 (GPU) with deliberate mistakes, or messages from their source.
 WORDS = {
     "RuntimeError: Cannot find any model weights with `./nw`": "Copy the weights",
     "safetensors_rust.SafetensorError: Error while deserializing header: invalid header length": "--verify",

@@ -1,4 +1,4 @@
-"""Supervision: children start, die, hang and refuse to end, behind the reaper that production uses."""
+"""Supervision: child processes start, die, hang and ignore SIGTERM, behind the real reaper."""
 
 import asyncio
 import dataclasses
@@ -127,7 +127,7 @@ def test_wait_for_an_engine_is_a_second_at_least_in_every_state() -> None:
         assert engine.retry_after_s() >= 1, state
 
 
-async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_more_slowly(
+async def test_crash_at_start_is_reported_in_plain_words_and_tried_again_more_and_more_slowly(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with fleet_of(short_folder, text=fake("crash")):
@@ -139,7 +139,7 @@ async def test_crash_at_start_is_told_in_plain_words_and_tried_again_more_and_mo
     assert "[text] Loading weights\n" in capfd.readouterr().err
 
 
-async def test_start_line_that_does_not_exist_is_told(
+async def test_start_line_that_does_not_exist_is_reported(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with fleet_of(short_folder, text=["/no/such/program"]):
@@ -326,7 +326,7 @@ async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.
 async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two engines die together; NVML is a stand-in that says when the memory is back."""
+    """Two engines die together; a fake NVML reports when the memory is free."""
     free, asked = [0], list[object]()
 
     def free_gpu_bytes(gpus: object) -> int:

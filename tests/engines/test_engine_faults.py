@@ -1,4 +1,4 @@
-"""What clients see of an engine that dies: readiness, requests that are open, requests that come afterwards."""
+"""What clients see when an engine dies: readiness, open requests, later requests."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ class Client:
 
 @asynccontextmanager
 async def gateway(engines: dict[EngineName, Engine], **settings: Any) -> AsyncIterator[Client]:
-    """The app over engines that somebody else starts and ends."""
+    """The app with engines that the caller starts and stops."""
     tree = {name: one.settings.model_dump(exclude_defaults=True) for name, one in engines.items()}
     config, metrics = Config.model_validate({"engines": tree, **settings}), Metrics()
     app = create_app(config, engines, (), metrics)
@@ -97,12 +97,12 @@ async def elsewhere(folder: str = "", /, **settings: Any) -> AsyncIterator[tuple
 
 @pytest.fixture(autouse=True)
 def _restarts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every life counts as long enough to begin the backoff anew, so that an engine may die twenty times."""
+    """Every run counts as long enough to reset the backoff, so that an engine can die twenty times."""
     monkeypatch.setattr(restarts, "STABLE_S", 0.0)
     monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.05)
     monkeypatch.setattr(restarts, "BREAKER_WINDOW_S", 0.0)
     monkeypatch.setattr(probe, "_POLL_S", 0.05)
-    monkeypatch.setattr(engine, "_HOPELESS_STOP_S", 0.05)
+    monkeypatch.setattr(engine, "_HUNG_STOP_S", 0.05)
 
 
 async def last_event(answer: aiohttp.ClientResponse) -> Any:
@@ -119,7 +119,7 @@ def core_of(leader: int) -> int:
 async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Path, fault: str) -> None:
     async with supervised(short_folder, fault) as client:
         text = client.engines["text"]
-        told, pids = list[tuple[int, str]](), set[int | None]({None})
+        states, pids = list[tuple[int, str]](), set[int | None]({None})
         for _ in range(DEATHS):
             await until(lambda: text.is_ready and text.pid not in pids, timeout_s=60)
             pids.add(text.pid)
@@ -129,14 +129,14 @@ async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Pat
                 os.kill(core_of(text.pid or 0), signal.SIGKILL)
             assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
             status, state = await client.ready()
-            told.append((status, state["state"]))
-        assert [one for one in told if one[0] != 503 or one[1] == "ready"] == []
+            states.append((status, state["state"]))
+        assert [one for one in states if one[0] != 503 or one[1] == "ready"] == []
 
 
 @pytest.mark.parametrize(
     ("wish", "status", "code"), [("die-late", 503, "engine_unavailable"), ("refuse-late", 500, "engine_failed")]
 )
-async def test_stream_that_is_cut_before_its_first_part_is_told_from_a_death(
+async def test_stream_that_is_cut_before_its_first_part_is_not_taken_for_a_death(
     short_folder: pathlib.Path, wish: str, status: int, code: str
 ) -> None:
     """vLLM cuts a stream of responses that it refuses, as the end of its process does."""
@@ -153,9 +153,9 @@ async def test_request_behind_a_death_is_refused_as_for_an_engine_that_is_away(s
     async with supervised(short_folder, "die-on-request") as client:
         answer = await client.post("drip:60", stream=True)
         assert "error" in await last_event(answer)
-        status, headers, told = await client.answer()
-        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
-        assert "is not ready" in told["error"]["message"]
+        status, headers, reply = await client.answer()
+        assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
+        assert "is not ready" in reply["error"]["message"]
         assert int(headers["retry-after"]) >= 1
 
 
@@ -175,7 +175,7 @@ async def test_stream_that_breaks_for_its_own_reasons_costs_others_one_look(shor
 async def test_requests_end_with_the_life_of_an_engine_elsewhere(
     monkeypatch: pytest.MonkeyPatch, *, stream: bool
 ) -> None:
-    """It takes no questions any more, while its connections stay open. One request is there, one waits in the queue."""
+    """The server stops answering, but its connections stay open. One request is open, one waits in the queue."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
     async with elsewhere(max_in_flight=1) as (client, theirs):
         wish = "drip:600" if stream else "decode:600"
@@ -190,14 +190,14 @@ async def test_requests_end_with_the_life_of_an_engine_elsewhere(
             else:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (503, "engine_unavailable")
                 assert int(answer.headers["retry-after"]) >= 1
-            status, _, told = await waiting
-        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+            status, _, reply = await waiting
+        assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
         await until(lambda: theirs[fake_engine.RUNNING][0] == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, stream: bool) -> None:
-    """The client takes nothing until the engine, which has finished the answer, is gone."""
+    """The client reads nothing until the engine, which has finished the answer, has ended."""
     async with elsewhere() as (client, _):
         body = json.dumps({"messages": user("hi"), "stream": stream, "user": "at-once"}).encode()
         blocked, taken, sent = asyncio.Event(), asyncio.Event(), list[bytes]()
@@ -225,7 +225,7 @@ async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, st
 
 
 async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readiness stays until the server has failed to answer: one connection says little of it."""
+    """The engine stays ready until the server has failed to answer, because one lost connection proves little."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 3600.0)
     async with elsewhere() as (client, theirs):
         text = client.engines["text"]
@@ -245,16 +245,16 @@ async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.Mo
         await until(lambda: any(one.get("path") == "/tokenize" for one in theirs[fake_engine.SEEN]))
         theirs[fake_engine.FAULTS].add("models-fail")
         async with asyncio.timeout(30):  # a count may take 60 s
-            status, _, told = await counting
-        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+            status, _, reply = await counting
+        assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
 
 
 async def test_requests_end_with_a_process_that_hangs_and_will_not_end(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is stopped, so it takes no SIGTERM, and its sockets stay open until it is killed."""
+    """The process is stopped, so it ignores SIGTERM, and its sockets stay open until it is killed."""
     monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: plan.HangLimits(1.0, 1.0))
-    monkeypatch.setattr(engine, "_HOPELESS_STOP_S", 600.0)
+    monkeypatch.setattr(engine, "_HUNG_STOP_S", 600.0)
     async with supervised(short_folder) as client:
         text = client.engines["text"]
         answer = await client.post("drip:600", stream=True)

@@ -1,4 +1,4 @@
-"""When silence is a hang: the limits by device and age, and engines (real child processes) that block for a while."""
+"""Hang detection: limits by device and uptime, and engines (real child processes) that block for a while."""
 
 import asyncio
 import dataclasses
@@ -93,7 +93,7 @@ async def blocked(engine: Engine, seconds: float) -> None:
         ) as answer,
     ):
         assert answer.status == 200
-    assert time.monotonic() - asked >= seconds  # else nothing was blocked
+    assert time.monotonic() - asked >= seconds  # otherwise nothing was blocked
 
 
 async def test_block_at_first_use_is_not_a_hang(short_folder: pathlib.Path) -> None:
@@ -119,7 +119,7 @@ async def test_longer_block_is_a_hang(
         first = engine.pid
         blocking = asyncio.create_task(blocked(engine, 600))
         await until(lambda: engine.is_ready and engine.pid != first, timeout_s=60)
-        assert f"it hangs: nothing came of it for hang_after_s ({BLOCK_S / 3:g} s)" in caplog.text
+        assert f"it hangs: no sign of progress for hang_after_s ({BLOCK_S / 3:g} s)" in caplog.text
         assert isinstance((await asyncio.gather(blocking, return_exceptions=True))[0], Exception)
 
 
@@ -138,7 +138,7 @@ async def test_pause_of_the_gateway_while_it_looks_is_no_hang(monkeypatch: pytes
         return False
 
     monkeypatch.setattr(probe.Probe, "_send", never)
-    monkeypatch.setattr(probe.Probe, "_figures_move", paused)
+    monkeypatch.setattr(probe.Probe, "_metrics_change", paused)
     address = Address("http://127.0.0.1:9")
     one = probe.Probe("text", EngineSettings(model="m"), None, address, engine := Activity())
     engine.progressed()

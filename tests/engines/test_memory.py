@@ -1,4 +1,4 @@
-"""The memory model: known sizes, what fits, and what is refused with the number to change."""
+"""The memory plan: known sizes, what fits, and refusals with the number to change."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TEXT, VISION = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
 
 def planned(spec: str, **engines: dict[str, Any]) -> dict[str, EnginePlan]:
     settings = Config.model_validate({"engines": engines})
-    return {one.name: one for one in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines}
+    return {one.name: one for one in plan.make(settings, machine.from_spec(spec, settings), {}, RUN).engines}
 
 
 def both(spec: str, **settings: Any) -> dict[str, EnginePlan]:
@@ -142,7 +142,11 @@ def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
             r"engines\.text\.kv_cache_memory_bytes 1\.0 GiB holds 18,724 tokens, less than one request of "
             r"max_model_len 32,768\. Set it to 1\.8GiB or more, or max_model_len to 18,724 or less\.$",
         ),
-        ("1x80G", {"gpu_memory_utilization": 0.6}, r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU are more"),
+        (
+            "1x80G",
+            {"gpu_memory_utilization": 0.6},
+            r"0\.6 \(text\) and 0\.6 \(vision\) of one GPU add up to more than 1",
+        ),
         (
             "1x80G",
             {"kv_cache_memory_bytes": "30GiB"},
@@ -175,7 +179,7 @@ def test_what_cannot_work_is_refused_with_the_number_to_change(
         (
             {"kv_cache_memory_bytes": "70GiB"},
             r"needs \d+\.\d GiB more than a GPU of 79 GiB has\. "
-            r"Ways out: kv_cache_memory_bytes of text at most \d+\.\dGiB",
+            r"Options: kv_cache_memory_bytes of text at most \d+\.\dGiB",
         ),
     ],
 )
@@ -213,7 +217,7 @@ def test_weights_and_cache_in_float32_take_twice_as_much() -> None:
 
 
 @pytest.mark.parametrize("spec", ["1xH200", "8xA100", "2xRTX-4090"])
-def test_machine_without_the_memory_of_its_gpus_is_told_what_is_missing(spec: str) -> None:
+def test_machine_without_the_memory_of_its_gpus_is_refused_with_what_is_missing(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"does not say how much memory each GPU has.*like 1xH100-80G or 1xH200-141G"):
         machine.read_spec(spec)
 
@@ -221,7 +225,7 @@ def test_machine_without_the_memory_of_its_gpus_is_told_what_is_missing(spec: st
 @pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])
 def test_machines_that_are_none(spec: str) -> None:
     with pytest.raises(ConfigError, match="1xH100-80G"):
-        machine.imagine(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
+        machine.from_spec(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
 
 
 def test_local_folders_are_read_with_or_without_weights(tmp_path: pathlib.Path) -> None:
@@ -247,7 +251,7 @@ PRESETS = {
 @pytest.mark.parametrize(("name", "spec"), PRESETS.items())
 def test_presets_fit_the_machine_they_name(name: str, spec: str) -> None:
     settings = config.load(REPOSITORY / "configs" / name)
-    for engine in plan.make(settings, machine.imagine(spec, settings), {}, RUN).engines:
+    for engine in plan.make(settings, machine.from_spec(spec, settings), {}, RUN).engines:
         assert engine.budget
         assert engine.budget.full_length_requests >= 1
         assert engine.budget.total <= engine.budget.gpu_bytes
@@ -295,13 +299,13 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
         (
             64,
             {"text": {"model": TEXT}, "vision": {"model": VISION}},
-            r"gpu_memory_utilization is a share of RAM on the CPU, and 0\.92 \(text\) and 0\.92 \(vision\) are "
-            r"more than the whole of it.*Set kv_cache_memory_bytes",
+            r"gpu_memory_utilization is a share of RAM on the CPU, and 0\.92 \(text\) and 0\.92 \(vision\) "
+            r"add up to more than all of it.*Set kv_cache_memory_bytes",
         ),
         (
             64,
             {"text": {"model": TEXT}, "vision": {"model": VISION, **CACHE}},
-            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) are more than .* "
+            r"^engines\.text\.gpu_memory_utilization .* and 0\.92 \(text\) and 18\.8 GiB \(vision\) add up to more .* "
             r"Set kv_cache_memory_bytes for each engine: .* 27\.8 GiB are left",
         ),
         (
@@ -350,7 +354,7 @@ def test_ram_is_the_machines_or_what_a_control_group_leaves_of_it(tmp_path: path
     inside = {f"{folder}v.service/memory.max": "max\n", **{folder + name: text for name, text in v2.items()}}
     assert ram_of(tmp_path / "v2", "0::/system.slice/v.service\n", **inside) == Ram(8 * GIB, 6 * GIB)
     v1 = {"limit_in_bytes": f"{4 * GIB}", "usage_in_bytes": f"{GIB}", "stat": "total_inactive_file 0"}
-    # A container without a namespace of its own sees its path on the host, which is not below the mount.
+    # A container without its own cgroup namespace sees its path on the host, which is not below the mount.
     files = {f"sys/fs/cgroup/memory/memory.{name}": text for name, text in v1.items()}
     assert ram_of(tmp_path / "v1", "5:cpu:/x\n4:memory:/docker/abc\n", **files) == Ram(4 * GIB, 3 * GIB)
     unlimited = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}

@@ -1,4 +1,4 @@
-"""Start lines: pure, so tested as data."""
+"""The engines' command lines and environments."""
 
 import json
 import pathlib
@@ -94,7 +94,7 @@ VIDEO = {"limit_mm_per_prompt": {"video": 1}}
 SIZE = {"size": {"shortest_edge": 3136, "longest_edge": 602112}}
 
 
-def test_engine_without_videos_is_told_nothing_of_them() -> None:
+def test_engine_without_videos_gets_no_video_flags() -> None:
     assert not {"--mm-processor-kwargs", "--media-io-kwargs"} & set(make({}, engine="vision").argv)
     # Nor the text engine, which never gets one.
     assert not {"--mm-processor-kwargs", "--limit-mm-per-prompt"} & set(make(VIDEO).argv)
@@ -108,7 +108,7 @@ def test_engine_without_videos_is_told_nothing_of_them() -> None:
         (["--mm_processor_kwargs={}", "--seed", "7"], {}),
     ],
 )
-def test_engine_with_videos_is_told_their_size_and_frames(arguments: list[str], processor: dict[str, Any]) -> None:
+def test_engine_with_videos_gets_their_size_and_frames(arguments: list[str], processor: dict[str, Any]) -> None:
     planned = make({**VIDEO, "extra_args": arguments}, engine="vision")
     assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 4, "video": 1}
     assert json.loads(value(planned, "--mm-processor-kwargs")) == {**processor, "videos_kwargs": SIZE}
@@ -156,9 +156,9 @@ def test_remote_code_is_off_unless_asked_for() -> None:
     [
         (["--sede", "7"], "vLLM 0.32.0 has no flag --sede. Did you mean --seed?"),
         (["--sede=7"], "has no flag --sede"),
-        (["--uds", "/x"], "--uds is the gateway's to set"),
-        (["--api_key=x"], "--api-key is the gateway's to set"),
-        (["--max-model-len", "5"], "--max-model-len is set by max_model_len already"),
+        (["--uds", "/x"], "--uds is reserved for the gateway"),
+        (["--api_key=x"], "--api-key is reserved for the gateway"),
+        (["--max-model-len", "5"], "--max-model-len is already set by max_model_len"),
     ],
 )
 def test_flags_that_cannot_work_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
@@ -212,7 +212,7 @@ def test_url_engines_are_not_planned() -> None:
     assert [planned.name for planned in plan.make(parsed, GPU, {}, RUN).engines] == ["vision"]
 
 
-def test_too_long_a_socket_path_is_told() -> None:
+def test_too_long_a_socket_path_is_reported() -> None:
     parsed = Config.model_validate({"engines": {"text": {"model": "m"}}})
     with pytest.raises(ConfigError, match="too long for a Unix socket"):
         plan.make(parsed, GPU, {}, pathlib.Path("/" + "x" * 120))
@@ -230,8 +230,8 @@ def test_gpus_are_those_that_the_environment_shows() -> None:
     assert make({"gpus": [1]}, machine).environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
-def test_no_gpu_is_told_before_anything_starts() -> None:
-    with pytest.raises(ConfigError, match="No NVIDIA GPU is seen here"):
+def test_no_gpu_is_reported_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match="No NVIDIA GPU was found"):
         make({}, Machine(CPUS, GPU.vllm))
 
 
@@ -248,7 +248,7 @@ def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
         if works:
             assert len(plan.make(parsed, GPU, {}, RUN).engines) == 2
         else:
-            with pytest.raises(ConfigError, match=r"size of org/text is not known"):
+            with pytest.raises(ConfigError, match=r"size of org/text is unknown"):
                 plan.make(parsed, GPU, {}, RUN)
 
 

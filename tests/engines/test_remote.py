@@ -1,4 +1,4 @@
-"""A server elsewhere that does not serve: what is wrong, in /ready, in the log and in the clients' 503."""
+"""A remote server that does not serve: the diagnosis in /ready, in the log and in the clients' 503."""
 
 import asyncio
 import errno
@@ -93,9 +93,9 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
     assert cause in state["problem"]
     assert setting in state["problem"]
     assert state["state"] == "starting"
-    status, headers, told = await client.answer()
-    message = told["error"]["message"]
-    assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+    status, headers, reply = await client.answer()
+    message = reply["error"]["message"]
+    assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
     assert int(headers["retry-after"]) >= 1
     assert cause in message
     for shown in (message, state["problem"]):
@@ -109,19 +109,29 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("answers", "name", "cause", "setting"),
     [
-        (error(404, NO_MODEL), "text", "does not have the model", "`model`"),
-        (error(404, 'model "theirs" not found, try pulling it first'), "text", "does not have the model", "`model`"),
-        (error(400, "Invalid model name passed in model=theirs"), "text", "does not have the model", "`model`"),
+        (error(404, NO_MODEL), "text", "does not have the requested model", "`model`"),
+        (
+            error(404, 'model "theirs" not found, try pulling it first'),
+            "text",
+            "does not have the requested model",
+            "`model`",
+        ),
+        (
+            error(400, "Invalid model name passed in model=theirs"),
+            "text",
+            "does not have the requested model",
+            "`model`",
+        ),
         (html(401), "text", "refuses the API key", "`url_api_key_env`"),
         (error(403, "forbidden"), "text", "refuses the API key", "`url_api_key_env`"),
-        (html(200), "text", "not an OpenAI-style server", "`url`"),
-        (lambda: web.json_response({"status": "ok"}), "text", "not an OpenAI-style server", "`url`"),
-        (html(400), "text", "not an OpenAI-style server", "`url`"),
+        (html(200), "text", "not from an OpenAI-style server", "`url`"),
+        (lambda: web.json_response({"status": "ok"}), "text", "not from an OpenAI-style server", "`url`"),
+        (html(400), "text", "not from an OpenAI-style server", "`url`"),
         (html(404), "text", "has no /v1/chat/completions", "without /v1"),
         (lambda: web.json_response({"detail": "Not Found"}, status=404), "text", "has no /v1/chat", "`url`"),
         (html(405), "text", "has no /v1/chat/completions", "`url`"),
         (redirect, "text", "redirects requests", "`url`"),
-        (error(429, "slow down"), "text", "takes no more requests", "`url_api_key_env`"),
+        (error(429, "slow down"), "text", "accepts no more requests", "`url_api_key_env`"),
         (html(503), "text", "cannot serve now", "`url`"),
         (error(400, NO_IMAGE), "vision", "refuses a plain request", "limit_mm_per_prompt"),
     ],
@@ -206,7 +216,7 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
     now = [error(404, NO_MODEL)]
     async with served(lambda: now[0]()) as url, engine_at(url) as client:
         text = client.engines["text"]
-        await check(client, "does not have the model", "`model`", caplog)
+        await check(client, "does not have the requested model", "`model`", caplog)
         now[0] = lambda: web.json_response(ANSWER)
         await until(lambda: text.is_ready, timeout_s=30)
         assert text.diagnosis is None
@@ -215,7 +225,7 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
         await until(lambda: not text.is_ready, timeout_s=30)
         assert "cannot serve now" in str(text.diagnosis)
         assert "problem" in (await client.ready())[1]
-        await until(lambda: "text engine: The server says that it cannot serve now." in caplog.text, timeout_s=30)
+        await until(lambda: "text engine: The server reports that it cannot serve now." in caplog.text, timeout_s=30)
 
 
 async def test_shortage_here_is_no_problem_of_the_server(
@@ -227,7 +237,7 @@ async def test_shortage_here_is_no_problem_of_the_server(
         shortages.append(fault := OSError(errno.EMFILE, "Too many open files"))
         raise aiohttp.ClientConnectorError(types.SimpleNamespace(host="h", port=1, ssl=True), fault)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(probe.Probe, "_question", question)
+    monkeypatch.setattr(probe.Probe, "_post_one_token", question)
     async with engine_at("http://127.0.0.1:9") as client:
         await until(lambda: len(shortages) > 3, timeout_s=30)
         assert client.engines["text"].diagnosis is None

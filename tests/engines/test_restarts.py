@@ -1,4 +1,4 @@
-"""When an engine comes back: tables of deaths, with time and chance given."""
+"""The restart policy: tables of deaths, with fixed time and randomness."""
 
 import pytest
 
@@ -45,10 +45,10 @@ def test_waits_differ_by_a_quarter(chance: float, factor: float) -> None:
     assert pause.wait_s == pytest.approx(factor, abs=1e-4)
 
 
-def test_what_a_client_is_told_is_what_comes_next() -> None:
+def test_announced_wait_is_the_next_wait() -> None:
     restarts = Restarts(lambda: MIDDLE)
     for at in (0, 100, 200):
-        told = restarts.next_wait_s(0)
+        expected_s = restarts.next_wait_s(0)
         pause = restarts.after(at, 0, is_lasting=False)
         assert pause
-        assert pause.wait_s == told
+        assert pause.wait_s == expected_s

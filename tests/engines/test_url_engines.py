@@ -1,4 +1,4 @@
-"""Engines that run elsewhere: servers like trtllm-serve, and another vlserve."""
+"""Remote engines: servers like trtllm-serve, and another vlserve."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @dataclass
 class Outer:
-    """A gateway whose engines run elsewhere. Two clients' keys, so that engines of its own would get a cache_salt."""
+    """A gateway with remote engines. Two clients' keys, so that local engines would get a cache_salt."""
 
     url: str
     session: aiohttp.ClientSession
@@ -82,12 +82,12 @@ async def outer(tree: Mapping[Any, dict[str, Any]], key: str, **settings: Any) -
 
 @dataclass
 class Theirs:
-    """The servers elsewhere, as trtllm-serve is one."""
+    """The remote servers, which behave like trtllm-serve."""
 
     apps: dict[EngineName, web.Application]
 
     def seen(self, engine: EngineName, path: str = CHAT) -> list[dict[str, Any]]:
-        """Requests after the first, which asked whether it serves."""
+        """Requests after the first, which is the readiness check."""
         all_of_them = [one for one in self.apps[engine][fake_trtllm.SEEN] if one["path"] == path]
         return all_of_them[1:] if path == CHAT else all_of_them
 
@@ -119,9 +119,9 @@ def chat(*content: Any, **fields: Any) -> dict[str, Any]:
 
 async def test_text_and_pictures_go_to_their_servers_with_nothing_that_only_vllm_knows() -> None:
     async with over_trtllm() as (gateway, theirs):
-        status, headers, told = await gateway.answer(chat("hi", temperature=0, max_completion_tokens=9))
-        assert (status, headers["x-vlserve-engine"], told["usage"]["prompt_tokens"]) == (200, "text", 7)
-        assert told["choices"][0]["message"]["content"] == "one two three"
+        status, headers, reply = await gateway.answer(chat("hi", temperature=0, max_completion_tokens=9))
+        assert (status, headers["x-vlserve-engine"], reply["usage"]["prompt_tokens"]) == (200, "text", 7)
+        assert reply["choices"][0]["message"]["content"] == "one two three"
         asked = chat({"type": "text", "text": "?"}, image_part(), model="our-vision")
         for _ in range(2):  # a picture that was sent before goes as a name to engines of ours alone
             status, headers, _ = await gateway.answer(asked)
@@ -145,8 +145,8 @@ async def test_stream_has_the_usage_that_the_client_asks_for_and_the_log_counts_
 async def test_tools_are_called_whole_and_streamed() -> None:
     async with over_trtllm() as (gateway, _):
         body = chat("look", tools=[TOOL], tool_choice="auto")
-        _, _, told = await gateway.answer(body)
-        called = told["choices"][0]["message"]["tool_calls"][0]["function"]
+        _, _, reply = await gateway.answer(body)
+        called = reply["choices"][0]["message"]["tool_calls"][0]["function"]
         deltas = [event["choices"][0]["delta"] for event in (await gateway.events(body))[:-1]]
         [streamed] = [delta["tool_calls"][0]["function"] for delta in deltas if delta.get("tool_calls")]
         assert called == streamed == {"name": "look", "arguments": '{"x": 1}'}
@@ -167,10 +167,10 @@ async def test_server_sees_its_own_key_alone() -> None:
 async def test_wrong_key_is_the_operators_matter_not_the_clients(caplog: pytest.LogCaptureFixture) -> None:
     async with over_trtllm(key="sk-wrong") as (gateway, theirs):
         await until(lambda: len(theirs.apps["text"][fake_trtllm.SEEN]) > 0)
-        status, headers, told = await gateway.answer(chat("hi"))
-        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+        status, headers, reply = await gateway.answer(chat("hi"))
+        assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
         assert int(headers["retry-after"]) > 0
-        assert "sk-wrong" not in caplog.text + str(told)
+        assert "sk-wrong" not in caplog.text + str(reply)
 
 
 @pytest.mark.parametrize(
@@ -182,20 +182,20 @@ async def test_wrong_key_is_the_operators_matter_not_the_clients(caplog: pytest.
         ({"stream_options": {}, "stream": False, "user": "too-long"}, 400, "context_length_exceeded", "9417"),
         ({"user": "too-long", "stream": True}, 400, "context_length_exceeded", "8192"),
         ({"user": "fault"}, 500, "engine_failed", "not a JSON object"),
-        ({"user": "busy"}, 429, "rate_limit_exceeded", "more requests than it takes"),
+        ({"user": "busy"}, 429, "rate_limit_exceeded", "has too many requests"),
         ({"user": "down", "stream": True}, 503, "engine_unavailable", "cannot take requests now"),
     ],
 )
-async def test_errors_are_told_in_openais_form(fields: dict[str, Any], status: int, code: str, words: str) -> None:
+async def test_errors_are_reported_in_openais_form(fields: dict[str, Any], status: int, code: str, words: str) -> None:
     async with over_trtllm() as (gateway, _):
-        given, headers, told = await gateway.answer(chat("hi", **fields))
-    assert (given, told["error"]["code"]) == (status, code)
-    assert set(told["error"]) == {"message", "type", "param", "code"}
-    assert words in told["error"]["message"]
-    assert "loc" not in told["error"]["message"]
+        given, headers, reply = await gateway.answer(chat("hi", **fields))
+    assert (given, reply["error"]["code"]) == (status, code)
+    assert set(reply["error"]) == {"message", "type", "param", "code"}
+    assert words in reply["error"]["message"]
+    assert "loc" not in reply["error"]["message"]
     assert headers.get("retry-after") == ("17" if status in (429, 503) else None)  # the server's own
     if "Extra" in words:
-        assert told["error"]["param"] == words.partition(":")[0]
+        assert reply["error"]["param"] == words.partition(":")[0]
 
 
 async def test_stream_that_breaks_off_ends_with_an_error() -> None:
@@ -218,11 +218,11 @@ async def test_what_the_server_lacks_is_said_in_the_clients_form(
     path: str, body: dict[str, Any], status: int, kind: str
 ) -> None:
     async with over_trtllm() as (gateway, _):
-        given, _, told = await gateway.answer(body, path)
-        assert (given, told["error"]["type"]) == (status, kind)
-        assert re.search("does not have this endpoint|cannot count tokens", told["error"]["message"])
-        status, _, told = await gateway.answer({"prompt": "hi"}, "/v1/completions")
-        assert (status, told["choices"][0]["text"]) == (200, "one two three")
+        given, _, reply = await gateway.answer(body, path)
+        assert (given, reply["error"]["type"]) == (status, kind)
+        assert re.search("does not have this endpoint|cannot count tokens", reply["error"]["message"])
+        status, _, reply = await gateway.answer({"prompt": "hi"}, "/v1/completions")
+        assert (status, reply["choices"][0]["text"]) == (200, "one two three")
 
 
 @pytest.mark.parametrize("counting", [404, 400])
@@ -242,8 +242,8 @@ async def test_limits_hold_before_the_server_is_asked() -> None:
         gateway,
         theirs,
     ):
-        status, _, told = await gateway.answer(chat(*[image_part()] * 5))
-        assert (status, told["error"]["code"]) == (400, "too_many_images")
+        status, _, reply = await gateway.answer(chat(*[image_part()] * 5))
+        assert (status, reply["error"]["code"]) == (400, "too_many_images")
         status, _, _ = await gateway.answer(chat("hi", max_tokens=6))
         assert status == 400
         assert theirs.seen("text") == theirs.seen("vision") == []
@@ -252,8 +252,8 @@ async def test_limits_hold_before_the_server_is_asked() -> None:
         await until(lambda: len(theirs.seen("text")) == 1)
         waiting = asyncio.create_task(gateway.answer(chat("waits")))
         await until_said(gateway, 'vlserve_requests_queued{vlserve_engine="text"} 1.0')
-        status, headers, told = await gateway.answer(chat("too many"))
-        assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
+        status, headers, reply = await gateway.answer(chat("too many"))
+        assert (status, reply["error"]["code"]) == (429, "rate_limit_exceeded")
         assert headers["retry-after"]
         assert len(theirs.seen("text")) == 1
         theirs.apps["text"][fake_trtllm.HELD].set()
@@ -300,8 +300,8 @@ async def test_server_that_ends_is_away_and_comes_back(monkeypatch: pytest.Monke
         await until(lambda: engine.is_ready)
         await runner.cleanup()
         await until(lambda: not engine.is_ready)
-        status, headers, told = await gateway.answer(chat("hi"))
-        assert (status, told["error"]["code"]) == (503, "engine_unavailable")
+        status, headers, reply = await gateway.answer(chat("hi"))
+        assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
         assert int(headers["retry-after"]) >= 1
         async with gateway.session.get(f"{gateway.url}/ready") as answer:
             assert answer.status == 503
@@ -346,7 +346,7 @@ async def test_headers_of_another_vlserve_come_once_and_the_request_can_be_follo
     assert "authorization" not in seen
 
 
-async def test_figures_of_another_vlserves_engines_are_not_told_as_ones_own(two: tuple[Outer, Gateway]) -> None:
+async def test_figures_of_another_vlserves_engines_are_not_reported_as_ones_own(two: tuple[Outer, Gateway]) -> None:
     gateway, _ = two
     text = await gateway.metrics()
     assert "vllm:" not in text
@@ -373,22 +373,22 @@ async def test_another_vlserve_whose_engine_is_away_is_away(
     gateway, inner = two
     body = chat("hi", stream=is_stream, **prepare(inner))
     if retry_after:
-        status, headers, told = await gateway.answer(body)
+        status, headers, reply = await gateway.answer(body)
         assert (status, headers["retry-after"]) == (503, retry_after)
     else:
-        *_, told = await gateway.events(body)
-    assert (told["error"]["type"], told["error"]["code"]) == ("service_unavailable_error", "engine_unavailable")
+        *_, reply = await gateway.events(body)
+    assert (reply["error"]["type"], reply["error"]["code"]) == ("service_unavailable_error", "engine_unavailable")
 
 
 async def test_refusals_of_another_vlserve_keep_their_sense(two: tuple[Outer, Gateway]) -> None:
     gateway, _ = two
     asked = chat(image_part(), image_part())
     for path, body in ((CHAT, asked), ("/v1/messages", {**chat(IMAGE, IMAGE), "max_tokens": 9})):
-        status, _, told = await gateway.answer(body, path)
-        assert (status, told["error"]["type"]) == (400, "invalid_request_error")
-        assert "1 allowed" in told["error"]["message"]
-    status, _, told = await gateway.answer(asked)
-    assert told["error"]["code"] == "too_many_images"
+        status, _, reply = await gateway.answer(body, path)
+        assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
+        assert "1 allowed" in reply["error"]["message"]
+    status, _, reply = await gateway.answer(asked)
+    assert reply["error"]["code"] == "too_many_images"
 
 
 async def test_every_protocol_goes_through_another_vlserve(two: tuple[Outer, Gateway]) -> None:

@@ -1,4 +1,4 @@
-"""Models are fetched before their engine starts, with progress, once; over a hub on the loopback address."""
+"""Downloads of models before their engine starts, from a fake hub on the loopback address."""
 
 import asyncio
 import dataclasses
@@ -62,7 +62,7 @@ async def begin(home: pathlib.Path, endpoint: str, *arguments: str, **more: str)
 
 
 async def fetch(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
-    """Exit code and words. ``more``: environment."""
+    """Exit code and output. ``more``: environment."""
     child = await begin(home, endpoint, *arguments, **more)
     async with asyncio.timeout(60):
         said = (await child.communicate())[0].decode()
@@ -159,13 +159,13 @@ async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: path
         assert (code, len(hub.downloaded)) == (0, 2)  # not read anew at every start
         code, said = await fetch(tmp_path, hub.endpoint, "org/small", "--verify")
     assert code == 0, said
-    assert "model.safetensors is damaged and removed" in said
+    assert "model.safetensors is damaged (its checksum is not the hub's) and was removed" in said
     assert hub.downloaded[2:] == [WEIGHTS]
     assert weights_in(tmp_path) == FILES[WEIGHTS]
 
 
 @pytest.mark.parametrize("token", ["", "hf_of_someone_who_did_not_accept"])
-async def test_licence_that_must_be_accepted_is_told_with_what_to_do(tmp_path: pathlib.Path, token: str) -> None:
+async def test_licence_that_must_be_accepted_is_reported_with_what_to_do(tmp_path: pathlib.Path, token: str) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.is_gated = True
         code, said = await fetch(tmp_path, hub.endpoint, **({"HF_TOKEN": token} if token else {}))
@@ -174,7 +174,7 @@ async def test_licence_that_must_be_accepted_is_told_with_what_to_do(tmp_path: p
     assert hub.downloaded == []
 
 
-def test_too_little_room_is_told_before_anything_is_downloaded(tmp_path: pathlib.Path) -> None:
+def test_too_little_room_is_reported_before_anything_is_downloaded(tmp_path: pathlib.Path) -> None:
     with pytest.raises(OSError, match=r"1000000.0 GB are missing and .* GB are free in .*HF_HOME") as raised:
         weights._check_room("org/m", tmp_path, 10**15)
     assert raised.value.errno == errno.ENOSPC
@@ -192,9 +192,9 @@ async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib
     async with hub_with("org/small", FILES) as hub:
         empty = await check()
         assert (empty["missing_bytes"], empty["problems"]) == (len(FILES[WEIGHTS]) + 2, [])
-        told = str(checks.judge_model("text", settings_of(small), empty))
-        assert f"org/small: 0.0 GB to download into {tmp_path / 'hub'}, " in told
-        assert "vlserve fetch text does it now" in told
+        text = str(checks.judge_model("text", settings_of(small), empty))
+        assert f"org/small: 0.0 GB to download into {tmp_path / 'hub'}, " in text
+        assert "vlserve fetch text does it now" in text
         assert hub.downloaded == []
         await fetch(tmp_path, hub.endpoint)
         whole = await check()
@@ -363,7 +363,7 @@ async def test_engine_starts_after_its_model_came_and_restarts_without_asking_ag
     assert said.index("org/small: complete in") < said.index("Loading weights")
 
 
-async def test_model_that_is_not_on_the_hub_is_told_with_what_to_do(
+async def test_model_that_is_not_on_the_hub_is_reported_with_what_to_do(
     short_folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = Config.model_validate({"engines": {"text": {"model": "org/typo", "command": fake()}}})

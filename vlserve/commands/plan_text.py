@@ -1,4 +1,4 @@
-"""A plan as a person reads it: devices, memory, start lines."""
+"""Formats a plan for people: devices, memory, command lines."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,14 @@ from vlserve.engines.plan import Plan
 
 
 def describe(made: Plan, there: Machine) -> Iterator[str]:
-    """The plan as a person reads it."""
+    """Yield the lines of the plan's description."""
     if there.gpus:
         yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
         used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
         if used and len(used) < len(there.gpus):
-            yield f"{len(there.gpus) - len(used)} of them are not used; tensor_parallel_size and gpus decide"
+            yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus"
     elif there.vllm and there.vllm.is_cpu:
-        yield f"no GPU: this vLLM computes on the CPU, with {len(there.cpus)} cores"
+        yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
     for engine in made.engines:
         yield ""
         budget = engine.budget

@@ -1,6 +1,6 @@
-"""What `serve` refuses before anything starts, beside the plan: API keys, addresses, folders, packages.
+"""Checks that `serve` makes before it starts anything, besides the plan: API keys, addresses, folders, packages.
 
-`plan` and `doctor` ask the same. What depends on what else runs (a port, a folder in use) is not looked at.
+`plan` and `doctor` make them, too. They do not depend on other processes (a port or folder in use is not detected).
 """
 
 import os
@@ -20,19 +20,19 @@ from vlserve.media import fetch
 class Credentials:
     api_keys: tuple[ApiKey, ...]
     url_keys: Mapping[EngineName, str | None]
-    """Of engines that run elsewhere."""
+    """The API keys for remote engines."""
 
 
 def check(settings: Config, environ: Mapping[str, str] = os.environ) -> Credentials:
-    """Everything here. Raises ConfigError for the first thing that is not well."""
+    """Run all checks of this module. Raises ConfigError for the first one that fails."""
     credentials = Credentials(read_api_keys(settings, environ), _read_url_keys(settings, environ))
-    for look in OTHER_CHECKS.values():
-        look(settings, environ)
+    for run_check in OTHER_CHECKS.values():
+        run_check(settings, environ)
     return credentials
 
 
 def read_api_keys(settings: Config, environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    """Clients' keys. Raises ConfigError where those that are named are missing, or a public address has none."""
+    """Read clients' keys. Raises ConfigError if configured keys are missing, or a public address has none."""
     found = keys.read(settings.server, environ)
     keys.check_exposure(settings.server, found)
     return found
@@ -43,7 +43,7 @@ def _read_url_keys(settings: Config, environ: Mapping[str, str]) -> dict[EngineN
 
 
 def _check_files(settings: Config, _: Mapping[str, str]) -> None:
-    if settings.files.folder:  # where the default one cannot be used, serve goes on without files
+    if settings.files.folder:  # if the default folder cannot be used, serve runs without files
         folders.check(settings.files.folder)
 
 
@@ -55,4 +55,4 @@ OTHER_CHECKS: Mapping[str, Callable[[Config, Mapping[str, str]], object]] = {
     "tracing": lambda settings, _: tracing.check(settings.tracing.otlp_endpoint),
     "files": _check_files,
 }
-"""By the subject that `doctor` gives them; each raises ConfigError."""
+"""By their subject in the output of `doctor`; each raises ConfigError."""

@@ -1,4 +1,4 @@
-"""Hosts, ports and origins as HTTP and settings write them: parsed, compared, checked."""
+"""Parses and compares hosts, ports and origins of HTTP headers and settings."""
 
 import ipaddress
 import re
@@ -17,7 +17,7 @@ _NOT_A_LISTENER = "{!r} is not an address to listen on. Write it like 127.0.0.1:
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:
-    """Host (lower case, without a last dot, IPv6 in brackets) and port of ``host:port``; None where it is neither."""
+    """Split ``host:port`` into host (lower case, no trailing dot, IPv6 in brackets) and port; None if malformed."""
     found = _AUTHORITY.fullmatch(text.lower())
     if not found:
         return None
@@ -27,7 +27,7 @@ def split_authority(text: str) -> tuple[str, int | None] | None:
 
 
 def split_origin(text: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port of an origin, for http(s) always with its port. None: there is no such origin."""
+    """Split an origin into scheme, host and port (http and https: never None). None if it is malformed."""
     found = _ORIGIN.fullmatch(text.lower())
     authority = split_authority(found["authority"]) if found else None
     if not found or not authority or (authority[0].startswith("[") and not is_ip_literal(authority[0])):
@@ -36,9 +36,9 @@ def split_origin(text: str) -> tuple[str, str, int | None] | None:
 
 
 def is_same_host(origin: str, host: str) -> bool:
-    """Whether a web page of ``origin`` was loaded from where the Host header ``host`` leads.
+    """Whether ``origin`` has the same host and port as the Host header ``host``.
 
-    The scheme is not compared: a proxy in front may have ended TLS. A Host without a port has the scheme's own.
+    The scheme is not compared, because a proxy may have terminated TLS. A missing port is the scheme's default.
     """
     page, named = split_origin(origin), split_authority(host)
     if not page or not named or page[0] not in _DEFAULT_PORTS:
@@ -47,7 +47,7 @@ def is_same_host(origin: str, host: str) -> bool:
 
 
 def is_ip_literal(host: str) -> bool:
-    """An IPv4 address, or an IPv6 address in brackets, as a Host header has them. No name server is asked for one."""
+    """Whether a Host header's host is an IPv4 address, or an IPv6 address in brackets, rather than a name."""
     try:
         if host.startswith("["):
             ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
@@ -59,7 +59,7 @@ def is_ip_literal(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on ``host``, a name or an address without brackets."""
+    """Whether only this machine can connect to ``host``, a name or an IP address without brackets."""
     if host == "localhost":
         return True
     try:
@@ -69,7 +69,7 @@ def is_loopback(host: str) -> bool:
 
 
 def normal_origin(text: str) -> str:
-    """An origin as browsers write it: lower case, without the scheme's own port. Others stay as they are."""
+    """Normalize an origin as browsers do: lower case, no default port. A malformed one is returned unchanged."""
     parts = split_origin(text)
     if not parts:
         return text
@@ -84,7 +84,7 @@ def _origins(*, web_only: bool, also: tuple[str, ...] = ()) -> Callable[[list[st
             if one not in also and (not parts or (web_only and parts[0] not in _DEFAULT_PORTS)):
                 raise ValueError(
                     f"{one!r} is not an origin. Write it like https://example.com or http://10.1.2.3:8080, "
-                    "with nothing after host and port, not even a slash"
+                    "without a path or a trailing slash"
                 )
         return [normal_origin(one) for one in given]
 
@@ -96,13 +96,13 @@ def _hosts(given: list[str]) -> list[str]:
     for one in given:
         parts = split_authority(one)
         if not parts or parts[1] is not None:
-            raise ValueError(f"{one!r} is not a host. Write its name alone, like gpu-box.lan, without a port")
+            raise ValueError(f"{one!r} is not a host. Write only the name, like gpu-box.lan, without a port")
         hosts.append(parts[0])
     return hosts
 
 
 def split_listener(text: str) -> tuple[str, int]:
-    """Host (IPv6 without brackets) and port to listen on. Raises ValueError."""
+    """Split ``host:port`` into host (IPv6 without brackets) and port. Raises ValueError."""
     parts = split_authority(text)
     if not parts or not parts[1]:
         raise ValueError(_NOT_A_LISTENER.format(text))
@@ -110,7 +110,7 @@ def split_listener(text: str) -> tuple[str, int]:
 
 
 def _not_a_number(given: Any) -> Any:
-    """A port alone, as YAML reads it."""
+    """Refuse a number, which is what YAML makes of a port without a host."""
     if isinstance(given, int):
         raise ValueError(_NOT_A_LISTENER.format(given))
     return given
@@ -124,6 +124,6 @@ def _listener(text: str) -> str:
 WebOrigins = Annotated[list[str], AfterValidator(_origins(web_only=True))]
 WebOriginsOrAny = Annotated[list[str], AfterValidator(_origins(web_only=True, also=(ANY_ORIGIN,)))]
 Origins = Annotated[list[str], AfterValidator(_origins(web_only=False, also=(ANY_ORIGIN, "null")))]
-"""Of extensions and desktop programs, too."""
+"""Also origins of browser extensions and desktop programs."""
 Hosts = Annotated[list[str], AfterValidator(_hosts)]
 Listener = Annotated[str, BeforeValidator(_not_a_number), AfterValidator(_listener)]

@@ -24,64 +24,66 @@ class EngineSettings(Settings):
     served_model_name: str | None = None
     """The name clients use. Default: `model`, or the folder's name. Answers of a `url` engine carry its own name."""
     url: str | None = None
-    """Base URL of an OpenAI-style server that runs elsewhere (`http://host:port`, no `/v1`); nothing is started."""
+    """Base URL of a remote OpenAI-style server (`http://host:port`, no `/v1`); nothing is started here."""
     url_api_key_env: str | None = None
     """With `url`: name of the environment variable with that server's API key."""
     command: list[str] | None = None
-    """Start line that replaces vLLM's; `{uds}` in it becomes the socket to listen on. Such an engine is sent no
-    `cache_salt`, and one that has not vLLM's figures may look hung while long answers that are not streamed fill it:
-    raise `hang_after_s`."""
+    """Command to run instead of vLLM; `{uds}` in it becomes the socket to listen on. Such an engine gets no
+    `cache_salt`. Without vLLM's metrics it may seem to hang while it computes long answers that are not streamed: raise
+    `hang_after_s`."""
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
     gpus: list[int] | None = None
-    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES); as many as `tensor_parallel_size`. Default: planned."""
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), `tensor_parallel_size` of them. Default: chosen by the
+    plan."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of weights and activations."""
+    """Data type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
-    """Longest prompt plus answer, in tokens. Default, and the most: the model's own, which `--hf-overrides` in
-    `extra_args` may extend (`long-context-128k.yaml`)."""
+    """Longest prompt plus answer, in tokens. Default and maximum: the model's context length, which `--hf-overrides` in
+    `extra_args` can extend (`long-context-128k.yaml`)."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the whole GPU's memory (on the CPU: of RAM) that must be free at start and is used at most."""
+    """Largest share of the GPU's memory (on the CPU: of RAM) to use. It must be free at start."""
     kv_cache_memory_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
-    """KV cache size, e.g. `12GiB`. Two engines on one GPU both need it: vLLM cannot measure while another one loads."""
+    """KV cache size, e.g. `12GiB`. Two engines on one GPU both need it: vLLM cannot measure memory while another one
+    loads."""
     max_num_seqs: Annotated[int, Field(gt=0)] | None = None
-    """Requests computed in one batch at most."""
+    """Most requests in one batch."""
     max_num_batched_tokens: Annotated[int, Field(gt=0)] | None = None
-    """Tokens computed in one step at most."""
+    """Most tokens computed in one step."""
     enable_chunked_prefill: bool | None = None
     """Split long prompts over several steps. Default: vLLM's choice."""
     enforce_eager: bool = False
-    """Skip CUDA graphs and compilation: starts faster, answers slower."""
+    """Disable CUDA graphs and compilation: starts faster, generates more slowly."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
     limit_mm_per_prompt: LimitMmPerPrompt = LimitMmPerPrompt()
     override_generation_config: dict[str, float | int] = {}
-    """Sampling defaults where a request says nothing, e.g. `{temperature: 0.2, max_new_tokens: 1024}`."""
+    """Sampling defaults for requests that set none, e.g. `{temperature: 0.2, max_new_tokens: 1024}`."""
     tool_call_parser: str | None = "hermes"
     """vLLM's parser for tool calls (`hermes` is Qwen2.5's); null turns automatic tool choice off."""
     extra_args: list[str] = []
-    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag the installed vLLM does not know is refused, as
-    is one that has a setting of its own here."""
+    """More vLLM flags, as on its command line: `[--seed, "7"]`. A flag that the installed vLLM does not know
+    is refused, as is one that has its own setting here."""
     env: dict[str, str] = {}
-    """Environment variables for this engine, on top of the allowed ones."""
+    """Environment variables for this engine, in addition to the inherited ones."""
     max_in_flight: Annotated[int, Field(gt=0)] = 1024
-    """Requests inside this engine at most. Those that vLLM cannot batch (`max_num_seqs`) wait there, first come first
-    served; more wait in the gateway, keys in turns."""
+    """Most requests sent to this engine at once. Those beyond its batch (`max_num_seqs`) wait there, first come first
+    served; further ones wait in the gateway's queue, which takes the API keys in turns."""
     max_queued: Annotated[int, Field(ge=0)] = 64
-    """Requests that wait in the gateway for this engine; more is a 429. Where there are several API keys, one key's
-    take half of these places at most."""
+    """Most requests in the gateway's queue for this engine; more is a 429. With several API keys, one key can fill half
+    of the queue."""
     hang_after_s: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
-    """An engine of which nothing came for this long, not even an answer to a request of our own for one token, is
-    replaced. `auto`: 30 s on the CPU; on GPUs, and with `command`, 120 s, and 360 s in the first ten minutes after it
-    became ready, since kernels are compiled and CUDA graphs captured when they are first needed. A number is used from
-    the start, without the longer first phase. null: never. A `url` engine is not watched for hangs."""
+    """An engine that makes no progress for this long, and does not answer the gateway's own one-token request, is
+    restarted. `auto`: 30 s on the CPU; 120 s on GPUs and with `command`, but 360 s in the first ten minutes after it
+    became ready, since kernels are compiled and CUDA graphs captured on first use. A number applies from the start.
+    null: never. Remote engines (`url`) are not checked for hangs."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
-    """Longest time from start to the first answered request; then the engine is restarted."""
+    """Most time from start to the first answered request; after that the engine is restarted."""
 
     @field_validator("hang_after_s", mode="wrap")
     @classmethod
     def _hang_after(cls, given: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        """One line for a mistake, instead of one for each type that it may have."""
+        """One error message, instead of one for each type of the union."""
         try:
             return check(given)
         except ValidationError:
@@ -90,20 +92,20 @@ class EngineSettings(Settings):
     @model_validator(mode="after")
     def _whole(self) -> "EngineSettings":
         if self.url and self.command:
-            raise ValueError("give either url (a server elsewhere) or command (a start line), not both")
+            raise ValueError("set either url (a remote server) or command (a local process), not both")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
         if self.url and self.url.rstrip("/").endswith("/v1"):
-            raise ValueError("url is the server's base, without /v1")
+            raise ValueError("url must be the server's base URL, without /v1")
         if self.url_api_key_env and not self.url:
-            raise ValueError("url_api_key_env belongs to url")
+            raise ValueError("url_api_key_env needs url")
         if self.gpus is not None and len(set(self.gpus)) != self.tensor_parallel_size:
             raise ValueError(
                 f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size is {self.tensor_parallel_size}; "
                 "they must be equal"
             )
         if self.model == AUTO or self.served_model_name == AUTO:
-            raise ValueError(f"{AUTO!r} is the name for automatic routing; a model needs another one")
+            raise ValueError(f"{AUTO!r} is reserved for automatic routing; a model needs another name")
         return self
 
     @property
@@ -112,14 +114,14 @@ class EngineSettings(Settings):
 
     @property
     def model_id(self) -> str:
-        """The name in ``/v1/models`` and in answers."""
+        """The model name in ``/v1/models`` and in answers."""
         if self.served_model_name:
             return self.served_model_name
         return pathlib.Path(self.model).name if self.is_folder else self.model
 
     @property
     def is_vllm(self) -> bool:
-        """Started here with the installed vLLM."""
+        """Whether it is started here with the installed vLLM."""
         return not self.url and not self.command
 
     @property
@@ -130,7 +132,8 @@ class EngineSettings(Settings):
 
     @property
     def keeps_pictures(self) -> bool:
-        """Whether a picture can be named by its ``uuid`` in later requests: vLLM's own, one front end, with a cache."""
+        """Whether later requests can refer to a picture by its ``uuid``: needs vLLM with its cache and one front
+        end."""
         given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}
         return self.is_vllm and not given & {
             *("--mm-processor-cache-gb", "--api-server-count", "--data-parallel-size", "--runner", "--headless"),
@@ -138,7 +141,7 @@ class EngineSettings(Settings):
 
     @property
     def forwarded_model(self) -> str | None:
-        """The model name to put into requests; None where the engine answers to every name that a client may use."""
+        """The model name to send to the engine; None if it accepts every name that clients may use."""
         if self.url:
             return self.model
         return self.model_id if self.command else None
@@ -148,14 +151,14 @@ class Engines(Settings):
     text: EngineSettings | None = None
     """The engine for text-only chat."""
     vision: EngineSettings | None = None
-    """The engine for anything with a picture."""
+    """The engine for requests with pictures or videos."""
 
     @model_validator(mode="after")
     def _any(self) -> "Engines":
         if not self.text and not self.vision:
             raise ValueError("at least one engine is needed: text, vision or both")
         if self.text and self.vision and self.text.model_id == self.vision.model_id:
-            raise ValueError(f"both engines are called {self.text.model_id!r}; set served_model_name on one")
+            raise ValueError(f"both engines have the name {self.text.model_id!r}; set served_model_name on one")
         return self
 
     def items(self) -> list[tuple[EngineName, EngineSettings]]:
@@ -163,5 +166,5 @@ class Engines(Settings):
         return [(name, settings) for name, settings in named if settings]
 
     def on_vllm(self) -> dict[EngineName, EngineSettings]:
-        """Those that are to be started here with the installed vLLM: no ``url``, no ``command``."""
+        """The engines to start here with the installed vLLM: no ``url``, no ``command``."""
         return {name: settings for name, settings in self.items() if settings.is_vllm}

@@ -1,4 +1,4 @@
-"""Check of the folder for uploaded files."""
+"""Checks the folder for uploaded files."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ def check(folder: pathlib.Path) -> None:
         is_other = nearest == folder and not (folder / "lock").exists() and any(folder.iterdir())
     except OSError as error:
         raise ConfigError(f"files.folder: cannot use {folder}: {error.strerror}.") from error
-    # The store makes its folder private (0700), which must not happen to /tmp or a home folder.
+    # The file store sets its folder's mode to 0700, which must not happen to /tmp or a home folder.
     if is_other:
         raise ConfigError(f"files.folder: {folder} contains other files. Name an empty folder or a new one.")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""API keys: made, read from a file or a variable, and needed where others can reach the service."""
+"""API keys: generates them, reads them from a file or a variable, and requires them on public addresses."""
 
 import hashlib
 import os
@@ -13,30 +13,30 @@ from vlserve.config.settings import Server
 from vlserve.errors import ConfigError
 
 ANONYMOUS = "anonymous"
-"""The name of every client where there are no API keys."""
+"""The name of every client of a service without API keys."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A client's key. Only its SHA-256 is kept: keys are long and random, so there is nothing to guess."""
+    """A client's key. Only its SHA-256 is stored, which is safe because keys are long and random."""
 
     name: str
     digest: bytes
 
 
 def make(name: str) -> tuple[str, str]:
-    """A new key, and its line for ``api_keys_file``. Raises ConfigError."""
+    """Generate a key; return it and its line for ``api_keys_file``. Raises ConfigError for a bad name."""
     _check_name(name, "the key")
     key = f"sk-{secrets.token_urlsafe(32)}"
-    return key, f"{name}: {_written(_digest(key))}"
+    return key, f"{name}: {_line_value(_digest(key))}"
 
 
 def read(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKey, ...]:
-    """Keys from ``api_keys_file`` and ``api_keys_env``; a name may have two, while one replaces the other.
+    """Read the keys in ``api_keys_file`` and ``api_keys_env``. A name may have two keys, to replace one by the other.
 
-    Raises ConfigError where one of both is named but holds none.
+    Raises ConfigError if one of these is set but contains no key.
     """
     keys = _read_file(server) + _read_variable(server, environ)
     names = [key.name for key in keys]
@@ -46,7 +46,7 @@ def read(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKe
 
 
 def _read_file(server: Server) -> list[ApiKey]:
-    """Digests only, so that whoever reads the file cannot use its keys."""
+    """The file contains digests only, so that its readers cannot use the keys."""
     path, where = server.api_keys_file, "server.api_keys_file"
     if not path:
         return []
@@ -67,7 +67,7 @@ def _read_file(server: Server) -> list[ApiKey]:
             named = name if rest else f"key{number}"
             raise ConfigError(
                 f"{where}: line {number} of {path} is not `name: sha256:…`. For a key in plain text write "
-                f"instead: {named}: {_written(_digest(plain))}"
+                f"instead: {named}: {_line_value(_digest(plain))}"
             )
         _check_name(name, f"{where}: line {number}")
         keys.append(ApiKey(name, bytes.fromhex(found[1])))
@@ -77,7 +77,7 @@ def _read_file(server: Server) -> list[ApiKey]:
 
 
 def _read_variable(server: Server, environ: Mapping[str, str]) -> list[ApiKey]:
-    """``key`` or ``name: key``, separated by commas."""
+    """Entries ``key`` or ``name: key``, separated by commas."""
     variable, where = server.api_keys_env, "server.api_keys_env"
     if not variable:
         return []
@@ -99,26 +99,26 @@ def _read_variable(server: Server, environ: Mapping[str, str]) -> list[ApiKey]:
 
 def _check_name(name: str, where: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{where}: a name has 1 to 64 letters, digits, or the signs _ . @ -")
+        raise ConfigError(f"{where}: a name consists of 1 to 64 letters, digits, or the characters _ . @ -")
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _written(digest: bytes) -> str:
+def _line_value(digest: bytes) -> str:
     return f"sha256:{digest.hex()}"
 
 
 def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
-    """Refuse to offer the models or the metrics to a network without keys, unless told to, and the metrics alone where
-    no key may read them. Raises ConfigError."""
+    """Raise ConfigError for a public address without API keys, unless that is allowed explicitly, and for a public
+    ``metrics_listen`` that no key may read."""
     listeners = {"host": server.host, "metrics_listen": server.metrics_address and server.metrics_address[0]}
     if keys:
         public = listeners["metrics_listen"]
         if public and not is_loopback(public) and not any(key.metrics for key in server.keys.values()):
             raise ConfigError(
-                f"server.metrics_listen {server.metrics_listen} can be read by no API key. Let one read it with "
+                f"server.metrics_listen {server.metrics_listen} can be read by no API key. Allow one with "
                 "server.keys: {NAME: {metrics: true}}, or listen on 127.0.0.1, where no key is needed."
             )
         return
@@ -133,7 +133,7 @@ def check_exposure(server: Server, keys: tuple[ApiKey, ...]) -> None:
 
 
 def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[str, str]) -> str | None:
-    """The key for an engine that runs elsewhere. Raises ConfigError where the variable is named but empty."""
+    """The API key for a remote engine. Raises ConfigError if the variable is set in the config but empty."""
     if not settings.url_api_key_env:
         return None
     key = environ.get(settings.url_api_key_env, "").strip()
@@ -144,5 +144,5 @@ def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[st
 
 
 def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key that our own commands send to a running service (VLSERVE_API_KEY)."""
+    """The API key that vlserve's own commands send to a running service (VLSERVE_API_KEY)."""
     return environ.get("VLSERVE_API_KEY", "").strip() or None

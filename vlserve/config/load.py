@@ -1,6 +1,6 @@
-"""Reads the settings from one YAML file, and all that comes from the environment. The only reader of either.
+"""Reads the settings from a YAML file, and environment variables. The only module that reads either.
 
-Unknown keys are refused with the nearest right name.
+Unknown keys are refused with the most similar valid name.
 """
 
 import difflib
@@ -20,8 +20,8 @@ from vlserve.config.settings import Config, Files
 from vlserve.config.settings_base import Settings, settings_type
 from vlserve.errors import ConfigError
 
-# What an engine may see of the gateway's environment. Everything else stays out: VLLM_* of another experiment would
-# change an engine silently, and the gateway's own secrets are not the engine's business.
+# The environment variables that engines inherit. Others are removed: VLLM_* of another experiment would change an
+# engine silently, and engines must not see the gateway's secrets.
 _ENGINE_ENVIRONMENT = {
     *("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
@@ -45,13 +45,13 @@ _ENGINE_ENVIRONMENT_PREFIXES = (
         "OTEL_",
     ),
 )
-_LONGEST_SHOWN = 200  # characters of a wrong value
+_LONGEST_SHOWN = 200  # characters of an invalid value in a message
 
 
 def load(path: pathlib.Path, **server_overrides: Any) -> Config:
-    """Read a YAML file; ``server_overrides`` (host, port …) win over its ``server`` section.
+    """Read a YAML file; ``server_overrides`` (host, port …) take precedence over its ``server`` section.
 
-    Raises ConfigError with the file, the setting and the nearest right name.
+    Raises ConfigError with the file, the setting and the most similar valid name.
     """
     try:
         tree = strict_yaml.read(path.read_text(encoding="utf-8"), path.name)
@@ -63,7 +63,7 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold settings (`engines:` at least).")
+        raise ConfigError(f"{path} must contain settings (`engines:` at least).")
     chosen = {key: value for key, value in server_overrides.items() if value is not None}
     section = tree.get("server") or {}
     if chosen and isinstance(section, dict):
@@ -72,7 +72,7 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
-        raise ConfigError(f"{path} does not work:\n{lines}") from error
+        raise ConfigError(f"{path} is not valid:\n{lines}") from error
     return _with_paths_resolved(config, path.resolve().parent)
 
 
@@ -93,15 +93,15 @@ def _explain(detail: ErrorDetails) -> str:
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except ValueError:  # Python makes no text of so long a number
-        return "a number of too many digits"
+    except ValueError:  # Python refuses to format a number this long
+        return "a number with too many digits"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: type[Settings] = Config
     for part in location:
-        if part not in model.model_fields:  # a name of the operator's own
+        if part not in model.model_fields:  # a name that the operator chose
             continue
         inner = settings_type(model.model_fields[str(part)].annotation)
         if inner is None:
@@ -127,22 +127,23 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
 
 
 def chromium() -> str | None:
-    """The browser that testgen opens pages with, where the one on PATH will not do."""
+    """Path of the browser for testgen (VLSERVE_CHROMIUM); None: the one on PATH."""
     return os.environ.get("VLSERVE_CHROMIUM")
 
 
 def chromedriver() -> str | None:
+    """Path of ChromeDriver for testgen (VLSERVE_CHROMEDRIVER); None: the one on PATH."""
     return os.environ.get("VLSERVE_CHROMEDRIVER")
 
 
 def browser_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What testgen's browser gets."""
+    """Environment of testgen's browser."""
     names = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
     return {name: environ[name] for name in names if name in environ}
 
 
 def sandbox_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a process gets that collects or runs a generated test: no keys or tokens, this process's packages."""
+    """Environment of a process that collects or runs a generated test: this process's packages, no keys or tokens."""
     kept = {"PATH": os.defpath, "LANG": "C.UTF-8", **browser_environment(environ)}
     packages = os.pathsep.join(path for path in sys.path if path)
     quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -150,7 +151,7 @@ def sandbox_environment(environ: Mapping[str, str] = os.environ) -> dict[str, st
 
 
 def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What engines inherit: an allow-list of names and prefixes."""
+    """The variables that engines inherit: an allow-list of names and prefixes."""
     return {
         name: value
         for name, value in environ.items()
@@ -159,14 +160,14 @@ def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
 
 
 def video_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a process gets that reads a stranger's video: nothing that anybody could want."""
+    """Environment of a process that decodes an untrusted video: no secrets."""
     kept = {name: environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in environ}
     quiet = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
     return {**kept, **quiet, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Where uploaded files are kept."""
+    """The folder for uploaded files."""
     if files.folder:
         return files.folder
     data = pathlib.Path(environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
@@ -174,18 +175,18 @@ def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathl
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Where vlserve keeps what it has asked vLLM once ($XDG_CACHE_HOME/vlserve)."""
+    """The folder where vlserve caches vLLM's flags ($XDG_CACHE_HOME/vlserve)."""
     return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
 
 
 def shipped(name: str) -> pathlib.Path:
-    """A file of configs/: inside an installed package, or beside it in a checkout."""
+    """Path of a file in configs/, which is inside an installed package, or next to the package in a checkout."""
     package = pathlib.Path(__file__).parents[1]
     installed = package / "configs"
     return (installed if installed.exists() else package.parent / "configs") / name
 
 
 def find(path: pathlib.Path) -> pathlib.Path:
-    """``path``, or the shipped file of that name where there is no such file."""
+    """``path``, or the shipped file of that name if ``path`` does not exist."""
     is_name = path.name == str(path) and not path.exists()
     return shipped(path.name) if is_name and shipped(path.name).exists() else path

@@ -1,4 +1,4 @@
-"""What every section of the settings is made of."""
+"""Base class of all sections of the settings."""
 
 import typing
 from typing import Any

@@ -1,6 +1,6 @@
-"""Strict YAML for the config file: plain data, text as keys, no duplicate keys, bounded nesting and aliases.
+"""Strict YAML parser for the config file: plain data, string keys, no duplicate keys, limited nesting and aliases.
 
-Every mistake is a yaml.YAMLError that names the file, the line and the column.
+Every error is a yaml.YAMLError with file, line and column.
 """
 
 from typing import Any, cast
@@ -11,23 +11,23 @@ from yaml.constructor import ConstructorError
 from yaml.error import Mark
 from yaml.reader import ReaderError
 
-_MOST_LEVELS = 50
-_MOST_NODES = 10_000  # with each alias counted as what it stands for: a few lines may stand for billions
+_MAX_LEVELS = 50
+_MAX_NODES = 10_000  # aliases expanded: a few lines can expand to billions
 _LONGEST_SHOWN = 100
 _KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 
 
 def read(text: str, name: str) -> Any:
-    """The document in ``text``; ``name`` is its file's in messages. Raises yaml.YAMLError."""
+    """Parse ``text``. ``name``: the file name for messages. Raises yaml.YAMLError."""
     try:
         loader = _Loader(text)
-    except ReaderError as error:  # it checks every character at once
+    except ReaderError as error:  # the loader checks all characters when it is created
         error.name = name
         raise
     loader.name = name
     try:
         return loader.get_single_data()
-    except (OverflowError, ValueError) as error:  # an escape that is no character
+    except (OverflowError, ValueError) as error:  # an escape that is not a character
         raise ComposerError(None, None, str(error), loader.get_mark()) from error
     finally:
         loader.dispose()
@@ -38,14 +38,14 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._levels = 0
         self._sizes: dict[yaml.Node, int] = {}
-        """Of each node that is complete: nodes in it, aliases followed."""
+        """The number of nodes in each complete node, aliases expanded."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
         self._levels += 1
-        if self._levels > _MOST_LEVELS:
-            raise ComposerError(None, None, f"there are more than {_MOST_LEVELS} levels", mark)
+        if self._levels > _MAX_LEVELS:
+            raise ComposerError(None, None, f"there are more than {_MAX_LEVELS} levels", mark)
         node = super().compose_node(parent, index)
         self._levels -= 1
         if node is None:
@@ -53,11 +53,11 @@ class _Loader(yaml.SafeLoader):
         if not isinstance(event, yaml.AliasEvent):
             self._check(node)
         elif node not in self._sizes:
-            raise ComposerError(None, None, f"*{event.anchor} stands inside of what it names", mark)
+            raise ComposerError(None, None, f"*{event.anchor} refers to a value that contains it", mark)
         return node
 
     def _check(self, node: yaml.Node) -> None:
-        """It was composed just now."""
+        """Check a node that was just composed."""
         children: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             children = node.value
@@ -67,20 +67,20 @@ class _Loader(yaml.SafeLoader):
         else:
             _check_text(node)
         self._sizes[node] = 1 + sum(self._sizes[child] for child in children)
-        if self._sizes[node] > _MOST_NODES:
-            raise ComposerError(None, None, f"there are more than {_MOST_NODES} values", cast(Mark, node.start_mark))
+        if self._sizes[node] > _MAX_NODES:
+            raise ComposerError(None, None, f"there are more than {_MAX_NODES} values", cast(Mark, node.start_mark))
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (AttributeError, LookupError, ValueError) as error:  # PyYAML converts before it checks
+        except (AttributeError, LookupError, ValueError) as error:  # PyYAML converts before it validates
             kind = node.tag.rpartition(":")[2]
             problem = f"{node.value[:_LONGEST_SHOWN]!r} cannot be read as {kind}"
             raise ConstructorError(None, None, problem, cast(Mark, node.start_mark)) from error
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """YAML lets the last of two equal keys win silently, takes `on` for a truth value, and lists as keys."""
+    """PyYAML keeps the last of two equal keys silently, reads `on` as a boolean, and accepts lists as keys."""
     keys = set[str]()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -99,5 +99,5 @@ def _check_text(node: yaml.Node) -> None:
     try:
         node.value.encode()
     except UnicodeEncodeError:
-        problem = "half of a surrogate pair is no character; write the character itself"
+        problem = "half of a surrogate pair is not a character; write the character itself"
         raise ComposerError(None, None, problem, node.start_mark) from None

@@ -1,7 +1,8 @@
-"""The memory model for engines on the CPU: weights, processes and KV cache of each against RAM. Pure.
+"""Plans RAM for engines on the CPU: weights, processes and KV cache of each engine. Pure: no I/O.
 
-vLLM 0.32 takes a KV cache of a given size (``kv_cache_memory_bytes``, or VLLM_CPU_KVCACHE_SPACE in an engine's
-``env``), or else fills its share of RAM (``gpu_memory_utilization``, which must be free at its start).
+vLLM 0.32 allocates a KV cache of the configured size (``kv_cache_memory_bytes``, or VLLM_CPU_KVCACHE_SPACE in an
+engine's ``env``), or else fills its share of RAM (``gpu_memory_utilization``, which must be free when it starts).
+For GPU memory see memory.py; how much RAM there is, ram.py reads.
 """
 
 import math
@@ -14,7 +15,7 @@ from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 
 MEASURED_SINCE = (0, 32)
-"""Older versions took memory in another way, and are not planned."""
+"""The first vLLM whose RAM is planned; older versions allocate it in another way."""
 _DEFAULT_SHARE = 0.92
 # Measured without the model: server and engine core 0.8 GiB together, each worker 0.6.
 _SERVER_BYTES, _WORKER_BYTES = int(0.8 * GIB), int(0.6 * GIB)
@@ -23,7 +24,7 @@ _SPACE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 
 @dataclass(frozen=True)
 class RamBudget:
-    """What one engine takes of RAM, in bytes, all its workers together."""
+    """RAM of one engine, in bytes, all its workers together."""
 
     weights: int
     processes: int
@@ -38,7 +39,7 @@ class RamBudget:
 
     @property
     def full_length_requests(self) -> float:
-        """How many requests of ``max_model_len`` tokens fit at once."""
+        """How many requests of ``max_model_len`` tokens the KV cache holds."""
         return self.tokens / self.max_model_len
 
     def __str__(self) -> str:
@@ -49,12 +50,12 @@ class RamBudget:
 def plan_ram(
     engines: Mapping[EngineName, EngineSettings], models: Mapping[EngineName, Model], ram_bytes: int
 ) -> dict[EngineName, RamBudget]:
-    """A budget for each engine whose model is known. Raises ConfigError, with the number to change, where something
-    cannot fit."""
+    """Return a budget for each engine whose model is known. Raises ConfigError, with the setting to change, if the
+    engines do not fit."""
     known = {name: settings for name, settings in engines.items() if name in models}
     least = {name: _budget(settings, models[name], _space(settings)) for name, settings in known.items()}
     if sum(budget.total for budget in least.values()) > ram_bytes:
-        raise ConfigError(_too_much(known, least, ram_bytes))
+        raise ConfigError(_too_large_message(known, least, ram_bytes))
     shares = {name: _share(settings) for name, settings in known.items() if _space(settings) is None}
     sized = {name: budget.total for name, budget in least.items() if name not in shares}
     if shares and sum(shares.values()) * ram_bytes + sum(sized.values()) > ram_bytes:
@@ -63,15 +64,15 @@ def plan_ram(
         left = (ram_bytes - sum(budget.total for budget in least.values())) / GIB
         raise ConfigError(
             f"engines.{next(iter(shares))}.gpu_memory_utilization is a share of RAM on the CPU, and "
-            f"{' and '.join(given)} are more than the whole of it ({_DEFAULT_SHARE} where none is set). Set "
+            f"{' and '.join(given)} add up to more than all of it (default: {_DEFAULT_SHARE}). Set "
             "kv_cache_memory_bytes for each engine: "
-            f"beside one request of max_model_len for each, {left:.1f} GiB are left."
+            f"after one request of max_model_len for each, {left:.1f} GiB are left."
         )
     return {name: _filled(name, known[name], models[name], budget, ram_bytes) for name, budget in least.items()}
 
 
 def _filled(name: EngineName, settings: EngineSettings, model: Model, least: RamBudget, ram_bytes: int) -> RamBudget:
-    """``least`` with the KV cache that the engine really gets. Raises ConfigError where that is too small."""
+    """``least`` with the KV cache that the engine will allocate. Raises ConfigError if that is too small."""
     space = _space(settings)
     ranks = settings.tensor_parallel_size
     needed = least.max_model_len * model.kv_bytes_per_token(ranks)
@@ -97,7 +98,7 @@ def _filled(name: EngineName, settings: EngineSettings, model: Model, least: Ram
 
 
 def _budget(settings: EngineSettings, model: Model, space: int | None) -> RamBudget:
-    """With ``space`` bytes of KV cache for each worker; None: for one request of max_model_len."""
+    """A budget with ``space`` bytes of KV cache per worker; None: enough for one request of max_model_len."""
     ranks = settings.tensor_parallel_size
     length = settings.max_model_len or model.max_position_embeddings
     per_token = model.kv_bytes_per_token(ranks)
@@ -107,7 +108,7 @@ def _budget(settings: EngineSettings, model: Model, space: int | None) -> RamBud
 
 
 def _space(settings: EngineSettings) -> int | None:
-    """The given size of the KV cache of each worker."""
+    """The configured size of each worker's KV cache, if any."""
     in_env = settings.env.get(_SPACE_VARIABLE, "")
     if in_env.isascii() and in_env.isdigit():
         return int(in_env) * GIB
@@ -118,7 +119,7 @@ def _share(settings: EngineSettings) -> float:
     return settings.gpu_memory_utilization or _DEFAULT_SHARE
 
 
-def _too_much(
+def _too_large_message(
     engines: Mapping[EngineName, EngineSettings], least: Mapping[EngineName, RamBudget], ram_bytes: int
 ) -> str:
     needed = sum(budget.total for budget in least.values())
@@ -129,6 +130,6 @@ def _too_much(
     ways += ["one engine alone (vision takes text, too)"] if len(least) > 1 else []
     return (
         f"engines.{next(iter(least))}: {who} at least {needed / GIB:.1f} GiB of RAM, and this machine has "
-        f"{ram_bytes / GIB:.1f} GiB for them: {parts}. Ways out: {', '.join(ways)}, or more RAM (in a container, "
+        f"{ram_bytes / GIB:.1f} GiB for them: {parts}. Options: {', '.join(ways)}, or more RAM (in a container, "
         "its limit)."
     )

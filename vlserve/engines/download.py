@@ -1,4 +1,4 @@
-"""``vlserve fetch``: downloads the engines' models ahead of time, with the program that an engine's start runs."""
+"""``vlserve fetch``: downloads the models of a config's engines, running weights.py for each of them."""
 
 import asyncio
 import logging
@@ -25,9 +25,9 @@ async def download(
     *,
     verify: bool = False,
 ) -> bool:
-    """Download the models of these engines one after the other; whether all are complete.
+    """Download the models of these engines one after the other. Returns whether all are complete.
 
-    ``environment``: the engines' own. ``source``: ``huggingface`` or ``modelscope``; default: the one that vLLM uses.
+    ``environment``: that of the engines. ``source``: ``huggingface`` or ``modelscope``; default: as vLLM.
     Raises ConfigError for an engine that is not in the config, in offline mode (HF_HUB_OFFLINE=1), and for ``verify``
     with ModelScope.
     """
@@ -53,12 +53,12 @@ async def download(
 
 def _nothing_to_fetch(settings: EngineSettings) -> str | None:
     if settings.url:
-        return f"{settings.url} is a server with a model of its own; nothing to fetch"
+        return f"{settings.url} is a server that loads its own model; nothing to fetch"
     if settings.command:
-        return "its command chooses its own model; nothing to fetch"
+        return "its command loads the model itself; nothing to fetch"
     if settings.is_folder:
         return f"{settings.model} is a folder; nothing to fetch"
-    return None if fetch_command(settings) else "its load format needs no weights from a hub; nothing to fetch"
+    return None if fetch_command(settings) else "its load format reads no weights; nothing to fetch"
 
 
 async def _run(name: EngineName, argv: tuple[str, ...], environment: Mapping[str, str]) -> bool:

@@ -1,19 +1,19 @@
-"""One engine: a child process or a server elsewhere, its states, and its supervision.
+"""One engine: a child process or a remote server; its states and supervision.
 
 state     means                                                            next
 ────────  ───────────────────────────────────────────────────────────────  ────────────────────────────────────
 stopped   no process                                                       starting
-starting  its model is fetched or loaded; no request was answered yet      ready, failed, broken, given_up, stopping
+starting  its model is downloaded or loaded; no request answered yet        ready, failed, broken, given_up, stopping
 ready     it answered a real request                                       draining, stopping, failed, broken
-checking  it is ready, but a request lost its connection: the probe looks  (what ready says)
-draining  the service ends: no new requests, those that run may finish     stopping, stopped
-stopping  asked to end                                                     stopped, failed, broken, given_up
-failed    it ended, hung or never answered; the next start is near         starting, failed, broken, stopped
-broken    the same, too often: the breaker is open, the next start is far  starting, failed, broken, stopped
-given_up  its start would fail the same way again; somebody must act       stopped
+checking  ready, but a request lost its connection: the probe checks it     (as for ready)
+draining  the service shuts down: running requests finish, no new ones      stopping, stopped
+stopping  its process is being terminated                                  stopped, failed, broken, given_up
+failed    it exited, hung or never answered; restarts within seconds       starting, failed, broken, stopped
+broken    it failed too often: the circuit breaker is open                 starting, failed, broken, stopped
+given_up  every start would fail the same way: an operator must act        stopped
 
-``Engine._set`` is the one writer of the state and holds it against this table. ``checking`` is never written: it is
-what others see of a ready process while its activity is suspect.
+Only ``Engine._set`` writes the state, and it checks every transition against this table. ``checking`` is never written:
+the property ``state`` reports it for a ready process that is suspected to be dead.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ from vlserve.metrics import Metrics
 
 log = logging.getLogger("vlserve.engine")
 
-_STOP_S = 3.0  # for vLLM's own cleanup after SIGTERM
-_HOPELESS_STOP_S = 0.5  # it cannot clean up
-_EXPECTED_START_S = 60.0  # until a start was seen
-_GIVEN_UP_RETRY_S = 300.0  # nobody knows when somebody will act
+_STOP_S = 3.0  # time for vLLM's cleanup after SIGTERM
+_HUNG_STOP_S = 0.5  # a dead or hung engine cannot clean up
+_EXPECTED_START_S = 60.0  # until the first start was measured
+_GIVEN_UP_RETRY_S = 300.0  # arbitrary: it depends on the operator
 _MEMORY_WAIT_S, _MEMORY_POLL_S = 60.0, 0.5
 
 
@@ -74,7 +74,7 @@ _NEXT: Mapping[EngineState, frozenset[EngineState]] = {
 
 @dataclass(frozen=True)
 class Death:
-    """How a life ended: why, in plain words; for how many seconds it was ready; what is known about the cause."""
+    """How one run of the engine ended: the reason, for how many seconds it was ready, and the diagnosis if any."""
 
     why: str
     ready_s: float = 0.0
@@ -82,7 +82,7 @@ class Death:
 
 
 class Engine:
-    """One supervised engine. Everything public is what the app needs to see of it."""
+    """One supervised engine. Implements EngineView, through which the gateway uses it."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class Engine:
         url_key: str | None = None,
         gpu_locks: Sequence[asyncio.Lock] = (),
     ) -> None:
-        """``plan`` starts a process; without one, ``settings.url`` is a server elsewhere and ``url_key`` its key.
+        """``plan``: the process to start; None: the engine is the server at ``settings.url``. ``url_key``: its API key.
 
-        ``gpu_locks``: one for each of its GPUs, which it holds while it restarts; see ``lock_gpus``.
+        ``gpu_locks``: one for each of its GPUs, held while the engine restarts; see ``lock_gpus``.
         """
         self.name = name
         self.settings = settings
@@ -125,7 +125,7 @@ class Engine:
 
     @property
     def is_ready(self) -> bool:
-        """One broken connection to a server elsewhere says little of it, so that stays ready until it was asked."""
+        """A remote server stays ready while it is suspect: one broken connection proves little."""
         return self._state is EngineState.READY and not (self.plan and self.activity.is_suspect)
 
     @property
@@ -134,11 +134,11 @@ class Engine:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """What its last life died of, or why a server elsewhere does not serve."""
+        """Why its last run ended, or why a remote server does not serve; None if unknown."""
         return self._diagnosis or self._probe.problem
 
     def retry_after_s(self) -> float:
-        """When a client may expect this engine, from how long its last start took; a second at least."""
+        """Seconds until this engine is expected back, from the duration of its last start; 1 or more."""
         return max(1.0, self._expected_wait_s())
 
     def _expected_wait_s(self) -> float:
@@ -148,11 +148,11 @@ class Engine:
                 return _GIVEN_UP_RETRY_S
             case EngineState.FAILED | EngineState.BROKEN:
                 return self._pause_s + self._expected_start_s - elapsed
-            case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # asked because it has just died
+            case EngineState.READY | EngineState.STOPPING if not self._is_ending:  # called because it has just died
                 wait_s = self._restarts.next_wait_s(time.monotonic() - self._ready_at)
                 return max(1.0, wait_s + self._expected_start_s)
             case EngineState.STARTING:
-                # Whatever has taken longer than expected may take a good while more.
+                # A start that is already slower than the last one gets a proportional margin.
                 return max(self._expected_start_s - elapsed, elapsed / 4)
         return self._expected_start_s
 
@@ -160,7 +160,7 @@ class Engine:
         self._task = asyncio.create_task(self._supervise(), name=f"engine-{self.name}")
 
     def drain(self) -> None:
-        """Take no new requests and do not come back; what cannot have any running request ends now."""
+        """Take no new requests, and do not restart. An engine that is not ready ends now."""
         self._is_ending = True
         if self._state is EngineState.READY:
             self._set(EngineState.DRAINING)
@@ -168,7 +168,7 @@ class Engine:
             self._task.cancel()
 
     async def stop(self) -> None:
-        """End the process, wait until nothing of it is left."""
+        """End the process and wait until all its descendants are gone."""
         self._is_ending = True
         if self._task:
             self._task.cancel()
@@ -178,13 +178,13 @@ class Engine:
             self._set(EngineState.STOPPED)
 
     async def until_over(self) -> None:
-        """Until it is not supervised any more: stopped, or given up."""
+        """Wait until it is no longer supervised: stopped, or given up."""
         if self._task:
             await asyncio.wait((self._task,))
 
     def _set(self, state: EngineState, why: str = "") -> None:
         if state not in _NEXT[self._state]:
-            raise RuntimeError(f"{self.name} engine: from {self._state} to {state} is not in the table")
+            raise RuntimeError(f"{self.name} engine: no transition from {self._state} to {state}")
         self._metrics.transitions.labels(self.name, self._state, state).inc()
         self._state, self.state_since = state, time.monotonic()
         if state is EngineState.READY:
@@ -204,8 +204,8 @@ class Engine:
         try:
             while not self._is_ending:
                 try:
-                    death = await self._fetch_and_live()
-                except Exception as error:  # whatever it is, the engine must come back
+                    death = await self._fetch_and_run()
+                except Exception as error:  # any error: the engine must be restarted
                     log.exception("%s engine: its supervision failed", self.name)
                     death = Death(f"{type(error).__name__}: {error}")
                 if self._is_ending:
@@ -214,7 +214,7 @@ class Engine:
                 self._diagnosis = death.diagnosis
                 if death.diagnosis:
                     log.error("%s engine: %s", self.name, death.diagnosis)
-                # Once it was ready, the same plan can work again; memory that another process took may come back.
+                # A plan that worked once can work again, for example when another process frees its memory.
                 is_lasting = bool(death.diagnosis and death.diagnosis.is_lasting and not self._was_ready)
                 pause = self._restarts.after(time.monotonic(), death.ready_s, is_lasting=is_lasting)
                 if not pause:
@@ -231,9 +231,9 @@ class Engine:
             if self._state not in (EngineState.GIVEN_UP, EngineState.STOPPED):
                 self._set(EngineState.STOPPED)
 
-    async def _fetch_and_live(self) -> Death:
-        """At first all engines start together, each with memory of its own. Later one that restarts on a GPU waits for
-        another one that does, and until the memory of its last life is free again."""
+    async def _fetch_and_run(self) -> Death:
+        """The first time all engines start together, each with its own memory. Later restarts on a GPU take turns, and
+        each waits until the memory of its last run is free again."""
         if death := await self._fetch():
             return death
         async with AsyncExitStack() as turn:
@@ -243,10 +243,10 @@ class Engine:
                 await self._until_memory_is_free()
             self._set(EngineState.STARTING, self.settings.model)
             self._has_started = True
-            return await self._live(turn)
+            return await self._run_once(turn)
 
     async def _until_memory_is_free(self) -> None:
-        """vLLM wants its share of each GPU free when it starts, and a killed process gives it back a little later."""
+        """vLLM needs its share of each GPU to be free at start, and a killed process frees its memory with a delay."""
         budget = self.plan.budget if self.plan else None
         if not self.plan or not budget:
             return
@@ -256,14 +256,14 @@ class Engine:
         while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) is not None and free < needed:
             if time.monotonic() > end:
                 log.warning(
-                    "%s engine: %.1f GiB of GPU %s are free, it takes %.1f; trying nevertheless",
+                    "%s engine: %.1f GiB of GPU %s are free, it needs %.1f; starting anyway",
                     *(self.name, free / GIB, ", ".join(gpus), needed / GIB),
                 )
                 return
             await asyncio.sleep(_MEMORY_POLL_S)
 
     async def _fetch(self) -> Death | None:
-        """Bring the model into the cache before the engine starts; what went wrong, or None."""
+        """Download the model before the engine starts. Returns the failure, or None."""
         if self._is_fetched or not self.plan or not self.plan.fetch:
             return None
         self._set(EngineState.STARTING, f"fetching {self.settings.model}")
@@ -282,11 +282,11 @@ class Engine:
             return None
         return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
 
-    async def _live(self, turn: AsyncExitStack) -> Death:
-        """One life, start to end. ``turn`` ends with the start."""
+    async def _run_once(self, turn: AsyncExitStack) -> Death:
+        """Run the engine once, from start to end. ``turn`` is released when it is ready."""
         try:
             process = await Process.start(self.plan) if self.plan else None
-        except OSError as error:  # no memory, no file descriptors
+        except OSError as error:  # out of memory or file descriptors
             return Death(f"its process could not be started: {error}")
         self.pid = process.pid if process else None
         ended = process.ended if process else asyncio.get_running_loop().create_future()
@@ -308,10 +308,10 @@ class Engine:
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
                 inner = process.inner() if process else {}
-                is_sick, illness = await _first(self._probe.until_it_fails(session, inner), ended, None)
-                if is_sick:
-                    grace_s = _HOPELESS_STOP_S
-                why = illness or ended.result()
+                has_failed, failure = await _first(self._probe.until_it_fails(session, inner), ended, None)
+                if has_failed:
+                    grace_s = _HUNG_STOP_S
+                why = failure or ended.result()
                 return Death(why, time.monotonic() - since, _diagnosis(process))
         finally:
             if process:
@@ -328,7 +328,7 @@ def _diagnosis(process: Process | None) -> Diagnosis | None:
 async def _first(
     work: Coroutine[Any, Any, str | None], ended: asyncio.Future[str], timeout_s: float | None
 ) -> tuple[bool, str | None]:
-    """Whether ``work`` finished before the process ended or the time was over, and its result; else it is cancelled."""
+    """Run ``work`` until the process ends or the time is over. Returns whether it finished, and its result."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait((task, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -339,7 +339,7 @@ async def _first(
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` to its end, however often this task is cancelled meanwhile (Ctrl-C while an engine ends)."""
+    """Await ``work`` to its end, even if this task is cancelled meanwhile (Ctrl-C while an engine is ending)."""
     task = asyncio.create_task(work)
     is_cancelled = False
     while not task.done():

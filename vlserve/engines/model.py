@@ -1,7 +1,7 @@
-"""What a model is made of, from its config.json or from a table of known names: layers, heads, bytes of weights.
+"""Describes a model's shape: layers, heads, size of weights and KV cache; from config.json or a table of Qwen2.5.
 
-The arithmetic is that of transformers' Qwen2 and Qwen2.5-VL modules; models of other families need their files, whose
-sizes are taken as they are.
+Parameters are counted as in transformers' Qwen2 and Qwen2.5-VL modules. For other families the size of the files is
+used.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Tower:
-    """The vision part of Qwen2.5-VL."""
+    """The vision encoder of Qwen2.5-VL."""
 
     depth: int
     hidden: int
@@ -25,7 +25,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Model:
-    """A model's shape. ``weight_bytes`` is the size of its files where they are known."""
+    """A model's shape. ``weight_bytes`` is the size of its files if that is known."""
 
     layers: int
     hidden: int
@@ -41,7 +41,7 @@ class Model:
     bytes_per_value: int = 2
     file_bytes: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Its config.json, or what is known of it."""
+    """Its config.json, or the known part of it."""
 
     @property
     def weight_bytes(self) -> int:
@@ -51,17 +51,17 @@ class Model:
         linear = self.layers * self._linear_parameters()
         embeddings = self.vocabulary * self.hidden * (1 if self.is_tied else 2)
         small = self.layers * (2 * self.hidden + (self.heads + 2 * self.kv_heads) * self.head_size) + self.hidden
-        # AWQ: 4 bits a value, and for each group of 128 a scale (16 bits) and a zero (4 bits).
+        # AWQ: 4 bits per value, and for each group of 128 values a scale (16 bits) and a zero point (4 bits).
         bytes_per_linear = (4 + 20 / 128) / 8 if self.is_awq else self.bytes_per_value
         return int(linear * bytes_per_linear) + (embeddings + small + self._tower_parameters()) * self.bytes_per_value
 
     def kv_bytes_per_token(self, tensor_parallel_size: int = 1) -> int:
-        """KV cache that one token takes on each GPU; heads are split, never below one."""
+        """Bytes of KV cache per token on each GPU; KV heads are split between GPUs, at least one each."""
         heads = max(1, self.kv_heads // tensor_parallel_size)
         return 2 * self.layers * heads * self.head_size * self.bytes_per_value
 
     def with_dtype(self, dtype: str) -> "Model":
-        """As vLLM loads it. ``auto`` is the model's own, and 16 bits for a model in float32."""
+        """The model as vLLM loads it with this dtype. ``auto``: the model's own; for float32 models 16 bits."""
         size = _BYTES.get(dtype, 2)
         if size == self.bytes_per_value or self.is_awq:
             return self
@@ -84,23 +84,23 @@ class Model:
 
 
 def from_config(config: Mapping[str, Any], file_bytes: int | None = None) -> Model:
-    """Read a model's config.json. Raises KeyError where it lacks what every transformer language model has."""
+    """Build a Model from a config.json. Raises KeyError if a field that every transformer has is missing."""
     text = {**config, **(config.get("text_config") or {})}
     vision = config.get("vision_config")
-    heads = _whole(text, "num_attention_heads")
+    heads = _positive_int(text, "num_attention_heads")
     tower = None
     if vision and config.get("model_type") == "qwen2_5_vl":
         tower = Tower(vision["depth"], vision["hidden_size"], vision["intermediate_size"], vision["num_heads"])
     return Model(
-        layers=_whole(text, "num_hidden_layers"),
-        hidden=_whole(text, "hidden_size"),
-        intermediate=_whole(text, "intermediate_size"),
+        layers=_positive_int(text, "num_hidden_layers"),
+        hidden=_positive_int(text, "hidden_size"),
+        intermediate=_positive_int(text, "intermediate_size"),
         heads=heads,
         kv_heads=text.get("num_key_value_heads") or heads,
-        vocabulary=_whole(text, "vocab_size"),
+        vocabulary=_positive_int(text, "vocab_size"),
         head_size=text.get("head_dim") or text["hidden_size"] // heads,
         is_tied=bool(text.get("tie_word_embeddings", False)),
-        max_position_embeddings=_whole(text, "max_position_embeddings"),
+        max_position_embeddings=_positive_int(text, "max_position_embeddings"),
         tower=tower,
         is_awq=(config.get("quantization_config") or {}).get("quant_method") == "awq",
         bytes_per_value=_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2),
@@ -109,8 +109,8 @@ def from_config(config: Mapping[str, Any], file_bytes: int | None = None) -> Mod
     )
 
 
-def _whole(config: Mapping[str, Any], name: str) -> int:
-    """Raises KeyError also where it is something else than a number above zero: null, or one for each layer."""
+def _positive_int(config: Mapping[str, Any], name: str) -> int:
+    """A positive integer. Raises KeyError for anything else, such as null or a list with one number per layer."""
     value = config[name]
     if not isinstance(value, int) or value < 1:
         raise KeyError(name)

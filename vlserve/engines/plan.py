@@ -1,4 +1,4 @@
-"""What will be started: (Config, Machine, environment) → argv and environment of each engine. Pure: no I/O."""
+"""Plans the engine processes: from config, machine and environment to each engine's command line. Pure: no I/O."""
 
 import difflib
 import json
@@ -18,11 +18,11 @@ from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 from vlserve.media.pixels import VIDEO_MIN_PIXELS
 
-# Only the gateway may set these: they decide where an engine listens, who may reach it and what it is called.
+# Reserved for the gateway: they set where an engine listens, its access control and its model name.
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
-# sun_path is 108 bytes on Linux, with its final zero; vLLM's own sockets are named by UUIDs of 36.
+# sun_path is 108 bytes on Linux, including the final NUL; the names of vLLM's own sockets are UUIDs (36 bytes).
 _LONGEST_SOCKET_PATH = 107 - 36
-# Settings that become flags under their own names; as flags in extra_args the memory plan would not know of them.
+# Settings that become flags of the same name. They are refused in extra_args, where the memory plan would miss them.
 _VALUES = (
     *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
     *("max_num_seqs", "max_num_batched_tokens"),
@@ -33,19 +33,19 @@ _FIRST_USE_S = 600.0
 
 @dataclass(frozen=True)
 class HangLimits:
-    """For how many seconds nothing may come of an engine before it counts as hanging."""
+    """How many seconds an engine may be silent before it counts as hung."""
 
     usual_s: float
     first_use_s: float
-    """In its first minutes, while kernels are compiled and CUDA graphs captured as they are first needed."""
+    """In the first minutes after it became ready, while kernels are compiled and CUDA graphs captured on first use."""
 
     def at(self, ready_s: float) -> float:
-        """The limit for a silence that began when the engine had been ready for ``ready_s`` seconds."""
+        """The limit for a silence that began ``ready_s`` seconds after the engine became ready."""
         return self.first_use_s if ready_s < _FIRST_USE_S else self.usual_s
 
 
 def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
-    """``hang_after_s`` resolved: a number holds from the start; None: no hang is looked for."""
+    """Resolve ``hang_after_s``: a number applies from the start; None: hangs are not detected."""
     given = settings.hang_after_s
     if given is None:
         return None
@@ -56,22 +56,22 @@ def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """One engine process to start: its socket, its start line and its whole environment."""
+    """One engine process to start: its socket, command line and complete environment."""
 
     name: EngineName
     socket: pathlib.Path
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     budget: Budget | None = None
-    """What it takes on its GPUs; None on the CPU, and for models whose shape is not known."""
+    """Its GPU memory; None on the CPU, and for models whose shape is unknown."""
     ram: RamBudget | None = None
-    """What it takes of RAM on the CPU; None on GPUs, and for models whose shape is not known."""
+    """Its RAM on the CPU; None on GPUs, and for models whose shape is unknown."""
     fetch: tuple[str, ...] = ()
-    """The command that brings its model into the cache first; empty where there is nothing to fetch."""
+    """The command that downloads its model before the start; empty if there is nothing to download."""
     hang: HangLimits | None = None
 
     def command_line(self) -> str:
-        """As a person would type it."""
+        """The command line, quoted for a shell."""
         return shlex.join(self.argv)
 
 
@@ -81,10 +81,10 @@ class Plan:
 
 
 def make(config: Config, machine: Machine, environment: Mapping[str, str], run_folder: pathlib.Path) -> Plan:
-    """Plan every engine that is ours to start (those with a ``url`` are not).
+    """Plan every engine that vlserve starts itself (not those with a ``url``).
 
-    ``environment`` is what an engine may inherit (config.engine_environment). Raises ConfigError where the installed
-    vLLM or this machine cannot do what the config asks.
+    ``environment``: the variables that engines inherit (config.load.engine_environment). Raises ConfigError if the
+    installed vLLM or this machine cannot run the config.
     """
     models = _checked_models(config, machine, environment)
     budgets = _budgets(config, machine, models)
@@ -104,7 +104,7 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
 
 
 def _checked_models(config: Config, machine: Machine, environment: Mapping[str, str]) -> dict[EngineName, Model]:
-    """The models that are known, each with the length that its engine takes. Raises ConfigError for what vLLM would
+    """The known models, each with the longest request its engine accepts. Raises ConfigError for what vLLM would
     refuse."""
     models = dict(machine.models)
     is_cpu = machine.vllm is not None and machine.vllm.is_cpu
@@ -126,7 +126,7 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
         return {}
     if not machine.gpus:
         raise ConfigError(
-            "No NVIDIA GPU is seen here, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
+            "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
             "`make demo` serves two small models that way."
         )
     if unknown := [name for name in engines if name not in models]:
@@ -135,7 +135,7 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
         are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
         if len(engines) > 1 and not are_apart and not are_sized:
             raise ConfigError(
-                f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is not known here, so its memory "
+                f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is unknown, so its memory "
                 "cannot be planned. Set different gpus for the engines, "
                 "or gpu_memory_utilization and kv_cache_memory_bytes for each."
             )
@@ -151,7 +151,7 @@ def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, M
 
 
 def scratch(socket: pathlib.Path) -> pathlib.Path:
-    """The folder beside an engine's socket for what it keeps while it runs."""
+    """The folder for an engine's temporary files, next to its socket."""
     return socket.with_suffix("")
 
 
@@ -169,7 +169,7 @@ def _plan_engine(
     environment = {**environment, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if settings.command:
         argv = tuple(part.replace("{uds}", str(socket)) for part in settings.command)
-        limits = hang_limits(settings, is_cpu=False)  # it may be anything
+        limits = hang_limits(settings, is_cpu=False)  # the command may run anything
         return EnginePlan(name, socket, argv, {**environment, **settings.env}, hang=limits)
     if machine.vllm is None:
         raise ConfigError(f"engines.{name}: vLLM is needed to start {settings.model}.")
@@ -183,7 +183,7 @@ def _plan_engine(
         flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
         environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
         if "--disable-log-stats" in extra_args.flags(settings.extra_args):
-            raise ConfigError(f"engines.{name}.extra_args: traces need vLLM's statistics; drop --disable-log-stats.")
+            raise ConfigError(f"engines.{name}.extra_args: traces need vLLM's statistics; remove --disable-log-stats.")
     _check_flags(name, settings, machine.vllm, flags)
     argv = (*machine.vllm.start, "--model", settings.model, "--uds", str(socket))
     for flag, values in flags.items():
@@ -191,7 +191,7 @@ def _plan_engine(
     if machine.vllm.is_cpu:
         environment["PYTHONPATH"] = compat_path(environment)
         environment |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
-    # vLLM's own sockets between its processes, which it leaves behind when it is killed.
+    # The sockets between vLLM's processes, which remain if it is killed.
     environment["VLLM_RPC_BASE_PATH"] = str(scratch(socket))
     environment |= _vllm_environment(settings, config, machine.gpus)
     environment |= settings.env
@@ -202,19 +202,19 @@ def _plan_engine(
 
 
 def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Only Hugging Face's hub is fetched from beforehand; another source is left to vLLM."""
+    """Models are downloaded ahead from Hugging Face only; from other sources vLLM loads them itself."""
     if uses_modelscope(environment) or environment.get("HF_HUB_OFFLINE") == "1":
         return ()
     return fetch_command(settings)
 
 
 def uses_modelscope(environment: Mapping[str, str]) -> bool:
-    """Whether vLLM itself asks ModelScope instead of Hugging Face."""
+    """Whether vLLM downloads from ModelScope instead of Hugging Face."""
     return environment.get("VLLM_USE_MODELSCOPE", "0").lower() not in ("", "0", "false")
 
 
 def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
-    """The command that brings an engine's model from a hub; empty for folders, and where no weights are read."""
+    """The command that downloads an engine's model; empty for folders, and if no weights are read."""
     given = extra_args.flags(settings.extra_args)
     if settings.is_folder or not settings.is_vllm or not reads_weights(settings):
         return ()
@@ -223,19 +223,19 @@ def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
 
 
 def reads_weights(settings: EngineSettings) -> bool:
-    """Whether the engine reads a model's files in the usual way; without any they are made up (`dummy`)."""
+    """Whether the engine reads weights from the model's files; `dummy`, for one, makes random ones."""
     return extra_args.flags(settings.extra_args).get("--load-format", "auto") in ("auto", "safetensors")
 
 
 def check_command(settings: EngineSettings) -> tuple[str, ...]:
-    """The command that looks whether an engine's model is there, a folder's or the hub's."""
+    """The command that checks whether an engine's model is complete, in its folder or in the cache."""
     if settings.is_folder and settings.is_vllm:
         return (*FETCH, settings.model, "--check")
     return fetch_command(settings, "--check")
 
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
-    """The planned GPUs and share, and where GPUs are shared the KV cache, unless the config says otherwise."""
+    """Add the planned GPUs, memory share and, on shared GPUs, KV cache size, unless the config sets them."""
     planned: dict[str, object] = {
         "gpus": list(budget.gpus),
         "gpu_memory_utilization": share(settings, budget),
@@ -246,7 +246,7 @@ def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
 
 
 def _with_most_tokens(settings: EngineSettings, most: int | None) -> EngineSettings:
-    """vLLM takes ``max_new_tokens`` for the default and for the limit of what a request may ask for."""
+    """In vLLM ``max_new_tokens`` is both the default and the upper limit of a request's answer length."""
     if most is None:
         return settings
     given = settings.override_generation_config
@@ -256,10 +256,10 @@ def _with_most_tokens(settings: EngineSettings, most: int | None) -> EngineSetti
 
 
 def _with_videos(settings: EngineSettings, video: Video) -> EngineSettings:
-    """How many frames an engine looks at, and how large, in ``extra_args``.
+    """Set the number and size of video frames in ``extra_args``.
 
-    Without the size vLLM keeps memory for videos that cost several times what the largest picture does (seven times
-    with max_model_len 131,072), which memory.py does not count.
+    Without a size vLLM reserves several times the memory of the largest picture for videos (seven times with
+    max_model_len 131,072), which memory.py does not count.
     """
     size = {"shortest_edge": VIDEO_MIN_PIXELS, "longest_edge": video.max_pixels}
     arguments = settings.extra_args
@@ -272,7 +272,7 @@ def _with_videos(settings: EngineSettings, video: Video) -> EngineSettings:
 
 
 def _with_member(arguments: list[str], flag: str, name: str, value: object) -> list[str]:
-    """``arguments`` with one more member in a flag's JSON. Raises ConfigError where it is there already, or no JSON."""
+    """Add a member to a flag's JSON object. Raises ConfigError if the member exists, or the value is no JSON object."""
     others: list[str] = []
     tree: Any = {}
     left = iter(arguments)
@@ -289,7 +289,7 @@ def _with_member(arguments: list[str], flag: str, name: str, value: object) -> l
         if given != flag or not isinstance(tree, dict) or name in tree:
             raise ConfigError(
                 f"engines.vision.extra_args: with videos, {flag} must be one JSON object without {name!r}, which "
-                "is made of the settings video.max_frames and video.max_pixels."
+                "is set by video.max_frames and video.max_pixels."
             )
     return [*others, flag, json.dumps({**tree, name: value})]
 
@@ -297,8 +297,8 @@ def _with_member(arguments: list[str], flag: str, name: str, value: object) -> l
 def _flags(
     name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
 ) -> dict[str, list[str]]:
-    """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default holds."""
-    # An engine answers requests for `auto` under its own name, so those are forwarded as they came.
+    """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default applies."""
+    # An engine also accepts the name `auto`, so such requests are forwarded unchanged.
     flags: dict[str, list[str]] = {"--served-model-name": [settings.model_id, AUTO, *auto_aliases]}
     for field in _VALUES:
         value = getattr(settings, field)
@@ -312,11 +312,11 @@ def _flags(
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
-    # The gateway logs one line per request, with more in it; programs read cached_tokens from the details.
+    # The gateway logs each request in more detail; clients read cached_tokens from the usage.
     for flag in ("--disable-uvicorn-access-log", "--enable-prompt-tokens-details"):
         if flag in known:
             flags[flag] = []
-    # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (seen in 0.32).
+    # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (0.32).
     structured = "--structured-outputs-config"
     if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):
         flags[structured] = [json.dumps({"backend": "xgrammar"})]
@@ -333,9 +333,9 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
     given = [flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)]
     for flag in given:
         if flag in _OWN_FLAGS:
-            raise ConfigError(f"engines.{name}.extra_args: {flag} is the gateway's to set.")
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is reserved for the gateway.")
         if flag in flags:
-            raise ConfigError(f"engines.{name}.extra_args: {flag} is set by {flag[2:].replace('-', '_')} already.")
+            raise ConfigError(f"engines.{name}.extra_args: {flag} is already set by {flag[2:].replace('-', '_')}.")
         if (setting := flag[2:].removeprefix("no-").replace("-", "_")) in (*_VALUES, *_SWITCHES):
             raise ConfigError(f"engines.{name}.extra_args: {flag} is the setting {setting}; write it there.")
     for flag in (*flags, *given):
@@ -349,29 +349,30 @@ def _check_flags(name: EngineName, settings: EngineSettings, vllm: Vllm, flags: 
 
 def _vllm_environment(settings: EngineSettings, config: Config, gpus: tuple[str, ...]) -> dict[str, str]:
     environment = {
-        # Caps that vLLM keeps by itself, behind the gateway's own; a version that does not know one ignores it.
+        # Limits that vLLM enforces in addition to the gateway; versions that do not know one ignore it.
         "VLLM_MAX_N_SEQUENCES": str(config.request.max_n),
         "VLLM_MAX_STOP_STRINGS": str(config.request.max_stop),
         "VLLM_MAX_IMAGE_PIXELS": str(max(config.image.max_image_pixels, _frame_pixels(settings, config))),
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }
     if settings.is_folder:
-        environment["HF_HUB_OFFLINE"] = "1"  # nothing to ask a hub for
+        environment["HF_HUB_OFFLINE"] = "1"  # the model is local: no request to the hub
     if settings.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[gpu] if gpus else str(gpu) for gpu in settings.gpus)
     return environment
 
 
 def _frame_pixels(settings: EngineSettings, config: Config) -> int:
-    """Of the largest frame that a video can have, which vLLM holds against the limit of pictures."""
+    """Pixels of the largest video frame, which vLLM checks against its limit for pictures."""
     return config.video.max_video_pixels // 2 if settings.limit_mm_per_prompt.video else 0
 
 
 def _thread_environment(name: EngineName, cpus: tuple[int, ...], ranks: int) -> dict[str, str]:
-    """Threads per rank on the CPU, free to move between cores.
+    """Number of threads per rank on the CPU, not bound to cores.
 
-    vLLM would bind them: each engine to the same first cores, and it refuses more ranks than NUMA nodes. Two engines
-    that spin on one core can starve each other for minutes (seen on Linux 6.18, where sched_yield postpones a task).
+    vLLM would bind each engine's threads to the same first cores, and it refuses more ranks than NUMA nodes. Two
+    engines that spin on one core can starve each other for minutes (seen on Linux 6.18, where sched_yield postpones a
+    task).
     """
     if ranks > len(cpus):
         raise ConfigError(f"engines.{name}.tensor_parallel_size is {ranks} but this machine has {len(cpus)} cores.")

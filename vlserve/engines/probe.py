@@ -1,11 +1,11 @@
-"""Asks one engine whether it serves: when it starts, and all the time while it is ready.
+"""Health checks of one engine: while it starts, and continuously while it is ready.
 
-Ready means that a real request was answered; vLLM's /health is 200 also while an engine hangs.
-A request that loses its connection has the engine checked at once; until then a process of ours counts as suspect.
-Dead means that one of its processes ended, that /health is 503 (vLLM says so once its core process died), or that a
-server elsewhere is silent.
-Hung means that for ``hang_after_s`` nothing came of it: no byte of an answer, no change of its own figures, and no
-answer to the one-token request that is sent after a third of that time.
+Ready: a real request was answered; /health of vLLM is 200 even while the engine hangs.
+Suspect: a request lost its connection. The engine is checked at once; until then a local engine is not ready.
+Dead: one of its processes ended, /health is 503 (vLLM's answer once its core process died), or a remote server does
+not respond.
+Hung: for ``hang_after_s`` no byte of any answer arrived, vLLM's metrics did not change, and a one-token request, sent
+after a third of that time, was not answered.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ _PROGRESS_S = 10.0
 _CHECK_S, _REMOTE_CHECK_S = 0.5, 5.0
 _SUSPECT_CHECK_S, _SUSPECT_REMOTE_CHECK_S = 0.05, 1.0
 _ANSWER_S, _CONNECT_S = 5.0, 10.0
-_HEALTH_S = 1.0  # of a process of ours, which may be busy for longer: then nothing is concluded
+_HEALTH_S = 1.0  # for a local process; a busy one may take longer, so a timeout proves nothing
 _MISSES = 2
 _OWN_PAUSE_S = 1.0
-_FIGURES_S = 1.0
-# What moves in vLLM's figures only when its core computes: tokens, steps, and the cache that a long prompt fills.
-_FIGURES = re.compile(
+_METRICS_S = 1.0
+# vLLM's metrics that change only when its core computes: tokens, steps, and cache usage during a long prefill.
+_PROGRESS_METRICS = re.compile(
     rb"^vllm:(?:generation_tokens_total|prompt_tokens_total|iteration_tokens_total_count|kv_cache_usage_perc"
     rb"|num_requests_running)\{.*",
     re.MULTILINE,
@@ -52,14 +52,14 @@ _FIGURES = re.compile(
 
 @dataclass(frozen=True)
 class _Problem:
-    """Why an engine is not ready yet, for the log; of a server elsewhere also what to do about it."""
+    """Why an engine is not ready yet, for the log; for a remote server also the diagnosis."""
 
     words: str
     diagnosis: Diagnosis | None = None
 
 
 class Probe:
-    """The questions to one engine, over a session to its address."""
+    """Checks one engine over a session to its address."""
 
     def __init__(
         self, name: EngineName, settings: EngineSettings, plan: EnginePlan | None, address: Address, activity: Activity
@@ -69,16 +69,16 @@ class Probe:
         self._plan = plan
         self._base_url = address.base_url
         self._activity = activity
-        self._figures: list[bytes] = []
+        self._last_metrics: list[bytes] = []
         self.problem: Diagnosis | None = None
-        """What is wrong with a server elsewhere, while it does not serve."""
+        """Why a remote server does not serve; None while it does."""
         self._logged: Diagnosis | None = None
 
     async def until_it_answers(self, session: aiohttp.ClientSession) -> None:
-        """Ask until a real request was answered; what is in the way is logged every ten seconds."""
+        """Send a request until one is answered; the reason for the delay is logged every ten seconds."""
         started = logged = time.monotonic()
-        while (problem := await self._ask_patiently(session)) is not None:
-            self._notice(problem)
+        while (problem := await self._try_once(session)) is not None:
+            self._report(problem)
             now = time.monotonic()
             if now - logged >= _PROGRESS_S:
                 log.info("%s engine: loading for %.0f s (%s)", self._name, now - started, problem.words)
@@ -86,26 +86,26 @@ class Probe:
             await asyncio.sleep(_POLL_S)
         self.problem = self._logged = None
 
-    async def _ask_patiently(self, session: aiohttp.ClientSession) -> _Problem | None:
-        """A first request may take minutes, and then its silence is the problem meanwhile."""
+    async def _try_once(self, session: aiohttp.ClientSession) -> _Problem | None:
+        """Send one request, which may take minutes; meanwhile a remote server's silence is reported as its problem."""
         asking = asyncio.create_task(self._ask(session))
         try:
             done, _ = await asyncio.wait((asking,), timeout=_PROGRESS_S)
             if not done and not self._plan:
-                self._notice(_Problem(f"no answer in {_PROGRESS_S:g} s", remote.SILENT))
+                self._report(_Problem(f"no answer in {_PROGRESS_S:g} s", remote.SILENT))
             return await asking
         finally:
             asking.cancel()
             await asyncio.wait((asking,))
 
-    def _notice(self, problem: _Problem) -> None:
-        """Log a problem of a server elsewhere once, not at every request."""
+    def _report(self, problem: _Problem) -> None:
+        """Log a problem of a remote server once, not at every request."""
         if problem.diagnosis and problem.diagnosis != self._logged:
             log.warning("%s engine: %s (%s)", self._name, problem.diagnosis, problem.words)
         self.problem = self._logged = problem.diagnosis
 
     async def max_model_len(self, session: aiohttp.ClientSession) -> int | None:
-        """Tokens that prompt and answer may have, as vLLM tells beside a model's name; None where nobody does."""
+        """Most tokens of prompt and answer, from /v1/models (vLLM has it there) or the config; None if in neither."""
         try:
             timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
             async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
@@ -113,16 +113,16 @@ class Probe:
             models = {model["id"]: model.get("max_model_len") for model in tree["data"]}
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
             return self._settings.max_model_len
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # another server's answer
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # not vLLM
             return self._settings.max_model_len
-        told = models.get(self._settings.forwarded_model or self._settings.model_id)
-        return told if isinstance(told, int) else self._settings.max_model_len
+        length = models.get(self._settings.forwarded_model or self._settings.model_id)
+        return length if isinstance(length, int) else self._settings.max_model_len
 
     async def until_it_fails(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
-        """Watch a ready engine; returns what is wrong with it. The end of its server is seen elsewhere.
+        """Watch a ready engine until it fails; returns the reason. The exit of its main process is detected by Process.
 
-        ``inner``: pid and title of the processes that its server cannot do without. vLLM 0.26 takes 9 s to notice
-        that a worker is gone.
+        ``inner``: pid and title of the processes that the server depends on. vLLM 0.26 itself takes 9 s to notice the
+        death of a worker.
         """
         watches = [asyncio.create_task(self._until_dead(session, inner))]
         if self._plan and self._plan.hang:
@@ -136,7 +136,7 @@ class Probe:
             await asyncio.wait(watches)
 
     async def _until_dead(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
-        """Check at intervals, and at once when a request has lost its connection."""
+        """Check at intervals, and at once after a request has lost its connection."""
         check = self._check_process if self._plan else self._check_server
         misses = 0
         while misses < _MISSES:
@@ -147,20 +147,23 @@ class Probe:
             is_missed = await check(session)
             if is_missed is not None:
                 misses = misses + 1 if is_missed else 0
-        return "it says that it cannot serve any more" if self._plan else "it does not answer"
+        return "it reports that it cannot serve any more" if self._plan else "it does not answer"
 
     async def _until_next_check(self) -> None:
         is_suspect = self._activity.is_suspect
         if self._plan:
             await self._activity.until_lost(_SUSPECT_CHECK_S if is_suspect else _CHECK_S)
             return
-        # However many requests lose their connections: a server elsewhere is not asked more often than our own.
+        # Lost connections must not make a remote server be checked more often than a local one.
         await asyncio.sleep(min(_CHECK_S, _REMOTE_CHECK_S))
         await self._activity.until_lost(_SUSPECT_REMOTE_CHECK_S if is_suspect else _REMOTE_CHECK_S)
 
     async def _check_process(self, session: aiohttp.ClientSession) -> bool | None:
-        """Whether our process says that it is dead. One that does not take connections is suspect, no more: its end is
-        seen directly. Nothing follows from a late answer, which a busy server gives, too. None: it was not asked."""
+        """Whether a local engine reports that it is dead; None: it could not be checked.
+
+        If it accepts no connections it only becomes suspect, because its exit is detected directly. A timeout proves
+        nothing, because a busy server may be slow.
+        """
         try:
             timeout = aiohttp.ClientTimeout(total=_HEALTH_S)
             async with session.get(f"{self._base_url}/health", timeout=timeout) as answer:
@@ -168,7 +171,7 @@ class Probe:
         except TimeoutError:
             is_dead = False
         except (aiohttp.ClientError, ConnectionError) as fault:
-            if exhausted(fault):  # which says nothing about the engine
+            if exhausted(fault):  # our own shortage, not the engine's failure
                 return None
             self._activity.is_suspect = True
             return False
@@ -179,8 +182,10 @@ class Probe:
         return is_dead
 
     async def _check_server(self, session: aiohttp.ClientSession) -> bool | None:
-        """Whether a server elsewhere does not answer; None: it was not asked. It is asked for its models, which every
-        OpenAI-style one has."""
+        """Whether a remote server fails to answer GET /v1/models, which every OpenAI-style server has.
+
+        None: it could not be checked.
+        """
         try:
             timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
             async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
@@ -200,7 +205,7 @@ class Probe:
         while True:
             await asyncio.sleep(check_s)
             now = time.monotonic()
-            if now - checked > check_s + _OWN_PAUSE_S:  # this process itself did not run, so it saw nothing
+            if now - checked > check_s + _OWN_PAUSE_S:  # this process was paused and observed nothing
                 self._activity.progressed()
             checked = now
             silent_since = self._activity.last_progress
@@ -208,46 +213,46 @@ class Probe:
             if now - silent_since < limit_s / 3:
                 continue
             if not await self._makes_progress(session, silent_since + limit_s, check_s):
-                return f"it hangs: nothing came of it for hang_after_s ({limit_s:g} s)"
+                return f"it hangs: no sign of progress for hang_after_s ({limit_s:g} s)"
 
     async def _makes_progress(self, session: aiohttp.ClientSession, until: float, check_s: float) -> bool:
-        """Send one small request, and look until it is answered, or anything else moves. ``until``: monotonic time."""
+        """Send a one-token request and wait for its answer or other progress. ``until``: monotonic time."""
         before = self._activity.last_progress
-        self._figures = []
+        self._last_metrics = []
         canary = asyncio.create_task(self._send(session))
         try:
             checked = time.monotonic()
             while True:
                 await asyncio.wait((canary,), timeout=check_s)
                 is_answered = canary.done() and canary.result()
-                is_moving = await self._figures_move(session)
+                has_changed = await self._metrics_change(session)
                 now = time.monotonic()
-                # A pause of this process may come at any point, and it sees nothing of the engine meanwhile.
-                has_paused = now - checked > 2 * check_s + _FIGURES_S + _OWN_PAUSE_S
+                # This process may be paused at any point, and then it observes nothing.
+                has_paused = now - checked > 2 * check_s + _METRICS_S + _OWN_PAUSE_S
                 checked = now
-                if is_answered or is_moving or has_paused:
+                if is_answered or has_changed or has_paused:
                     self._activity.progressed()
                 if self._activity.last_progress != before:
                     return True
                 if now >= until:
                     return False
-                if canary.done():  # refused or broken off, which a dead engine does; others look after that
+                if canary.done():  # refused or disconnected: _until_dead handles that
                     await asyncio.sleep(check_s)
                     canary = asyncio.create_task(self._send(session))
         finally:
             canary.cancel()
             await asyncio.wait((canary,))
 
-    async def _figures_move(self, session: aiohttp.ClientSession) -> bool:
+    async def _metrics_change(self, session: aiohttp.ClientSession) -> bool:
         with contextlib.suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=_FIGURES_S)
+            timeout = aiohttp.ClientTimeout(total=_METRICS_S)
             async with session.get(f"{self._base_url}/metrics", timeout=timeout) as answer:
-                before, self._figures = self._figures, _FIGURES.findall(await answer.read())
-                return bool(before) and before != self._figures
+                before, self._last_metrics = self._last_metrics, _PROGRESS_METRICS.findall(await answer.read())
+                return bool(before) and before != self._last_metrics
         return False
 
     async def _ask(self, session: aiohttp.ClientSession) -> _Problem | None:
-        """One real request; what is wrong, or None."""
+        """Send one real request. Returns the problem, or None."""
         if self._plan and not self._plan.socket.exists():
             return _Problem("starting")
         try:
@@ -256,7 +261,7 @@ class Probe:
                 async with session.get(f"{self._base_url}/health", timeout=limit) as answer:
                     if answer.status != 200:
                         return _Problem("starting")
-            async with self._question(session) as answer:
+            async with self._post_one_token(session) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
             if shortage := exhausted(fault):
@@ -271,29 +276,29 @@ class Probe:
         return _Problem(f"its first answer was {answer.status}: {words}", None if self._plan else diagnosis)
 
     async def _send(self, session: aiohttp.ClientSession) -> bool:
-        """Whether the engine computed an answer to one small request."""
+        """Send a one-token request. Returns whether it was answered."""
         try:
-            async with self._question(session) as answer:
+            async with self._post_one_token(session) as answer:
                 await answer.read()
                 return bool(answer.status == 200)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
-            if exhausted(fault):  # the engine was not asked, so it cannot hang
+            if exhausted(fault):  # the request was not sent, so it proves nothing
                 self._activity.progressed()
             return False
 
-    def _question(self, session: aiohttp.ClientSession) -> Any:
-        """For one token, with a picture where the engine takes them. A first request may be slow: no deadline here."""
+    def _post_one_token(self, session: aiohttp.ClientSession) -> Any:
+        """Request one token, with a picture if the engine accepts them. No timeout: a first request may be slow."""
         content: list[dict[str, Any]] = [{"type": "text", "text": "Hello"}]
         if self._name == "vision" and self._settings.limit_mm_per_prompt.image:
             png = io.BytesIO()
             Image.new("RGB", (56, 56), "white").save(png, "PNG")
             url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
             content.append({"type": "image_url", "image_url": {"url": url}})
-        question = {
+        body = {
             "model": self._settings.forwarded_model or self._settings.model_id,
             "max_tokens": 1,
             "messages": [{"role": "user", "content": content}],
         }
         no_limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         url = f"{self._base_url}/v1/chat/completions"
-        return session.post(url, json=question, timeout=no_limit, allow_redirects=False)
+        return session.post(url, json=body, timeout=no_limit, allow_redirects=False)

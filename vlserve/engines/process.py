@@ -1,4 +1,4 @@
-"""One engine process behind its reaper: started, its log passed on line by line, ended with everything it left."""
+"""Starts one engine process behind its reaper, forwards its log, and ends it with all its descendants."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ from vlserve.engines.plan import EnginePlan, scratch
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
 COMPLETED = "exit code 0"
-_KEPT_LINES = 500  # two tracebacks of vLLM, one in each of its processes
+_KEPT_LINES = 500  # enough for two tracebacks of vLLM, one from each process
 _LONGEST_CAUSE = 300
 _LONGEST_LINE = 64 * 1024
 _KILL_S, _DRAIN_S, _POLL_S = 5.0, 2.0, 0.1
 _END_OF_LINE = re.compile(rb"\r?\n|\r")
-_UNTROUBLED = re.compile(r"(?:\([^)]*\)\s*)*(?:DEBUG|INFO|WARNING)\b")  # at the start of a line
-# vLLM's outer processes say only that an inner one failed.
-_SECONDHAND = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
-# A dotted name is tried from its beginning only, so that a long one is not read once for each of its parts.
+_NO_ERROR = re.compile(r"(?:\([^)]*\)\s*)*(?:DEBUG|INFO|WARNING)\b")  # level at the start of a line
+# In vLLM's outer processes, which only report that an inner one failed.
+_NOT_A_CAUSE = re.compile(r"(?:Engine core|WorkerProc) initialization failed")
+# A dotted name is matched from its beginning only, so that a long one is not scanned once for each part.
 _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+)")
 
 
 class Process:
-    """A running engine process. ``ended`` finishes with the reason, in plain words, once nothing of it is left;
-    ``diagnosis`` is what is known about that reason."""
+    """A running engine process. ``ended`` finishes with the reason once the process and its descendants are gone;
+    ``diagnosis`` is the known cause, if any."""
 
     def __init__(
         self,
@@ -50,21 +50,21 @@ class Process:
 
     @classmethod
     async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
-        """Start it in its own session, its socket's folder (0700) made and a stale socket removed.
+        """Start it in its own session, after creating its socket's folder (0700) and removing a stale socket.
 
-        ``argv``: another command than the engine's, in the engine's place and environment.
+        ``argv``: another command to run in the engine's environment.
         """
         plan.socket.parent.mkdir(mode=0o700, exist_ok=True)
         scratch(plan.socket).mkdir(mode=0o700, exist_ok=True)
-        plan.socket.unlink(missing_ok=True)  # vLLM leaves it behind, and then fails with EADDRINUSE
-        # A pipe of our own: asyncio's can only be closed by the last process that holds its other end.
+        plan.socket.unlink(missing_ok=True)  # vLLM does not remove it and then fails with EADDRINUSE
+        # Not asyncio's pipe, which stays open until every process that inherited its other end has exited.
         reading, writing = os.pipe()
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", str(REAPER), str(plan.socket), *(argv or plan.argv)),
                 env=plan.environment,
-                stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that we are gone
+                stdin=asyncio.subprocess.PIPE,  # never written to; the reaper sees it close when this process ends
                 stdout=writing,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
@@ -82,11 +82,11 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the reaper, which leads the session."""
+        """The pid of the reaper, which is the session leader."""
         return self._child.pid
 
     def inner(self) -> dict[int, str]:
-        """Pid → title of vLLM's processes behind its server: its core, and its workers where there are several."""
+        """Pid → title of vLLM's processes behind its server: the core, and the workers if there are several."""
         found = {}
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -97,10 +97,10 @@ class Process:
         return found
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM, after ``grace_s`` SIGKILL; returns when nothing is left, at the latest some seconds later."""
+        """Send SIGTERM, after ``grace_s`` SIGKILL, and wait some seconds at most for all descendants to end."""
         for patience_s in (grace_s, _KILL_S):
             if not self.ended.done():
-                # The reaper hands the first SIGTERM on and takes the second one as an order to kill.
+                # The reaper forwards the first SIGTERM; at the second one it kills.
                 with contextlib.suppress(ProcessLookupError):
                     self._child.send_signal(signal.SIGTERM)
                 await asyncio.wait((self.ended,), timeout=patience_s)
@@ -119,32 +119,32 @@ class Process:
         while self._child.returncode is None:  # noqa: ASYNC110  (wait() also waits for pipes, which others may hold open)
             await asyncio.sleep(_POLL_S)
         if self._child.returncode < 0:
-            self._kill_session()  # the reaper itself was killed, so it cleaned nothing up
+            self._kill_session()  # the reaper itself was killed and could not clean up
         await asyncio.wait((reading,), timeout=_DRAIN_S)
         reading.cancel()
         await asyncio.wait((reading,))
         self._pipe.close()
         code = self._child.returncode
         ending = _describe_exit(code)
-        if not 0 <= code < 128:  # who was killed did not say why
+        if not 0 <= code < 128:  # a killed process did not log why
             self.diagnosis = diagnose([ending])
             return ending
         if ending == COMPLETED:
             return ending
         self.diagnosis = self.diagnose_so_far()
-        causes = [found[1] for line in reversed(self._troubled()) if (found := _CAUSE.search(line))]
-        cause = next((one for one in causes if not _SECONDHAND.search(one)), None)
+        causes = [found[1] for line in reversed(self._error_lines()) if (found := _CAUSE.search(line))]
+        cause = next((one for one in causes if not _NOT_A_CAUSE.search(one)), None)
         return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
 
     def diagnose_so_far(self) -> Diagnosis | None:
-        """What its words until now are known to mean, also while it still runs."""
-        return diagnose(self._troubled())
+        """The diagnosis of its log so far, also while it is still running."""
+        return diagnose(self._error_lines())
 
-    def _troubled(self) -> list[str]:
-        return [line for line in self._lines if not _UNTROUBLED.match(line)]
+    def _error_lines(self) -> list[str]:
+        return [line for line in self._lines if not _NO_ERROR.match(line)]
 
     async def _print_lines(self, output: asyncio.StreamReader) -> None:
-        """Progress bars end their lines with a carriage return."""
+        """Print the output line by line. Progress bars end their lines with a carriage return."""
         rest = b""
         while piece := await output.read(65536):
             *lines, rest = _END_OF_LINE.split(rest + piece)
@@ -163,7 +163,7 @@ class Process:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process has not ended; one that nobody has waited for has."""
+    """Whether a process is running; a zombie is not."""
     try:
         return _stat(pid)[0] not in ("Z", "X")
     except OSError:
@@ -177,7 +177,7 @@ def _stat(pid: int) -> tuple[str, int, int]:
 
 
 def _describe_exit(code: int) -> str:
-    """asyncio says -9 for SIGKILL, a reaper that reports its engine's 128 + 9."""
+    """Describe an exit code. For SIGKILL it is -9 from asyncio, and 128 + 9 from the reaper."""
     number = -code if code < 0 else code - 128
     if code == 0:
         return COMPLETED

@@ -1,4 +1,4 @@
-"""RAM that this process and its children may use: the machine's, or what control groups (v1 and v2) leave of it."""
+"""Reads how much RAM this process and its children may use: the machine's, within cgroup limits (v1 and v2)."""
 
 import pathlib
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 class Ram:
     total_bytes: int
     free_bytes: int
-    """Includes what the kernel gives back at once, such as its cache of files."""
+    """Includes memory that the kernel can reclaim at once, such as the page cache."""
 
 
 def read(root: pathlib.Path = pathlib.Path("/")) -> Ram | None:
-    """None where the system does not tell. ``root`` holds ``proc`` and ``sys``."""
+    """Read total and free RAM; None if it cannot be read. ``root``: the folder that contains ``proc`` and ``sys``."""
     memory = {name.rstrip(":"): value * 1024 for name, value in _numbers(root / "proc" / "meminfo")}
     if not {"MemTotal", "MemAvailable"} <= memory.keys():
         return None
     total, free = memory["MemTotal"], memory["MemAvailable"]
     for limit, used in _limits(root):
-        if limit < memory["MemTotal"]:  # without a limit v1 shows a number beyond every machine
+        if limit < memory["MemTotal"]:  # no limit is a very large number in v1
             total, free = min(total, limit), min(free, max(0, limit - used))
     return Ram(total, free)
 
 
 def _limits(root: pathlib.Path) -> Iterator[tuple[int, int]]:
-    """Limit and use, in bytes, of each control group that this process is in."""
+    """Limit and usage, in bytes, of each cgroup that contains this process."""
     try:
         lines = (root / "proc" / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -52,12 +52,12 @@ def _limits(root: pathlib.Path) -> Iterator[tuple[int, int]]:
 def _number(path: pathlib.Path) -> int | None:
     try:
         return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # not there, or `max`
+    except (OSError, ValueError):  # missing, or `max`
         return None
 
 
 def _numbers(path: pathlib.Path) -> Iterator[tuple[str, int]]:
-    """Lines of a name and a number."""
+    """Read a file whose lines are a name and a number."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:

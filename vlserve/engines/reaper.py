@@ -1,17 +1,16 @@
-"""The process between the gateway and one engine: ends when the gateway does, and takes every descendant along.
+"""Parent process of one engine: ends the engine and all its descendants when the gateway ends, however it ends.
 
-Generated tests run behind it, too (testgen/child.py).
+Generated tests run under it, too (testgen/child.py).
 
 usage: python reaper.py SOCKET COMMAND [ARG ...]      (standard input: a pipe whose other end the gateway holds)
 
-It is the engine's init: as a child subreaper (prctl(2)) it inherits every process the engine leaves behind, also one
-that made its own session, so it can prove that none is left. vLLM needs that: after a SIGKILL of its API server,
-EngineCore lives on and keeps the GPU.
+As a child subreaper (prctl(2)) it inherits every orphaned descendant of the engine, even from another session, so it
+can end them all. vLLM needs that: after a SIGKILL of its API server, EngineCore survives and keeps the GPU.
 
-  SIGTERM        → SIGTERM to the engine, once: a second one would interrupt vLLM's own cleanup
+  SIGTERM        → SIGTERM to the engine, once, because a second one would interrupt vLLM's cleanup
   SIGTERM again  → SIGKILL to the engine
-  pipe closed    → the gateway is gone, in whatever way: SIGTERM, and after GRACE_S SIGKILL to whatever is left
-  engine ended   → SIGKILL to what it left, remove its socket, exit with its code (128 + n for signal n)
+  pipe closed    → the gateway has ended: SIGTERM, and after GRACE_S SIGKILL to the remaining processes
+  engine ended   → SIGKILL to its descendants, remove its socket, exit with its code (128 + n for signal n)
 
 Standard library only: it starts in a few milliseconds and must not fail.
 """
@@ -42,12 +41,12 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the gateway, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles Ctrl-C
 
     engine = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
-        # SIGKILL from the kernel should this process be killed; single-threaded, so the fork is safe.
+        # The kernel kills the engine if this process is killed; single-threaded, so the fork is safe.
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     code: int | None = None
@@ -74,13 +73,13 @@ def main() -> int:
     path.unlink(missing_ok=True)
     shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     if is_orphan:
-        with contextlib.suppress(OSError):  # another engine's socket is still in it
+        with contextlib.suppress(OSError):  # it still contains another engine's socket
             path.parent.rmdir()
     return code
 
 
 def _reap(engine: int) -> int | None:
-    """Wait for whatever ended; the engine's exit code once it is among them."""
+    """Reap ended children. Returns the engine's exit code if it is one of them."""
     code = None
     while True:
         try:
@@ -95,10 +94,10 @@ def _reap(engine: int) -> int | None:
 
 
 def _end_descendants() -> None:
-    """Until there are none: each one's own children become ours when it ends.
+    """End all children, and the children of each, which become ours when it ends.
 
-    What still runs gets a moment to end by itself, then SIGKILL. Python's resource tracker gets a moment more: it
-    ends when those that it tracks have ended, and removes the shared memory they left.
+    They have PATIENCE_S to end by themselves, then get SIGKILL. Python's resource tracker has twice that time: it ends
+    after the processes that it tracks, and removes their shared memory.
     """
     killed_at = time.monotonic() + PATIENCE_S
     while True:
@@ -123,7 +122,7 @@ def _children() -> list[tuple[int, bytes]]:
             if fields[1] == own and fields[0] != "Z":
                 found.append((int(folder.name), (folder / "cmdline").read_bytes()))
         except OSError:
-            continue  # ended meanwhile
+            continue  # it ended meanwhile
     return found
 
 

@@ -1,6 +1,6 @@
-"""What is wrong with a server elsewhere (``url``), from how it answers: the cause, and the setting to change.
+"""Diagnoses why a remote server (``url``) does not serve, from its response: the cause, and the setting to change.
 
-Used by the probe and in docs/troubleshooting.md. Clients are told the cause, so it names no address and no setting.
+Used by the probe and in docs/troubleshooting.md. Clients see the cause, so it contains no address and no setting.
 """
 
 import json
@@ -12,84 +12,84 @@ from vlserve.engines.diagnosis import Diagnosis
 from vlserve.engines.errors import engine_message
 
 UNKNOWN_HOST = Diagnosis(
-    "an error of the name service",
+    "a DNS error",
     "",
-    "The server's host name is not known.",
-    "Check the host in `url`, and the name service of this machine.",
+    "The server's host name cannot be resolved.",
+    "Check the host in `url`, and DNS on this machine.",
 )
 UNREACHABLE = Diagnosis(
-    "connection refused, no route, no connection in time",
+    "connection refused, no route, connection timeout",
     "",
     "Nothing listens at the server's address, or it cannot be reached.",
-    "Check host and port in `url`, that the server runs, and firewalls in between.",
+    "Check host and port in `url`, whether the server is running, and firewalls in between.",
 )
 TLS = Diagnosis(
-    "an error of TLS or of a certificate",
+    "a TLS or certificate error",
     "",
     "No secure connection to the server can be made: it does not speak TLS, or its certificate is not trusted.",
-    "`url` begins with https:// only where the server speaks TLS; SSL_CERT_FILE in the environment of vlserve names "
-    "a file with certificates of a CA of your own.",
+    "Use https:// in `url` only if the server speaks TLS. For your own CA, set SSL_CERT_FILE in the environment of "
+    "vlserve to a file with its certificates.",
 )
 NO_HTTP = Diagnosis(
-    "the connection is closed, no answer in HTTP",
+    "the connection is closed without an HTTP response",
     "",
-    "The server closes the connection without an answer in HTTP.",
+    "The server closes the connection without an HTTP response.",
     "Check port and scheme in `url`: a server that speaks TLS needs https://.",
 )
 SILENT = Diagnosis(
     "no answer yet",
     "",
-    "The server has taken the first request and not answered it yet.",
-    "It may still be loading; its own log tells. `ready_timeout_s` is how long it is waited for.",
+    "The server has accepted the first request and not answered it yet.",
+    "It may still be loading; see its log. `ready_timeout_s` limits the wait.",
 )
 REDIRECT = Diagnosis(
     "301, 302, 307 or 308",
     "",
-    "The server redirects requests to another address, which is not followed.",
-    "Set `url` to the address that it redirects to, often the same with https://.",
+    "The server redirects requests to another address, and redirects are not followed.",
+    "Set `url` to the address that it redirects to, often the same one with https://.",
 )
 KEY = Diagnosis(
     "401 or 403",
     "",
-    "The server refuses the API key of this gateway, or wants one.",
-    "`url_api_key_env` names the environment variable with its key: check that it is set there, and its value.",
+    "The server refuses the API key of this gateway, or requires one.",
+    "Set `url_api_key_env` to the environment variable with its key, and check the variable's value.",
 )
 MODEL = Diagnosis(
     "404 or 400 about the model",
     "",
-    "The server does not have the model that it is asked for.",
+    "The server does not have the requested model.",
     "Set `model` to one of the names in the server's own /v1/models.",
 )
 PATH = Diagnosis(
     "404, 405 or 501 about the path",
     "",
-    "The server has no /v1/chat/completions where it is asked for it.",
-    "Set `url` to the server's base, as in http://host:port, without /v1 or anything behind it; "
+    "The server has no /v1/chat/completions at this address.",
+    "Set `url` to the server's base, as in http://host:port, without /v1 or a longer path; "
     "it must be an OpenAI-style server.",
 )
 NOT_OPENAI = Diagnosis(
     "200 or 400 with HTML or other text",
     "",
-    "What answers is not an OpenAI-style server.",
+    "The response is not from an OpenAI-style server.",
     "Check host, port and path in `url`: it may be a web page, a proxy, or another service.",
 )
 BUSY = Diagnosis(
     "429",
     "",
-    "The server takes no more requests now: it is full, or a quota is used up.",
-    "Wait, or look at the quota of the key that `url_api_key_env` names.",
+    "The server accepts no more requests now: it is at capacity, or a quota is used up.",
+    "Wait, or check the quota of the key in `url_api_key_env`.",
 )
 FAILING = Diagnosis(
     "500 to 599",
     "",
-    "The server says that it cannot serve now.",
-    "It may be loading, or what is behind it is down; its own log tells. `url` may name a proxy.",
+    "The server reports that it cannot serve now.",
+    "It may be loading, or `url` is a proxy whose backend is down; see its log.",
 )
 REFUSED = Diagnosis(
     "400 or 422 about the request",
     "",
     "The server refuses a plain request for one token.",
-    "The log has its words. The `vision` engine is asked with a picture: `model` must be one that reads pictures, "
+    "The log has its message. For the `vision` engine that request contains a picture: `model` must accept pictures, "
     "or set `limit_mm_per_prompt: {image: 0}`.",
 )
 DIAGNOSES = (
@@ -104,7 +104,7 @@ _NO_MODEL = re.compile(
 
 
 def of_answer(status: int, body: bytes) -> Diagnosis | None:
-    """What an answer to a chat request says about the server; None: it serves."""
+    """Diagnose a server from its response to a chat request; None: it serves."""
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError):
@@ -127,7 +127,7 @@ def of_answer(status: int, body: bytes) -> Diagnosis | None:
 
 
 def of_fault(fault: Exception) -> Diagnosis:
-    """What a failed connection says."""
+    """Diagnose a server from a failed connection."""
     if isinstance(fault, aiohttp.ClientConnectorDNSError):
         return UNKNOWN_HOST
     if isinstance(fault, aiohttp.ClientSSLError):

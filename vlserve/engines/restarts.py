@@ -1,11 +1,11 @@
-"""When an engine that ended is started again. Pure: time and chance come from outside.
+"""Restart policy: exponential backoff and a circuit breaker. Pure: time and randomness are passed in.
 
-what ended                                             next
+the engine ended                                       next start
 ─────────────────────────────────────────────────────  ──────────────────────────────────────────────────────────
-a life that was ready for ten seconds                  the backoff begins anew, at 1 s, and the breaker closes
-any other                                              2 s, 4 s … 60 s, each up to a quarter more or less by chance
-the fifth within a minute                              the breaker opens: 60 s, doubled to 600 s while it is open
-a start that would fail the same way again             never
+after it was ready for more than ten seconds           in 1 s; the backoff is reset, the breaker closes
+sooner                                                 in 1 s, 2 s, 4 s … 60 s, with a jitter of ±25 %
+for the fifth time within a minute                     the breaker opens: in 60 s, doubled up to 600 s while open
+in a way that would repeat                             never
 """
 
 import random
@@ -29,23 +29,23 @@ class Pause:
 
 
 class Restarts:
-    """One engine's deaths, and what follows from them."""
+    """Tracks one engine's deaths and computes when it is started again."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
-        """``chance`` gives numbers in [0, 1)."""
+        """``chance`` returns random numbers in [0, 1)."""
         self._chance = chance
         self._backoff_s, self._break_s = FIRST_BACKOFF_S, FIRST_BREAK_S
         self._deaths: deque[float] = deque(maxlen=BREAKER_DEATHS)
         self._is_broken = False
 
     def next_wait_s(self, ready_s: float) -> float:
-        """What the death of a life that was ready for ``ready_s`` would cost now, without its part of chance."""
+        """The wait, without jitter, if an engine that was ready for ``ready_s`` died now."""
         if ready_s > STABLE_S:
             return FIRST_BACKOFF_S
         return self._break_s if self._is_broken else self._backoff_s
 
     def after(self, now: float, ready_s: float, *, is_lasting: bool) -> Pause | None:
-        """What follows a death at ``now`` of a life that was ready for ``ready_s``; None: it must not start again.
+        """Record a death at ``now`` after ``ready_s`` seconds of being ready. Returns None if it must not be restarted.
 
         ``is_lasting``: the next start would fail the same way.
         """

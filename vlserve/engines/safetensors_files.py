@@ -1,4 +1,4 @@
-"""Checks a model's folder for safetensors files that are missing or cut off, by the index and the files' headers.
+"""Checks a model's folder for safetensors files that are missing or truncated, using the index and the files' headers.
 
 The format: https://github.com/huggingface/safetensors#format.
 """
@@ -8,21 +8,21 @@ import pathlib
 
 
 def inspect(folder: pathlib.Path) -> dict[str, list[str]]:
-    """The names of the ``files`` in a folder, and its ``problems``."""
+    """Return the names of the ``files`` in a folder, and its ``problems``."""
     problems = [f"{name} is missing" for name in missing_files(folder)]
     problems += [f"{path.name} is cut off or damaged" for path in sorted(folder.glob("*")) if is_cut_off(path)]
     return {"files": sorted(path.name for path in folder.glob("*")), "problems": problems}
 
 
 def missing_files(folder: pathlib.Path) -> list[str]:
-    """Files of weights in the index that do not exist."""
+    """Weights files that the index lists and that do not exist."""
     index = folder / "model.safetensors.index.json"
     named = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else []
     return [name for name in named if not (folder / name).exists()]
 
 
 def is_cut_off(path: pathlib.Path) -> bool:
-    """Whether a safetensors file does not have the length that its header gives; False for other formats."""
+    """Whether a safetensors file's length differs from its header's; False for other formats."""
     if path.suffix != ".safetensors":
         return False
     try:

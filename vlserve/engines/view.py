@@ -1,6 +1,7 @@
-"""The read-only view of an engine: address, state and limits; and the activity that requests report to its supervisor.
+"""The gateway's interface to an engine: address, state, limits, and the activity that requests report.
 
-The gateway imports nothing else of this room but its errors, so that an engine may be supervised by another process.
+The gateway imports only this module and errors.py from this package, so that engines could be supervised by another
+process.
 """
 
 import asyncio
@@ -16,28 +17,28 @@ from vlserve.config.engine_settings import EngineSettings
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.media.pixels import Grid
 
-# aiohttp reads from the engine at most this far ahead of a client that reads slowly.
+# How many bytes aiohttp buffers from the engine for a client that reads slowly.
 _READ_AHEAD_BYTES = 64 * 1024
-# vLLM closes idle connections after 5 s. A request that meets such a close fails, so ours are closed earlier.
+# vLLM closes idle connections after 5 s. A request sent at that moment would fail, so ours are closed earlier.
 _KEEP_ALIVE_S = 2.0
 
 _SUSPECT_AGAIN_S = 1.0
 
 
 class EngineEndedError(ConnectionError):
-    """The engine's life ended while a request was open at it."""
+    """The engine ended while a request to it was open."""
 
 
 class Activity:
-    """Of one engine. Requests report what they see; the supervisor ends them together with the engine."""
+    """Activity of one engine: requests report progress and failures; the supervisor ends them with the engine."""
 
     def __init__(self) -> None:
         self.last_progress = 0.0
-        """When the engine last gave anything of an answer (monotonic time)."""
+        """When the engine last made progress, such as a byte of an answer (monotonic time)."""
         self.is_suspect = False
-        """The engine looks dead: a request lost it, or the probe did, and no later check has found it healthy."""
+        """A request or the probe lost its connection to the engine, and no later check has found it healthy."""
         self.lives = 0
-        """How many times the engine became ready; a new process has nothing of the last one's caches."""
+        """How many times the engine became ready. A new process starts with empty caches."""
         self._is_over = False
         self._cleared_at = float("-inf")
         self._lost = asyncio.Event()
@@ -48,17 +49,17 @@ class Activity:
         self.last_progress = time.monotonic()
 
     def lost(self) -> None:
-        """A request lost its connection, or the engine reported its own death: the probe checks at once.
+        """A request lost its connection, or the engine reported its own death: have the probe check at once.
 
-        A client may be able to break its own requests again and again. So that others are not refused all the time, an
-        engine that was suspected without reason is only checked, and not suspected, for a second.
+        A client may be able to break its own requests repeatedly, and others must not be refused because of that. So
+        for a second after a false suspicion the engine is only checked, not suspected.
         """
         self._lost.set()
         if time.monotonic() - self._cleared_at > _SUSPECT_AGAIN_S:
             self.is_suspect = True
 
     async def until_lost(self, timeout_s: float) -> None:
-        """Until a request reports a loss, or the time is over. The report is consumed: a check follows."""
+        """Wait until a request reports a loss, or for ``timeout_s``. Clears the report; the caller must check then."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._lost.wait()
@@ -77,7 +78,7 @@ class Activity:
             return False
 
     def found_healthy(self) -> None:
-        """A check found nothing wrong. A loss that was reported after it began is checked next."""
+        """Record a successful check. Ignored if a loss was reported since the check began; another check follows."""
         if self._lost.is_set():
             return
         self._healthy.set()
@@ -85,14 +86,14 @@ class Activity:
             self.is_suspect, self._cleared_at = False, time.monotonic()
 
     def begin(self) -> None:
-        """The engine is ready: requests may be open at it."""
+        """The engine is ready: requests may be sent to it."""
         self.lives += 1
         self._is_over = self.is_suspect = False
         self._cleared_at = float("-inf")
         self._lost.clear()
 
     def end(self) -> None:
-        """The engine's life is over: open requests end, and none may be opened before the next one begins."""
+        """The engine has ended: end open requests, and refuse new ones until it is ready again."""
         self._is_over = True
         for request in tuple(self._open):
             request.cancel()
@@ -106,10 +107,10 @@ class Activity:
 
 
 class OpenRequest:
-    """One request at the engine, or in the queue before it: ``async with`` around all of its work.
+    """One request at the engine, or in the queue before it: an ``async with`` block around all of its work.
 
-    When the engine's life ends, EngineEndedError is raised in it, as if the connection had broken: a server elsewhere
-    may keep connections open for as long as it likes, and so does a process that hangs.
+    When the engine ends, EngineEndedError is raised in the block, as if the connection had broken, because a remote
+    server or a hung process may keep the connection open.
     """
 
     def __init__(self, activity: Activity, requests: set["OpenRequest"]) -> None:
@@ -129,12 +130,12 @@ class OpenRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.complete()
-        # As asyncio.timeout does: a cancellation from elsewhere that came at the same time stays one.
+        # As in asyncio.timeout: a cancellation from elsewhere at the same time takes precedence.
         if self._is_ended and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise EngineEndedError from error
 
     def complete(self) -> None:
-        """The whole answer was read: the client gets the rest of it, whatever becomes of the engine."""
+        """The whole answer was read: it is delivered even if the engine ends now."""
         self._requests.discard(self)
 
     def cancel(self) -> None:
@@ -145,7 +146,7 @@ class OpenRequest:
 
 @dataclass(frozen=True)
 class Address:
-    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` carry that server's key."""
+    """Where an engine listens: a Unix socket, or a server's base URL; ``headers`` contain that server's key."""
 
     base_url: str
     socket: str | None = None
@@ -161,14 +162,14 @@ class Address:
         return aiohttp.ClientSession(
             connector=connector,
             read_bufsize=_READ_AHEAD_BYTES,
-            # Compressed, a stream would come in blocks.
+            # A compressed stream would arrive in blocks.
             headers={"accept-encoding": "identity", **self.headers},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
 
 class EngineView(Protocol):
-    """What the gateway sees of an engine."""
+    """The attributes of an engine that the gateway uses."""
 
     @property
     def settings(self) -> EngineSettings: ...

@@ -1,7 +1,7 @@
-"""vLLM's start checks that follow from config and model alone, made here before anything starts. Pure: no I/O.
+"""Checks that vLLM would make at its start, from config and model alone, so that mistakes fail early. Pure: no I/O.
 
-The rules are those of vLLM 0.32 (config/model.py, config/scheduler.py, config/vllm.py). What one supported version
-takes and another refuses is left to vLLM.
+The rules are those of vLLM 0.32 (config/model.py, config/scheduler.py, config/vllm.py). Values that only some of the
+supported versions accept are left to vLLM.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,12 @@ from vlserve.engines import extra_args
 from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 
-# In this order; the smallest one counts (ModelArchConfigConvertorBase.derive_max_model_len_and_key).
+# The smallest of these counts (ModelArchConfigConvertorBase.derive_max_model_len_and_key).
 _LENGTH_KEYS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
-# Their max_position_embeddings is scaled already, so the factor is not applied again.
+# Their max_position_embeddings is already scaled, so the factor is not applied again.
 _SCALED_ROPE_TYPES = {"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"}
 _YARN_NOT_SCALED_SINCE = (0, 32)
 
@@ -25,16 +25,16 @@ _YARN_NOT_SCALED_SINCE = (0, 32)
 def check(
     name: EngineName, settings: EngineSettings, model: Model | None, longest: int | None, env: Mapping[str, str]
 ) -> None:
-    """Raise ConfigError for what vLLM would refuse. ``model`` and ``longest`` are None where they are not known."""
+    """Raise ConfigError for what vLLM would refuse. ``model`` and ``longest`` are None if unknown."""
     is_allowed = env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0").strip().lower() in ("1", "true")
     length = settings.max_model_len or longest
     if settings.max_model_len and longest and settings.max_model_len > longest and not is_allowed:
         where = "; for a vision model inside text_config" if name == "vision" else ""
         raise ConfigError(
-            f"engines.{name}.max_model_len is {settings.max_model_len:,}, but {settings.model} takes {longest:,} "
-            f"tokens (its config.json), and vLLM does not start with more. Set it to {longest:,} or less, or extend "
-            "the model as configs/long-context-128k.yaml does: YaRN and a larger max_position_embeddings, given with "
-            f"--hf-overrides in extra_args{where}."
+            f"engines.{name}.max_model_len is {settings.max_model_len:,}, but {settings.model} has a context "
+            f"of {longest:,} tokens (its config.json), and vLLM does not start with more. Set it to {longest:,} or "
+            "less, or extend it as configs/long-context-128k.yaml does: YaRN and a larger max_position_embeddings, "
+            f"given with --hf-overrides in extra_args{where}."
         )
     tokens, seqs = settings.max_num_batched_tokens, settings.max_num_seqs
     if tokens and length and settings.enable_chunked_prefill is False and tokens < length:
@@ -56,7 +56,7 @@ def check(
 
 
 def check_heads(name: EngineName, settings: EngineSettings, model: Model, available: int, unit: str) -> None:
-    """Raise ConfigError where the heads cannot be split; ``available`` GPUs or cores (``unit``) are there."""
+    """Raise ConfigError if the heads cannot be divided. ``available``: number of GPUs or cores (``unit``)."""
     if _divides(settings.tensor_parallel_size, model):
         return
     works = [str(number) for number in range(1, available + 1) if _divides(number, model)]
@@ -72,7 +72,7 @@ def _divides(ranks: int, model: Model) -> bool:
 
 
 def longest_request(settings: EngineSettings, model: Model, release: tuple[int, int] | None) -> int | None:
-    """Largest ``max_model_len`` that vLLM takes for a model, ``--hf-overrides`` included; None where it is not certain.
+    """Largest ``max_model_len`` that vLLM accepts, with ``--hf-overrides`` applied; None if uncertain.
 
     ``release``: vLLM's major and minor number, None for the newest.
     """
@@ -101,7 +101,7 @@ def longest_request(settings: EngineSettings, model: Model, release: tuple[int, 
 
 
 def _text_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The language part's config. Overrides of a model of several parts reach it only inside ``text_config``."""
+    """The language model's config. In a composite model, overrides apply to it only inside ``text_config``."""
     text = {**config, **(config.get("text_config") or {})}
     is_composite = "vision_config" in config or "text_config" in config
     reaching = overrides.get("text_config") if is_composite else overrides
@@ -113,7 +113,7 @@ def _text_config(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
 
 
 def _rope_parameters(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """One, or one for each type of layers."""
+    """One set of RoPE parameters, or one for each layer type."""
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     if isinstance(rope, Mapping) and rope:
         yield from rope.values() if all(isinstance(one, Mapping) for one in rope.values()) else (rope,)

@@ -1,15 +1,15 @@
-"""Downloads a model before its engine starts: a program of its own, for ``vlserve serve``, ``fetch`` and ``doctor``.
+"""Downloads one model's files into the cache, and checks them: a program that serve, fetch and doctor run.
 
 usage: python -m vlserve.engines.weights MODEL [--revision R] [--download-dir D] [--from SOURCE] [--verify]
        python -m vlserve.engines.weights MODEL --check     (downloads nothing; prints one line of JSON)
 
-A first download of some 30 GB must not count against the engine's ready_timeout_s, and its progress is logged. A model
-in the cache costs one request to the hub; without the hub, a complete copy in the cache is used.
+It runs before the engine starts, so that a download of 30 GB does not count against ready_timeout_s and its progress
+is logged. For a model in the cache one request is sent to the hub; if the hub is unreachable, a complete copy is used.
 
 Large files are downloaded by ``_download``, everything else by huggingface_hub, into huggingface_hub's cache
-(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). huggingface_hub 2.4 writes each file, also
-from Xet storage, to a temporary file of its process, which does not outlive it, and compares no checksum. Here a
-download is resumed, and a file enters the cache only with the hub's SHA-256. ModelScope's own client does both.
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). huggingface_hub 2.4 cannot resume a download after
+its process has ended, and verifies no checksum. Here downloads are resumed, and a file enters the cache only if its
+SHA-256 is the hub's. ModelScope's own client does both.
 """
 
 import argparse
@@ -47,14 +47,14 @@ from vlserve.engines.safetensors_files import inspect, is_cut_off, missing_files
 
 PROGRESS_S = 10.0
 UNFINISHED = ".unfinished"
-# The same weights in other formats, which vLLM does not read if there are safetensors.
+# The same weights in other formats, which vLLM does not read if there are safetensors files.
 _OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*", "consolidated*"]
 _GB = 1e9
 _HUB_TIMEOUT_S = 15.0
-_LARGEST_BYTES = 50 * 10**9  # the hub serves larger files from Xet storage only, which huggingface_hub reads
-_AT_ONCE = 4
-_PIECE_BYTES = 2**20
-_MOST_RETRIES = 6  # without a new byte, after pauses of 1, 2, 4 … 32 s
+_LARGEST_BYTES = 50 * 10**9  # larger files are only in Xet storage, which huggingface_hub reads
+_CONNECTIONS = 4
+_CHUNK_BYTES = 2**20
+_MAX_RETRIES = 6  # in a row without progress, after pauses of 1, 2, 4 … 32 s
 _SHA256_DIGITS = 64
 
 
@@ -78,11 +78,11 @@ def main() -> int:
     parser.add_argument("--revision")
     parser.add_argument("--download-dir")
     parser.add_argument("--from", dest="source", choices=["huggingface", "modelscope"], default="huggingface")
-    parser.add_argument("--verify", action="store_true", help="also compare the checksums of files in the cache")
+    parser.add_argument("--verify", action="store_true", help="also check the checksums of files in the cache")
     parser.add_argument("--check", action="store_true", help="report what is in the cache; download nothing")
     arguments = parser.parse_args()
     model, revision, cache = arguments.model, arguments.revision, arguments.download_dir
-    disable_progress_bars()  # bars are for terminals; this program's lines go to a log
+    disable_progress_bars()  # this program's output goes to a log, not to a terminal
     if arguments.check:
         print(json.dumps(check(model, revision, cache)))
         return 0
@@ -98,7 +98,7 @@ def main() -> int:
         )
         return 1
     except RepositoryNotFoundError as error:
-        print(f"RepositoryNotFoundError: {constants.ENDPOINT} shows no model {model} ({_first_line(error)})")
+        print(f"RepositoryNotFoundError: {constants.ENDPOINT} has no visible model {model} ({_first_line(error)})")
         return 1
     except OSError as error:  # the disk, the connection, a damaged file
         print(f"{type(error).__name__}: {error}")
@@ -107,17 +107,17 @@ def main() -> int:
 
 
 def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool = False) -> pathlib.Path:
-    """Download what is missing of a model, and return its folder in the cache. With ``verify`` also compare the
-    checksums of files in the cache.
+    """Download a model's missing files and return its folder in the cache. With ``verify`` also check the checksums of
+    files that are in the cache already.
 
-    Raises OSError if the disk is full or a file arrives damaged twice, and huggingface_hub's errors.
+    Raises OSError if the disk is full or a file is damaged in two downloads, and huggingface_hub's errors.
     """
     folder = pathlib.Path(cache or constants.HF_HUB_CACHE)
     try:
         commit, files, ignored = _listing(model, revision)
     except Exception as error:  # any: each version of huggingface_hub has another HTTP client
         if not verify and (path := _cached(model, revision, cache)):
-            print(f"{model}: the hub does not answer ({error}); its copy in {folder} is used", flush=True)
+            print(f"{model}: the hub does not answer ({error}); using the copy in {folder}", flush=True)
             return path
         if isinstance(error, RepositoryNotFoundError):
             raise
@@ -133,7 +133,7 @@ def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool =
     _check_room(model, folder, sum(file.size for file in missing) - _begun(blobs, missing))
     with _progress(model, sum(file.size for file in files), lambda: _size(blobs.glob("*"))):
         blobs.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
             large = [file for file in missing if file.is_large]
             list(pool.map(lambda file: _download(model, commit, file, blobs), large))
         path = pathlib.Path(snapshot_download(model, revision=revision, cache_dir=cache, ignore_patterns=ignored))
@@ -141,21 +141,21 @@ def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool =
         if not file.is_large and _removed_as_damaged(model, file, path / file.name):
             raise OSError(f"{file.name} of {model} arrived damaged; fetch it again")
     checked = "every file" if verify else f"{len(missing)} new files" if missing else "nothing new"
-    print(f"{model}: complete in {path} ({checked} compared with the hub's checksums)", flush=True)
+    print(f"{model}: complete in {path} ({checked} verified against the hub's checksums)", flush=True)
     return path
 
 
 def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -> pathlib.Path:
-    """The model's folder in ModelScope's cache. Its client continues files and compares their SHA-256 by itself.
+    """Download a model from ModelScope and return its folder. Its client resumes downloads and verifies SHA-256 sums.
 
-    Raises OSError, also for what goes wrong in that client.
+    Raises OSError, also for any error of that client.
     """
     try:
         from modelscope.hub.api import HubApi
         from modelscope.hub.snapshot_download import snapshot_download as download
     except ModuleNotFoundError as error:
         raise OSError(f"ModelScope's client cannot be used ({error}): pip install 'vlserve[modelscope]'") from error
-    # Where the client looks, too; its versions name a folder of their own differently.
+    # The client's cache folder; its versions differ in how they name the model's folder inside it.
     own = pathlib.Path(os.environ.get("MODELSCOPE_CACHE") or pathlib.Path.home() / ".cache" / "modelscope")
     folder = pathlib.Path(cache or own) / "models" / model
     try:
@@ -170,16 +170,16 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
         raise
     except Exception as error:  # any: ModelScope's client has no common class of errors
         raise OSError(f"ModelScope: {type(error).__name__}: {error}") from error
-    print(f"{model}: complete in {folder} (compared with ModelScope's checksums)", flush=True)
+    print(f"{model}: complete in {folder} (verified against ModelScope's checksums)", flush=True)
     print(f"to serve it from there, in the config: model: {folder} and served_model_name: {model}", flush=True)
     return folder
 
 
 def check(model: str, revision: str | None, cache: str | None) -> dict[str, object]:
-    """Report what is on disk of a model, which is a folder or the name of one on the hub; downloads nothing.
+    """Report which of a model's files are on disk; downloads nothing. ``model``: a folder, or a name on the hub.
 
     Keys: ``folder`` and its ``free_bytes``, ``files`` (names), ``missing_bytes`` (None: unknown), ``problems``
-    (missing, cut off or damaged files), ``hub`` (the error of the request to the hub, or None).
+    (missing, truncated or damaged files), ``hub`` (the error of the request to the hub, or None).
     """
     if model.startswith("/"):
         return {"folder": model, "free_bytes": 0, "missing_bytes": 0, "hub": None, **inspect(pathlib.Path(model))}
@@ -197,7 +197,7 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
     absent = [file for file in files if file not in paths]
     problems = [f"{file.name} is cut off or damaged" for file, path in paths.items() if is_cut_off(path)]
     missing = sum(file.size for file in absent)
-    with contextlib.suppress(OSError):  # of a gated model the hub lists the files, but gives none
+    with contextlib.suppress(OSError):  # the hub lists a gated model's files but does not serve them
         missing -= _begun(_blobs(model, commit, cache, files), absent)
     return {
         **place,
@@ -209,7 +209,7 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
 
 
 def _listing(model: str, revision: str | None) -> tuple[str, list[File], list[str]]:
-    """The current commit of ``revision``, its files that vLLM needs, and the patterns of those it does not need."""
+    """The commit of ``revision``, the files that vLLM needs, and the patterns of those it does not need."""
     info = HfApi().model_info(model, revision=revision, files_metadata=True, timeout=_HUB_TIMEOUT_S)
     files = [
         File(sibling.rfilename, sibling.size or 0, (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or "")
@@ -233,7 +233,7 @@ def _place(model: str, commit: str, cache: str | None, file: File) -> pathlib.Pa
 
 
 def _blobs(model: str, commit: str, cache: str | None, files: list[File]) -> pathlib.Path:
-    """The cache folder that holds the content of this model's files, each under its checksum; asks the hub for one."""
+    """The cache folder with this model's file contents, named by checksum; sends the hub one request."""
     if not files:
         raise OSError(f"{model} has no files on {constants.ENDPOINT}")
     name = files[0].name
@@ -248,7 +248,7 @@ def _check_room(model: str, folder: pathlib.Path, missing: int) -> None:
         raise OSError(
             errno.ENOSPC,
             f"No space left on device for {model}: {missing / _GB:.1f} GB are missing and "
-            f"{free / _GB:.1f} GB are free in {folder} (HF_HOME names another place, of ModelScope MODELSCOPE_CACHE)",
+            f"{free / _GB:.1f} GB are free in {folder} (set HF_HOME, or MODELSCOPE_CACHE, to another folder)",
         )
     if missing > 0:
         print(f"{model}: {missing / _GB:.2f} GB to download into {folder}", flush=True)
@@ -264,12 +264,12 @@ def _unfinished(blobs: pathlib.Path, file: File) -> pathlib.Path:
 
 
 def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
-    """Download one large file into the cache, or resume that; its name there is its SHA-256."""
+    """Download one large file into the cache, or resume its download; the file's name there is its SHA-256."""
     blob, unfinished = blobs / file.digest, _unfinished(blobs, file)
     if blob.exists():
         return
     with os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as out:
-        # Both engines may have the same model. Without locks (some network file systems) the checksum shows it.
+        # Both engines may have the same model. On file systems without locks the checksum detects interleaved writes.
         with contextlib.suppress(OSError):
             fcntl.flock(out, fcntl.LOCK_EX)
         if blob.exists():
@@ -290,23 +290,23 @@ def _download(model: str, commit: str, file: File, blobs: pathlib.Path) -> None:
 
 
 def _get(model: str, commit: str, file: File, out: BinaryIO) -> None:
-    """Append to ``out`` what is missing of a file, over as many connections as needed."""
+    """Append a file's missing bytes to ``out``, reconnecting as often as needed."""
     pauses = 0
     while (begun := out.seek(0, os.SEEK_END)) < file.size:
         try:
             _append(hf_hub_url(model, file.name, revision=commit), begun, out)
             if out.tell() == begun:
                 raise OSError("an empty response")
-        except (RepositoryNotFoundError, EntryNotFoundError):  # also of a gated model
+        except (RepositoryNotFoundError, EntryNotFoundError):  # a gated model, too
             raise
         except Exception as error:  # any: each version of huggingface_hub has another HTTP client
             out.flush()
             size = out.seek(0, os.SEEK_END)
             pauses = 0 if size > begun else pauses + 1
-            if pauses > _MOST_RETRIES or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            if pauses > _MAX_RETRIES or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
             print(
-                f"{model}: {file.name} was cut off at {size / _GB:.2f} of {file.size / _GB:.2f} GB "
+                f"{model}: {file.name} was interrupted at {size / _GB:.2f} of {file.size / _GB:.2f} GB "
                 f"({_first_line(error)}); resuming in {2**pauses} s",
                 flush=True,
             )
@@ -316,23 +316,23 @@ def _get(model: str, commit: str, file: File, out: BinaryIO) -> None:
 
 
 def _append(url: str, begun: int, out: BinaryIO) -> None:
-    """Write the content at ``url`` from byte ``begun`` to the end of ``out``, whose size that is."""
+    """Download ``url`` from byte ``begun`` on and append it to ``out``. ``begun``: the size of ``out``."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     if token:
-        headers["Authorization"] = f"Bearer {token}"  # httpx drops it when it is redirected to another host
+        headers["Authorization"] = f"Bearer {token}"  # httpx removes it when it is redirected to another host
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as answer:
         hf_raise_for_status(answer)
-        if begun and answer.status_code != 206:  # the whole file
+        if begun and answer.status_code != 206:  # the server ignored Range and sends the whole file
             out.truncate(0)
             out.seek(0)
-        for piece in answer.iter_bytes(_PIECE_BYTES):
+        for piece in answer.iter_bytes(_CHUNK_BYTES):
             out.write(piece)
 
 
 def _removed_as_damaged(model: str, file: File, path: pathlib.Path) -> bool:
-    """Remove a file whose checksum is not the hub's; whether it was removed."""
+    """Remove a file whose checksum is not the hub's. Returns whether it was removed."""
     with path.open("rb") as content:
         if len(file.digest) == _SHA256_DIGITS:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -341,14 +341,14 @@ def _removed_as_damaged(model: str, file: File, path: pathlib.Path) -> bool:
             digest = hashlib.file_digest(content, lambda: begun).hexdigest()
     if digest == file.digest or not file.digest:
         return False
-    print(f"{model}: {file.name} is damaged and removed (its checksum is not the hub's)", flush=True)
+    print(f"{model}: {file.name} is damaged (its checksum is not the hub's) and was removed", flush=True)
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return True
 
 
 def _cached(model: str, revision: str | None, cache: str | None) -> pathlib.Path | None:
-    """The folder of the copy in the cache if it has every file of weights in its index."""
+    """The model's folder in the cache, if every weights file of its index is there."""
     try:
         path = snapshot_download(
             model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True
@@ -386,7 +386,7 @@ def _size(paths: Iterable[pathlib.Path]) -> int:
     for path in paths:
         try:
             total += path.stat().st_blocks * 512
-        except OSError:  # not there, or renamed meanwhile
+        except OSError:  # removed or renamed meanwhile
             continue
     return total
 

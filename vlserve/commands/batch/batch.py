@@ -1,7 +1,7 @@
-"""Asks a running service every request of a file, and keeps the answers so that a run may end at any moment.
+"""`vlserve batch`: sends the requests of a file to a running service and stores the answers; can be interrupted.
 
-Answers go to one file, which says what is done; what is not in it is asked for by the next run. Failures go to another
-one, which every run begins anew, because every run tries them again.
+Answers go to the output file, and the next run sends only requests that have no answer there. Failures go to a second
+file, which each run overwrites, because it retries them.
 """
 
 import asyncio
@@ -28,29 +28,29 @@ from vlserve.errors import ConfigError, InvalidRequest
 
 log = logging.getLogger("vlserve.batch")
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3600, sock_connect=10)  # an hour: a long answer behind many others
-_FIRST_LOOK = aiohttp.ClientTimeout(total=30)
+_TIMEOUT = aiohttp.ClientTimeout(total=3600, sock_connect=10)  # an hour: a long answer may also wait for many others
+_CHECK_TIMEOUT = aiohttp.ClientTimeout(total=30)
 _LONGEST_RETRY_AFTER_S = 600.0
-_TELL_S = 30.0
+_LOG_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a line is tried, and when: the wait doubles from ``first_s`` to ``longest_s``, half of it by chance."""
+    """How often a line is tried: the wait doubles from ``first_s`` to ``longest_s``, and half of it is random."""
 
     attempts: int = 8
     first_s: float = 1.0
     longest_s: float = 60.0
 
     def wait_s(self, failures: int, retry_after_s: float) -> float:
-        """Seconds until the next attempt; never less than the service asked for."""
+        """Seconds until the next attempt; at least ``retry_after_s``."""
         backoff_s = min(self.longest_s, self.first_s * 2.0 ** max(0, failures - 1))
         return max(backoff_s / 2, retry_after_s) + random.uniform(0, backoff_s / 2)  # noqa: S311  (no secret)
 
 
 @dataclass
 class Summary:
-    """What became of the lines of the input, and what this run cost."""
+    """How many lines of the input were answered, and the tokens and time of this run."""
 
     total: int
     earlier: int = 0
@@ -73,7 +73,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of one attempt: ``response`` and ``error`` as in OpenAI's files; status 0: there was no answer."""
+    """Result of one attempt: ``response`` and ``error`` as in OpenAI's files; status 0: no response."""
 
     status: int
     response: dict[str, Any] | None
@@ -86,7 +86,7 @@ class _Outcome:
         return self.status == 200 and not self.error
 
     @property
-    def may_pass(self) -> bool:
+    def is_retryable(self) -> bool:
         return self.status in (0, 408, 429) or self.status >= 500
 
     @property
@@ -95,7 +95,7 @@ class _Outcome:
 
 
 def errors_path(output: pathlib.Path) -> pathlib.Path:
-    """Where failures go: beside the answers, ``out.errors.jsonl`` for ``out.jsonl``."""
+    """The file for failures, next to the answers: ``out.errors.jsonl`` for ``out.jsonl``."""
     return output.with_name(f"{output.stem}.errors{output.suffix}")
 
 
@@ -107,9 +107,9 @@ async def run(
     concurrency: int,
     retries: Retries | None = None,
 ) -> Summary:
-    """Answer every line of ``source`` that is not answered in ``output``. Raises ConfigError.
+    """Send every line of ``source`` that has no answer in ``output``. Raises ConfigError.
 
-    When it is cancelled, requests under way are dropped, and ``output`` has all answers that came.
+    If it is cancelled, requests in progress are dropped, and ``output`` contains all answers received so far.
     """
     base_url = base_url.rstrip("/").removesuffix("/v1")
     if not base_url.startswith(("http://", "https://")):
@@ -124,7 +124,7 @@ async def run(
             if number % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         summary.earlier = summary.total - len(found)
-        for _ in errors.custom_ids():  # so that no other file is emptied
+        for _ in errors.custom_ids():  # raises for any other file, which must not be truncated
             pass
         offsets = array("q", found.values())
         found.clear()
@@ -142,14 +142,14 @@ async def run(
 
 
 async def _check_service(session: aiohttp.ClientSession, base_url: str) -> None:
-    """Raises ConfigError for what would fail in the same way for every line."""
+    """Raise ConfigError for problems that would make every line fail."""
     try:
-        async with session.get(f"{base_url}/v1/models", allow_redirects=False, timeout=_FIRST_LOOK) as answer:
+        async with session.get(f"{base_url}/v1/models", allow_redirects=False, timeout=_CHECK_TIMEOUT) as answer:
             status = answer.status
     except (aiohttp.ClientError, TimeoutError) as error:
         raise _unreachable(base_url, _reason(error)) from error
     if status in (401, 403):
-        raise ConfigError(f"{base_url} refuses the API key ({status}); set the right one in VLSERVE_API_KEY.")
+        raise ConfigError(f"{base_url} refuses the API key ({status}); set VLSERVE_API_KEY to a valid one.")
     if 300 <= status < 500 and status not in (408, 429):
         raise ConfigError(f"{base_url}/v1/models answered {status}; is --base-url right?")
 
@@ -163,7 +163,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Batch:
-    """One run: workers that take line after line."""
+    """One run: workers that process lines one after another."""
 
     def __init__(
         self,
@@ -185,11 +185,11 @@ class _Batch:
         started = time.monotonic()
         try:
             with source.open("rb") as file, self._progress:
-                left = lines.read(file, offsets)  # one generator, of which each worker takes the next line
+                left = lines.read(file, offsets)  # one generator that all workers share
                 async with asyncio.TaskGroup() as group:
                     for _ in range(workers):
                         group.create_task(self._work(left, source.parent))
-        except BaseExceptionGroup as failed:  # not `except*`: what is raised there Python 3.11.2 puts into a group
+        except BaseExceptionGroup as failed:  # not `except*`: Python 3.11.2 wraps what is raised there in a group
             raise next((one for one in failed.exceptions if isinstance(one, ConfigError)), failed) from None
         finally:
             self._summary.seconds = time.monotonic() - started
@@ -205,22 +205,22 @@ class _Batch:
             self._keep(line.custom_id, outcome)
 
     async def _ask(self, line: Line) -> _Outcome:
-        """The answer, or the last attempt's failure. Raises ConfigError where there is no service any more."""
+        """The answer, or the last attempt's failure. Raises ConfigError if the service is gone."""
         raw = json.dumps(line.body).encode()
         failures, answered = 0, self._summary.answered
         while True:
             outcome = await self._attempt(line.url, raw)
-            if outcome.is_answer or not outcome.may_pass:
+            if outcome.is_answer or not outcome.is_retryable:
                 return outcome
-            # A 429 while other lines are answered only says that there are more workers than places.
+            # A 429 while other lines are answered only means that there are too many workers.
             is_busy = outcome.status == 429 and self._summary.answered > answered
             answered = self._summary.answered
             failures += not is_busy
             if failures >= self._retries.attempts:
-                if outcome.is_unreachable:  # which is not this line's fault, and would be so for all others
+                if outcome.is_unreachable:  # not this line's fault: all others would fail, too
                     raise _unreachable(self._base_url, outcome.problem)
                 return outcome
-            self._progress.show(f"trying again: {outcome.problem}")
+            self._progress.show(f"retrying: {outcome.problem}")
             await asyncio.sleep(self._retries.wait_s(failures, outcome.retry_after_s))
 
     async def _attempt(self, url: str, raw: bytes) -> _Outcome:
@@ -257,7 +257,7 @@ class _Batch:
 
 
 def _retry_after_s(value: str) -> float:
-    """Of a Retry-After header in either form (RFC 9110): seconds, or a date."""
+    """Parse a Retry-After header (RFC 9110): seconds, or a date."""
     try:
         wait_s = float(value)
     except ValueError:
@@ -268,47 +268,47 @@ def _retry_after_s(value: str) -> float:
 
 
 def _count(body: Any, *names: str) -> int:
-    """Tokens that an answer says it cost, under the first of these names that it has."""
+    """A token count in an answer's usage, under the first of these names that it contains."""
     usage = body.get("usage") if isinstance(body, dict) else None
     counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
     return next((count for count in counts if isinstance(count, int)), 0)
 
 
 class _Progress:
-    """A bar on a terminal, elsewhere a log line now and then."""
+    """A progress bar on a terminal; otherwise a log line every _LOG_INTERVAL_S."""
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
         self._note = ""
-        self._told = -math.inf
+        self._logged_at = -math.inf
 
     def __enter__(self) -> "_Progress":
         self._bar = tqdm(
             total=self._summary.total, initial=self._summary.earlier, unit="line", dynamic_ncols=True, disable=None
         )
-        self._tell()
+        self._show_progress()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
     def advance(self) -> None:
-        """One more line is done."""
+        """Count one more line as done."""
         self._note = ""
         self._bar.update()
-        self._tell()
+        self._show_progress()
 
     def show(self, note: str) -> None:
-        """Say this until a line is done."""
+        """Show this note until a line is done."""
         self._note = note
-        self._tell()
+        self._show_progress()
 
-    def _tell(self) -> None:
+    def _show_progress(self) -> None:
         failed = f"{self._summary.failed} failed" if self._summary.failed else ""
         state = ", ".join(filter(None, (failed, self._note)))
         if not self._bar.disable:
             self._bar.set_postfix_str(state, refresh=bool(self._note))
-        elif time.monotonic() - self._told >= _TELL_S:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._logged_at >= _LOG_INTERVAL_S:
+            self._logged_at = time.monotonic()
             done = self._summary.earlier + self._summary.answered + self._summary.failed
             log.info("%d of %d lines done%s", done, self._summary.total, f", {state}" if state else "")

@@ -1,11 +1,10 @@
-"""A batch on disk, in the form of OpenAI's Batch API: lines of requests, and lines of what became of them.
+"""Reads and writes batch files in the format of OpenAI's Batch API: a JSON line per request, and per result.
 
-The file of answers is also the record of what is done, so there is nothing else that could differ from it. A line is
-appended whole, with its newline, as soon as its answer came: what a killed run wrote is in the kernel's hands and
-stays, a piece of a line at the end is cut off by the next run. The file is brought to the disk once a second and at
-the end: a power cut costs the answers of a second, which are asked for again.
+The output file is also the only record of what is done. A line is appended as a whole as soon as its answer arrives, so
+a killed run loses no answers; the next run removes an incomplete last line. The file is synced to disk once a second
+and at the end: after a power failure the answers of the last second are requested again.
 
-The input is read twice and never held: once to check every line before anything is sent, then line by line.
+The input is read twice and not kept in memory: first to check every line before anything is sent, then line by line.
 """
 
 import asyncio
@@ -33,14 +32,14 @@ ENDPOINTS = (
     *("/v1/chat/completions", "/v1/chat/completions/input_tokens", "/v1/completions", "/v1/responses"),
     *("/v1/messages", "/v1/messages/count_tokens"),
 )
-"""Where a line may go: what the service has for requests in JSON."""
+"""Endpoints that a line may use: those of the service that take JSON."""
 LINES_AT_ONCE = 100
-"""Read without a look at Ctrl-C."""
+"""Lines to read before the event loop runs, so that Ctrl-C is noticed."""
 
 _START = b'{"id": "batch_req_'
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SYNC_S = 1.0
-_MOST_PROBLEMS, _LONGEST_SHOWN = 20, 80
+_MAX_PROBLEMS, _LONGEST_SHOWN = 20, 80
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Line:
 
 
 async def check(source: pathlib.Path) -> dict[str, int]:
-    """Each line's custom_id and where it begins. Raises ConfigError that names the lines that are no good."""
-    if not source.is_file():  # noqa: ASYNC240  (as all that it reads)
+    """Return each line's custom_id and its byte offset. Raises ConfigError that lists the invalid lines."""
+    if not source.is_file():  # noqa: ASYNC240  (all its reads block briefly)
         raise ConfigError(f"{source} is not a file (it is read twice, so it cannot be a pipe).")
     found, problems, at = dict[str, int](), list[str](), 0
     try:
@@ -70,17 +69,17 @@ async def check(source: pathlib.Path) -> dict[str, int]:
                     for holder, field in _local_pictures(line.body):
                         _find_picture(holder[field], source.parent)
                     if line.custom_id in found:
-                        raise InvalidRequest(f"custom_id {line.custom_id[:_LONGEST_SHOWN]!r} is there already.")
+                        raise InvalidRequest(f"custom_id {line.custom_id[:_LONGEST_SHOWN]!r} is used twice.")
                     found[line.custom_id] = begin
                 except InvalidRequest as error:
                     problems.append(f"line {number}: {error.message}")
-                    if len(problems) > _MOST_PROBLEMS:
-                        problems[-1] = "… and perhaps more; the rest was not read."
+                    if len(problems) > _MAX_PROBLEMS:
+                        problems[-1] = "… and perhaps more; the rest was not checked."
                         break
     except OSError as error:
         raise ConfigError(f"Cannot read {source}: {error.strerror}.") from error
     if problems:
-        raise ConfigError("\n  ".join((f"Nothing was sent: {source} has lines that cannot work.", *problems)))
+        raise ConfigError("\n  ".join((f"Nothing was sent: {source} has invalid lines.", *problems)))
     if not found:
         raise ConfigError(f"{source} has no lines.")
     return found
@@ -107,7 +106,7 @@ def _parse(raw: bytes) -> Line:
 
 
 def _local_pictures(body: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every picture whose address is a path: the object that has the address, and under which name."""
+    """Find every picture that is given as a path: the object with the path, and the name of its field."""
     left = [body.get("messages"), body.get("input")]
     while left:
         node = left.pop()
@@ -127,7 +126,7 @@ def _local_pictures(body: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], s
 
 
 def _find_picture(address: str, folder: pathlib.Path) -> pathlib.Path:
-    """Raises InvalidRequest. Lines may come from others, so they must not name just any file of this machine."""
+    """Resolve a picture's path. Raises InvalidRequest if it is outside ``folder``, because lines may be untrusted."""
     shown = repr(address[:_LONGEST_SHOWN])
     if address[:5].lower() == "file:":
         raise InvalidRequest(f"the picture {shown}: write a path that is relative to the input file instead.")
@@ -135,17 +134,17 @@ def _find_picture(address: str, folder: pathlib.Path) -> pathlib.Path:
         path = (folder / address).resolve()
         is_inside = path.is_relative_to(folder.resolve())
         is_file = is_inside and path.is_file()
-    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL character
         is_inside, is_file = True, False
     if not is_inside:
         raise InvalidRequest(f"the picture {shown} is outside the input file's folder.")
     if not is_file:
-        raise InvalidRequest(f"the picture {shown} is no file in the input file's folder, and no URL.")
+        raise InvalidRequest(f"the picture {shown} is neither a file in the input file's folder nor a URL.")
     return path
 
 
 def inline(body: dict[str, Any], folder: pathlib.Path) -> None:
-    """Put pictures in the place of their paths. Raises InvalidRequest."""
+    """Replace paths of pictures by their content as data: URLs. Raises InvalidRequest."""
     for holder, field in list(_local_pictures(body)):
         address = holder[field]
         path = _find_picture(address, folder)
@@ -160,7 +159,7 @@ def inline(body: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 class Results:
-    """A file of OpenAI's result lines. It is locked, because two runs would both send what neither has written."""
+    """A file of result lines in OpenAI's format. Locked, because two runs would send the same requests."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
@@ -168,7 +167,7 @@ class Results:
 
     def __enter__(self) -> "Results":
         """Raises ConfigError."""
-        with contextlib.ExitStack() as stack, self._telling():
+        with contextlib.ExitStack() as stack, self._writing():
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             stack.callback(os.close, self._descriptor)
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
@@ -182,20 +181,20 @@ class Results:
 
     def __exit__(self, *_: object) -> None:
         try:
-            with self._telling():
+            with self._writing():
                 os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise ConfigError(f"Cannot write {self._path}: {error.strerror}.") from error
 
     def custom_ids(self) -> Iterator[str]:
-        """Those of all lines; at the end cuts off a piece of a line. Raises ConfigError where this is another file."""
+        """Yield all lines' custom_ids, then remove an incomplete last line. Raises ConfigError for any other file."""
         whole, torn = 0, b""
         with self._path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -208,28 +207,28 @@ class Results:
                     tree = None
                 custom_id = tree.get("custom_id") if isinstance(tree, dict) and "response" in tree else None
                 if not isinstance(custom_id, str):
-                    raise self._foreign(number)
+                    raise self._not_results(number)
                 whole += len(raw)
                 yield custom_id
         if torn:
-            # Zeros are what some file systems leave where a power cut came before the bytes.
+            # Some file systems leave zeros after a power failure.
             if not (torn.startswith(_START) or _START.startswith(torn) or not torn.strip(b"\0")):
-                raise self._foreign(number)
+                raise self._not_results(number)
             os.truncate(self._descriptor, whole)
 
-    def _foreign(self, number: int) -> ConfigError:
-        return ConfigError(f"{self._path} is not a file of answers (line {number}). Move it away, or name another.")
+    def _not_results(self, number: int) -> ConfigError:
+        return ConfigError(f"{self._path} is not a file of answers (line {number}). Move it, or choose another output.")
 
     def append(self, custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> None:
-        """ASCII only, so that a reader that splits at all of Unicode's newlines finds the same lines."""
+        """Append a line, in ASCII, so that readers that split at Unicode's newlines find the same lines."""
         tree = {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": custom_id, "response": response, "error": error}
         left = memoryview(json.dumps(tree).encode() + b"\n")
-        with self._telling():
+        with self._writing():
             whole = os.fstat(self._descriptor).st_size
             try:
                 while left:
                     left = left[os.write(self._descriptor, left) :]
-            except OSError:  # the disk is full, and another answer may still come before this run has ended
+            except OSError:  # the disk is full: remove the partial line, other answers may follow
                 os.truncate(self._descriptor, whole)
                 raise
             if time.monotonic() - self._synced >= _SYNC_S:
@@ -237,15 +236,15 @@ class Results:
                 self._synced = time.monotonic()
 
     def clear(self) -> None:
-        """Forget all lines."""
+        """Remove all lines."""
         os.truncate(self._descriptor, 0)
 
 
 def read(file: BinaryIO, offsets: "array[int]") -> Iterator[Line]:
-    """The lines that begin at ``offsets``. Raises ConfigError."""
+    """Read the lines at ``offsets``. Raises ConfigError if the file was changed."""
     for offset in offsets:
         file.seek(offset)
         try:
             yield _parse(file.readline())
         except InvalidRequest as error:
-            raise ConfigError(f"{file.name} was changed while it was read.") from error
+            raise ConfigError(f"{file.name} was changed while it was being read.") from error

@@ -1,8 +1,8 @@
-"""Does a running deployment answer as transformers does? Asks both the same questions and compares token by token.
+"""`vlserve compare`: compares a running deployment with transformers, token by token, on the same prompts.
 
-The questions cover text (short, long, several turns, other scripts) and pictures (many sizes and aspect ratios, large
-ones, transparency, two in one prompt). Answers are greedy. Six pictures of one size must also be told
-apart by their colour: a model that answers all of them alike would pass every other check without having looked.
+The prompts cover text (short, long, several turns, other scripts) and pictures (many sizes and aspect ratios, large
+ones, transparency, two in one prompt). Decoding is greedy. Six pictures of one size must also get different answers
+for their colours: a model that ignores its pictures would pass every other check.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ MAX_TOKENS = 16
 _TIMEOUT_S = 600
 _LONGEST_LINE = 64 * 1024**2
 _EXACT, _ROUGH = 1e-3, 0.3
-# Width × height: tiny ones are enlarged by the processor, large ones shrunk; no side a multiple of 28 in some.
+# Width × height: the processor enlarges tiny ones and shrinks large ones; some sides are not multiples of 28.
 _SIZES = (
     *((28, 28), (56, 56), (100, 75), (224, 224), (280, 280), (301, 199), (333, 500), (640, 480), (800, 600)),
     *((1000, 60), (60, 1000), (1280, 720), (720, 1280), (1366, 768), (1920, 1080), (2560, 1440), (3840, 2160)),
 )
 _TWINS = ("red", "green", "blue", "yellow", "black", "white")
 _TWIN_SIZE = (448, 336)
-# What an engine refuses because of its own limits says nothing about its answers.
+# Requests over a limit of the engine are not counted as differences.
 _LIMITS = {"context_length_exceeded", "too_many_images", "image_too_large"}
 
 _RESIZING = (
@@ -61,7 +61,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """Tokens of the prompt and of the answer, and each answer token's log-probability."""
+    """Token ids of the prompt and of the answer, and the log-probability of each answer token."""
 
     prompt_token_ids: Sequence[int]
     token_ids: Sequence[int]
@@ -70,7 +70,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finding:
-    """One question's outcome. ``difference`` is the largest of log-probabilities where both chose the same tokens."""
+    """Result for one question. ``difference``: the largest between log-probabilities of tokens that both chose."""
 
     question: Question
     problem: str | None
@@ -80,7 +80,7 @@ class Finding:
 
 
 def questions(engine: EngineName) -> Iterator[Question]:
-    """Those for one engine; the same at every call."""
+    """The questions for one engine; the same at every call."""
     if engine == "text":
         yield from _texts()
         return
@@ -115,7 +115,7 @@ def _about(*pictures: str, text: str = "What is this?") -> Messages:
 
 
 def _draw(seed: int, width: int, height: int, mode: str = "RGB") -> str:
-    """A picture of its own for each seed, as a data URL: a few large shapes, so that size alone does not tell."""
+    """A different picture for each seed, as a data URL: a few large shapes."""
     chance = random.Random(seed)
 
     def color() -> tuple[int, ...]:
@@ -139,11 +139,11 @@ def _url(page: Image.Image) -> str:
 
 
 async def compare(config: Config, url: str, key: str | None, device: str, tolerance: float | None) -> bool:
-    """Print what was found, engine by engine, and the verdict; whether the answers are the reference's.
+    """Print the results for each engine and the verdict. Returns whether all answers equal the reference's.
 
-    ``url``: the service's base, without /v1. ``tolerance``: of log-probabilities; default 0.001 where an engine's dtype
-    is float32, else 0.3, because two programs round differently in 16 bits. Raises ConfigError where the service or the
-    reference does not answer.
+    ``url``: the service's base URL, without /v1. ``tolerance``: of log-probabilities; default 0.001 for engines with
+    dtype float32, else 0.3, because implementations round differently in 16 bits. Raises ConfigError if the service or
+    the reference does not answer.
     """
     is_equal = True
     for name, settings in config.engines.items():
@@ -163,7 +163,7 @@ async def compare(config: Config, url: str, key: str | None, device: str, tolera
 async def _ask_service(
     asked: Sequence[Question], url: str, key: str | None, settings: EngineSettings
 ) -> list[Answer | str]:
-    """Answers, or why there is none."""
+    """The answer to each question, or the error code of the limit that it exceeds."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     answers: list[Answer | str] = []
@@ -174,7 +174,7 @@ async def _ask_service(
                 "messages": question.messages,
                 "max_tokens": MAX_TOKENS,
                 "ignore_eos": True,
-                # Greedy, and none of the sampling defaults that a model's files may carry.
+                # Greedy decoding, without sampling defaults from the model's files.
                 "temperature": 0,
                 "repetition_penalty": 1,
                 "top_p": 1,
@@ -195,7 +195,7 @@ def _read_answer(tree: Any, status: int, url: str) -> Answer | str:
     if status == 200:
         choice = tree["choices"][0]
         if choice.get("token_ids") is None or tree.get("prompt_token_ids") is None:
-            raise ConfigError("This engine does not tell its token ids (vLLM does since 0.10.2), so nothing compares.")
+            raise ConfigError("This engine returns no token ids (vLLM does since 0.10.2), so nothing can be compared.")
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
         return Answer(tree["prompt_token_ids"], choice["token_ids"], logprobs)
     error = tree.get("error", {}) if isinstance(tree, dict) else {}
@@ -231,7 +231,7 @@ async def _ask_reference(
             child.stdin.write(line.encode() + b"\n")
             found = await child.stdout.readline()
             if not found:
-                raise ConfigError(f"transformers did not answer {question.name!r}; see its words above.")
+                raise ConfigError(f"transformers did not answer {question.name!r}; see its output above.")
             expected.append(json.loads(found))
     finally:
         child.stdin.close()
@@ -254,7 +254,7 @@ def judge(question: Question, answer: Answer | str, expected: Mapping[str, Any] 
         likeliest = {int(other): value for other, value in step.items()}
         difference = abs(logprob - likeliest.get(token, -math.inf))
         if token != wanted:
-            # Both programs see the same two candidates, and rounding decides between them.
+            # A tie: both programs have the same two candidates, and rounding decides.
             if difference <= tolerance and likeliest[wanted] - likeliest[token] <= tolerance:
                 return Finding(question, None, largest, is_tie=True)
             return Finding(question, f"token {number + 1} is {token}, reference {wanted}", largest)
@@ -274,7 +274,7 @@ def _report(findings: Sequence[Finding], answers: Sequence[Answer | str], tolera
     largest = max((finding.difference for finding in judged), default=0.0)
     print(
         f"  {len(good) - ties} of {len(judged)} equal token for token"
-        + (f", {ties} part at a tie" if ties else "")
+        + (f", {ties} differ at a tie" if ties else "")
         + (f", {len(findings) - len(judged)} over a limit" if len(judged) < len(findings) else "")
         + f"; log-probabilities differ by {largest:.2g} at most (allowed: {tolerance:g})"
     )
@@ -287,7 +287,7 @@ def _report(findings: Sequence[Finding], answers: Sequence[Answer | str], tolera
     ]
     if twins:
         print(f"  {len(set(twins))} different answers to {len(twins)} different pictures of one size")
-    # Answers that all part at a tie were hardly compared, and without pictures vision was not.
+    # If most answers differ at a tie, little was compared; without twins, pictures were not compared.
     is_enough = 2 * (len(good) - ties) >= len(judged) > 0 and bool(twins) == any(
         one.question.is_twin for one in findings
     )

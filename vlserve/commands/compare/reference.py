@@ -1,10 +1,10 @@
-"""What transformers answers: a program of its own, so that neither torch nor transformers is ever in the gateway.
+"""Computes reference answers with transformers, in a separate program, so that vlserve itself never imports torch.
 
-usage: python -m vlserve.reference MODEL DTYPE DEVICE        (dtype: auto, float32 …; device: cpu, cuda, cuda:1 …)
+usage: python -m vlserve.commands.compare.reference MODEL DTYPE DEVICE    (float32, auto …; cpu, cuda, cuda:1 …)
 
 Standard input: one JSON object per line, {"messages": [...], "max_tokens": N}, messages as OpenAI's, pictures as
 data: URLs. Standard output, a line each: {"prompt_token_ids": [...], "token_ids": [...], "steps": [{ID: LOGPROB}]},
-where a step holds the log-probabilities of its likeliest tokens. Decoding is greedy and does not stop at end tokens.
+where a step has the log-probabilities of its likeliest tokens. Decoding is greedy and does not stop at end tokens.
 
 The recipe is the model card's: processor.apply_chat_template, qwen_vl_utils.process_vision_info, model.generate
 (https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct).
@@ -22,18 +22,18 @@ _LIKELIEST = 20
 
 
 class Reference:
-    """One model. ``answer`` works on one conversation at a time."""
+    """One model. ``answer`` computes one conversation at a time."""
 
     def __init__(self, model: str, dtype: str, device: str) -> None:
         config = transformers.AutoConfig.from_pretrained(model)
-        has_eyes = hasattr(config, "vision_config")
-        kind = transformers.AutoModelForImageTextToText if has_eyes else transformers.AutoModelForCausalLM
+        has_vision = hasattr(config, "vision_config")
+        kind = transformers.AutoModelForImageTextToText if has_vision else transformers.AutoModelForCausalLM
         self._processor = transformers.AutoProcessor.from_pretrained(model)
         self._model = kind.from_pretrained(model, dtype=dtype).eval().to(device)
-        # The model's own sampling defaults (repetition penalty …) stay out, as they do in the requests to the engine.
+        # Without the model's own sampling defaults (repetition penalty …), as in the requests to the engine.
         self._model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=0)
         self._pixels: dict[str, int] = {}
-        if has_eyes:
+        if has_vision:
             size = self._processor.image_processor.size
             self._pixels = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
 
@@ -62,7 +62,7 @@ class Reference:
         }
 
     def _translate(self, message: dict[str, Any]) -> dict[str, Any]:
-        """OpenAI's parts as qwen_vl_utils writes them, under the pixel limits of the model's own processor."""
+        """Convert a message to qwen_vl_utils' format, with the pixel limits of the model's own processor."""
         if isinstance(message["content"], str):
             return message
         parts = [
@@ -76,7 +76,7 @@ class Reference:
 
 def main() -> None:
     model, dtype, device = sys.argv[1:]
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not mix with the answers
     reference = Reference(model, dtype, device)
     for line in sys.stdin:
         question = json.loads(line)

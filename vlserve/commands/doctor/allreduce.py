@@ -1,9 +1,9 @@
-"""Adds numbers up over several GPUs as tensor parallelism does: a program of its own, the second that imports torch.
+"""Runs an all-reduce over several GPUs, as tensor parallelism does, in a separate program, since it imports torch.
 
-usage: python -m vlserve.allreduce RANKS [--backend nccl|gloo]     (gloo: on the CPU, to try the program itself)
+usage: python -m vlserve.commands.doctor.allreduce RANKS [--backend nccl|gloo]     (gloo: on the CPU, for tests)
 
-`vlserve doctor` runs it, under a time limit, with the environment of the engine: GPUs that cannot talk to each other
-hang there for half a minute instead of for half an hour. Prints one line of JSON.
+`vlserve doctor` runs it with the engine's environment and a timeout, because GPUs that cannot communicate hang. Prints
+one line of JSON.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main() -> int:
             "--backend",
             arguments.backend,
         ]
-        command += ["--meeting", os.path.join(folder, "meeting"), "--rank"]  # noqa: PTH118  (a string is wanted)
+        command += ["--meeting", os.path.join(folder, "meeting"), "--rank"]  # noqa: PTH118  (argv needs a string)
         children = [subprocess.Popen([*command, str(rank)]) for rank in range(arguments.ranks)]  # noqa: S603
         while None in (codes := [child.poll() for child in children]) and not any(codes):
             time.sleep(_POLL_S)
-        for child in children:  # where one failed, the others would wait for it
+        for child in children:  # if one failed, the others would wait for it forever
             child.kill()
             child.wait()
     return next((code for code in codes if code), 0)
@@ -57,7 +57,7 @@ def _work(rank: int, ranks: int, backend: str, meeting: str) -> None:
         torch.cuda.set_device(device)
     distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=ranks)
     numbers = torch.ones(_BYTES // 4, device=device)
-    distributed.all_reduce(numbers)  # connections are made here
+    distributed.all_reduce(numbers)  # the first call also sets up connections
     is_right = bool((numbers == ranks).all())
     begun = time.monotonic()
     for _ in range(_ROUNDS):

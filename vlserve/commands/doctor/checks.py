@@ -1,4 +1,4 @@
-"""What `vlserve doctor` makes of what it saw: for each thing a verdict, and what to do. Pure: touches nothing."""
+"""Evaluates the facts that `vlserve doctor` has collected: a verdict and advice for each. Pure: no I/O."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +19,12 @@ OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
 NCCL_TIMEOUT_S = 90.0
 _MIB = 1024**2
 _GB = 1e9
-# The first driver of each CUDA (docs.nvidia.com, CUDA compatibility); within one major number they run newer ones, too.
+# The first driver for each CUDA (docs.nvidia.com, CUDA compatibility); it also runs newer minor versions.
 _FIRST_DRIVERS = {11: "450.80", 12: "525.60", 13: "580.65"}
 _OLDEST_CAPABILITY, _BFLOAT16_CAPABILITY = (7, 5), (8, 0)
-# vLLM's queues to and from the workers of an engine, 10 pieces of 16 and of 24 MiB each (multiproc_executor.py, 0.32).
-_QUEUE_BYTES, _ANSWERS_BYTES = 160 * _MIB, 240 * _MIB
-_COMPILED_BYTES = 2 * 10**9  # what vLLM, torch and triton keep of both models
+# vLLM's message queues to and from the workers: 10 chunks of 16 and of 24 MiB (multiproc_executor.py, 0.32).
+_QUEUE_BYTES, _WORKER_QUEUE_BYTES = 160 * _MIB, 240 * _MIB
+_COMPILED_BYTES = 2 * 10**9  # compile caches of vLLM, torch and triton for both models
 _ENOUGH_FILES = 4096
 _SLOW_BYTES_PER_S = 1e9
 _PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
@@ -41,7 +41,7 @@ class Finding:
     verdict: Verdict
     subject: str
     text: str
-    """What was seen, and what to do where it is not well."""
+    """What was found, and what to do about it."""
 
     @property
     def is_problem(self) -> bool:
@@ -55,17 +55,15 @@ _OK, _WARNING, _PROBLEM = Verdict.OK, Verdict.WARNING, Verdict.PROBLEM
 
 
 def judge_vllm(vllm: Vllm, torch: tuple[str, tuple[int, int] | None] | None) -> Finding:
-    """It ran: its flags were asked of it a moment ago."""
-    what = f"{vllm.version}{', for the CPU' if vllm.is_cpu else ''}, runs; torch {torch[0] if torch else 'not seen'}"
+    """Judge the installed vLLM, which has just run to print its flags."""
+    what = f"{vllm.version}{', for the CPU' if vllm.is_cpu else ''}, runs; torch {torch[0] if torch else 'not found'}"
     version = vllm.release or OLDEST_VLLM
     if not OLDEST_VLLM <= version <= NEWEST_VLLM:
         oldest, newest, after = map(_dotted, (OLDEST_VLLM, NEWEST_VLLM, (NEWEST_VLLM[0], NEWEST_VLLM[1] + 1)))
-        made_for = f"vlserve is made for {oldest} to {newest}: pip install 'vllm>={oldest},<{after}'"
+        made_for = f"vlserve supports {oldest} to {newest}: pip install 'vllm>={oldest},<{after}'"
         return Finding(_WARNING, "vllm", f"{what}; {made_for}")
     if version < ADVISED_VLLM:
-        return Finding(
-            _WARNING, "vllm", f"{what}; take {_dotted(ADVISED_VLLM)} or newer for clients that you do not trust"
-        )
+        return Finding(_WARNING, "vllm", f"{what}; use {_dotted(ADVISED_VLLM)} or newer for untrusted clients")
     if torch and torch[1] and vllm.is_cpu:
         return Finding(_WARNING, "vllm", f"{what}, which is built for CUDA: install torch's build for the CPU")
     return Finding(_OK, "vllm", what)
@@ -76,7 +74,7 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
         return Finding(
             _PROBLEM,
             "driver",
-            "no NVIDIA driver answers: install it (nvidia-smi shows it); in a container start it with --gpus all. "
+            "no NVIDIA driver found: install it (check with nvidia-smi); start a container with --gpus all. "
             "Without a GPU: pip install 'vlserve[cpu]'",
         )
     what = f"{driver.version}, for CUDA up to {_dotted(driver.cuda)}"
@@ -85,7 +83,7 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
         return Finding(_PROBLEM, "driver", f"{what}, but torch {torch[0]} is built for the CPU: reinstall vllm")
     if cuda and cuda[0] > driver.cuda[0]:
         first = _FIRST_DRIVERS.get(cuda[0])
-        newer = f"a driver from {first} on" if first else "a newer driver"
+        newer = f"driver {first} or newer" if first else "a newer driver"
         return Finding(
             _PROBLEM,
             "driver",
@@ -96,13 +94,13 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
 
 
 def judge_gpu(gpu: Gpu, settings: Config, *, is_used: bool = True) -> Finding:
-    """What is wrong with a GPU that the plan does not use is no problem."""
+    """Judge one GPU. Faults of a GPU that the plan does not use are only warnings."""
     bad = _PROBLEM if is_used else _WARNING
     if gpu.lost:
         return Finding(
             bad,
             f"gpu {gpu.number}",
-            f"lost: the driver says {gpu.lost!r} (dmesg has more, under NVRM: Xid): stop what uses it and reset it "
+            f"lost: the driver reports {gpu.lost!r} (see dmesg, NVRM: Xid): stop its processes and reset it "
             f"(nvidia-smi --gpu-reset -i {gpu.number}) or restart the machine, else replace it",
         )
     what = f"{gpu.name}, {gpu.free_bytes / GIB:.1f} of {gpu.total_bytes / GIB:.1f} GiB free"
@@ -115,19 +113,17 @@ def judge_gpu(gpu: Gpu, settings: Config, *, is_used: bool = True) -> Finding:
             bad, subject, f"{what}; vLLM needs compute capability 7.5, this one has {_dotted(gpu.capability)}"
         )
     if gpu.needs_reset:
-        return Finding(
-            bad, subject, f"{what}; rows of its memory failed: stop what uses it and reset it, else replace it"
-        )
+        return Finding(bad, subject, f"{what}; memory rows failed: stop its processes and reset it, else replace it")
     if gpu.ecc_errors:
         return Finding(
-            _WARNING, subject, f"{what}; {gpu.ecc_errors} uncorrected memory errors: watch it (nvidia-smi -q -d ECC)"
+            _WARNING, subject, f"{what}; {gpu.ecc_errors} uncorrected memory errors: monitor it (nvidia-smi -q -d ECC)"
         )
     if gpu.is_mig:
         return Finding(
-            _WARNING, subject, f"{what}; cut up with MIG: name one part in CUDA_VISIBLE_DEVICES (nvidia-smi -L)"
+            _WARNING, subject, f"{what}; split with MIG: set CUDA_VISIBLE_DEVICES to one instance (nvidia-smi -L)"
         )
     if gpu.capability < _BFLOAT16_CAPABILITY and "bfloat16" in dtypes:
-        return Finding(bad, subject, f"{what}; it has no bfloat16: set dtype: float16")
+        return Finding(bad, subject, f"{what}; no support for bfloat16: set dtype: float16")
     return Finding(_OK, subject, what)
 
 
@@ -142,12 +138,12 @@ def judge_plan(made: Plan, there: Machine) -> Finding:
             size = f", {engine.ram.total / GIB:.1f} GiB" if engine.ram else ""
             parts.append(f"{engine.name} on the CPU, {len(there.cpus)} cores{size}")
         else:
-            parts.append(f"{engine.name}, its memory is not planned")
-    return Finding(_OK, "plan", "; ".join(parts) or "nothing is started here")
+            parts.append(f"{engine.name}, memory not planned")
+    return Finding(_OK, "plan", "; ".join(parts) or "no engine is started here")
 
 
 def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iterator[Finding]:
-    """vLLM wants its share of a GPU free when it starts."""
+    """Find GPUs with less free memory than the shares that vLLM needs at its start."""
     engines = dict(settings.engines.items())
     needed: dict[str, float] = {}
     for engine in made.engines:
@@ -158,7 +154,7 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
     for gpu_seen in seen:
         asked = needed.get(str(gpu_seen.number), 0)
         if asked > gpu_seen.free_bytes and not gpu_seen.lost:
-            users = ", ".join(gpu_seen.users) or "processes that cannot be seen from here"
+            users = ", ".join(gpu_seen.users) or "processes that are not visible from here"
             yield Finding(
                 _PROBLEM,
                 "gpu memory",
@@ -168,7 +164,7 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
 
 
 def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
-    """On the CPU; None where nothing is known of what is needed or what there is."""
+    """Judge free RAM for engines on the CPU; None if the need or the RAM is unknown."""
     needed = sum(engine.ram.total for engine in made.engines if engine.ram)
     if not needed or not seen:
         return None
@@ -176,7 +172,7 @@ def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
     what += f"{seen.free_bytes / GIB:.1f} of {seen.total_bytes / GIB:.1f} GiB are free"
     if needed > seen.free_bytes:
         lower = "lower kv_cache_memory_bytes or gpu_memory_utilization"
-        return Finding(_PROBLEM, "memory", f"{what}: end what uses it, or {lower}")
+        return Finding(_PROBLEM, "memory", f"{what}: end other processes, or {lower}")
     return Finding(_OK, "memory", what)
 
 
@@ -188,18 +184,18 @@ def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
         return Finding(
             _PROBLEM,
             "nccl",
-            f"GPUs {gpus} did not finish adding up within {NCCL_TIMEOUT_S:g} s: try env: {{NCCL_P2P_DISABLE: '1'}} "
-            "(virtual machines, PCIe switches), NCCL_DEBUG: INFO says where it waits",
+            f"GPUs {gpus} did not finish an all-reduce within {NCCL_TIMEOUT_S:g} s: try env: {{NCCL_P2P_DISABLE: '1'}} "
+            "(virtual machines, PCIe switches); NCCL_DEBUG: INFO logs where it hangs",
         )
     found = re.search(r'\{"is_right": (true|false), "bytes": (\d+), "seconds": ([\d.e-]+)\}', output.text)
     if output.code != 0 or not found:
         known = diagnose(lines)
-        last = error or (lines[-1] if lines else "no word")
-        return Finding(_PROBLEM, "nccl", f"GPUs {gpus} cannot add up: {last[:200]}. {known or ''}".rstrip())
+        last = error or (lines[-1] if lines else "no output")
+        return Finding(_PROBLEM, "nccl", f"GPUs {gpus} failed in an all-reduce: {last[:200]}. {known or ''}".rstrip())
     if found[1] == "false":
-        return Finding(_PROBLEM, "nccl", f"GPUs {gpus} add up wrongly: try env: {{NCCL_P2P_DISABLE: '1'}}")
+        return Finding(_PROBLEM, "nccl", f"GPUs {gpus}: all-reduce is wrong: try env: {{NCCL_P2P_DISABLE: '1'}}")
     rate = int(found[2]) / max(float(found[3]), 1e-9)
-    what = f"GPUs {gpus} add up {int(found[2]) / _MIB:.0f} MiB in {1000 * float(found[3]):.1f} ms"
+    what = f"GPUs {gpus}: all-reduce of {int(found[2]) / _MIB:.0f} MiB in {1000 * float(found[3]):.1f} ms"
     if rate < _SLOW_BYTES_PER_S:
         return Finding(_WARNING, "nccl", f"{what}, which is slow: tensor_parallel_size 1 may be faster here")
     return Finding(_OK, "nccl", what)
@@ -209,7 +205,7 @@ def judge_model(name: EngineName, settings: EngineSettings, seen: Mapping[str, A
     subject = f"weights {name}"
     if isinstance(seen, str):
         last = (seen.strip().splitlines() or ["no answer"])[-1]
-        return Finding(_PROBLEM, subject, f"{settings.model} could not be looked at: {last}")
+        return Finding(_PROBLEM, subject, f"{settings.model} could not be checked: {last}")
     again = "copy it again" if settings.is_folder else f"vlserve fetch {name} --verify"
     if problems := seen["problems"]:
         return Finding(_PROBLEM, subject, f"{settings.model}: {', '.join(problems)}: {again}")
@@ -217,15 +213,15 @@ def judge_model(name: EngineName, settings: EngineSettings, seen: Mapping[str, A
         return Finding(
             _PROBLEM,
             subject,
-            f"{settings.model} is not in {seen['folder']}, and the hub cannot be asked ({seen['hub']}): "
-            "let this machine reach it (HF_ENDPOINT, proxies, HF_TOKEN), or name a folder",
+            f"{settings.model} is not in {seen['folder']}, and the hub cannot be reached ({seen['hub']}): "
+            "check HF_ENDPOINT, proxies and HF_TOKEN, or use a folder",
         )
     if missing := seen["missing_bytes"]:
         free = seen["free_bytes"]
         what = f"{settings.model}: {missing / _GB:.1f} GB to download into {seen['folder']}, {free / _GB:.1f} GB free"
         if missing > free:
-            return Finding(_PROBLEM, subject, f"{what}: make room, or name another place with HF_HOME")
-        return Finding(_WARNING, subject, f"{what}: vlserve fetch {name} does it now, serve before it starts")
+            return Finding(_PROBLEM, subject, f"{what}: free space, or set HF_HOME to another folder")
+        return Finding(_WARNING, subject, f"{what}: vlserve fetch {name} does it now, serve at its start")
     if settings.is_folder and "config.json" not in seen["files"]:
         return Finding(_PROBLEM, subject, f"there is no model in {settings.model}: it has no config.json")
     needed = ["config.json", *(["preprocessor_config.json"] if name == "vision" else [])]
@@ -234,12 +230,12 @@ def judge_model(name: EngineName, settings: EngineSettings, seen: Mapping[str, A
     has_weights = any(file.endswith((".safetensors", ".bin", ".pt", ".gguf")) for file in seen["files"])
     if not has_weights and reads_weights(settings):
         return Finding(_PROBLEM, subject, f"{settings.model} has no weights (*.safetensors): {again}")
-    unseen = f"; the hub was not asked ({seen['hub']})" if seen["hub"] else ""
+    unseen = f"; the hub was not reached ({seen['hub']})" if seen["hub"] else ""
     return Finding(_OK, subject, f"{settings.model} is complete{unseen}")
 
 
 def judge_downloads(seen: Sequence[Mapping[str, Any] | str]) -> Finding | None:
-    """Models that fit the disk one by one, but not together; None where all is well."""
+    """Find models that fit on the disk one by one, but not together; None if there is no problem."""
     missing: dict[str, int] = {}
     free: dict[str, int] = {}
     for one in seen:
@@ -252,7 +248,7 @@ def judge_downloads(seen: Sequence[Mapping[str, Any] | str]) -> Finding | None:
                 _PROBLEM,
                 "disk",
                 f"{size / _GB:.1f} GB to download into {folder} for all engines, {free[folder] / _GB:.1f} GB free: "
-                "make room, or name another place with HF_HOME",
+                "free space, or set HF_HOME to another folder",
             )
     return None
 
@@ -261,8 +257,8 @@ def judge_keys(server: Server, count: int) -> Finding:
     if count:
         return Finding(_OK, "keys", f"{count} API key{'s' if count > 1 else ''}")
     if server.allow_unauthenticated:
-        return Finding(_WARNING, "keys", f"none: whoever reaches {server.host} may use it (allow_unauthenticated)")
-    return Finding(_OK, "keys", f"none; {server.host} is for this machine alone")
+        return Finding(_WARNING, "keys", f"none: anyone who can reach {server.host} has access (allow_unauthenticated)")
+    return Finding(_OK, "keys", f"none; {server.host} is reachable from this machine only")
 
 
 def judge_port(server: Server, why: str | None, listener: str | None) -> Finding:
@@ -285,13 +281,13 @@ def _cannot_listen(setting: str, where: str, why: str, listener: str | None) -> 
 
 
 def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Finding:
-    """Only the workers of one engine talk through it; NCCL too where GPUs cannot reach each other directly."""
+    """Judge /dev/shm. An engine's workers communicate through it, and NCCL does if GPUs have no peer access."""
     remedy = "in a container --shm-size 8g or --ipc host, in Kubernetes an emptyDir with medium: Memory on /dev/shm"
     ranks = [one.tensor_parallel_size for one in settings.engines.on_vllm().values() if one.tensor_parallel_size > 1]
-    needed = sum(_QUEUE_BYTES + _ANSWERS_BYTES * count for count in ranks)
+    needed = sum(_QUEUE_BYTES + _WORKER_QUEUE_BYTES * count for count in ranks)
     if seen is None:
         verdict = _PROBLEM if needed else _WARNING
-        return Finding(verdict, "shared memory", f"/dev/shm cannot be seen: {remedy}")  # noqa: S108  (words)
+        return Finding(verdict, "shared memory", f"/dev/shm is missing: {remedy}")  # noqa: S108  (a message)
     size, free = seen
     what = f"{free / _MIB:,.0f} of {size / _MIB:,.0f} MiB of /dev/shm are free"
     if free < needed:
@@ -312,7 +308,7 @@ def judge_files_folder(settings: Config, seen: Room) -> Finding:
 
 
 def judge_cache(seen: Room) -> Finding:
-    what = f"{seen.free_bytes / _GB:.1f} GB free in {seen.folder} for what vLLM compiles"
+    what = f"{seen.free_bytes / _GB:.1f} GB free in {seen.folder} for vLLM's compile caches"
     if not seen.is_writable:
         return Finding(
             _WARNING,
@@ -320,28 +316,30 @@ def judge_cache(seen: Room) -> Finding:
             f"{seen.folder} cannot be written: every start is as slow as the first; set XDG_CACHE_HOME",
         )
     if seen.free_bytes < _COMPILED_BYTES:
-        return Finding(_WARNING, "cache", f"{what}, up to {_COMPILED_BYTES / _GB:.0f} are used: set XDG_CACHE_HOME")
+        return Finding(_WARNING, "cache", f"{what}, up to {_COMPILED_BYTES / _GB:.0f} GB needed: set XDG_CACHE_HOME")
     return Finding(_OK, "cache", what)
 
 
 def judge_file_limit(limit: int | None) -> Finding:
     if limit is not None and limit < _ENOUGH_FILES:
         return Finding(
-            _WARNING, "open files", f"{limit:,} at most, and each client is one: ulimit -n 65536 (systemd: LimitNOFILE)"
+            _WARNING,
+            "open files",
+            f"{limit:,} at most, one per client: ulimit -n 65536 (systemd: LimitNOFILE)",
         )
-    return Finding(_OK, "open files", "as many as it likes" if limit is None else f"up to {limit:,}")
+    return Finding(_OK, "open files", "unlimited" if limit is None else f"up to {limit:,}")
 
 
 def judge_environment(
     environ: Mapping[str, str], inherited: Mapping[str, str], seen: Sequence[Gpu]
 ) -> Iterator[Finding]:
-    """``inherited``: what engines get of it."""
+    """Judge environment variables. ``inherited``: those that engines inherit."""
     count = 0
     for finding in (*_cuda_variables(environ, seen), *_other_variables(environ, inherited)):
         count += 1
         yield finding
     if not count:
-        yield Finding(_OK, "environment", "nothing in it is in the way")
+        yield Finding(_OK, "environment", "no variable causes problems")
 
 
 def _cuda_variables(environ: Mapping[str, str], seen: Sequence[Gpu]) -> Iterator[Finding]:
@@ -359,18 +357,18 @@ def _cuda_variables(environ: Mapping[str, str], seen: Sequence[Gpu]) -> Iterator
         yield Finding(
             _WARNING,
             "environment",
-            "the GPUs differ, and CUDA counts them in another order than nvidia-smi: set CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            "the GPUs differ, and CUDA numbers them in another order than nvidia-smi: set CUDA_DEVICE_ORDER=PCI_BUS_ID",
         )
     if environ.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
         yield Finding(_WARNING, "environment", "CUDA_LAUNCH_BLOCKING makes every engine slow: unset it")
 
 
 def _other_variables(environ: Mapping[str, str], inherited: Mapping[str, str]) -> Iterator[Finding]:
-    if kept_out := sorted(name for name in environ if name.startswith("VLLM_") and name not in inherited):
+    if not_inherited := sorted(name for name in environ if name.startswith("VLLM_") and name not in inherited):
         yield Finding(
             _WARNING,
             "environment",
-            f"engines do not get {', '.join(kept_out)}: put it into env: of an engine, or unset it",
+            f"engines do not inherit {', '.join(not_inherited)}: set it in env: of an engine, or unset it",
         )
     proxies = [name for name in _PROXIES if environ.get(name)]
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
@@ -378,7 +376,7 @@ def _other_variables(environ: Mapping[str, str], inherited: Mapping[str, str]) -
         yield Finding(
             _WARNING,
             "environment",
-            f"{proxies[0]} is set: curl and SDKs on this machine ask the proxy for this service, too; "
+            f"{proxies[0]} is set: curl and SDKs on this machine send requests to this service through the proxy; set "
             "no_proxy=127.0.0.1,localhost",
         )
 

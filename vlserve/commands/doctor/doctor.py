@@ -1,6 +1,6 @@
-"""``vlserve doctor``: looks for what would keep ``serve`` from working, and says of each thing what to do.
+"""``vlserve doctor``: checks whether ``serve`` would work here, and reports what to change.
 
-machine.py and system_info.py look, checks.py judges what was seen.
+machine.py and system_info.py collect the facts, checks.py evaluates them.
 """
 
 import dataclasses
@@ -18,15 +18,17 @@ from vlserve.engines import machine, plan, ram
 from vlserve.engines.machine import Machine
 from vlserve.errors import ConfigError
 
-# Only shown, never made; as long as the real one.
+# A placeholder of the same length as the real folder; never created.
 _RUN_FOLDER = pathlib.Path("/tmp/vlserve-XXXXXXXX")  # noqa: S108
 
 
 async def examine(
     path: pathlib.Path, environ: Mapping[str, str] = os.environ, **server_overrides: Any
 ) -> AsyncIterator[Finding]:
-    """Look at everything that the config at ``path`` needs here, and tell of each thing as soon as it was seen.
-    ``server_overrides`` as for config.load."""
+    """Check everything that the config at ``path`` needs on this machine; yield each finding as soon as it is known.
+
+    ``server_overrides``: as for config.load.
+    """
     try:
         settings = config.load(path, **server_overrides)
     except ConfigError as error:
@@ -60,7 +62,7 @@ async def examine(
 async def _engines(
     settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[system_info.Gpu, ...]
 ) -> AsyncIterator[Finding]:
-    """vLLM, what it computes on, the plan, and the models."""
+    """Check vLLM, GPUs or CPU, the plan, and the models."""
     memory = ram.read()
     there = Machine(tuple(sorted(os.sched_getaffinity(0))), None, ram_bytes=memory.total_bytes if memory else 0)
     is_needed = bool(settings.engines.on_vllm())
@@ -99,7 +101,7 @@ async def _engines(
     for name, engine in settings.engines.items():
         own = {**environment, **engine.env}
         if not engine.is_folder and plan.uses_modelscope(own):
-            yield Finding(Verdict.OK, f"weights {name}", "left to vLLM, which asks ModelScope (VLLM_USE_MODELSCOPE)")
+            yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
         elif argv := plan.check_command(engine):
             looked.append(await system_info.model(argv, own))
             yield checks.judge_model(name, engine, looked[-1])
@@ -132,9 +134,9 @@ def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
 
 
 def _refused(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What else `serve` refuses at its start."""
-    for subject, look in startup.OTHER_CHECKS.items():
+    """The other checks that `serve` makes at its start."""
+    for subject, check in startup.OTHER_CHECKS.items():
         try:
-            look(settings, environ)
+            check(settings, environ)
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, subject, error.message)

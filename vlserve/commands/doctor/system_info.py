@@ -1,6 +1,6 @@
-"""What `vlserve doctor` looks at beyond machine.py: driver, GPUs and who uses them, disk, ports, shared memory.
+"""System information for `vlserve doctor` beyond machine.py: driver, GPUs and their processes, disk, ports, memory.
 
-Observes only; doctor.py judges. Nothing here raises for what cannot be seen: that is None, or an empty tuple.
+Read-only; checks.py evaluates it. Nothing raises for information that is unavailable: it is None, or an empty tuple.
 """
 
 import asyncio
@@ -22,46 +22,46 @@ from typing import Any
 import pynvml
 
 ALL_REDUCE = (sys.executable, "-m", "vlserve.commands.doctor.allreduce")
-_SHARED_MEMORY = pathlib.Path("/dev/shm")  # noqa: S108  (looked at, not written to)
+_SHARED_MEMORY = pathlib.Path("/dev/shm")  # noqa: S108  (read, not written)
 
 
 @dataclass(frozen=True)
 class Driver:
     version: str
     cuda: tuple[int, int]
-    """The newest CUDA that it can run."""
+    """The newest CUDA version that it supports."""
 
 
 @dataclass(frozen=True)
 class Gpu:
     number: int
-    """NVML's, which counts in the order of the PCI bus."""
+    """The index in NVML, which is in the order of the PCI bus."""
     name: str
     total_bytes: int
     free_bytes: int
     capability: tuple[int, int]
     users: tuple[str, ...] = ()
-    """Processes that hold memory on it, where this container may see them."""
+    """Processes that use memory on it, as far as visible in this container."""
     is_mig: bool = False
     ecc_errors: int = 0
-    """Uncorrected ones since the driver was loaded."""
+    """Uncorrected errors since the driver was loaded."""
     needs_reset: bool = False
-    """Rows of its memory wait to be replaced, or could not be."""
+    """Whether memory rows have a pending or failed remapping."""
     lost: str = ""
-    """Why the driver tells nothing of it; then nothing else is known."""
+    """The driver's error if the GPU is lost; then the other fields are unknown."""
 
 
 @dataclass(frozen=True)
 class Room:
     folder: pathlib.Path
-    """The nearest one that exists."""
+    """The folder, or its nearest parent that exists."""
     free_bytes: int
     is_writable: bool
 
 
 @dataclass(frozen=True)
 class Output:
-    """How a child ended: its exit code (None: killed when its time was over), standard output, standard error."""
+    """Result of a child process: exit code (None: killed at the timeout), standard output, standard error."""
 
     code: int | None
     text: str
@@ -69,7 +69,7 @@ class Output:
 
 
 def driver() -> Driver | None:
-    """NVIDIA's, or None where there is none."""
+    """NVIDIA's driver, or None if there is none."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -84,7 +84,7 @@ def driver() -> Driver | None:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """Every GPU of this machine or container, whatever CUDA_VISIBLE_DEVICES says."""
+    """Every GPU of this machine or container, regardless of CUDA_VISIBLE_DEVICES."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -130,7 +130,7 @@ def _gpu(number: int) -> Gpu:
 
 
 def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
-    """Not every GPU answers every question."""
+    """Call ``question``; return ``otherwise`` if the GPU does not support it."""
     try:
         return question()
     except pynvml.NVMLError:
@@ -138,7 +138,7 @@ def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
 
 
 def torch_build() -> tuple[str, tuple[int, int] | None] | None:
-    """The installed torch's version and the CUDA it was built for (None: for the CPU). Read, not imported."""
+    """Version of the installed torch and its CUDA version (None: CPU build). Read from its files, not imported."""
     found = importlib.util.find_spec("torch")
     if not found or not found.origin:
         return None
@@ -152,14 +152,14 @@ def torch_build() -> tuple[str, tuple[int, int] | None] | None:
 
 
 def room(path: pathlib.Path) -> Room:
-    """Free space where ``path`` is or would be made."""
+    """Free space where ``path`` is or would be created."""
     parents = (path, *path.parents)
-    folder = next(one for one in parents if os.path.exists(one))  # noqa: PTH110  (pathlib's raises where it may not look)
+    folder = next(one for one in parents if os.path.exists(one))  # noqa: PTH110  (pathlib's raises without permission)
     return Room(folder, shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK))
 
 
 def shared_memory() -> tuple[int, int] | None:
-    """Bytes of /dev/shm and how many of them are free."""
+    """Total and free bytes of /dev/shm."""
     try:
         usage = shutil.disk_usage(_SHARED_MEMORY)
     except OSError:
@@ -168,24 +168,24 @@ def shared_memory() -> tuple[int, int] | None:
 
 
 def file_limit() -> int | None:
-    """Most open files that this process may allow itself; None: as many as it likes."""
+    """The hard limit of open files of this process; None: unlimited."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return None if hard == resource.RLIM_INFINITY else hard
 
 
 def why_not_listen(host: str, port: int) -> str | None:
-    """Why nothing can listen there, in the system's words."""
+    """The system's error message for listening on this address; None if it works."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family, reuse_port=False).close()
     except OSError as error:
-        # Below zero are getaddrinfo's numbers, which strerror does not know.
+        # Negative numbers are getaddrinfo's, which strerror does not know.
         return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
     return None
 
 
 def listener(port: int) -> str | None:
-    """Which process listens on a TCP port here, where this user may see that."""
+    """The process that listens on a TCP port, if this user may see it."""
     inodes = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -194,7 +194,7 @@ def listener(port: int) -> str | None:
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: LISTEN
                     inodes.add(f"socket:[{fields[9]}]")
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or ended meanwhile
+        with contextlib.suppress(OSError):  # another user's process, or it ended meanwhile
             for file in (folder / "fd").iterdir():
                 if str(file.readlink()) in inodes:
                     return describe(int(folder.name))
@@ -202,7 +202,7 @@ def listener(port: int) -> str | None:
 
 
 def describe(pid: int) -> str:
-    """A process in a few words: its program, with its number."""
+    """A short description of a process: its command line and pid."""
     try:
         words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
@@ -212,7 +212,7 @@ def describe(pid: int) -> str:
 
 
 async def model(argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, Any] | str:
-    """What weights.py says about an engine's model, or why it said nothing."""
+    """The report of weights.py about an engine's model, or its error output."""
     output = await run(argv, environment, 120)
     try:
         found = json.loads(output.text.splitlines()[-1])
@@ -222,7 +222,7 @@ async def model(argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[s
 
 
 async def run(argv: tuple[str, ...], environment: Mapping[str, str], timeout_s: float) -> Output:
-    """Run a program in a session of its own, and end all of it when its time is over."""
+    """Run a program in its own session, and kill the session at the timeout."""
     child = await asyncio.create_subprocess_exec(
         *argv,
         env=environment,

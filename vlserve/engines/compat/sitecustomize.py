@@ -1,12 +1,12 @@
-"""Lets vLLM start where torchvision, torchaudio and torchcodec are CUDA builds beside a CPU torch.
+"""Lets vLLM start if torchvision, torchaudio and torchcodec are CUDA builds but torch is a CPU build.
 
-That mix is what pip finds where PyTorch's CPU index is out of reach. Their C extensions cannot load then, and the
-packages fail at import: torchvision with "operator torchvision::nms does not exist", the others with a missing CUDA
+pip installs that mix if PyTorch's CPU index is unreachable. The C extensions then cannot load, and the packages fail
+at import: torchvision with "operator torchvision::nms does not exist", the others with a missing CUDA
 library. Qwen's image processor needs only torchvision's resizing and normalising, which are plain torch, so declaring
-its two operators is enough; audio and video decoding are never used, so those two are made to look absent.
+its two operators is enough; audio and video decoding are never used, so those two packages are hidden.
 
-A vLLM plugin would come too late (vLLM's config already imports transformers' image code), hence this file: its
-folder stands on an engine's PYTHONPATH, so every process of the engine runs it first. Healthy packages are left alone.
+A vLLM plugin would run too late (vLLM's config already imports transformers' image code), hence this file: its folder
+is on an engine's PYTHONPATH, so every process of the engine runs it first. Working packages are left alone.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ _UNUSED = {"torchaudio": "lib/_torchaudio*.so", "torchcodec": "libtorchcodec_ima
 
 
 class _BeforeTorchvision(MetaPathFinder):
-    """Acts once, before the first import of transformers or of one of the packages, and finds nothing itself."""
+    """Runs once, before the first import of transformers or of one of the packages; finds no modules itself."""
 
     library: Any = None  # declared operators live as long as the object that declared them
 
