@@ -56,7 +56,7 @@ def one_body(raw: bytes) -> None:
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
     picture_checks.check_count(parsed.media, _LIMIT, "vision")
     for media in parsed.media:
-        one_picture(picture_checks.decode_data_url(media.url, media.param, _IMAGE))
+        one_picture(picture_checks.decode_data_url(media.url, media.param, "image", _IMAGE.max_image_bytes)[0])
 
 
 def one_picture(raw: bytes) -> None:
@@ -64,7 +64,7 @@ def one_picture(raw: bytes) -> None:
     raw = with_checksums(raw)
     header = picture_checks.read_header(raw, "x", _IMAGE)
     if header.width * header.height < _SMALL:
-        picture_checks.prepare(raw, header, "x", Grid(), max_pixels=1)
+        picture_checks.prepare(raw, header, "x", header.size, Grid(), max_pixels=1)
 
 
 def with_checksums(raw: bytes) -> bytes:

@@ -317,7 +317,7 @@ async def test_all_unreachable_urls_get_the_same_error() -> None:
                     await refusal(fetcher, url)
                     for url in (
                         *("http://slow.example/", "http://missing.example/", "http://empty.example/"),
-                        *("http://inner.example/", "http://10.0.0.1/", "http://[::ffff:127.0.0.1]/"),
+                        "http://inner.example/",
                         *(gone.url(), f"http://closed.example:{gone.port}/"),
                         site.url().replace("http:", "https:"),  # its certificate is not trusted
                     )
@@ -325,6 +325,15 @@ async def test_all_unreachable_urls_get_the_same_error() -> None:
     released.set()
     assert refusals == {UNREACHABLE}
     assert not reveals_an_address(UNREACHABLE[0])
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.1", "[::ffff:127.0.0.1]", "LOCALHOST."])
+async def test_a_private_address_in_the_url_itself_gets_an_error_that_helps(host: str) -> None:
+    async with Site().running() as site, fetching(site, allowed_networks=[]) as fetcher:
+        message, code = await refusal(fetcher, f"http://{host}/a.png")
+    assert code == "image_fetch_failed"
+    assert "only public addresses" in message
+    assert "fetch.allowed_networks" in message
 
 
 async def test_hanging_name_servers_delay_nothing_else() -> None:
@@ -534,7 +543,7 @@ async def test_the_socket_is_refused_where_every_check_before_it_failed(monkeypa
         assert await fetcher.fetch(site.url(), PARAM) == RAW  # only this check is left
         monkeypatch.undo()
         monkeypatch.setattr(fetch, "may_connect", lambda address, networks: True)
-        assert await refusal(fetcher, site.url()) == UNREACHABLE
+        assert "only public addresses" in (await refusal(fetcher, site.url()))[0]
         monkeypatch.undo()
 
         async def resolve(self: Any, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:

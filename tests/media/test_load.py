@@ -495,3 +495,35 @@ async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:
 async def test_error_for_a_refused_method_lists_the_allowed_ones(gateway: Gateway) -> None:
     async with gateway.session.put(f"{gateway.url}/v1/files/file-1") as answer:
         assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        ({}, "280x280"),
+        ({"max_pixels": 20_000}, "140x140"),
+        ({"min_pixels": 200_000}, "448x448"),
+        ({"resized_height": 140, "resized_width": 280}, "280x140"),
+        ({"max_pixels": 10**9}, "280x280"),
+        ({"min_pixels": 10**9}, "504x504"),
+    ],
+)
+async def test_sizes_that_clients_ask_for_are_obeyed_within_the_limits(
+    open_gateway: OpenGateway, limits: dict[str, int], size: str
+) -> None:
+    part = {"type": "image_url", "image_url": {"url": data_url(picture(280, 280))}, **limits}
+    async with (
+        open_gateway(image={"max_pixels": 504 * 504}) as gateway,
+        gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer,
+    ):
+        assert answer.status == 200
+        assert f"model={size}" in answer.headers["x-vlserve-images"]
+
+
+async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gateway: Gateway) -> None:
+    raw = picture()
+    lines = base64.encodebytes(raw).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image;base64,{lines}"}}
+    async with gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer:
+        assert answer.status == 200
+    assert urls(gateway) == [data_url(raw)]

@@ -48,8 +48,13 @@ def header(raw: bytes, **changes: Any) -> Header:
     return picture_checks.read_header(raw, _PARAM, Image.model_validate(changes))
 
 
+def decoded(url: str, **changes: Any) -> bytes:
+    return picture_checks.decode_data_url(url, _PARAM, "image", Image.model_validate(changes).max_image_bytes)[0]
+
+
 def prepared(raw: bytes, max_pixels: int = _MOST, grid: Grid | None = None) -> Picture:
-    return picture_checks.prepare(raw, header(raw), _PARAM, grid or Grid(), max_pixels)
+    found = header(raw)
+    return picture_checks.prepare(raw, found, _PARAM, found.size, grid or Grid(), max_pixels)
 
 
 def sent(made: Picture, raw: bytes) -> Pillow.Image:
@@ -94,9 +99,8 @@ def is_near(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], toler
 def test_size_and_format_are_read(kind: str) -> None:
     raw = picture(70, 42, kind=kind)
     # The content decides, not the media type.
-    decoded = picture_checks.decode_data_url(data_url(raw, "png"), _PARAM, Image())
-    assert decoded == raw
-    found = header(decoded)
+    assert decoded(data_url(raw, "png")) == raw
+    found = header(raw)
     assert (found.width, found.height, found.format, found.bytes) == (70, 42, kind, len(raw))
 
 
@@ -104,14 +108,14 @@ def test_size_and_format_are_read(kind: str) -> None:
     "url",
     [
         *("http://127.0.0.1/a.png", "https://example.com/a.png", "file:///etc/passwd"),
-        *("data:text/html;base64,AAAA", "data:image/png,AAAA", "data:image/png;base64"),
+        *("data:image/png,AAAA", "data:image/png;base64", "data:image/png;base64,AAAAA", "data:image/png;base64,====="),
         *("data:image/png;base64,not base64!", "data:image/png;base64,ü"),
         *("data:," + "x" * 100, "data:image/png;base64" + "a" * 100 + ",AAAA"),
     ],
 )
 def test_other_urls_are_refused_with_their_place(url: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        picture_checks.decode_data_url(url, _PARAM, Image())
+        header(decoded(url))
     assert error.value.param == _PARAM
     assert error.value.message.startswith(f"{_PARAM}: ")
 
@@ -124,7 +128,7 @@ def test_hostile_pictures(one: Hostile) -> None:
         assert (found.model_width, found.model_height) == (56, 56)
         return
     with pytest.raises(InvalidRequest) as error:
-        header(picture_checks.decode_data_url(one.sent, _PARAM, Image()))
+        header(decoded(one.sent))
     assert error.value.param == _PARAM
     assert error.value.message.startswith(f"{_PARAM}: ")
     assert error.value.code in ("invalid_image", "image_too_large")
@@ -185,12 +189,13 @@ def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
 def test_too_many_bytes_are_refused_and_the_limit_itself_is_not() -> None:
     raw = picture(200, 200, kind="GIF")
     limits = Image.model_validate({"max_image_bytes": len(raw)})
-    assert picture_checks.read_header(
-        picture_checks.decode_data_url(data_url(raw), _PARAM, limits), _PARAM, limits
-    ).bytes == len(raw)
+    assert picture_checks.read_header(decoded(data_url(raw), max_image_bytes=len(raw)), _PARAM, limits).size == (
+        200,
+        200,
+    )
     limits = Image.model_validate({"max_image_bytes": len(raw) - 10})
     with pytest.raises(InvalidRequest, match=r"image\.max_image_bytes"):
-        picture_checks.decode_data_url(data_url(raw), _PARAM, limits)
+        decoded(data_url(raw), max_image_bytes=len(raw) - 10)
     with pytest.raises(InvalidRequest, match=r"image\.max_image_bytes"):
         picture_checks.read_header(raw, _PARAM, limits)
 
@@ -430,3 +435,70 @@ def test_bands_leave_no_seams() -> None:
 def _differences(one: Pillow.Image, other: Pillow.Image) -> list[tuple[int, int]]:
     extrema = ImageChops.difference(one, other).getextrema()
     return [(int(low), int(high)) for low, high in extrema]  # type: ignore[misc]
+
+
+_RAW = picture(70, 42)
+_BASE64 = base64.b64encode(_RAW).decode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            f"data:{head};base64,{_BASE64}"
+            for head in ("", "image", "application/octet-stream", "text/html", "IMAGE/png")
+        ),
+        f"DATA:image/png;charset=utf-8;name=a.png;BASE64,{_BASE64}",
+        "data:image/png;base64," + "\r\n".join(_BASE64[at : at + 76] for at in range(0, len(_BASE64), 76)),
+        f"data:image/png;base64, {_BASE64} \n",
+        f"data:image/png;base64,{_BASE64.rstrip('=')}",
+        "data:image/png;base64," + base64.urlsafe_b64encode(_RAW).decode().rstrip("="),
+    ],
+)
+def test_base64_is_read_as_clients_write_it(url: str) -> None:
+    assert decoded(url, max_image_bytes=len(_RAW)) == _RAW
+
+
+def test_line_breaks_do_not_count_towards_the_limit_and_bytes_do() -> None:
+    url = "data:image/png;base64," + "\n".join(_BASE64)
+    assert decoded(url, max_image_bytes=len(_RAW)) == _RAW
+    with pytest.raises(InvalidRequest, match=r"image\.max_image_bytes"):
+        decoded(url, max_image_bytes=len(_RAW) - 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"BM" + bytes(60), "a BMP"),
+        (b"\0\0\0\x1cftypavif" + bytes(60), "an AVIF"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "a HEIC"),
+        (b"II*\0" + bytes(60), "a TIFF"),
+        (b"<?xml version='1.0'?><svg/>", "an SVG"),
+        (b"%PDF-1.7\n" + bytes(60), "a PDF"),
+        (b"8BPS\0\1" + bytes(60), "a PSD"),
+    ],
+)
+def test_other_formats_are_named_with_those_that_are_accepted(start: bytes, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"this is {name}\\b.*JPEG, PNG, WebP"):
+        header(start)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_an_animation_the_model_gets_the_first_frame(kind: str) -> None:
+    file = io.BytesIO()
+    colors = [Pillow.new("RGB", (84, 56), color) for color in ("red", "green", "blue")]
+    colors[0].save(file, kind, save_all=True, append_images=colors[1:], lossless=True)
+
+    made = prepared(file.getvalue())
+
+    shown = sent(made, file.getvalue())
+    assert not getattr(shown, "is_animated", False)
+    assert shown.size == (84, 56)
+    assert shown.convert("RGB").getpixel((40, 20)) in ((255, 0, 0), (254, 0, 0))
+
+
+def test_a_wanted_size_is_what_the_model_gets() -> None:
+    raw, grid = picture(280, 140), Grid()
+    for wanted in ((560, 280), (140, 84)):
+        made = picture_checks.prepare(raw, header(raw), _PARAM, wanted, grid, _MOST)
+        assert (made.model_width, made.model_height) == wanted == sent(made, raw).size

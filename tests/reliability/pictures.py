@@ -162,8 +162,8 @@ def _other_formats() -> Iterator[Hostile]:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
     yield Hostile("SVG", svg, "image/svg+xml")
     yield Hostile("SVG that claims to be PNG", svg)
-    yield Hostile("APNG", frames("PNG"))
-    yield Hostile("animated WebP", frames("WEBP"), "image/webp")
+    yield Hostile("APNG", frames("PNG"), may_enter=True)
+    yield Hostile("animated WebP", frames("WEBP"), "image/webp", may_enter=True)
     yield Hostile("animation of one frame in WebP", riff((b"VP8X", b"\2\0\0\0\x07\0\0\x07\0\0"), (b"VP8L", vp8l(8, 8))))
 
 

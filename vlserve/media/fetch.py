@@ -162,7 +162,7 @@ class Fetcher:
                 "the setting fetch.enabled decides.",
                 code="image_fetch_disabled",
             )
-        url = self._parse(text)
+        url = self._parse(text, _not_public)
         progress = _Progress(key)
         _PROGRESS.set(progress)
         try:
@@ -218,8 +218,11 @@ class Fetcher:
             raise InvalidRequest("the server sent an empty response.", code="image_fetch_failed")
         return bytes(body)
 
-    def _parse(self, text: str) -> URL:
-        """Parse and check a URL as far as possible before its host name is resolved. Raises InvalidRequest."""
+    def _parse(self, text: str, refusal: Callable[[], InvalidRequest]) -> URL:
+        """Parse and check a URL as far as possible before its host name is resolved. Raises InvalidRequest.
+
+        ``refusal`` makes the error for an address that is not public.
+        """
         try:
             url = parse_url(text)
         except ValueError:
@@ -233,9 +236,9 @@ class Fetcher:
             )
         # aiohttp does not call the resolver for IP addresses.
         address = parse_ip(host)
-        if address and not is_allowed(address, self._networks):
+        if (host == "localhost" and not self._networks) or (address and not is_allowed(address, self._networks)):
             log.info("A URL could not be fetched: %s", NOT_PUBLIC)
-            raise _unreachable()
+            raise refusal()
         return url
 
     def _redirected(self, base: URL, location: str) -> URL:
@@ -247,7 +250,7 @@ class Fetcher:
             joined = str(base.join(URL(location)))
         except ValueError:
             raise _invalid_url() from None
-        url = self._parse(joined)
+        url = self._parse(joined, _unreachable)
         # An https URL promises that nobody on the network can replace the picture.
         if base.scheme == "https" and url.scheme != "https":
             raise InvalidRequest("the URL redirects from https to http.", code="image_fetch_failed")
@@ -313,6 +316,15 @@ def _fetch_error(error: BaseException, progress: _Progress) -> VlserveError:
     """ServiceExhausted if this process lacks file descriptors or memory, else the error of an unreachable URL."""
     shortages = map(exhausted, (*progress.socket_errors, error))
     return next(filter(None, shortages), None) or _unreachable()
+
+
+def _not_public() -> InvalidRequest:
+    """For an address that stands in the URL itself, so that the client learns nothing about the network from it."""
+    return InvalidRequest(
+        "only public addresses are fetched. Send a file of this machine as a data: URL or upload it; the setting "
+        "fetch.allowed_networks allows addresses of private networks.",
+        code="image_fetch_failed",
+    )
 
 
 def _unreachable() -> InvalidRequest:

@@ -23,7 +23,7 @@ from vlserve.media.fetch import Fetcher
 from vlserve.media.files import FileStore
 from vlserve.media.picture_cache import PictureCache
 from vlserve.media.picture_checks import Header, Picture
-from vlserve.media.pixels import Grid
+from vlserve.media.pixels import Grid, Size
 from vlserve.media.video_checks import Clip
 from vlserve.protocols.media_reference import Media, MediaReference
 
@@ -49,6 +49,8 @@ class Loaded:
     """The pictures."""
     raws: Sequence[bytes]
     headers: Sequence[Header]
+    sizes: Sequence[Size]
+    """The size at which each picture is to be seen: its own, or what the client asks for."""
     budgets: Sequence[int]
     grid: Grid
     clips: Sequence[Clip] = ()
@@ -70,15 +72,14 @@ class Loaded:
     def tokens(self) -> list[int]:
         """Prompt tokens of each picture."""
         return [
-            pixels.tokens(one.width, one.height, self.grid, budget)
-            for one, budget in zip(self.headers, self.budgets, strict=True)
+            pixels.tokens(*size, self.grid, budget) for size, budget in zip(self.sizes, self.budgets, strict=True)
         ]
 
     @property
     def needs_decoding(self) -> bool:
         return any(
-            picture_checks.needs_decoding(one, self.grid, budget)
-            for one, budget in zip(self.headers, self.budgets, strict=True)
+            picture_checks.needs_decoding(one, size, self.grid, budget)
+            for one, size, budget in zip(self.headers, self.sizes, self.budgets, strict=True)
         )
 
     def without_bytes(self) -> "Loaded":
@@ -88,8 +89,7 @@ class Loaded:
 
     def shrink(self, available: int) -> "Loaded | None":
         """A copy that takes at most ``available`` tokens, with the largest pictures made smaller; None: impossible."""
-        sizes = [(one.width, one.height) for one in self.headers]
-        budgets = pixels.fit(sizes, self.budgets, self.grid, available - self.clip_tokens)
+        budgets = pixels.fit(self.sizes, self.budgets, self.grid, available - self.clip_tokens)
         return replace(self, budgets=budgets) if budgets is not None else None
 
     def describe(self) -> str:
@@ -105,7 +105,7 @@ class Loaded:
         return " and ".join(found)
 
 
-NO_PICTURES = Loaded((), (), (), (), Grid())
+NO_PICTURES = Loaded((), (), (), (), (), Grid())
 
 
 class Pictures:
@@ -165,12 +165,16 @@ class Pictures:
     ) -> Clip:
         settings, param = self._video, media.param
 
-        def read() -> tuple[bytes, video_checks.Container, bytes]:
-            raw = video_checks.decode_data_url(media.url, param, settings) if fetched is None else fetched
-            return raw, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
+        def read() -> tuple[bytes, bool, video_checks.Container, bytes]:
+            raw, is_standard = fetched, True
+            if raw is None:
+                raw, is_standard = video_checks.decode_data_url(media.url, param, settings)
+            return raw, is_standard, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
-        raw, container, digest = await _run(self._readers, read)
+        raw, is_standard, container, digest = await _run(self._readers, read)
         charge(len(raw) if _is_data_url(media) else 0)
+        if not is_standard:
+            media = replace(media, url="", upload=raw)
         header = self._video_headers.get((key, digest))
         if header is None:
             header = await video_checks.read_header(raw, container, param, settings)
@@ -180,7 +184,7 @@ class Pictures:
         return video_checks.describe_clip(media, position, raw, header, frames.grid, frames.max_frames, settings)
 
     async def _load_pictures(self, media: Sequence[Media], fetched: Sequence[bytes | None], grid: Grid) -> Loaded:
-        raws, headers = await _run(self._readers, lambda: self._read(media, fetched))
+        media, raws, headers = await _run(self._readers, lambda: self._read(media, fetched))
         settings = self._settings
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
             raise InvalidRequest(
@@ -191,7 +195,9 @@ class Pictures:
             )
         high = min(settings.max_pixels or grid.max_pixels, grid.max_pixels)
         low = min(settings.low_detail_max_pixels, high)
-        return Loaded(media, raws, headers, [low if one.detail == "low" else high for one in media], grid)
+        budgets = [_budget(one, low if one.detail == "low" else high, grid) for one in media]
+        sizes = [_shown_size(*each, grid) for each in zip(media, headers, budgets, strict=True)]
+        return Loaded(media, raws, headers, sizes, budgets, grid)
 
     async def prepare(
         self,
@@ -240,20 +246,42 @@ class Pictures:
         charge(size)
         return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
 
-    def _read(self, media: Sequence[Media], fetched: Sequence[bytes | None]) -> tuple[list[bytes], list[Header]]:
-        raws, headers = [], []
+    def _read(
+        self, media: Sequence[Media], fetched: Sequence[bytes | None]
+    ) -> tuple[list[Media], list[bytes], list[Header]]:
+        """Decode data: URLs and read headers. URLs that engines may not understand become uploads."""
+        read, raws, headers = [], [], []
         for one, raw in zip(media, fetched, strict=True):
             if raw is None:
                 raw = one.upload
+            is_standard = True
             if raw is None:
-                raw = picture_checks.decode_data_url(one.url, one.param, self._settings)
+                most = self._settings.max_image_bytes
+                raw, is_standard = picture_checks.decode_data_url(one.url, one.param, "image", most)
             headers.append(picture_checks.read_header(raw, one.param, self._settings))
             raws.append(raw)
-        return raws, headers
+            read.append(one if is_standard else replace(one, url="", upload=raw))
+        return read, raws, headers
 
 
 async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _budget(media: Media, most: int, grid: Grid) -> int:
+    """The largest number of pixels of a picture: the client's limit, within the server's."""
+    wanted = media.pixel_limits.max_pixels if media.pixel_limits else None
+    return most if wanted is None else min(most, max(wanted, grid.factor**2))
+
+
+def _shown_size(media: Media, header: Header, budget: int, grid: Grid) -> Size:
+    """The size at which the client wants a picture to be seen; ``budget`` is applied to it later."""
+    limits = media.pixel_limits
+    if limits and limits.resized_width is not None and limits.resized_height is not None:
+        return limits.resized_width, limits.resized_height
+    if limits and limits.min_pixels is not None:
+        return pixels.enlarged(*header.size, min(limits.min_pixels, budget), grid)
+    return header.size
 
 
 def _is_http_url(media: Media) -> bool:
@@ -267,8 +295,9 @@ def _is_data_url(media: Media) -> bool:
 
 def _prepare(loaded: Loaded, cache: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
     pictures, sent = [], []
-    for media, raw, header, budget in zip(loaded.media, loaded.raws, loaded.headers, loaded.budgets, strict=True):
-        picture = picture_checks.prepare(raw, header, media.param, loaded.grid, budget)
+    each = zip(loaded.media, loaded.raws, loaded.headers, loaded.sizes, loaded.budgets, strict=True)
+    for media, raw, header, size, budget in each:
+        picture = picture_checks.prepare(raw, header, media.param, size, loaded.grid, budget)
         url = picture.url or _data_url(media, raw, header.format)
         # A picture that was made smaller has another name than the original.
         name = cache.name(key, raw if picture.url is None else url) if cache else None

@@ -15,13 +15,12 @@ from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 from vlserve.config.engine_settings import LimitMmPerPrompt
 from vlserve.config.settings import Image as ImageSettings
 from vlserve.errors import InvalidRequest
-from vlserve.media import picture_headers, pixels
+from vlserve.media import data_urls, picture_headers, pixels
 from vlserve.media.pixels import LARGEST_RATIO, Grid, Size
 from vlserve.protocols.media_reference import Media, MediaKind
 
 Ascii = bytes
-_LONGEST_TYPE = 64
-_EXAMPLES: Mapping[MediaKind, tuple[str, str]] = {"image": ("image/png", "picture"), "video": ("video/mp4", "video")}
+_NOUNS: Mapping[MediaKind, str] = {"image": "picture", "video": "video"}
 # image.max_image_pixels is checked before Pillow opens a picture; Pillow's own limit would only emit warnings.
 Image.MAX_IMAGE_PIXELS = None
 # Image.open would try other formats, too.
@@ -61,6 +60,10 @@ class Header:
     file: picture_headers.File = field(repr=False)
 
     @property
+    def size(self) -> Size:
+        return self.width, self.height
+
+    @property
     def needs_rewrite(self) -> bool:
         """Whether vLLM would misread the picture, so that it has to be converted."""
         return bool(self.file.rewrite_reason)
@@ -95,29 +98,17 @@ def check_count(media: Sequence[Media], limit: LimitMmPerPrompt, engine: str) ->
             )
 
 
-def decode_data_url(url: str, param: str, settings: ImageSettings) -> bytes:
-    """Decode a ``data:image/…;base64,`` URL. Raises InvalidRequest."""
-    return decode_base64_url(url, param, "image", settings.max_image_bytes)
+def decode_data_url(url: str, param: str, kind: MediaKind, max_bytes: int) -> tuple[bytes, bool]:
+    """Decode a base64 data: URL of at most ``max_bytes`` bytes, whatever its media type; see ``data_urls.decode``.
 
-
-def decode_base64_url(url: str, param: str, kind: MediaKind, max_bytes: int) -> bytes:
-    """Decode a base64 data: URL of this kind, of at most ``max_bytes`` bytes. Raises InvalidRequest."""
-    comma = url.find(",", 0, _LONGEST_TYPE)
-    head = url[: max(0, comma)].lower()
-    if not head.startswith(f"data:{kind}/") or not head.endswith(";base64"):
-        example, name = _EXAMPLES[kind]
-        raise _refuse(
-            param,
-            f"the URL must begin with data:{example};base64, (or another type), followed by the {name}.",
-            f"invalid_{kind}",
-        )
-    # 4 characters carry 3 bytes.
-    if (len(url) - comma - 1) * 3 // 4 > max_bytes + 2:
-        raise _refuse(param, too_large("bytes", max_bytes, kind), f"{kind}_too_large")
+    Raises InvalidRequest.
+    """
     try:
-        return pybase64.b64decode(url[comma + 1 :], validate=True)
-    except ValueError:  # binascii.Error, and characters outside ASCII
-        raise _refuse(param, "the data after the comma is not base64.", f"invalid_{kind}") from None
+        return data_urls.decode(url, max_bytes)
+    except data_urls.TooLarge:
+        raise _refuse(param, too_large("bytes", max_bytes, kind), f"{kind}_too_large") from None
+    except data_urls.InvalidDataURL as error:
+        raise _refuse(param, f"the data of this {_NOUNS[kind]} {error}.", f"invalid_{kind}") from None
 
 
 def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
@@ -139,19 +130,20 @@ def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
     return Header(width, height, file.format, len(raw), file)
 
 
-def needs_decoding(header: Header, grid: Grid, max_pixels: int) -> bool:
+def needs_decoding(header: Header, wanted: Size, grid: Grid, max_pixels: int) -> bool:
     """Whether ``prepare`` has to decode the picture."""
-    return header.needs_rewrite or pixels.is_over(header.width, header.height, grid, max_pixels)
+    return header.needs_rewrite or wanted != header.size or pixels.is_over(*wanted, grid, max_pixels)
 
 
-def prepare(raw: bytes, header: Header, param: str, grid: Grid, max_pixels: int) -> Picture:
+def prepare(raw: bytes, header: Header, param: str, wanted: Size, grid: Grid, max_pixels: int) -> Picture:
     """Prepare a picture for an engine, with at most ``max_pixels`` pixels.
 
-    A larger one is resized to the size that the engine's processor would choose. One that vLLM would misread is
-    converted in its own size. Raises InvalidRequest for damage that only decoding reveals.
+    ``wanted``: the size at which the client wants it to be seen, by default its own. A picture that is larger than
+    allowed, or not of that size, is resized to the size that the engine's processor would choose. One that vLLM would
+    misread is converted in its own size. Raises InvalidRequest for damage that only decoding reveals.
     """
-    size = pixels.resized(header.width, header.height, grid, max_pixels)
-    is_over = pixels.is_over(header.width, header.height, grid, max_pixels)
+    size = pixels.resized(*wanted, grid, max_pixels)
+    is_over = wanted != header.size or pixels.is_over(*wanted, grid, max_pixels)
     url = None
     if is_over or header.needs_rewrite:
         try:

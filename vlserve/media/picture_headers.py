@@ -16,6 +16,7 @@ Format = Literal["JPEG", "PNG", "WEBP", "GIF"]
 
 # Limits far above what cameras and programs write: every chunk costs a decoder time, however small it is.
 _MAX_CHUNKS, _MAX_GIF_BLOCKS, _MAX_SCANS, _MAX_COMPRESSED_CHUNKS = 20_000, 100_000, 100, 16
+_WEBP_FRAME_HEADER_BYTES = 16
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not stuffed zeros, restart markers or fill bytes
 _TEM, _SOI, _EOI, _SOS = 0x01, 0xD8, 0xD9, 0xDA
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -31,6 +32,22 @@ _ORIENTATION_KEYWORDS = (b"exif", b"xmp", b"XML:com.adobe.xmp", b"Raw profile ty
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _ORIENTATION_TAG = 0x0112
 _TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+# First bytes, and brands of ISO base media files, of formats that are named in refusals.
+_OTHER_FORMATS = {
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"\0\0\1\0": "an ICO",
+    b"8BPS": "a PSD",
+    b"\xff\x0a": "a JPEG XL",
+    b"\0\0\0\x0cJXL ": "a JPEG XL",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"SIMPLE  =": "a FITS",
+}
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC"),
+}
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
 
 
@@ -66,10 +83,24 @@ def read(raw: bytes) -> File:
     elif raw.startswith((b"GIF87a", b"GIF89a")):
         found = _gif(raw)
     else:
-        raise InvalidPicture("this is not a JPEG, PNG, WebP or GIF picture, or it is damaged.")
+        raise InvalidPicture(_other_format(raw))
     if not found.width or not found.height:
         raise InvalidPicture(f"this {found.format} picture has no pixels: it is {found.width}×{found.height}.")
     return found
+
+
+def _other_format(raw: bytes) -> str:
+    """What a file is that is not read here, from its first bytes."""
+    start = raw[:512].lstrip()
+    if start.startswith(b"%PDF"):
+        return "this is a PDF, and PDFs are not read. Send its pages as pictures: JPEG, PNG, WebP or GIF."
+    brand = raw[8:12] if raw[4:8] == b"ftyp" else b""
+    name = next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), _BRANDS.get(brand))
+    if name is None and (b"<svg" in start or start.startswith(b"<?xml")):
+        name = "an SVG"
+    if name is None:
+        return "this is not a JPEG, PNG, WebP or GIF picture, or it is damaged."
+    return f"this is {name} picture; JPEG, PNG, WebP and GIF are accepted."
 
 
 def _jpeg(raw: bytes) -> File:
@@ -142,7 +173,7 @@ def _png(raw: bytes) -> File:
         if kind == b"IEND":
             break
         if kind == b"acTL":
-            raise InvalidPicture("animated PNG pictures are not accepted; send one frame as a picture.")
+            rewrite_reason = "it is animated"  # only its first picture is kept
         if kind == b"eXIf":
             exif = raw[start + 8 : at - 4]
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -178,6 +209,7 @@ def _webp(raw: bytes) -> File:
         raise _cut_off("WebP")
     canvas = size = None
     exif = xmp = b""
+    is_animated, frames = False, 0
     at, is_lossless = 12, False
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
@@ -189,9 +221,9 @@ def _webp(raw: bytes) -> File:
             raise _cut_off("WebP")
         data = raw[start : start + 10]
         if kind == b"VP8X" and len(data) == 10:
+            is_animated = bool(data[0] & 2)
             canvas = int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
-        if kind in (b"ANIM", b"ANMF") or (kind == b"VP8X" and data[:1] and data[0] & 2):
-            raise InvalidPicture("animated WebP pictures are not accepted; send one frame as a picture.")
+        frames += kind == b"ANMF" and length > _WEBP_FRAME_HEADER_BYTES
         if kind == b"VP8 " and length >= 10 and not data[0] & 1 and data[3:6] == b"\x9d\x01\x2a":
             size = int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
         elif kind == b"VP8L" and length >= 5 and data[0] == 0x2F:
@@ -203,9 +235,13 @@ def _webp(raw: bytes) -> File:
             xmp = raw[start : start + length]
     else:
         raise _malformed("WebP")
-    if not size or (canvas and canvas != size):
+    if is_animated and frames and not size:  # its first frame is drawn on the canvas
+        size = canvas
+    if not size or (canvas and canvas != size) or is_animated != bool(frames):
         raise _malformed("WebP")
     orientation, rewrite_reason = _orientation(exif, xmp)
+    if is_animated:
+        rewrite_reason = "it is animated"
     return File("WEBP", *size, orientation, is_lossless, rewrite_reason, spans=((0, end),))
 
 

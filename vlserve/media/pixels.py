@@ -63,6 +63,16 @@ def is_over(width: int, height: int, grid: Grid, max_pixels: int | None = None) 
     return width * height > most or own[0] * own[1] > most or own != _smart_resize(width, height, grid, most)
 
 
+def enlarged(width: int, height: int, min_pixels: int, grid: Grid) -> Size:
+    """The size of a picture whose model size has at least ``min_pixels`` pixels; its own size if it has them."""
+    wide, high = _smart_resize(width, height, grid, grid.max_pixels)
+    if wide * high >= min_pixels:
+        return width, height
+    beta = math.sqrt(min_pixels / (width * height))
+    factor = grid.factor
+    return math.ceil(width * beta / factor) * factor, math.ceil(height * beta / factor) * factor
+
+
 def tokens(width: int, height: int, grid: Grid, max_pixels: int | None = None) -> int:
     """Prompt tokens of a picture, without the two that mark its begin and end."""
     wide, high = resized(width, height, grid, max_pixels)

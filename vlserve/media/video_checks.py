@@ -168,13 +168,13 @@ def describe_clip(
     return Clip(media, position, raw, header, sampled, *size, sampled // 2 * pixels.tokens(width, height, grid))
 
 
-def decode_data_url(url: str, param: str, settings: VideoSettings) -> bytes:
-    """Decode a ``data:video/…;base64,`` URL. Raises InvalidRequest."""
+def decode_data_url(url: str, param: str, settings: VideoSettings) -> tuple[bytes, bool]:
+    """Decode a base64 data: URL, as ``picture_checks.decode_data_url`` does. Raises InvalidRequest."""
     if url[:16].lower().startswith("data:video/jpeg"):
         raise _refuse(
             param, "a sequence of JPEG frames is not accepted as a video; send an MP4 or WebM file, or pictures."
         )
-    return picture_checks.decode_base64_url(url, param, "video", settings.max_video_bytes)
+    return picture_checks.decode_data_url(url, param, "video", settings.max_video_bytes)
 
 
 def too_large(settings: VideoSettings) -> str:
