@@ -34,10 +34,10 @@ def limited_cpu() -> Iterator[None]:
 
 
 CASES: list[tuple[Callable[[str], object], str, int]] = [
-    (lambda text: engine_errors._INNER_WORDS.sub("", text), "/", 200_000),
-    (lambda text: engine_errors._INNER_WORDS.sub("", text), "/~", 100_000),
-    (lambda text: engine_errors._INNER_WORDS.sub("", text), "/a", 100_000),
-    (lambda text: engine_errors._INNER_WORDS.sub("", text), "[1", 100_000),
+    (lambda text: engine_errors._INTERNALS.sub("", text), "/", 200_000),
+    (lambda text: engine_errors._INTERNALS.sub("", text), "/~", 100_000),
+    (lambda text: engine_errors._INTERNALS.sub("", text), "/a", 100_000),
+    (lambda text: engine_errors._INTERNALS.sub("", text), "[1", 100_000),
     (process._CAUSE.search, "a.", 200_000),
     (process._CAUSE.search, "A", 200_000),
     (process._CAUSE.search, "aError", 50_000),
@@ -68,7 +68,7 @@ def test_time_grows_with_the_text(use: Callable[[str], object], piece: str, time
     ],
 )
 def test_words_about_the_inside_are_left_out(message: str, shown: str) -> None:
-    assert engine_errors._without_inner_words(message) == shown
+    assert engine_errors._without_internals(message) == shown
 
 
 @pytest.mark.parametrize(
