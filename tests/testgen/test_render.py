@@ -51,7 +51,7 @@ def expected(expect: Expectation, id_: str, value: str = "") -> Assertion:
 def planned(
     steps: Sequence[Step], *assertions: Assertion, scenario: str = "Log in.", missing: tuple[str, ...] = ()
 ) -> Plan:
-    return Plan(scenario=scenario, steps=tuple(steps), assertions=assertions, missing=missing)
+    return Plan(scenario=scenario, steps=tuple(steps), assertions=assertions, uncovered=missing)
 
 
 EMAIL = element("e1", "textbox", "Email", is_verified=True)

@@ -42,7 +42,7 @@ class Planned:
             scenario=self.scenario,
             steps=tuple(self.steps),
             assertions=tuple(self.assertions),
-            missing=tuple(text[:LONGEST_VALUE] for text in (*self.missing, *self.unlisted)),
+            uncovered=tuple(text[:LONGEST_VALUE] for text in (*self.missing, *self.unlisted)),
         )
 
     async def ask(self, ask: Ask, question: Question) -> str:

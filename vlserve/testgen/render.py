@@ -256,7 +256,7 @@ def _test_name(scenario: str) -> str:
 
 def _docstring(plan: Plan, subject: Subject, secrets: Secrets, is_marked: bool) -> str:
     said = _SAID[subject.outcome] if subject.url else _FROM_PICTURE
-    missing = "; ".join(secrets.masked(one) for one in plan.missing)
+    missing = "; ".join(secrets.masked(one) for one in plan.uncovered)
     paragraphs = [
         f"Scenario: {secrets.masked(plan.scenario).strip()}",
         *([f"The scenario speaks of it, and it was not found: {missing}"] if missing else []),
