@@ -522,7 +522,8 @@ def _tokens(text: str, *, is_action: bool = False, has_lead: bool = True) -> lis
         word, before = match.group(), previous
         if _is_cjk(word[0]):
             spaced = _ROLE_ZH.sub(r" \1 ", word)
-            found += [part for one in spaced.split() for part in table.STOP_ZH.sub(" ", one).split()]
+            pieces = [part for one in spaced.split() for part in table.STOP_ZH.sub(" ", one).split()]
+            found += [part for one in pieces for part in table.STOP_ZH.sub(" ", one).split()]
             continue
         previous = folded = re.sub(r"(?:'s|’s)$", "", word.casefold())
         is_name = word[0].isupper() and (at or has_lead) and word not in _NEVER_A_NAME

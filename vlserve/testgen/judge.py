@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.judge_expectations import Expectations, opposes, opposite
-from vlserve.testgen.judge_steps import Steps, is_confirming
+from vlserve.testgen.judge_steps import Steps, is_confirming, is_opening
 from vlserve.testgen.plan import PAGE, Assertion, Plan
 from vlserve.testgen.wording import Pool, normal, unmeant
 
@@ -50,7 +50,9 @@ def judge(clauses: Sequence[Clause], plan: Plan, elements: Mapping[str, Element]
     if not clauses:
         nothing = Clause(plan.scenario.strip(), "action", "")
         return Verdict(uncovered=(Uncovered(nothing, "The scenario asks for nothing."),))
-    named = {id_ for one in plan.steps for id_ in (one.element, one.to) if id_} | {one.element for one in plan.assertions}
+    named = {id_ for one in plan.steps for id_ in (one.element, one.to) if id_} | {
+        one.element for one in plan.assertions
+    }
     if named - known.keys() - {PAGE}:
         reason = "The plan names an element that is not there."
         return Verdict(uncovered=tuple(Uncovered(one, reason) for one in clauses))
@@ -95,6 +97,8 @@ def _steps(
 def _unasked(steps: Steps, at: int, taken: Mapping[int, int], pool: Pool, clauses: Sequence[Clause]) -> str:
     """Why a step that no clause asks for may not be there; empty: it helps one that is asked for."""
     step, one = steps.steps[at], steps.element(at)
+    if not steps.is_possible(at):
+        return "that cannot be done there."
     if any(steps.steps[other].element == step.element for other in taken) and step.do != "press":
         return "another step uses the same element as the scenario asks."
     later = [other for other in taken if other > at]
@@ -109,7 +113,11 @@ def _unasked(steps: Steps, at: int, taken: Mapping[int, int], pool: Pool, clause
         return "" if is_sent and not later else "the scenario does not ask for it."
     if step.do in ("click", "hover"):
         opens = bool(later) and not pool.is_draft and not pool.was_there(steps.steps[min(later)].element)
-        if opens and (min(later) == at + 1 or not pool.was_there(one.id)):
+        if (
+            opens
+            and is_opening(one, clauses[taken[min(later)]])
+            and (min(later) == at + 1 or not pool.was_there(one.id))
+        ):
             return ""
         before = [clauses[taken[other]] for other in taken if other < at]
         if before and is_confirming(one, before[-1].verb, was_there=pool.was_there(one.id)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
-from vlserve.testgen.plan import OPPOSITES, PAGE, Assertion
+from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
     bare,
@@ -120,6 +120,8 @@ class Expectations:
 
     def why_not(self, clause: Clause, one: Assertion) -> str:
         """Why an assertion is not what a clause asks for; empty: it is."""
+        if one.element != PAGE and self.elements[one.element].is_group != (one.expect in OF_A_GROUP):
+            return _OTHER
         if clause.verb in ("url", "title"):
             return self._address(clause, one)
         if clause.verb == "count":
@@ -231,6 +233,8 @@ class Expectations:
             return _OTHER
         if _is_message(words) and not clause.quoted:
             return self._message(words, element)
+        if element.role in ALERTS and not any(is_same(element.name, each) for each in clause.quoted):
+            return f"{element.told} is a message about it."
         words = [word for word in words if word not in _MESSAGE or not _speaks(element)]
         if why := self._own(clause, element, words if clause.quoted else words or clause.words):
             return why
@@ -341,7 +345,11 @@ class Expectations:
             seen = replace(clause, verb="see", is_negative=False, quoted=quoted, text=name, words=rest or clause.words)
             shown = next((one for one in self.assertions if not self._seen(seen, one)), None)
             found += [shown] if shown else []
-        counts = [one for one in self.assertions if one.expect == "count" and one.value == str(len(names))]
+        counts = [
+            one
+            for one in self.assertions
+            if one.expect == "count" and one.value == str(len(names)) and self.elements[one.element].is_group
+        ]
         if len(found) < len(names) or not counts:
             return (), f"The test has to expect {', '.join(map(repr, names))}, and a count of {len(names)}."
         return (*found, counts[0]), ""

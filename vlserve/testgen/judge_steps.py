@@ -70,6 +70,13 @@ class Steps:
     def element(self, at: int) -> Element:
         return self.elements[self.steps[at].element]
 
+    def is_possible(self, at: int) -> bool:
+        """Its element takes such a step, and can be there by then."""
+        step, one = self.steps[at], self.element(at)
+        roles = _ROLES.get(step.do)
+        takes = roles is None or one.role in roles or (step.do == "fill" and one.takes_text)
+        return takes and (at > 0 or self.pool.is_draft or self.pool.was_there(one.id))
+
     def find(self, clause: Clause, start: int) -> tuple[tuple[int, ...], str]:
         """The steps from ``start`` on that a clause asks for; or none, and why."""
         if clause.is_negative:
@@ -79,6 +86,8 @@ class Steps:
             return (), reason
         finder = _FINDERS.get(clause.verb, Steps._named)
         for at in range(start, len(self.steps)):
+            if not self.is_possible(at):
+                continue
             found, why = finder(self, clause, start, at)
             if found and clause.left_empty and (filled := self._fills(clause, at)):
                 return (), filled
@@ -211,8 +220,11 @@ class Steps:
         if step.do != "press" or step.value != key_of(clause):
             return (), ""
         words = [word for word in clause.words if not is_same(word, step.value) and word not in _KEY_WORDS]
-        missing = unmeant(words, clause.quoted, one)
-        return ((), f"The key is pressed in {one.told}.") if missing else ((at,), "")
+        typed = at > 0 and self.steps[at - 1].do == "fill" and self.steps[at - 1].element != step.element
+        is_named = bool(words or clause.quoted)
+        if unmeant(words, clause.quoted, one) or (typed and not is_named):
+            return (), f"The key is pressed in {one.told}."
+        return (at,), ""
 
     def _dragged(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
@@ -268,7 +280,11 @@ class Steps:
             by_name = True
         if not is_enter and not by_name:
             return (), ""
-        fills = [each for each in range(start, at) if self.steps[each].do in ("fill", "select", "check")]
+        fills = [
+            each
+            for each in range(start, at)
+            if self.steps[each].do in ("fill", "select", "check") and self.is_possible(each)
+        ]
         used, words, quoted, why = self._filled(clause, fills, at)
         if why:
             return (), why
@@ -302,6 +318,15 @@ class Steps:
         rival = pool.rival(one, words, quoted, clause.text)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
+    def _is_only_field(self, clause: Clause, at: int, fills: Sequence[int]) -> bool:
+        """No other field could be meant where none is named."""
+        one, used = self.element(at), {self.steps[each].element for each in fills}
+        is_for_it = any(has_word(word, one.name) for word in NAMES.get(clause.verb, "").split("|"))
+        if self.steps[at].do == "select":
+            return any(has_phrase(self.steps[at].value, each) for each in one.options)
+        others = [each for each in self.pool.before.elements if each.role in _TEXT_ROLES and each.id not in used]
+        return is_for_it or not any(each.context == one.context and not each.is_inert for each in others)
+
     def _filled(
         self, clause: Clause, fills: Sequence[int], trigger: int
     ) -> tuple[list[int], list[str], list[str], str]:
@@ -321,6 +346,8 @@ class Steps:
                 clause.text, own, value, [self.steps[each].value for each in used]
             ):
                 return [], [], [], f"The scenario does not say {value!r} of {one.told}."
+            if (is_quoted or typed) and not own and not self._is_only_field(clause, at, fills):
+                return [], [], [], f"The scenario does not say that {value!r} is typed into {one.told}."
             if is_quoted:
                 quoted = [each for each in quoted if not is_same(value, each)]
             elif typed and not has_phrase(value, clause.text):
@@ -400,6 +427,16 @@ def is_called(one: Element, verb: str) -> bool:
     )
 
 
+def is_opening(one: Element, clause: Clause) -> bool:
+    """It shows what a clause uses: a menu, or something that the clause names, too."""
+    text = f"{one.name} | {one.context}"
+    is_menu = bool({"collapsed", "expanded"} & one.states) or any(has_phrase(each, one.name) for each in _MENUS)
+    is_named = any(has_word(each, text) for each in clause.words) or any(
+        has_phrase(each, text) for each in clause.quoted
+    )
+    return one.role in _CLICKED and (is_menu or is_named or bare(one.name) in ("", "...", "…", "⋮", "☰"))
+
+
 def is_confirming(one: Element, verb: str, *, was_there: bool) -> bool:
     """A button of a dialog that asks whether to go on with what the verb does."""
     is_named = bool(NAMES.get(verb)) or not verb
@@ -458,6 +495,7 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
+_MENUS = ("menu", "more", "actions", "options", "settings", "edit", "菜单", "更多", "操作", "设置", "编辑")
 _SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
 _KEY_WORDS = frozenset(
     {"key", "键", "arrow", "down", "up", "arrowdown", "arrowup", "return", "esc", "回车", "回车键", "空格", "空格键"}
@@ -477,7 +515,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 _CLICKED = frozenset({"button", "link", "menuitem", "img", "tab", "switch", "option"})
 _ROLES: dict[str, frozenset[str]] = {
-    "fill": frozenset(_TEXT_ROLES),
+    "fill": frozenset(TYPED_INTO),
     "select": frozenset(CHOSEN_FROM),
     "check": frozenset(TURNED_ON),
     "uncheck": frozenset(TURNED_ON),
