@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 import xml.etree.ElementTree
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -113,7 +113,10 @@ async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site
     result = await generate(job, Scripted([], LOG_IN, ["visible alert"]), events.append)
     report = result.report
     assert (result.mode, result.outcome) == ("verified", "passed"), report
-    assert report["mutation"] == {"tried": 1, "caught": 1, "survived": [], "untried": []}
+    assert report["mutation"] == {
+        **{"tried": 1, "caught": 1, "survived": [], "untried": []},
+        "steps": {"tried": 3, "needed": 3, "not_needed": [], "untried": []},
+    }
     assert report["environment"] == ["TEST_PASSWORD"]
     assert report["blocked_origins"] == []
     assert report["repairs"] == []
@@ -237,8 +240,9 @@ async def test_what_is_expected_and_of_what_is_not_mended(site: Site, monkeypatc
     codes: list[str] = []
 
     async def fails(
-        self: Sandbox, source: str, file_name: str, *, script: str = "", with_trace: bool = False, times: int = 1
+        self: Sandbox, sources: Mapping[str, str], file_name: str, *, with_trace: bool = False, times: int = 1
     ) -> Run:
+        source = sources[file_name]
         codes.append(source)
         lines = source.splitlines()
         where = ".click()" if len(codes) == 1 else "to_be_visible()"
