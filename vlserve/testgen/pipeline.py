@@ -31,7 +31,7 @@ from vlserve.testgen.runner import Run
 
 _RIGHT_SIZE = 0.5
 """Share of the picture's elements in their places from which on another viewport is not tried."""
-_SAME_PAGE = 0.34
+_SAME_PAGE = 0.4
 """Smallest share of the picture's elements that must be on the page; below, the picture shows another page."""
 _FEWEST_TO_COMPARE = 3
 _LONGEST_NAME = 60

@@ -25,9 +25,9 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 FORMATS = ("PNG", "JPEG", "WEBP")
 VIEWPORT = re.compile(r"([1-9][0-9]{2,3})x([1-9][0-9]{2,3})", re.ASCII)
 _TEXTS = ("scenario", "target", "url", "viewport", "file_id")
-_SWITCHES = ("run", "trace", "points", "force", "plan_only", "stream")
-_FORM_FIELDS = ("image", *_TEXTS, *_SWITCHES)
-_JSON_FIELDS = ("image_url", *_TEXTS, *_SWITCHES)
+SWITCHES = ("run", "trace", "points", "force", "plan_only", "stream")
+_FORM_FIELDS = ("image", *_TEXTS, *SWITCHES)
+_JSON_FIELDS = ("image_url", *_TEXTS, *SWITCHES)
 _BOOLEANS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -64,9 +64,9 @@ async def _read_form(request: Request, runtime: Runtime, charge: Callable[[int],
             form = await multipart.read_form(request.headers, stream, max_files=1)
         resources.callback(multipart.close, form)
         multipart.check_names(form, _FORM_FIELDS)
-        fields: dict[str, Any] = {name: multipart.text(form, name) or None for name in (*_TEXTS, *_SWITCHES)}
+        fields: dict[str, Any] = {name: multipart.text(form, name) or None for name in (*_TEXTS, *SWITCHES)}
         fields["image"] = await multipart.one_file(form, "image").read() if multipart.files(form, "image") else None
-    for name in _SWITCHES:
+    for name in SWITCHES:
         if fields[name]:
             fields[name] = _BOOLEANS.get(fields[name].lower(), fields[name])
     return fields
@@ -91,7 +91,7 @@ def _check(fields: Mapping[str, Any], settings: Testgen) -> Form:
     target = next((one for one in TARGETS if one == (texts["target"] or DEFAULT_TARGET)), None)
     if not target:
         raise InvalidRequest(f"target must be one of {', '.join(TARGETS)}.", param="target")
-    switches = {name: _switch(fields, name) for name in _SWITCHES}
+    switches = {name: _switch(fields, name) for name in SWITCHES}
     return Form(
         _picture(fields.get("image"), texts["image_url"], texts["file_id"]),
         scenario,

@@ -1,5 +1,6 @@
 """Types of a testgen call: the job, progress events, the result."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -138,6 +139,11 @@ class Result:
     def code(self) -> str | None:
         """Source of the test itself; None where there is no test."""
         return self.sources.get(self.file_name)
+
+    def renamed(self, file_name: str) -> "Result":
+        """The same with another name for the test."""
+        sources = {file_name if name == self.file_name else name: text for name, text in self.sources.items()}
+        return dataclasses.replace(self, file_name=file_name, sources=sources)
 
     def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Write every file over those of an earlier run, and remove files that this run does not have, except tests.
