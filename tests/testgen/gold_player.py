@@ -73,9 +73,8 @@ async def find(page: Page, role: str, name: str, context: str = "", *, exact: bo
     found = []
     for frame in page.frames:
         named = frame.get_by_role(role, name=name, exact=exact)  # type: ignore[arg-type]
-        for one in await named.locator("visible=true").all():
-            if not context or await one.evaluate(_IS_IN, context):
-                found.append(one)
+        shown = await named.locator("visible=true").all()
+        found += [one for one in shown if not context or await one.evaluate(_IS_IN, context)]
     return found
 
 

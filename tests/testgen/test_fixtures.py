@@ -52,7 +52,7 @@ def test_each_unseen_page_has_at_least_eight_scenarios_and_a_third_of_all_are_im
 def test_a_bad_entry_is_refused(tmp_path: pathlib.Path, more: str) -> None:
     text = f'[pages]\na = {{ width = 1, height = 1 }}\n[[scenarios]]\npage = "a"\nscenario = "do it"\n{more}\n'
     (tmp_path / "scenarios.toml").write_text(text)
-    with pytest.raises(ValueError, match="do it|perhaps|value|example"):
+    with pytest.raises(ValueError, match=r"do it|perhaps|no value|no example"):
         fixture_pages.read_scenarios(tmp_path)
 
 
@@ -254,11 +254,10 @@ async def test_impossible_scenario_asks_for_what_is_absent_or_does_not_hold(
     async with open_page(browser, url, scenario.page) as page:
         if scenario.absent:
             assert scenario.absent.casefold() not in (await visible_source(page)).casefold()
-        for alternatives in scenario.gold.steps:
-            await take(page, alternatives[0])
-        for alternatives in scenario.gold.expectations:
-            for one in alternatives:
-                assert not await holds(page, one), one
+        for step in next(variants(scenario.gold)):
+            await take(page, step)
+        for one in (one for alternatives in scenario.gold.expectations for one in alternatives):
+            assert not await holds(page, one), one
 
 
 async def visible_source(page: Page) -> str:

@@ -107,7 +107,7 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
                     targets=[arguments.target] if arguments.target else get_args(Target),
                     modes=get_args(Mode),
                     say=lambda line: print(line, file=sys.stderr),
-                    told=base_url,
+                    service=base_url,
                 )
         table.write(output)
     except TestgenError as error:
