@@ -62,10 +62,8 @@ HALF_MARKED = "URL = 1  # UNVERIFIED\na  # UNVERIFIED\nb\n"
 
 
 CLICK, SEE = Step(do="click", element="e1"), Assertion(expect="visible", element="a1")
-ELEMENTS = tuple(
-    Element(one["id"], one["role"], one["name"], (0.0, 0.0, 1.0, 1.0), (Locator("css", "x"),))
-    for one in (BUTTON, ALERT)
-)
+BOX, WAY = (0.0, 0.0, 1.0, 1.0), (Locator("css", "x"),)
+ELEMENTS = (Element("e1", "button", "Sign in", BOX, WAY), Element("a1", "alert", "Wrong.", BOX, WAY))
 
 
 def result(

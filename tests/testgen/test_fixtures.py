@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from tests.gateway.test_page import FLAGS
-from tests.testgen.gold_player import holds, open_page, take, variants
+from tests.testgen.gold_player import find, holds, open_page, take, variants
 from vlserve.testgen import fixture_pages
 from vlserve.testgen.fixture_pages import Scenario
+from vlserve.testgen.gold import GoldStep
 
 SCENARIOS = fixture_pages.read_scenarios()
 SEEN = ["login", "table", "form", "modal", "tabs", "dark", "duplicates", "iframe", "chinese", "hidpi"]
@@ -242,6 +244,33 @@ async def test_gold_steps_lead_to_the_gold_expectations(browser: Browser, url: s
                 await take(page, step)
             for one in wanted:
                 assert await holds(page, one), f"after {steps}: {one}"
+
+
+@pytest.mark.full
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.impossible], ids=labelled)
+async def test_gold_expectations_need_every_step_that_is_not_marked(
+    browser: Browser, url: str, scenario: Scenario
+) -> None:
+    steps = next(variants(scenario.gold))
+    for left_out in steps:
+        async with open_page(browser, url, scenario.page) as page:
+            page.set_default_timeout(500)
+            assert await leads_there(page, scenario, [one for one in steps if one is not left_out]) == left_out.needless
+
+
+async def leads_there(page: Page, scenario: Scenario, steps: list[GoldStep]) -> bool:
+    """Whether the steps can be done and every expectation holds then."""
+    for step in steps:
+        if len(await find(page, step.role, step.name, step.context)) != 1:
+            return False
+        try:
+            await take(page, step)
+        except PlaywrightTimeout:  # it is disabled
+            return False
+    wanted = [one for alternatives in scenario.gold.expectations for one in alternatives]
+    return all([await holds(page, one) for one in wanted])
 
 
 @pytest.mark.full

@@ -20,7 +20,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "fixtures"
 class FixturePage:
     """A page, the window it is photographed in (CSS pixels) and the screen's pixels for each of these.
 
-    ``unseen`` pages are of other makes than those that the demo models were trained on.
+    ``unseen`` pages are unlike those that the demo models were trained on.
     """
 
     name: str

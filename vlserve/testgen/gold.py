@@ -23,7 +23,8 @@ class GoldStep(_Model):
     """One step on the element with this role and name.
 
     ``context`` is a text of the row, group or other part that the element is in. ``matches`` is a regular expression
-    for the typed value, of which ``value`` is an example. An optional step may be left out.
+    for the typed value, of which ``value`` is an example. An optional step may be left out; a ``needless`` one is asked
+    for, but the expectations hold without it, too.
     """
 
     do: Action
@@ -33,6 +34,7 @@ class GoldStep(_Model):
     matches: str = ""
     context: str = ""
     optional: bool = False
+    needless: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "GoldStep":
