@@ -15,7 +15,18 @@ from vlserve.testgen.evaluation_table import table as table_of
 from vlserve.testgen.fixture_pages import FixturePage, Scenario
 from vlserve.testgen.gold import Gold
 from vlserve.testgen.plan import Assertion, Plan, Step
-from vlserve.testgen.result import Answer, Ask, Job, Mode, Outcome, Result, Source, Subject, Tell, TestgenError
+from vlserve.testgen.result import (
+    Answer,
+    Ask,
+    Job,
+    Mode,
+    Outcome,
+    ReportProgress,
+    Result,
+    Source,
+    Subject,
+    TestgenError,
+)
 from vlserve.testgen.runner import Run
 from vlserve.testgen.scores import Case, Score, score
 
@@ -39,7 +50,7 @@ GOOD: dict[str, Any] = {
     "unlisted": [],
     "checks": {"parses": True, "lints": True, "collects": True},
     "runs": [{"outcome": "passed", "seconds": 1, "message": ""}],
-    "mutation": {"tried": 1, "caught": 1, "survived": []},
+    "mutation": {"tried": 1, "caught": 1, "survived": [], "steps": {"tried": 1, "needed": 1}},
     "inventory": [{"role": "button", "name": "Sign in", "box": [12, 11, 48, 31], "matched": "e1"}],
 }
 FAILED_RUN = {"outcome": "failed", "seconds": 1, "message": "no such\nelement"}
@@ -78,7 +89,8 @@ def result(
 ) -> Result:
     plan = Plan(scenario="x", steps=steps, assertions=assertions, uncovered=uncovered)
     source = Source(plan, ELEMENTS, Subject((640, 480))) if code is not None else None
-    return Result(mode, outcome, "test_a.py", code, copy.deepcopy(report), b"", source=source)
+    sources = {} if code is None else {"test_a.py": code}
+    return Result(mode, outcome, "test_a.py", sources, copy.deepcopy(report), b"", source=source)
 
 
 async def asked(_: dict[str, Any]) -> Answer:
@@ -95,7 +107,7 @@ async def measured(
 ) -> Table:
     """The table of one case; ``made`` is the pipeline's result or error."""
 
-    async def generate(job: Job, ask: Ask, tell: Tell) -> Result:
+    async def generate(job: Job, ask: Ask, report_progress: ReportProgress) -> Result:
         assert job.url == ("http://pages/login.html" if mode == "verified" else None)
         if isinstance(made, str):
             raise TestgenError(made)
@@ -180,7 +192,7 @@ def case(made: Result, scenario: Scenario, mode: Mode = "verified", seconds: flo
 
 
 def partial(uncovered: tuple[str, ...]) -> Result:
-    return result(GOOD | {"note": ""}, "partial", uncovered=uncovered)  # type: ignore[arg-type]
+    return result(GOOD | {"note": ""}, "partial", uncovered=uncovered)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +305,7 @@ async def test_markdown_has_a_column_for_each_target_and_mode() -> None:
     assert "| seen pages: right | 0 of 1 (0%) | 1 of 1 (100%) |  |" in lines
     assert "| seen pages: WRONG BUT CALLED RIGHT | **1 of 1** | 0 of 1 | ≤ 0 |" in lines
     assert "| mutation is caught | 1 of 1 (100%) |  | ≥ 95% |" in lines
+    assert "| step is needed | 1 of 1 (100%) |  |  |" in lines
 
 
 async def test_each_target_and_mode_has_its_block() -> None:

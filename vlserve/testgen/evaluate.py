@@ -10,13 +10,13 @@ from vlserve.testgen.elements import Target
 from vlserve.testgen.evaluation_table import Table, table
 from vlserve.testgen.fixture_pages import FixturePage, Scenario
 from vlserve.testgen.live_page import browser_arguments
-from vlserve.testgen.result import Ask, Job, Mode, Result, Tell, TestgenError
+from vlserve.testgen.result import Ask, Job, Mode, ReportProgress, Result, TestgenError
 from vlserve.testgen.runner import Run
 from vlserve.testgen.scores import Case, score
 
 RERUNS = 5
 
-Generate = Callable[[Job, Ask, Tell], Awaitable[Result]]
+Generate = Callable[[Job, Ask, ReportProgress], Awaitable[Result]]
 Rerun = Callable[[Job, Result, int], Awaitable[Run]]
 """Runs a finished test so many times more; passed if it passed each time."""
 Render = Callable[[Job, Result], str]

@@ -203,7 +203,8 @@ def _fields(tree: Mapping[str, Any], model: type[Step] | type[Assertion]) -> dic
 def _verified_counts(cases: Sequence[Case]) -> list[_Count]:
     located, first = _Count("locator leads to one element"), _Count("a test that is run passes at first", 0.8)
     repaired = _Count("a test that is run passes after repair", 0.9)
-    caught, steady = _Count("mutation is caught", 0.95), _Count("passes five times more")
+    caught, needed = _Count("mutation is caught", 0.95), _Count("step is needed", None)
+    steady = _Count("passes five times more")
     seen, inside = _Count("element of the picture is on the page", None), _Count("centre of box inside", 0.85)
     for case in cases:
         report = case.result.report if case.result else {}
@@ -218,6 +219,8 @@ def _verified_counts(cases: Sequence[Case]) -> list[_Count]:
         mutation = report.get("mutation") or {}
         if mutation.get("tried"):
             caught.add(case, mutation["caught"], mutation["tried"], f"survived: {mutation.get('survived')}")
+        if steps := mutation.get("steps"):
+            needed.add(case, steps["needed"], steps["tried"])
         if case.rerun:
             steady.add(case, case.rerun == "passed")
         boxes = {one["id"]: one["box"] for one in report.get("elements", [])}
@@ -225,7 +228,7 @@ def _verified_counts(cases: Sequence[Case]) -> list[_Count]:
         matched = [one for one in pictured if one["matched"] in boxes]
         seen.add(case, len(matched), len(pictured))
         inside.add(case, sum(is_inside(one["box"], boxes[one["matched"]]) for one in matched), len(matched))
-    return [located, first, repaired, caught, steady, seen, inside]
+    return [located, first, repaired, caught, needed, steady, seen, inside]
 
 
 def _draft_counts(cases: Sequence[Case]) -> list[_Count]:
