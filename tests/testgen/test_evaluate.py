@@ -1,5 +1,6 @@
 """Counting of an evaluation: made-up results, right and wrong, and the figures that come of them."""
 
+import argparse
 import copy
 import json
 import pathlib
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vlserve.testgen import evaluate
+from vlserve.errors import ConfigError
+from vlserve.testgen import command, evaluate
 from vlserve.testgen.elements import Element, Locator
 from vlserve.testgen.evaluate import Pipeline
 from vlserve.testgen.evaluation_table import Row, Table
@@ -316,3 +318,11 @@ async def test_each_target_and_mode_has_its_block() -> None:
         ("playwright", "verified"),
         ("playwright", "draft"),
     ]
+
+
+async def test_evaluation_of_an_unknown_page_is_refused() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    arguments = parser.parse_args(["--eval", "--eval-pages", "todo, bazaar"])
+    with pytest.raises(ConfigError, match="--eval-pages: There is no page bazaar; the pages are: login, "):
+        await command.run(arguments, "http://127.0.0.1:9", None)

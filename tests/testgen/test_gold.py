@@ -155,6 +155,11 @@ HEADING = {"expect": "hidden", "role": "checkbox", "name": "Buy milk"}
                 *(no_text("Buy milk and bread"), of("unchecked", "e6")),
             ],
         ),
+        (
+            {"expect": "no_text", "value": "Buy milk was deleted."},
+            [of("hidden", "e9"), no_text("Buy milk was deleted")],
+            [of("visible", "e9"), of("hidden", "e6")],
+        ),
         (COUNT, [of("count", "g1", "2")], [of("count", "g1", "3"), of("count", "g2", "2"), text("2")]),
         (
             ORDER,
