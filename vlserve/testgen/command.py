@@ -41,8 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", action="store_true", help="use coordinates for elements that have no other locator")
     parser.add_argument(
-        "--eval", action="store_true", help="measure it on the pages that come with vlserve: an hour on a CPU"
+        "--eval", action="store_true", help="measure it on the pages that come with vlserve: hours on a CPU"
     )
+    parser.add_argument("--eval-pages", type=_names, default=[], help="only on these of them, like todo,shop")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _viewport(text: str) -> tuple[int, int]:
@@ -112,7 +117,10 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
     output: pathlib.Path = arguments.output or pathlib.Path("testgen-eval.json")
     _make_folder(output.parent)
     measured = evaluate.Pipeline(pipeline.generate, pipeline.rerun, pipeline.render_again)
-    scenarios = fixture_pages.read_scenarios()
+    try:
+        scenarios = fixture_pages.read_scenarios(pages=arguments.eval_pages)
+    except ValueError as error:
+        raise ConfigError(f"--eval-pages: {error}") from error
     try:
         async with service_client.connect(base_url, key) as ask:
             await ask({"model": "auto", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]})
@@ -128,7 +136,7 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
                     targets=[arguments.target] if arguments.target else get_args(Target),
                     modes=get_args(Mode),
                     say=lambda line: print(line, file=sys.stderr),
-                    told=base_url,
+                    service=base_url,
                 )
         table.write(output)
     except TestgenError as error:
