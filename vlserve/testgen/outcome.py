@@ -57,7 +57,9 @@ def shortfalls(
     found = list(plan.uncovered)
     if verdict is not None:
         known = " ".join(found)
-        found += [_uncovered(one.clause, one.reason) for one in verdict.uncovered if one.reason not in known]
+        found += [one.sentence for one in verdict.uncovered if one.reason not in known]
+        if verdict.is_unchanged and not (mutation and mutation.caught):
+            found.append("The page is the same after the steps as before.")
     if mutation is not None:
         found += _weak(plan, elements, verdict, mutation)
     elif verdict is not None:
@@ -81,10 +83,6 @@ def _weak(plan: Plan, elements: Mapping[str, Element], verdict: Verdict | None, 
 
 def _held_before(one: Assertion, elements: Mapping[str, Element]) -> str:
     return f"It held before the steps: {describe_assertion(one, elements)}."
-
-
-def _uncovered(clause: Clause, reason: str) -> str:
-    return f"{quoted(clause.text)}: {reason}"
 
 
 def describe_step(step: Step, elements: Mapping[str, Element]) -> str:

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 from playwright.async_api import Browser, Error
 
-from vlserve.testgen import clauses, inventory, matching, outcome, planner, render, report, runner, trial
+from vlserve.testgen import clauses, inventory, judge, matching, outcome, planner, render, report, runner, trial
+from vlserve.testgen.elements import Look
 from vlserve.testgen.generation import Generation
 from vlserve.testgen.live_page import LivePage, find_browser, open_browser, open_page
 from vlserve.testgen.plan import PlanError
@@ -105,6 +106,8 @@ async def _draft(work: Generation, ask: Ask, report_progress: ReportProgress) ->
     work.planned.elements = {one.id: one for one in work.before}
     report_progress(Event("plan"))
     await planner.plan_draft(work.planned, work.before, job.target, ask)
+    look = Look(tuple(work.before))
+    _judge(work, look, look)
     _end_plan(work, report_progress)
     if not job.is_plan_only:
         await _write(work, report_progress)
@@ -119,6 +122,7 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
         browser = await stack.enter_async_context(open_browser(proxy))
         try:
             live = await _open(work, url, browser, stack)
+            before = Look(tuple(work.before), live.page.url, await live.page.title())
             report_progress(Event("open", count(len(work.before), "element") + " on the page"))
             report_progress(Event("match"))
             report_progress(Event("match", f"{len(work.seen_as)} of {len(work.inventory.seen)} are on the page"))
@@ -127,9 +131,11 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
             work.dialogs = live.dialogs
             if job.is_plan_only:
                 await planner.plan_draft(work.planned, work.before, job.target, ask)
+                _judge(work, before, before)
                 _end_plan(work, report_progress)
                 return
             await planner.plan_live(work.planned, live, work.before, ask)
+            _judge(work, before, await _look(live))
             _end_plan(work, report_progress)
             await _write(work, report_progress)
             if job.may_run and work.checks and work.checks.is_good:
@@ -184,18 +190,33 @@ def _check_picture(work: Generation) -> None:
     )
 
 
+async def _look(live: LivePage) -> Look:
+    return Look(tuple(await live.look()), live.page.url, await live.page.title())
+
+
+def _judge(work: Generation, before: Look, after: Look) -> None:
+    asked = clauses.split(work.job.scenario)
+    work.verdict = judge.judge(asked, work.planned.plan, work.planned.elements, before, after)
+
+
 def _end_plan(work: Generation, report_progress: ReportProgress) -> None:
     """Raises PlanError where no test can be written, with the clauses of the scenario and how to write them."""
     planned = work.planned
-    work.verdict = planned.verdict
     summary = f"{count(len(planned.steps), 'step')}, {count(len(planned.assertions), 'expectation')}"
     gaps = len(work.plan.uncovered)
     report_progress(Event("plan", summary + (f", {count(gaps, 'gap')}" if gaps else "")))
+    names = {one.name.casefold() for one in work.elements}
+    if absent := [one for one in planned.missing if one.casefold() not in names]:
+        raise PlanError(f"Not on the page: {', '.join(absent)}. {_explain(work)}")
     if work.verdict is not None and work.verdict.has_no_steps:
         raise PlanError(outcome.explain_no_steps(clauses.split(work.job.scenario)))
     if not planned.assertions:
-        raise PlanError(outcome.explain_nothing_expected(clauses.split(work.job.scenario), work.verdict))
+        raise PlanError(_explain(work))
     check_plan(planned.plan, work.elements)
+
+
+def _explain(work: Generation) -> str:
+    return outcome.explain_nothing_expected(clauses.split(work.job.scenario), work.verdict)
 
 
 async def _write(work: Generation, report_progress: ReportProgress) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vlserve.testgen import prompts
 from vlserve.testgen.elements import ALERTS, Element, Locator, Target
@@ -36,7 +35,6 @@ class Planned:
     wanted: list[Step] = field(default_factory=list)
     """All steps that a model ever asked for, taken or not."""
     model: str = ""
-    verdict: "Any" = None
 
     @property
     def plan(self) -> Plan:
