@@ -12,6 +12,7 @@ RESERVED = frozenset({"base_url", "driver", "expect", "open", "page", "re", "req
 _PLURALS = {"listitem": "list_items", "text": "texts", "entry": "entries", "switch": "switches"}
 _TITLE_SEPARATOR = re.compile(r"\s+[-–—|·:•]\s+|[:|·•]\s+")
 _MOST_TITLE_WORDS = 4
+_LAST_SMALL_WORDS = re.compile(r"(?:_(?:a|an|and|be|is|of|the|to))+$")
 
 
 def words(text: str, most: int = 4, longest: int = 40) -> str:
@@ -35,7 +36,8 @@ def page_name(title: str, headings: Sequence[str], url: str | None) -> str:
     for text in (*headings[:1], *titles[:1], last):
         name = words(text, _MOST_TITLE_WORDS)
         if name and name[0].isalpha():
-            return name.removesuffix("_page") or "home"
+            name = name.removesuffix("_page") or "home"
+            return f"app_{name}" if name.startswith("test") else name  # pytest collects classes named Test…
     return "home"
 
 
@@ -45,7 +47,7 @@ def class_name(page: str) -> str:
 
 def stem(element: Element, mask: Callable[[str], str] = str) -> str:
     """An element's name as part of a Python name, without its role; may be empty."""
-    name = words(mask(element.name))
+    name = _LAST_SMALL_WORDS.sub("", words(mask(element.name)))
     return f"element_{name}" if name and not name[0].isalpha() else name
 
 

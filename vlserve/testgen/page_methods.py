@@ -77,7 +77,7 @@ def _sends(step: Step, steps: Sequence[Step], pending: Sequence[int], elements: 
     if element.locators[0].by == "point" or len(pending) >= _MOST_IN_ONE:
         return False
     if step.do == "click":
-        return element.role in _SENDS and bool(naming.stem(element))
+        return element.role in _SENDS
     return step.do == "press" and step.value == "Enter" and step.element == steps[pending[-1]].element
 
 
@@ -125,7 +125,8 @@ def _name(step: Step, is_form: bool, elements: Mapping[str, Element], names: Map
     if is_form and step.do == "click":
         role = f"_{naming.kind(element)}"
         verb = attribute.replace(role, "", 1)
-        return verb if naming.is_name(verb) and verb not in naming.RESERVED else f"click_{attribute}"
+        is_verb = verb != attribute and naming.is_name(verb) and verb not in naming.RESERVED
+        return verb if is_verb else f"click_{attribute}"
     if is_form:
         return f"submit_{what}"
     if element.role == "option" and step.do == "click":

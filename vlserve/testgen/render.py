@@ -153,9 +153,8 @@ class _Renderer:
 
     def _way(self, element: Element) -> Locator:
         """The locator in use. An alert is found by its role, so that its words are expected and not presumed."""
-        if element.id in self._plain():
-            return next(one for one in element.locators if _is_plain_role(one, element))
-        return element.locators[0]
+        way = _role_alone(element) if element.id in self._plain() else None
+        return way or element.locators[0]
 
     @functools.cache  # noqa: B019  (one short-lived object)
     def _plain(self) -> frozenset[str]:
@@ -165,9 +164,7 @@ class _Renderer:
             if one.expect not in ("visible", "contains"):
                 expected.discard(one.element)
         expected -= {id_ for step in self.plan.steps for id_ in (step.element, step.to)}
-        return frozenset(
-            id_ for id_ in expected if any(_is_plain_role(one, self.known[id_]) for one in self.known[id_].locators)
-        )
+        return frozenset(id_ for id_ in expected if _role_alone(self.known[id_]))
 
     def _source(self, element: Element) -> str:
         # Texts from before the steps cannot contain what the steps typed.
@@ -223,7 +220,9 @@ class _Renderer:
         elif one.expect == "visible" and element.id in self._plain():
             values = (repr(element.name) if element.was_there else self.in_test.shown(element.name),)
         else:
-            values = (self.in_test.expected(element, one.value),) if one.value else ()
+            values = (
+                (self.in_test.expected(element, one.value),) if one.value or one.expect in ("value", "contains") else ()
+            )
         mark = "" if element or self.subject.url else _UNVERIFIED
         return self.writer.expectation(one, element, place, values, self._wait()) + mark
 
@@ -340,8 +339,11 @@ def _used(plan: Plan) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _is_plain_role(way: Locator, element: Element) -> bool:
-    return way.by == "role" and way.value == element.role and way.name is None
+def _role_alone(element: Element) -> Locator | None:
+    """The locator of an alert's role without a name; on a live page only where it was found to lead to the element."""
+    if not element.is_verified:
+        return Locator("role", element.role)
+    return next((one for one in element.locators if one.by == "role" and one.name is None and not one.within), None)
 
 
 def _mark(element: Element) -> str:

@@ -33,8 +33,9 @@ def repair(
     asserted: Collection[int],
     timeout_s: float | None,
 ) -> Repaired | None:
-    """``files`` are the sources of the test by relative path; ``names`` maps element ids to attributes of the page object; ``asserted`` are the lines of expectations, for
-    which only the wait may become longer. None: there is nothing left to try."""
+    """``files`` are the sources of the test by relative path; ``names`` maps element ids to attributes of the page
+    object; ``asserted`` are the lines of expectations in the test, for which only the wait may become longer. None:
+    there is nothing left to try."""
     id_ = None if failed.line in asserted else _failed_at(files, failed, names)
     is_expected = any(one.element == id_ for one in plan.assertions)
     if id_ is not None and not is_expected and len(elements[id_].locators) > 1:

@@ -176,6 +176,7 @@ def _run_of(found: Mapping[str, Any], seconds: float | None = None, **files: byt
         found["outcome"],
         seconds if seconds is not None else round(found["seconds"], 2),
         line=found["line"],
+        places=tuple((name, line) for name, line in found["places"]),
         error=found["error"],
         message=found["message"],
         test_s=found["seconds"],
