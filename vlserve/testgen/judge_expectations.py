@@ -304,7 +304,7 @@ class Expectations:
 
     def _counted(self, clause: Clause, one: Assertion) -> str:
         number = clause.numbers[-1] if clause.numbers else None
-        if number is None or len(clause.numbers) > 1:
+        if number is None or len(clause.numbers) > 1 or (clause.is_negative and number):
             return "It does not say how many."
         if one.expect in ("text", "visible"):
             value = one.value if one.expect == "text" else self.elements[one.element].name
@@ -335,6 +335,8 @@ class Expectations:
         """ "Only X is left": X is there, and nothing else of its group."""
         if clause.numbers:
             return self.find(replace(clause, text=re.sub(r"\bonly\b|只", "", clause.text, flags=re.IGNORECASE)))
+        if clause.is_negative:
+            return (), "It is not clear what is left."
         names = clause.quoted or ((" ".join(clause.words),) if clause.words else ())
         if not names or (re.search(r"\band\b|,|和|、", clause.text) and not clause.quoted):
             return (), "It is not clear how many there are: write the number."

@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlserve.testgen.button_names import CLICKED, NAMES, is_called
 from vlserve.testgen.clauses import Clause, key_of
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element
 from vlserve.testgen.plan import Step
+from vlserve.testgen.typed_values import MADE_UP, is_said_of, made_up, names_no_text, possible_values, tells_value
 from vlserve.testgen.wording import (
     Pool,
     bare,
@@ -16,46 +18,14 @@ from vlserve.testgen.wording import (
     is_of_role,
     is_same,
     negates,
-    normal,
     unmeant,
     without_ordinals,
 )
 
-NAMES: dict[str, str] = {
-    "log_in": "log in|login|sign in|signin|log on|登录|登陆|登入",
-    "log_out": "log out|logout|sign out|log off|退出登录|退出|登出|注销",
-    "sign_up": "sign up|signup|register|create account|join|注册",
-    "submit": "submit|send|save|apply|continue|log in|sign in|sign up|register|提交|发送|保存|确定|登录|注册",
-    "send": "send|submit|发送|提交",
-    "save": "save|保存",
-    "cancel": "cancel|取消",
-    "confirm": "confirm|ok|okay|yes|确认|确定|是",
-    "edit": "edit|编辑|修改|✎|✏|✏️",
-    "rename": "rename|edit|重命名|编辑",
-    "change": "change|edit|update|modify|修改|更改|编辑|更新",
-    "delete": "delete|remove|erase|trash|discard|✕|×|✖|x|🗑|🗑️|删除|移除|删掉",
-    "add": "add|create|new|+|plus|添加|新增|新建|创建|加入|增加",
-    "search": "search|find|go|🔍|搜索|查找|查询",
-    "close": "close|dismiss|✕|×|✖|x|关闭",
-    "clear": "clear|reset|✕|×|✖|x|清空|清除|重置",
-    "download": "download|下载",
-    "reload": "reload|refresh|刷新",
-}
-"""What a button or link is called that does it."""
-_SYMBOLS = frozenset(["✕", "×", "✖", "x", "+", "✎", "✏", "✏️", "🗑", "🗑️", "🔍", "go", "ok", "是"])
 _BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
 _IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
-_CONFIRMS = "ok|okay|yes|confirm|delete|remove|continue|确定|确认|是|删除"
 _FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
 _TEXT_ROLES = TYPED_INTO | {"combobox"}
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
-_MADE_UP = frozenset(
-    ["wrong", "incorrect", "bad", "fake", "unknown", "nonexistent", "random", "test", "invalid", "valid", "sample"]
-) | {
-    "错误",
-    "随机",
-    "任意",
-}
 _POINTS = ("click", "double_click")
 
 
@@ -206,12 +176,12 @@ class Steps:
         if value in quoted:
             quoted.remove(value)
             return list(clause.words), quoted, ""
-        rest = [word for word in clause.words if word not in _MADE_UP and not is_meant(word, one)]
+        rest = [word for word in clause.words if word not in MADE_UP and not is_meant(word, one)]
         if quoted and not all(has_phrase(each, f"{one.name} | {one.context}") for each in quoted):
             return [], [], f"The value {value!r} is not {' or '.join(map(repr, quoted))}."
         if not rest:
-            return _made_up(clause, clause.words, one, value)
-        if value in _values(clause.text) and all(has_word(word, value) for word in rest):
+            return made_up(clause, clause.words, one, value)
+        if value in possible_values(clause.text) and all(has_word(word, value) for word in rest):
             return [word for word in clause.words if word not in rest], quoted, ""
         return [], [], f"The value {value!r} is not what the scenario types."
 
@@ -252,7 +222,7 @@ class Steps:
             if not is_search and len(fields) != 1:
                 return (), f"{one.told} is not a field to search in."
             words, quoted, why = self._target(clause, at)
-            if why or _names_no_text(clause, step.value):
+            if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
             missing = unmeant([word for word in words if word not in _SEARCH], quoted, one)
             if missing:
@@ -314,7 +284,7 @@ class Steps:
         same = [
             each for each in self.pool.elements if not clause.verb or is_called(each, clause.verb) or each.id == one.id
         ]
-        pool = replace(self.pool, elements=tuple(each for each in same if each.role in _CLICKED))
+        pool = replace(self.pool, elements=tuple(each for each in same if each.role in CLICKED))
         rival = pool.rival(one, words, quoted, clause.text)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
@@ -342,7 +312,7 @@ class Steps:
             own = [word for word in words if has_word(word, one.name)]
             typed = [word for word in words if word not in own and has_word(word, value)]
             is_quoted = bool(value) and any(is_same(value, each) for each in quoted)
-            if (is_quoted or typed) and not _is_said_of(
+            if (is_quoted or typed) and not is_said_of(
                 clause.text, own, value, [self.steps[each].value for each in used]
             ):
                 return [], [], [], f"The scenario does not say {value!r} of {one.told}."
@@ -355,94 +325,17 @@ class Steps:
             elif clause.quoted and own and clause.verb not in ("",):
                 return [], [], [], f"The value {value!r} of {one.told} is not in quotation marks in the scenario."
             elif not typed and own:
-                if why := _made_up(clause, own + [word for word in words if word in _MADE_UP], one, value)[2]:
+                if why := made_up(clause, own + [word for word in words if word in MADE_UP], one, value)[2]:
                     return [], [], [], why
-                if _tells_value(clause, own):
+                if tells_value(clause, own):
                     return [], [], [], f"The value {value!r} of {one.told} is not what the scenario types."
             elif not typed:
                 continue
             used.append(at)
             words = [word for word in words if word not in own and word not in typed]
         if used:
-            words = [word for word in words if word not in _MADE_UP]
+            words = [word for word in words if word not in MADE_UP]
         return used, words, quoted, ""
-
-
-def _is_said_of(text: str, own: Sequence[str], value: str, earlier: Sequence[str]) -> bool:
-    """The value stands next to the field's name; where that is not named, values stand in the order of the fills."""
-    plain, wanted = normal(text), re.escape(normal(value))
-    if not own:
-        places = [plain.find(normal(one)) for one in (*earlier, value)]
-        return places == sorted(places)
-    joint = r"(?:[\s:=,]|[\"“‘'「『`]|\b(?:is|of|to|as|with|called|named|an?|the|field|box)\b|[为是框])*"
-    back = r"[\"”’'」』`]?\s*(?:in|into|as|for|to)\s+(?:the\s+)?(?:\w+\s+){0,2}?"
-    return any(re.search(rf"{re.escape(word)}{joint}{wanted}|{wanted}{back}{re.escape(word)}", plain) for word in own)
-
-
-def _tells_value(clause: Clause, own: Sequence[str]) -> bool:
-    """A number follows the field's name, as in "card number 1234"."""
-    return any(re.search(rf"\b{re.escape(word)}\s+(?:is\s+|of\s+)?\d", normal(clause.text)) for word in own)
-
-
-def _made_up(clause: Clause, words: Sequence[str], one: Element, value: str) -> tuple[list[str], list[str], str]:
-    """For a value that a scenario only describes: whether it is such a one."""
-    left = [word for word in words if word not in _MADE_UP or has_word(word, one.name)]
-    is_email = has_word("email", one.name) or has_word("e-mail", one.name) or "邮箱" in one.name or "邮件" in one.name
-    is_secret = one.is_secret or any(
-        has_word(word, one.name) for word in ("password", "密码", "user", "username", "用户名")
-    )
-    if not value.strip():
-        return [], [], f"Nothing is typed into {one.told}."
-    if "valid" in words and not (is_email and _EMAIL.fullmatch(value)):
-        return [], [], f"Nobody can tell whether {value!r} is valid: write the value in quotation marks."
-    if "invalid" in words and not ((is_email and not _EMAIL.fullmatch(value)) or (is_secret and not is_email)):
-        return [], [], f"Nobody can tell whether {value!r} is invalid: write the value in quotation marks."
-    return left, list(clause.quoted), ""
-
-
-def _values(text: str) -> set[str]:
-    """What may be the value that a text types, such as "Ann" in "type Ann into Name" or "set Name to Ann"."""
-    found = set()
-    joints = r"\s+(?:into|in|to|as|for|on|with|at|using)\s+(?:the\s+)?|[:：]\s*|\s*(?:中|里)?(?:输入|填写|填入|改为|改成|为)\s*|\s+"
-    ends = list(re.finditer(joints, text))
-    starts = [0, *(one.end() for one in ends)]
-    stops = [*(one.start() for one in ends), len(text)]
-    for start in starts:
-        found |= {" ".join(text[start:stop].split()) for stop in stops if stop > start}
-    return found
-
-
-def _names_no_text(clause: Clause, value: str) -> bool:
-    """A search clause that names no text."""
-    return not any(is_same(value, each) for each in clause.quoted) and not has_phrase(value, clause.text)
-
-
-def is_called(one: Element, verb: str) -> bool:
-    """A button or link whose name says what the verb does."""
-    if one.role not in _CLICKED:
-        return False
-    name = bare(one.name)
-    return any(
-        name == each if each in _SYMBOLS else has_phrase(each, name) for each in NAMES.get(verb, "").split("|") if each
-    )
-
-
-def is_opening(one: Element, clause: Clause) -> bool:
-    """It shows what a clause uses: a menu, or something that the clause names, too."""
-    text = f"{one.name} | {one.context}"
-    is_menu = bool({"collapsed", "expanded"} & one.states) or any(has_phrase(each, one.name) for each in _MENUS)
-    is_named = any(has_word(each, text) for each in clause.words) or any(
-        has_phrase(each, text) for each in clause.quoted
-    )
-    return one.role in _CLICKED and (is_menu or is_named or bare(one.name) in ("", "...", "…", "⋮", "☰"))
-
-
-def is_confirming(one: Element, verb: str, *, was_there: bool) -> bool:
-    """A button of a dialog that asks whether to go on with what the verb does."""
-    is_named = bool(NAMES.get(verb)) or not verb
-    names = bare(one.name)
-    is_yes = any(has_phrase(each, names) for each in _CONFIRMS.split("|")) and not negates(names, "")
-    return is_named and is_yes and one.role in _CLICKED and ("dialog" in one.context or not was_there)
 
 
 def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -495,7 +388,6 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
-_MENUS = ("menu", "more", "actions", "options", "settings", "edit", "菜单", "更多", "操作", "设置", "编辑")
 _SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
 _KEY_WORDS = frozenset(
     {"key", "键", "arrow", "down", "up", "arrowdown", "arrowup", "return", "esc", "回车", "回车键", "空格", "空格键"}
@@ -513,7 +405,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "filter": ("click", "select", "check"),
     "sort": ("click", "select", "check"),
 }
-_CLICKED = frozenset({"button", "link", "menuitem", "img", "tab", "switch", "option"})
 _ROLES: dict[str, frozenset[str]] = {
     "fill": frozenset(TYPED_INTO),
     "select": frozenset(CHOSEN_FROM),
