@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.button_names import CLICKED, NAMES, is_called
 from vlserve.testgen.clauses import Clause, key_of
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element
+from vlserve.testgen.judge_words import BY_ENTER, FORM, IMPLY_FILLS, KEY_WORDS, NOT_POSSIBLE, POINTS, SEARCH, STEP_KINDS
 from vlserve.testgen.plan import Step
 from vlserve.testgen.typed_values import MADE_UP, is_said_of, made_up, names_no_text, possible_values, tells_value
 from vlserve.testgen.wording import (
@@ -22,11 +23,7 @@ from vlserve.testgen.wording import (
     without_ordinals,
 )
 
-_BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
-_IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
-_FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
 _TEXT_ROLES = TYPED_INTO | {"combobox"}
-_POINTS = ("click", "double_click")
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Steps:
         """The steps from ``start`` on that a clause asks for; or none, and why."""
         if clause.is_negative:
             return self._not_done(clause)
-        reason = _NOT_POSSIBLE.get(clause.verb) or self._left_empty(clause)
+        reason = NOT_POSSIBLE.get(clause.verb) or self._left_empty(clause)
         if reason:
             return (), reason
         finder = _FINDERS.get(clause.verb, Steps._named)
@@ -135,7 +132,7 @@ class Steps:
             return self._was_on(at)
         if verb == "click" and step.do == "check":
             return not self._was_on(at)
-        return step.do in _KINDS.get(verb, _POINTS[:1])
+        return step.do in STEP_KINDS.get(verb, POINTS[:1])
 
     def _was_on(self, at: int) -> bool:
         before = next((one for one in self.pool.before.elements if one.id == self.steps[at].element), None)
@@ -189,7 +186,7 @@ class Steps:
         step, one = self.steps[at], self.element(at)
         if step.do != "press" or step.value != key_of(clause):
             return (), ""
-        words = [word for word in clause.words if not is_same(word, step.value) and word not in _KEY_WORDS]
+        words = [word for word in clause.words if not is_same(word, step.value) and word not in KEY_WORDS]
         typed = at > 0 and self.steps[at - 1].do == "fill" and self.steps[at - 1].element != step.element
         is_named = bool(words or clause.quoted)
         if unmeant(words, clause.quoted, one) or (typed and not is_named):
@@ -217,14 +214,14 @@ class Steps:
     def _searched(self, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
         if step.do == "fill":
-            is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in _SEARCH)
+            is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in SEARCH)
             fields = [each for each in self.pool.elements if each.role in _TEXT_ROLES and not each.is_inert]
             if not is_search and len(fields) != 1:
                 return (), f"{one.told} is not a field to search in."
             words, quoted, why = self._target(clause, at)
             if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
-            missing = unmeant([word for word in words if word not in _SEARCH], quoted, one)
+            missing = unmeant([word for word in words if word not in SEARCH], quoted, one)
             if missing:
                 return (), f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
             end = at + 1
@@ -244,7 +241,7 @@ class Steps:
     def _named(self, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
         """A button or link called like the verb, after what is filled in for it."""
         step, one = self.steps[at], self.element(at)
-        is_enter = step.do == "press" and step.value == "Enter" and clause.verb in _BY_ENTER
+        is_enter = step.do == "press" and step.value == "Enter" and clause.verb in BY_ENTER
         by_name = step.do == "click" and (not clause.verb or is_called(one, clause.verb))
         if clause.verb in ("rename", "edit") and step.do == "double_click":
             by_name = True
@@ -260,19 +257,19 @@ class Steps:
             return (), why
         if is_enter:
             own = [each for each in used if self.steps[each].element == step.element]
-            field = own or (clause.verb in _IMPLY_FILLS and [each for each in fills if self.element(each).id == one.id])
-            left = [word for word in words if word not in _FORM]
+            field = own or (clause.verb in IMPLY_FILLS and [each for each in fills if self.element(each).id == one.id])
+            left = [word for word in words if word not in FORM]
             if left or quoted or not field:
                 return (
                     (),
                     f"Enter in {one.told} does not show {', '.join(map(repr, [*left, *quoted])) or 'what it sends'}.",
                 )
         else:
-            left = [word for word in words if word not in _FORM or is_meant(word, one)]
+            left = [word for word in words if word not in FORM or is_meant(word, one)]
             why = self._is_only_named(clause, at, left, quoted)
         if why:
             return (), why
-        more = fills if clause.verb in _IMPLY_FILLS else used
+        more = fills if clause.verb in IMPLY_FILLS else used
         return (*sorted({*used, *more}), at), ""
 
     def _is_only_named(self, clause: Clause, at: int, words: Sequence[str], quoted: Sequence[str]) -> str:
@@ -344,12 +341,10 @@ def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     if step.do == "press" and step.value == "Escape":
         return (at,), ""
     if step.do == "click" and is_called(self.element(at), clause.verb):
-        return self._named(replace(clause, words=tuple(_unless_dialog(clause.words, self.element(at)))), start, at)
+        in_dialog = "dialog" in self.element(at).context
+        words = tuple(word for word in clause.words if not (in_dialog and is_of_role(word, "dialog")))
+        return self._named(replace(clause, words=words), start, at)
     return self._direct(replace(clause, verb="click"), start, at)
-
-
-def _unless_dialog(words: Sequence[str], one: Element) -> list[str]:
-    return [word for word in words if not (is_of_role(word, "dialog") and "dialog" in one.context)]
 
 
 def _changed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -388,39 +383,15 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
-_SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
-_KEY_WORDS = frozenset(
-    {"key", "键", "arrow", "down", "up", "arrowdown", "arrowup", "return", "esc", "回车", "回车键", "空格", "空格键"}
-)
-_KINDS: dict[str, tuple[str, ...]] = {
-    "click": ("click",),
-    "double_click": ("double_click",),
-    "hover": ("hover",),
-    "choose": ("select", "check", "click"),
-    "toggle": ("click", "check", "uncheck"),
-    "open": ("click",),
-    "collapse": ("click",),
-    "go": ("click",),
-    "switch": ("click", "select", "check"),
-    "filter": ("click", "select", "check"),
-    "sort": ("click", "select", "check"),
-}
 _ROLES: dict[str, frozenset[str]] = {
     "fill": frozenset(TYPED_INTO),
     "select": frozenset(CHOSEN_FROM),
     "check": frozenset(TURNED_ON),
     "uncheck": frozenset(TURNED_ON),
 }
-_NOT_POSSIBLE = {
-    "upload": "A test cannot upload files.",
-    "right_click": "A test cannot click with the right button.",
-    "scroll": "A test cannot scroll; it finds elements wherever they are.",
-    "wait": "A test waits by itself: write what is to be seen then.",
-    "reload": "A test cannot load the page again.",
-}
 _Finder = Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]
 _FINDERS: dict[str, _Finder] = {
-    **dict.fromkeys(_KINDS, Steps._direct),
+    **dict.fromkeys(STEP_KINDS, Steps._direct),
     **dict.fromkeys(("tick", "untick"), Steps._direct),
     "type": Steps._typed,
     "press": Steps._pressed,

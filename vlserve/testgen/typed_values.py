@@ -52,7 +52,10 @@ def made_up(clause: Clause, words: Sequence[str], one: Element, value: str) -> t
 def possible_values(text: str) -> set[str]:
     """What may be the value that a text types, such as "Ann" in "type Ann into Name" or "set Name to Ann"."""
     found = set()
-    joints = r"\s+(?:into|in|to|as|for|on|with|at|using)\s+(?:the\s+)?|[:：]\s*|\s*(?:中|里)?(?:输入|填写|填入|改为|改成|为)\s*|\s+"
+    joints = (
+        r"\s+(?:into|in|to|as|for|on|with|at|using)\s+(?:the\s+)?|[:：]\s*"
+        r"|\s*(?:中|里)?(?:输入|填写|填入|改为|改成|为)\s*|\s+"
+    )
     ends = list(re.finditer(joints, text))
     starts = [0, *(one.end() for one in ends)]
     stops = [*(one.start() for one in ends), len(text)]
