@@ -229,7 +229,6 @@ RIGHT = [
         "click e14; click a6 | hidden a4",
     ),
     ("form", "choose German as the language and check that Reset is enabled", "select e13=German | enabled e10"),
-    ("form", 'clear it: fill in Full name with "Bob" and press Reset and check that Full name is empty', ""),
     (
         "form",
         'set Full name to "Bob" and click Reset and check that Full name is empty',
@@ -246,8 +245,28 @@ RIGHT = [
     ("chinese", "搜索“张三”，检查只显示1行", "fill e7=张三 | count g1=1"),
     ("chinese", "勾选记住我并点击登录，看到“请输入用户名。”", "check e6; click e3 | visible a2"),
 ]
-RIGHT = [one for one in RIGHT if one[2]]
+RIGHT += [
+    ("login", "click Sign in with an empty password and see the error", "click e4 | visible a1"),
+    ("login", "press Help and check that the url contains /help", "click e6 | url=/help"),
+    (
+        "login",
+        'log in with a wrong password and see "Wrong email or password."',
+        "fill e3=wrong-one; click e4 | visible a1",
+    ),
+    ("table", "search for Zoe and see No results", "fill e1=Zoe | text=No results"),
+    ("table", "delete Ben Hall from the table and see that it is gone", "click e21 | no_text=Ben Hall"),
+    (
+        "todo",
+        'tick "Buy milk", click Active, then "Buy milk" is no longer in the list',
+        "check e5; click e4 | no_text=Buy milk",
+    ),
+    ("form", "打开 Notifications，检查 Reset 可用", "check e8 | enabled e10"),
+]
 WRONG = [
+    ("login", "click Sign in with an empty password and see the error", "fill e3=x; click e4 | visible a1"),
+    ("table", "search for Zoe and see No results", "fill e1=Zoe | text=results"),
+    ("table", "search for Zoe and see No results", "fill e1=Zoe | no_text=results"),
+    ("form", "打开 Sound，检查 Reset 可用", "click e9 | enabled e10"),
     # empty plans, and plans that leave a clause out
     ("login", "log in with a wrong password and see the error", "| visible a1"),
     ("login", "log in with a wrong password and see the error", "fill e3=x; click e4 |"),

@@ -51,11 +51,11 @@ ACTIONS: dict[str, str] = {
     "wait": "wait",
 }
 OTHER_VERBS = _listed(
-    "accept allow apply approve archive ask book buy call complete continue copy decline decrease deny duplicate "
-    "export finish follow hide import increase invite keep leave like load lock mute order pause pay pin play "
-    "post print publish record redo reject reopen reply report request reset restart restore resume retry run "
-    "share sell start stop subscribe swipe undo unfollow unlock unmute unpin unsubscribe use vote withdraw zoom "
-    "do move swap book lower raise focus assign close merge split attach connect disconnect"
+    "accept allow apply approve archive ask buy complete continue copy decline decrease deny duplicate "
+    "export finish follow hide import increase invite keep leave like load mute pause pay "
+    "print publish redo reject reopen reply request reset restart restore resume retry "
+    "share sell start stop subscribe swipe undo unfollow unlock unmute unpin unsubscribe vote withdraw zoom "
+    "do move swap book lower raise assign close merge split attach connect disconnect"
 )
 """Verbs without rules of their own: a button or link has that name."""
 ACTIONS_ZH: dict[str, str] = {
@@ -116,7 +116,8 @@ KEYS: dict[str, str] = {
     "up arrow": "ArrowUp",
 }
 SEE = (
-    "should be able to see|should see|expect to see|expect that|expect|see that|see if|see whether|see|check that"
+    "expected result|expected|should be able to see|should see|expect to see"
+    "|expect that|expect|see that|see if|see whether|see|check that"
     "|check if|check whether|check for|verify that|verify if|verify|make sure that|make sure|ensure that|ensure"
     "|assert that|assert|confirm that|observe that|observe|notice that|notice|wait until|wait for|validate that"
     "|validate|find that|get|receive|be shown|can see|look that"
@@ -151,6 +152,11 @@ PREDICATE = re.compile(
     r"|cannot|can't|can|doesn't|don't|does|do\s+not|exists?|goes\s+away|comes?|starts\s+with|ends\s+with|turns"
     r"|changes\s+to|gets)\b"
 )
+PREDICATE_AFTER_VERB = re.compile(
+    r"\b(?:is|am|are|was|were|isn't|aren't|wasn't|weren't|becomes|stays|remains|has|hasn't|appears|disappears|vanishes"
+    r"|shows|says|reads|contains|displays|includes|equals|should|must|will|cannot|can't|doesn't|don't|does)\b"
+)
+"""In what begins with a verb, such as "Save is disabled": not every verb that follows, as in "press Show more"."""
 PREDICATE_ZH = re.compile(
     r"消失|不见|不再|显示|为空|是空|禁用|已启用|被启用|不可用|可用|被选中|已选中|未选中|选中状态|已勾选|被勾选|未勾选|没有|未被|可见"
     r"|还有|还剩|剩下|剩余|只有|只剩|出现|包含|一共|共有|共\d|第一|最后一|排在|标题|网址|地址栏|提示|隐藏|被删除|已删除|已被|不存在"
@@ -160,7 +166,7 @@ RELATIVE = re.compile(r"\b(?:that|which|who|whose|where|what|until|while)\b")
 
 QUALIFIERS = re.compile(
     r"\b(?:more|less|fewer|than|over|under|above|below|before|after|every|each|all|both|except|between|until|unless"
-    r"|other|another|different|same|either|or|else|only|least|most|almost|if|any)\b"
+    r"|other|another|different|same|either|or|else|only|least|most|almost|if|any(?!\s*more))\b"
     r"|超过|少于|多于|以上|以下|不到|不足|至少|至多|最多|每[个一行条项]|所有|全部|除了|或者?|之前|之后|其他|另一|不同|如果|除非|任何"
 )
 """Words that change what a clause asks for."""

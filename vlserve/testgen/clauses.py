@@ -33,7 +33,7 @@ _TAKE_IT = frozenset({"click", "double_click", "hover", "tick", "untick", "toggl
 _EMPTY = re.compile(
     r"(?:with|leaving|and)\s+(?:nothing|no\s+fields?)\s+(?:filled(?:\s+in)?|typed|entered)"
     r"|(?:with|leaving)\s+(?:every|all|both)\s+(?:the\s+)?(?:\w+\s+)?fields?\s+empty"
-    r"|without\s+(?:filling\s+(?:in\s+)?|typing\s+|entering\s+)(?:in\s+)?(?:anything|any\s+\w+)"
+    r"|without\s+(?:filling\s+(?:in\s+)?|typing\s+|entering\s+)(?:in\s+)?(?:anything|any\s+\w+)|without\s+changing\s+anything"
     r"|with\s+an?\s+empty\s+form|什么都不填|不填(?:写)?任何内容|不输入任何内容",
     re.IGNORECASE,
 )
@@ -204,7 +204,7 @@ def _read(fragment: str, last: _Part | None) -> _Part | None:
     if intro := opening(table.SEE, rest) or opening(table.SEE_ZH, rest):
         base, after = intro
         if after.strip() or base in ("see", "看到"):
-            found = _expected(rest[: len(rest) - len(after)].strip(), after.strip(), is_negative=is_negative)
+            found = _expected(rest[: len(rest) - len(after)].strip(), after.strip(" :："), is_negative=is_negative)
             return replace(found, text=fragment)
     if last and re.match(rf"(?:{PREDICATE.pattern})|不再|显示|为空", rest.casefold()) and last.kind == "expectation":
         start = _predicate(last.rest)
@@ -253,7 +253,7 @@ def _without_fillers(fragment: str) -> tuple[str, bool, bool]:
 def _is_statement(rest: str, verb: tuple[str, str, str] | None) -> bool:
     """It has a predicate of its own, as "Save is disabled" has, though it begins with a verb."""
     folded = rest.casefold()
-    found = PREDICATE.search(folded)
+    found = (PREDICATE if verb is None else table.PREDICATE_AFTER_VERB).search(folded)
     if found and (relative := table.RELATIVE.search(folded)) and relative.start() < found.start():
         found = None
     if verb is None:
@@ -281,6 +281,10 @@ def key_of(clause: Clause) -> str | None:
 
 def _expected(lead: str, rest: str, *, is_negative: bool = False) -> _Part:
     """Reads which state is expected."""
+    if re.match(r"(?:No|Nothing|None|Not|Never|Cannot)\b", rest) and lead.casefold() in ("see", "sees", "should see"):
+        return _Part("expectation", "see", lead, rest)  # a text of the page, without quotation marks
+    if re.fullmatch(r"(?:the\s+)?\d+\s+\w+", rest) and counted(rest) is None:
+        return _Part("expectation", "see", lead, rest)
     text = re.sub(r"\bno(?:t)?\s+more\s+than\b", "at most", rest, flags=re.IGNORECASE)
     text = re.sub(r"\bno(?:t)?\s+(?:less|fewer)\s+than\b", "at least", text, flags=re.IGNORECASE)
     folded = f" {text.casefold()} "

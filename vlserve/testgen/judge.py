@@ -82,7 +82,7 @@ def _steps(
     for place, clause in enumerate(clauses):
         if clause.kind != "action":
             continue
-        found, reason = ((), why) if (why := _qualified(clause)) else steps.find(clause, start)
+        found, reason = ((), why) if (why := _qualified(clause, plan, known)) else steps.find(clause, start)
         if not found:
             reasons[place] = reason
             continue
@@ -147,7 +147,7 @@ def _expectations(
             if not _is_used_later(clause, place, plan, known, asked):
                 reasons[place] = "The test expects things after its last step only: make it a test of its own."
             continue
-        found[place], reason = ((), why) if (why := _qualified(clause)) else expectations.find(clause)
+        found[place], reason = ((), why) if (why := _qualified(clause, plan, known)) else expectations.find(clause)
         if not found[place]:
             reasons[place] = reason
     wanted = {one for ones in found.values() for one in ones}
@@ -165,16 +165,21 @@ def _expectations(
             reasons.setdefault(other_place, "The scenario contradicts itself.")
 
 
-def _qualified(clause: Clause) -> str:
+def _qualified(clause: Clause, plan: Plan, known: Mapping[str, Element]) -> str:
     """Why no rule understands a clause: a word in it, such as "except", makes it ask for something else."""
     text = clause.text
     for one in clause.quoted:
         text = text.replace(one, " ")
-    text = re.sub(r"^(?:after|when|once)\b", "", text)
-    known = {*UNDERSTOOD.get(clause.verb, "").split(), "both"}
+    ids = [*(one.element for one in plan.steps), *(one.element for one in plan.assertions)]
+    names = [*(known[id_].name for id_ in ids if id_ != PAGE), *(one.value for one in plan.assertions)]
+    for name in sorted(names, key=len, reverse=True):
+        if " " in name.strip():  # "Add another item" is a name
+            text = re.sub(re.escape(name.strip()), " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"^(?:after|when|once)\b|\bany\s*more\b", "", text)
+    understood = {*UNDERSTOOD.get(clause.verb, "").split(), "both"}
     if clause.left_empty:
-        known |= {"every", "all", "any", "both", "任何"}
-    found = next((one.group() for one in QUALIFIERS.finditer(text) if one.group() not in known), None)
+        understood |= {"every", "all", "any", "both", "任何"}
+    found = next((one.group() for one in QUALIFIERS.finditer(text) if one.group() not in understood), None)
     return f"{found!r} is not understood: write what is to be done or seen without it." if found else ""
 
 

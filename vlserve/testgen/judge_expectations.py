@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
-from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
+from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, PLACES, STATE_KINDS
 from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
@@ -149,10 +149,11 @@ class Expectations:
         words = list(clause.words)
         if one.expect == "no_text":
             if clause.quoted:
-                left = [word for word in words if word not in MESSAGE]
-                is_it = len(clause.quoted) == 1 and is_same(one.value, clause.quoted[0]) and not left
+                is_it = len(clause.quoted) == 1 and is_same(one.value, clause.quoted[0])
             else:
-                is_it = has_phrase(one.value, clause.text) and all(has_word(word, one.value) for word in words)
+                left = [word for word in words if not has_word(word, one.value) and word not in PLACES]
+                text = f"{clause.text} | {' '.join(words)}"
+                is_it = has_phrase(one.value, text) and not left and len(left) < len(words)
             return "" if is_it else f"That {one.value!r} is not on the page is something else."
         if one.expect in ("text", "visible") and not clause.quoted:  # "No results", "Ben Hall was deleted."
             return self._reported(clause, one, words)

@@ -6,10 +6,31 @@ from dataclasses import dataclass, replace
 
 from vlserve.testgen.button_names import CLICKED, NAMES, is_called
 from vlserve.testgen.clauses import Clause, key_of
-from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element
-from vlserve.testgen.judge_words import BY_ENTER, FORM, IMPLY_FILLS, KEY_WORDS, NOT_POSSIBLE, POINTS, SEARCH, STEP_KINDS
+from vlserve.testgen.elements import TURNED_ON, Element
+from vlserve.testgen.judge_words import (
+    BY_ENTER,
+    FORM,
+    IMPLY_FILLS,
+    KEY_WORDS,
+    NOT_POSSIBLE,
+    PLACES,
+    POINTS,
+    ROLES,
+    SEARCH,
+    STEP_KINDS,
+    TEXT_ROLES,
+    THINGS,
+)
 from vlserve.testgen.plan import Step
-from vlserve.testgen.typed_values import MADE_UP, is_said_of, made_up, names_no_text, possible_values, tells_value
+from vlserve.testgen.typed_values import (
+    MADE_UP,
+    field_words,
+    is_meant_by,
+    is_said_of,
+    made_up,
+    names_no_text,
+    tells_value,
+)
 from vlserve.testgen.wording import (
     Pool,
     bare,
@@ -22,8 +43,6 @@ from vlserve.testgen.wording import (
     unmeant,
     without_ordinals,
 )
-
-_TEXT_ROLES = TYPED_INTO | {"combobox"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Steps:
     def is_possible(self, at: int) -> bool:
         """Its element takes such a step, and can be there by then."""
         step, one = self.steps[at], self.element(at)
-        roles = _ROLES.get(step.do)
+        roles = ROLES.get(step.do)
         takes = roles is None or one.role in roles or (step.do == "fill" and one.takes_text)
         return takes and (at > 0 or self.pool.is_draft or self.pool.was_there(one.id))
 
@@ -66,15 +85,15 @@ class Steps:
     def _fills(self, clause: Clause, end: int) -> str:
         for at in range(end):
             step, one = self.steps[at], self.element(at)
-            if step.do == "fill" and all(not word or has_word(word, one.name) for word in clause.left_empty):
+            if step.do == "fill" and all(is_meant_by(word, one) for word in clause.left_empty):
                 return f"A step types into {one.told}, which has to stay empty."
         return ""
 
     def _left_empty(self, clause: Clause) -> str:
         """Why nobody can tell which field stays empty."""
-        known = [one for one in self.pool.elements if one.role in _TEXT_ROLES]
+        known = [one for one in self.pool.elements if one.role in TEXT_ROLES]
         for word in clause.left_empty:
-            if word and not any(has_word(word, one.name) for one in known):
+            if not any(is_meant_by(word, one) for one in known) and known:
                 return f"No field is called {word!r}, which has to stay empty."
         return ""
 
@@ -102,7 +121,7 @@ class Steps:
             return f"{one.told} is the opposite."
         if not words and not quoted and clause.verb in ("click", "double_click", "hover", "open", "tick", "untick"):
             return "It does not name what to use."
-        rival = self.pool.rival(one, words, quoted, clause.text, _ROLES.get(self.steps[at].do), also=met)
+        rival = self.pool.rival(one, words, quoted, clause.text, ROLES.get(self.steps[at].do), also=met)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
     def _direct(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -128,6 +147,8 @@ class Steps:
             if step.do == "click" and verb == "untick" and one.role == "radio":
                 return False
             return step.do == ("check" if verb == "tick" else "uncheck") or flips
+        if verb == "open" and one.role in TURNED_ON:
+            return self._is_kind("tick", at)
         if verb == "click" and step.do == "uncheck":
             return self._was_on(at)
         if verb == "click" and step.do == "check":
@@ -156,31 +177,14 @@ class Steps:
         return ((), why) if why else ((at,), "")
 
     def _typed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
-        step = self.steps[at]
+        step, one = self.steps[at], self.element(at)
         if step.do == "select":
             return self._chosen(clause, at)
         if step.do != "fill":
             return (), ""
-        words, quoted, why = self._target(clause, at)
+        words, quoted, why = field_words(clause, step, one)
         why = why or self._is_only(at, clause, words, quoted)
         return ((), why) if why else ((at,), "")
-
-    def _target(self, clause: Clause, at: int) -> tuple[list[str], list[str], str]:
-        """What a typing clause says of its field once its value is taken out; or why the value is another one."""
-        step, one = self.steps[at], self.element(at)
-        value = " ".join(step.value.split())
-        quoted = [" ".join(each.split()) for each in clause.quoted]
-        if value in quoted:
-            quoted.remove(value)
-            return list(clause.words), quoted, ""
-        rest = [word for word in clause.words if word not in MADE_UP and not is_meant(word, one)]
-        if quoted and not all(has_phrase(each, f"{one.name} | {one.context}") for each in quoted):
-            return [], [], f"The value {value!r} is not {' or '.join(map(repr, quoted))}."
-        if not rest:
-            return made_up(clause, clause.words, one, value)
-        if value in possible_values(clause.text) and all(has_word(word, value) for word in rest):
-            return [word for word in clause.words if word not in rest], quoted, ""
-        return [], [], f"The value {value!r} is not what the scenario types."
 
     def _pressed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
@@ -215,10 +219,10 @@ class Steps:
         step, one = self.steps[at], self.element(at)
         if step.do == "fill":
             is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in SEARCH)
-            fields = [each for each in self.pool.elements if each.role in _TEXT_ROLES and not each.is_inert]
+            fields = [each for each in self.pool.elements if each.role in TEXT_ROLES and not each.is_inert]
             if not is_search and len(fields) != 1:
                 return (), f"{one.told} is not a field to search in."
-            words, quoted, why = self._target(clause, at)
+            words, quoted, why = field_words(clause, step, one)
             if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
             missing = unmeant([word for word in words if word not in SEARCH], quoted, one)
@@ -265,7 +269,8 @@ class Steps:
                     f"Enter in {one.told} does not show {', '.join(map(repr, [*left, *quoted])) or 'what it sends'}.",
                 )
         else:
-            left = [word for word in words if word not in FORM or is_meant(word, one)]
+            ignored = FORM | PLACES | (THINGS if clause.quoted else frozenset())
+            left = [word for word in words if word not in ignored or is_meant(word, one)]
             why = self._is_only_named(clause, at, left, quoted)
         if why:
             return (), why
@@ -291,7 +296,7 @@ class Steps:
         is_for_it = any(has_word(word, one.name) for word in NAMES.get(clause.verb, "").split("|"))
         if self.steps[at].do == "select":
             return any(has_phrase(self.steps[at].value, each) for each in one.options)
-        others = [each for each in self.pool.before.elements if each.role in _TEXT_ROLES and each.id not in used]
+        others = [each for each in self.pool.before.elements if each.role in TEXT_ROLES and each.id not in used]
         return is_for_it or not any(each.context == one.context and not each.is_inert for each in others)
 
     def _filled(
@@ -307,7 +312,7 @@ class Steps:
                 continue
             value = " ".join(step.value.split())
             own = [word for word in words if has_word(word, one.name)]
-            typed = [word for word in words if word not in own and has_word(word, value)]
+            typed = [word for word in words if word not in own and word not in MADE_UP and has_word(word, value)]
             is_quoted = bool(value) and any(is_same(value, each) for each in quoted)
             if (is_quoted or typed) and not is_said_of(
                 clause.text, own, value, [self.steps[each].value for each in used]
@@ -383,12 +388,6 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
-_ROLES: dict[str, frozenset[str]] = {
-    "fill": frozenset(TYPED_INTO),
-    "select": frozenset(CHOSEN_FROM),
-    "check": frozenset(TURNED_ON),
-    "uncheck": frozenset(TURNED_ON),
-}
 _Finder = Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]
 _FINDERS: dict[str, _Finder] = {
     **dict.fromkeys(STEP_KINDS, Steps._direct),

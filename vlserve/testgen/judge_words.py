@@ -2,11 +2,32 @@
 
 import re
 
-from vlserve.testgen.elements import ALERTS
+from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO
 
 BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
 IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
 FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
+PLACES = frozenset({"list", "table", "basket", "cart", "chat", "列表", "表格", "购物车", "表", "列表里", "列表中"})
+"""Where things are, of which a page has one: nothing is lost where it is not checked."""
+THINGS = frozenset(
+    {
+        "message",
+        "item",
+        "task",
+        "todo",
+        "entry",
+        "note",
+        "file",
+        "comment",
+        "post",
+        "product",
+        "消息",
+        "任务",
+        "项目",
+        "评论",
+    }
+)
+"""Nouns for what a quoted text names."""
 POINTS = ("click", "double_click")
 SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
 KEY_WORDS = frozenset(
@@ -98,3 +119,10 @@ OF_ADDRESS = frozenset(
 )
 NOUNS_ZH = re.compile(r"^(?:条|个|行|项)?(?:记录|结果|项目|条目|数据|内容)?$")
 NAMELESS = ALERTS | {"dialog", "alertdialog", "row", "listitem", "form", "menu", "table"}
+TEXT_ROLES = TYPED_INTO | {"combobox"}
+ROLES: dict[str, frozenset[str]] = {
+    "fill": frozenset(TYPED_INTO),
+    "select": frozenset(CHOSEN_FROM),
+    "check": frozenset(TURNED_ON),
+    "uncheck": frozenset(TURNED_ON),
+}

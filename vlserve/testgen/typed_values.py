@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element
-from vlserve.testgen.wording import has_phrase, has_word, is_same, normal
+from vlserve.testgen.plan import Step
+from vlserve.testgen.wording import has_phrase, has_word, is_meant, is_of_role, is_same, normal
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
 MADE_UP = frozenset(
@@ -67,3 +68,25 @@ def possible_values(text: str) -> set[str]:
 def names_no_text(clause: Clause, value: str) -> bool:
     """A search clause that names no text."""
     return not any(is_same(value, each) for each in clause.quoted) and not has_phrase(value, clause.text)
+
+
+def field_words(clause: Clause, step: Step, one: Element) -> tuple[list[str], list[str], str]:
+    """What a typing clause says of its field once its value is taken out; or why the value is another one."""
+    value = " ".join(step.value.split())
+    quoted = [" ".join(each.split()) for each in clause.quoted]
+    if value in quoted:
+        quoted.remove(value)
+        return list(clause.words), quoted, ""
+    rest = [word for word in clause.words if word not in MADE_UP and not is_meant(word, one)]
+    if quoted and not all(has_phrase(each, f"{one.name} | {one.context}") for each in quoted):
+        return [], [], f"The value {value!r} is not {' or '.join(map(repr, quoted))}."
+    if not rest:
+        return made_up(clause, clause.words, one, value)
+    if value in possible_values(clause.text) and all(has_word(word, value) for word in rest):
+        return [word for word in clause.words if word not in rest], quoted, ""
+    return [], [], f"The value {value!r} is not what the scenario types."
+
+
+def is_meant_by(word: str, field: Element) -> bool:
+    """A word of what stays empty is of this field; an empty word, or "field", is of every field."""
+    return not word or has_word(word, field.name) or is_of_role(word, field.role)
