@@ -225,8 +225,7 @@ class Steps:
             words, quoted, why = field_words(clause, step, one)
             if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
-            missing = unmeant([word for word in words if word not in SEARCH], quoted, one)
-            if missing:
+            if missing := unmeant([word for word in words if word not in SEARCH], quoted, one):
                 return (), f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
             end = at + 1
             if end < len(self.steps) and self._goes(end, at):
@@ -388,8 +387,7 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
-_Finder = Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]
-_FINDERS: dict[str, _Finder] = {
+_FINDERS: dict[str, Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]] = {
     **dict.fromkeys(STEP_KINDS, Steps._direct),
     **dict.fromkeys(("tick", "untick"), Steps._direct),
     "type": Steps._typed,
