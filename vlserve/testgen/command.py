@@ -13,6 +13,7 @@ from typing import get_args
 from vlserve.errors import ConfigError
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import DEFAULT_TARGET, LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
+from vlserve.testgen.suite_folder import read_suite
 
 _INSTALL = "vlserve testgen needs more packages: pip install 'vlserve[testgen]'"
 
@@ -105,7 +106,16 @@ def read_job(arguments: argparse.Namespace) -> Job:
         may_use_points=arguments.points,
         is_forced=arguments.force,
         is_plan_only=arguments.plan_only,
+        existing=_read_suite(arguments.output),
     )
+
+
+def _read_suite(folder: pathlib.Path | None) -> dict[str, str]:
+    """Raises ConfigError."""
+    try:
+        return read_suite(folder) if folder else {}
+    except OSError as error:
+        raise ConfigError(f"Cannot read {folder}: {error.strerror}.") from error
 
 
 async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:

@@ -239,8 +239,11 @@ def _draft_counts(cases: Sequence[Case]) -> list[_Count]:
         report = case.result.report
         used = _used(report)
         if case.result.code is not None:
-            lines = [line for line in case.result.code.splitlines() if _UNVERIFIED in line]
-            locators = [line for line in lines if not line.startswith("URL =") and "expect" not in line]
+            code = "\n".join(case.result.sources.values())
+            lines = [line for line in code.splitlines() if _UNVERIFIED in line]
+            locators = [
+                line for line in lines if "BASE_URL =" not in line and "expect" not in line and "go" not in line
+            ]
             marked.add(case, len(locators) >= len(used) and not any(one["verified"] for one in used))
         outcomes = {case.result.outcome, *(run["outcome"] for run in report.get("runs", []))}
         silent.add(case, "passed" not in outcomes)

@@ -29,6 +29,7 @@ from vlserve.testgen.result import (
     TestgenError,
 )
 from vlserve.testgen.runner import Run
+from vlserve.testgen.secrets import environment
 
 _RIGHT_SIZE = 0.5
 """Share of the picture's elements in their places from which on another viewport is not tried."""
@@ -161,7 +162,7 @@ async def _open(work: Generation, url: str, browser: Browser, stack: AsyncExitSt
         likeness = matching.in_place(found, work.inventory.seen, elements, ratio)
         if likeness > best:
             opened, best = page, likeness
-            work.before, work.viewport = elements, viewport
+            work.before, work.viewport, work.page_title = elements, viewport, await page.page.title()
             work.seen_as = found.seen_as
             work.not_on_page = [work.inventory.seen[number] for number in found.unmatched]
         if likeness >= _RIGHT_SIZE:
@@ -236,7 +237,7 @@ async def rerun(job: Job, result: Result, times: int) -> Run:
     if job.url is None or source is None or result.code is None:
         raise TestgenError("There is no test to run again.")
     async with open_proxy({origin(job.url), *map(origin, job.allowed_origins)}, job.may_connect) as proxy:
-        sandbox = runner.open_sandbox(job.target, proxy, render.environment(source.plan, source.elements))
+        sandbox = runner.open_sandbox(job.target, proxy, environment(source.plan, source.elements))
         return await sandbox.run(result.sources, result.file_name, times=times)
 
 
@@ -244,7 +245,17 @@ def render_again(job: Job, result: Result) -> str:
     """The code of a result's plan: the same bytes as the first time."""
     if result.source is None:
         raise TestgenError("There is no test to write again.")
-    return render.render(result.source.plan, result.source.elements, result.source.subject, job.target)
+    source = result.source
+    suite = render.render(
+        source.plan,
+        source.elements,
+        source.subject,
+        job.target,
+        page_title=source.page_title,
+        existing=job.existing,
+        test_file=result.file_name,
+    )
+    return suite.code
 
 
 def _result(work: Generation, seconds: float) -> Result:
@@ -260,5 +271,7 @@ def _result(work: Generation, seconds: float) -> Result:
         annotated=report.annotate(work.job.picture, work.inventory.seen, ids, is_live=work.job.url is not None),
         junit=report.masked_junit(last.junit, secrets.masked) if last and last.junit else None,
         trace=last.trace if last else None,
-        source=Source(work.plan, tuple(work.elements), work.subject) if work.code is not None else None,
+        source=Source(work.plan, tuple(work.elements), work.subject, work.page_title)
+        if work.code is not None
+        else None,
     )

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlserve.testgen import clauses, outcome, render
+from vlserve.testgen import clauses, outcome
 from vlserve.testgen.elements import Box, Element, Locator
 from vlserve.testgen.generation import Generation
 from vlserve.testgen.inventory import Inventory, Seen
@@ -15,6 +15,7 @@ from vlserve.testgen.matching import ratio_of
 from vlserve.testgen.outcome import Mutation
 from vlserve.testgen.plan import Step
 from vlserve.testgen.planner import Planned
+from vlserve.testgen.secrets import environment
 from vlserve.testgen.static_checks import Checks
 
 _FOUND, _GUESSED, _NOT_THERE = "#0a7d33", "#1d4ed8", "#c2410c"
@@ -23,8 +24,8 @@ _FOUND, _GUESSED, _NOT_THERE = "#0a7d33", "#1d4ed8", "#c2410c"
 def build(work: Generation, seconds: float) -> dict[str, Any]:
     """The content of report.json, before secrets are masked."""
     planned, job, plan = work.planned, work.job, work.plan
-    secrets = render.environment(planned.plan, work.elements)
-    variables = [variable(one, planned, secrets) for one in planned.steps]
+    variables = environment(planned.plan, work.elements)
+    shown = [variable(one, planned, variables) for one in planned.steps]
     return {
         "mode": "verified" if work.runs else "draft",
         "outcome": work.outcome,
@@ -39,14 +40,14 @@ def build(work: Generation, seconds: float) -> dict[str, Any]:
         "not_on_page": [f'{one.role} "{one.name}"' for one in work.not_on_page],
         "steps": [
             one.model_dump() | ({"value": f"${name}"} if name else {})
-            for one, name in zip(planned.steps, variables, strict=True)
+            for one, name in zip(planned.steps, shown, strict=True)
         ],
         "assertions": [one.model_dump() for one in planned.assertions],
         "effects": [outcome.describe_step(one, planned.elements) for one in planned.steps],
         "uncovered": list(plan.uncovered),
         "missing": planned.missing,
         "unlisted": planned.unlisted,
-        "environment": sorted(secrets),
+        "environment": sorted(variables),
         "checks": of_checks(work.checks),
         "runs": [
             {"outcome": one.outcome, "seconds": one.seconds, "message": one.message.partition("\nStacktrace")[0]}

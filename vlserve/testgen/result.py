@@ -42,6 +42,8 @@ class Job:
     """Use coordinates for elements that have no other locator."""
     is_forced: bool = False
     """Go on although the picture seems to show another page."""
+    existing: Mapping[str, str] = field(default_factory=dict)
+    """Files of the folder that the test will be written to, by relative path: used, or their names avoided."""
     is_plan_only: bool = False
     """Open the page and plan, but take no step there and write no test."""
     may_connect: Callable[[str], bool] = lambda _: True
@@ -91,6 +93,7 @@ class Source:
     plan: Plan
     elements: tuple[Element, ...]
     subject: Subject
+    page_title: str = ""
 
 
 class TestgenError(Exception):
@@ -148,6 +151,8 @@ class Result:
     def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Write every file over those of an earlier run, and remove files that this run does not have, except tests.
 
+        A conftest.py that exists stays as it is.
+
         Raises OSError.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,6 +162,7 @@ class Result:
         for name, data in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            if name != "conftest.py" or not path.exists():
+                path.write_bytes(data)
             paths.append(path)
         return paths

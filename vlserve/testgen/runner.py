@@ -41,6 +41,8 @@ class Run:
     junit: bytes | None = None
     trace: bytes | None = None
     test_s: float = 0.0
+    places: tuple[tuple[str, int], ...] = ()
+    """File and line of each call in the test's own files on the way to the failure, innermost last."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def _run_of(found: Mapping[str, Any], seconds: float | None = None, **files: byt
         found["outcome"],
         seconds if seconds is not None else round(found["seconds"], 2),
         line=found["line"],
+        places=tuple((name, line) for name, line in found["places"]),
         error=found["error"],
         message=found["message"],
         test_s=found["seconds"],
