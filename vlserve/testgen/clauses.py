@@ -278,7 +278,8 @@ def _read(fragment: str, last: _Part | None) -> _Part | None:
         return replace(_expected(verb[1], after, is_negative=is_negative), text=fragment)
     if _is_statement(rest, verb):
         return replace(_expected("", rest), text=fragment)
-    if verb is None:
+    is_name = verb is not None and not verb[0] and rest[:1].isupper() and rest == fragment
+    if verb is None or (is_name and last is not None and last.kind == "action"):
         return None
     name, text, after = verb
     if name == "tick" and text.casefold() == "check" and not after.strip():
