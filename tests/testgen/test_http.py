@@ -135,7 +135,7 @@ async def test_json_and_an_uploaded_file_become_the_same_job(gateway: Gateway, j
 
 
 RUNS = {"run": True, "allowed_origins": ["*"]}
-SAME = [
+SAME: list[tuple[list[str], dict[str, Any]]] = [
     ([], {}),
     (["--target", "selenium"], {"target": "selenium"}),
     (["--viewport", "640x480"], {"viewport": "640x480"}),
