@@ -10,14 +10,14 @@ form, and Python reads it without a library. Without a URL a test is a draft.
     login.png,"leave the email empty, and be told",https://staging.example.com/login
     settings.png,turn the weekly report off,
 
-Exit code 0: every test passed, or is a draft; 1: some failed, or were not written; 2: the list cannot be read.
+Exit code 0: every test passed, or is a draft; 1: some failed, are partial or were not written; 2: the list cannot be
+read.
 Needs `pip install 'vlserve[testgen]'`.
 """
 
 import argparse
 import asyncio
 import csv
-import dataclasses
 import os
 import sys
 from pathlib import Path, PurePath
@@ -61,7 +61,7 @@ def unlike(result: Result, taken: set[str]) -> Result:
     names = [result.file_name, *(f"{stem}_{number}.py" for number in range(2, len(taken) + 2))]
     name = next(name for name in names if name not in taken)
     taken.add(name)
-    return dataclasses.replace(result, file_name=name)
+    return result.renamed(name)
 
 
 async def main() -> int:

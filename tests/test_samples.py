@@ -146,9 +146,9 @@ async def test_test_is_tried_where_the_page_is_known(tmp_path: pathlib.Path) -> 
         )
     assert code == 0, errors
     assert "run: passed" in errors
-    assert "mutate: 1 of 1 changes of the page were noticed" in errors
+    assert "mutate: 1 of 1 expectations failed on a changed page" in errors
     stem = tmp_path / "test_a_wrong_password_is_refused"
-    assert output.split() == [f"{stem}{end}" for end in (".py", ".png", ".report.json", ".junit.xml", ".trace.zip")]
+    assert output.split() == [f"{stem}{end}" for end in (".py", ".png", ".report.json", ".junit.xml")]
     assert "VERIFIED" in stem.with_suffix(".py").read_text()
     assert "UNVERIFIED" not in stem.with_suffix(".py").read_text()
 

@@ -31,6 +31,7 @@ _WORD = re.compile(r"[A-Za-z]+")
 _RESERVED = frozenset({"driver", "find", "is_checked", "is_enabled", "only", "page", "seen", "text", "until"})
 _SAID: Mapping[Outcome, str] = {
     "passed": "VERIFIED: every locator was found on the live page, and the test passed there.",
+    "partial": "PARTIAL: the test passed on the live page, but does not do all of the scenario.",
     "failed": "FAILED: every locator was found on the live page, but the test failed there.",
     "not_run": "DRAFT: the page was looked at, but the test was not run.",
 }
@@ -259,7 +260,7 @@ def _docstring(plan: Plan, subject: Subject, secrets: Secrets, is_marked: bool) 
     missing = "; ".join(secrets.masked(one) for one in plan.uncovered)
     paragraphs = [
         f"Scenario: {secrets.masked(plan.scenario).strip()}",
-        *([f"The scenario speaks of it, and it was not found: {missing}"] if missing else []),
+        *([f"The test does not do all of the scenario: {missing}"] if missing else []),
         f"{said} {_CHECK_MARKED}" if is_marked else said,
     ]
     for width in (LINE_LENGTH - 10, LINE_LENGTH // 2 - 10):  # wide characters and escapes take two columns

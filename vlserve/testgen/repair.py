@@ -1,5 +1,5 @@
-"""Mends a test that failed: another locator for the element of the step that it failed at, then longer waits. What is
-expected, and of what, stays as it is."""
+"""Repairs a test that failed: another locator for the element of the failed step, then longer waits. The expectations
+and their locators stay as they are."""
 
 import dataclasses
 import re
@@ -16,15 +16,15 @@ _ATTRIBUTE = re.compile(r"\bshown\.(\w+)")
 
 
 @dataclass(frozen=True)
-class Mended:
-    """``told`` says what was changed."""
+class Repaired:
+    """``description`` names the change."""
 
     elements: dict[str, Element]
     timeout_s: float | None
-    told: str
+    description: str
 
 
-def mend(
+def repair(
     code: str,
     failed: Run,
     plan: Plan,
@@ -32,24 +32,24 @@ def mend(
     names: Mapping[str, str],
     asserted: Collection[int],
     timeout_s: float | None,
-) -> Mended | None:
-    """``names`` leads from ids to attributes of the page object; ``asserted`` are the lines that expect something:
-    what they look at stays, only the wait for it may be longer. None: there is nothing left to try."""
+) -> Repaired | None:
+    """``names`` maps element ids to attributes of the page object; ``asserted`` are the lines of expectations, for
+    which only the wait may become longer. None: there is nothing left to try."""
     id_ = None if failed.line in asserted else _failed_at(code, failed, names)
     is_expected = any(one.element == id_ for one in plan.assertions)
     if id_ is not None and not is_expected and len(elements[id_].locators) > 1:
         element = elements[id_]
         left = dataclasses.replace(element, locators=element.locators[1:])
-        return Mended({**elements, id_: left}, timeout_s, f"another locator for {element.told}")
+        return Repaired({**elements, id_: left}, timeout_s, f"another locator for {element.told}")
     if timeout_s is None:
-        return Mended(dict(elements), LONG_TIMEOUT_S, f"waits of up to {LONG_TIMEOUT_S:g} s")
+        return Repaired(dict(elements), LONG_TIMEOUT_S, f"waits of up to {LONG_TIMEOUT_S:g} s")
     return None
 
 
 def _failed_at(code: str, failed: Run, names: Mapping[str, str]) -> str | None:
-    """The element in the line where the test failed."""
+    """Id of the element in the line where the test failed."""
     lines = code.splitlines()
     if failed.line is None or failed.line > len(lines):
         return None
-    spoken_of = _ATTRIBUTE.findall(lines[failed.line - 1])  # with Selenium also methods of the page object
-    return next((id_ for id_, name in names.items() if name in spoken_of), None)
+    attributes = _ATTRIBUTE.findall(lines[failed.line - 1])  # with Selenium also methods of the page object
+    return next((id_ for id_, name in names.items() if name in attributes), None)
