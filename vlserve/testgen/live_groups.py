@@ -1,14 +1,15 @@
 """Finds the groups of a page: lists, table rows, options, tabs and articles that can be counted and have an order."""
 
 import logging
-from collections.abc import Sequence
-from typing import TypedDict
+import pathlib
+from collections.abc import Mapping, Sequence
 
 from playwright.async_api import Error, Page
 
 from vlserve.testgen import page_locators
 from vlserve.testgen.elements import Box, Element, Locator, Target
-from vlserve.testgen.locators import group_candidates
+from vlserve.testgen.locators import Facts, group_candidates
+from vlserve.testgen.plan import PlanError
 from vlserve.testgen.snapshot import Container
 
 log = logging.getLogger("vlserve.testgen")
@@ -16,23 +17,7 @@ log = logging.getLogger("vlserve.testgen")
 _TIMEOUT_MS = 2_000
 _LOCATORS_KEPT = 3
 _MOST_GROUPS, _MOST_ITEMS, _LONGEST_ITEM = 20, 200, 200
-_OF_CONTAINER = """(one) => {
-  const { left, top, right, bottom } = one.getBoundingClientRect();
-  return { id: one.id, test_id: one.getAttribute("data-testid") ?? "", box: [left, top, right, bottom] };
-}"""
-_EMPTY_ONES = """() => [...document.querySelectorAll("ul, ol, [role=list], tbody, [role=listbox]")]
-  .filter((one) => one.id && !/\\d{3,}|^[:]|[0-9a-f]{8}/i.test(one.id) && one.checkVisibility() && !one.children.length)
-  .map((one) => ({
-    id: one.id,
-    role: one.getAttribute("role") === "listbox" ? "option" : one.tagName === "TBODY" ? "row" : "listitem",
-    name: one.getAttribute("aria-label") ?? "",
-  }))"""
-
-
-class _Facts(TypedDict):
-    id: str
-    test_id: str
-    box: list[float]
+_FACTS = (pathlib.Path(__file__).parent / "facts.js").read_text(encoding="utf-8")
 
 
 class Groups:
@@ -45,7 +30,7 @@ class Groups:
         self._known: dict[str, tuple[Element, str]] = {}
         """By id: the group as it was last seen, and the address of its page."""
 
-    async def look(self, containers: Sequence[Container], frames: dict[str, str]) -> list[Element]:
+    async def look(self, containers: Sequence[Container], frames: Mapping[str, str]) -> list[Element]:
         """The groups that are on the page now.
 
         A group that was seen on the same page before and that has no items now is there with no items. ``frames``
@@ -71,18 +56,16 @@ class Groups:
         return self._ids.setdefault((role, name, frames, number), f"g{len(self._ids) + 1}")
 
     async def _group(self, id_: str, container: Container, frames: tuple[str, ...]) -> Element | None:
+        facts: Facts | None = None
+        box: Box = (0, 0, 0, 0)
         try:
-            facts: _Facts = {"id": "", "test_id": "", "box": [0, 0, 0, 0]}
             if container.ref:
                 found = self._page.locator(f"aria-ref={container.ref}")
-                facts = await found.evaluate(_OF_CONTAINER, timeout=_TIMEOUT_MS)
-            ways = group_candidates(
-                container.role,
-                container.name,
-                container.item_role,
-                (facts["test_id"], facts["id"]),
-                frames,
-            )
+                facts = await found.evaluate(_FACTS, timeout=_TIMEOUT_MS)
+                place = await found.bounding_box(timeout=_TIMEOUT_MS)
+                if place:
+                    box = (place["x"], place["y"], place["x"] + place["width"], place["y"] + place["height"])
+            ways = group_candidates(container.role, container.name, container.item_role, facts, frames)
             verified = await self._verified(container.items, ways)
             texts = await self._texts(verified[0]) if verified else []
         except Error:  # it went while others were looked at
@@ -90,10 +73,15 @@ class Groups:
         if not verified or len(texts) != len(container.items):
             log.info("no locator leads to the %d items of %s %s", len(container.items), container.role, id_)
             return None
-        left, top, right, bottom = facts["box"]
-        box: Box = (left, top, right, bottom)
         return Element(
-            id_, container.item_role, container.name, box, verified, is_verified=True, items=tuple(texts)
+            id_,
+            container.item_role,
+            container.name,
+            box,
+            verified,
+            is_verified=True,
+            path=facts["css"] if facts else "",
+            items=tuple(texts),
         )
 
     async def _verified(self, items: Sequence[str], ways: Sequence[Locator]) -> tuple[Locator, ...]:
@@ -103,7 +91,10 @@ class Groups:
         for way in ways:
             if len(kept) == _LOCATORS_KEPT:
                 break
-            there = page_locators.find_counted(self._page, way, self._target)
+            try:
+                there = page_locators.find_counted(self._page, way, self._target)
+            except PlanError:  # it cannot be written for this target
+                continue
             if await there.count() != len(items):
                 continue
             script = "(all, end) => all.includes(end)"

@@ -16,18 +16,20 @@ _NODE = re.compile(
 _MARK = re.compile(r"\[([\w-]+)(?:=([^\]]*))?\]")
 # Containers whose text is found on the elements inside them.
 _BOXES = frozenset({"generic", "rowgroup", "table", "list", "tablist", "none", "presentation", "main", "document"})
-_ROWS = frozenset({"row", "listitem", "article"})
-_AROUND = _ROWS | {"group", "dialog", "alertdialog", "region", "form", "tabpanel"}
+ROWS = frozenset({"row", "listitem", "article"})
+_AROUND = ROWS | {"group", "dialog", "alertdialog", "region", "form", "tabpanel"}
 NAMED_BY_TEXT = frozenset(
     {"alert", "status", "paragraph", "cell", "gridcell", "listitem", "option", "generic", "heading", "button", "link"}
+    | {"term", "definition", "caption", "time"}
 )
+_PLAIN_TEXT = frozenset({"paragraph", "generic", "term", "definition", "caption", "time"})
 _NAMED_BY_ALL_TEXT = frozenset({"alert", "status", "paragraph"})
 _INLINE = frozenset({"strong", "emphasis", "code", "mark", "deletion", "insertion", "subscript", "superscript", "time"})
 _USED_WITHOUT_A_NAME = frozenset({"button", "link", "dialog", "alertdialog", *TYPED_INTO, *TURNED_ON, *CHOSEN_FROM})
 _STATES = {**{name: name for name in ("checked", "disabled", "expanded", "selected", "pressed")}, "active": "focused"}
 _ITEM_ROLES = {
-    **{"list": "listitem", "table": "row", "grid": "row", "treegrid": "row", "listbox": "option", "tablist": "tab"},
-    **{"feed": "article"},
+    "list": "listitem", "table": "row", "grid": "row", "treegrid": "row", "listbox": "option", "tablist": "tab",
+    "feed": "article",
 }
 """Roles of containers, and the role of the items that make up a group."""
 LONGEST_TEXT = 200
@@ -109,7 +111,7 @@ def _walk(entry: Any, around: tuple[Node, ...], frames: tuple[str, ...], found: 
     name = _name(matched["name"]) or (words if role in NAMED_BY_TEXT else "")
     here = Node(
         ref=marks.get("ref", ""),
-        role="text" if role in ("paragraph", "generic") else role,
+        role="text" if role in _PLAIN_TEXT else role,
         name=" ".join(name.split())[:LONGEST_TEXT],
         states=frozenset(state for mark, state in _STATES.items() if marks.get(mark, "mixed") != "mixed"),
         around=around,
