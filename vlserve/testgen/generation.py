@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vlserve.testgen import outcome, render, static_checks
+from vlserve.testgen import outcome, static_checks
 from vlserve.testgen.elements import Element
 from vlserve.testgen.inventory import Inventory, Seen
 from vlserve.testgen.judge import Verdict
@@ -12,6 +12,7 @@ from vlserve.testgen.plan import Plan
 from vlserve.testgen.planner import Planned
 from vlserve.testgen.result import Job, Outcome, Subject
 from vlserve.testgen.runner import Run
+from vlserve.testgen.secrets import Secrets
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Generation:
     sources: Mapping[str, str] = field(default_factory=dict)
     """The files of the test by name; empty where there is none."""
     file_name: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Element id → attribute of the page object."""
+    page_title: str = ""
     checks: static_checks.Checks | None = None
     runs: list[Run] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
@@ -57,10 +61,10 @@ class Generation:
         return self.planned.plan.model_copy(update={"uncovered": tuple(shortfalls)})
 
     @property
-    def secrets(self) -> render.Secrets:
+    def secrets(self) -> Secrets:
         """Of every step that was ever planned, taken or not."""
         steps = (*self.planned.steps, *self.planned.wanted)
-        return render.Secrets(self.planned.plan.model_copy(update={"steps": steps}), self.elements)
+        return Secrets(self.planned.plan.model_copy(update={"steps": steps}), self.elements)
 
     @property
     def outcome(self) -> Outcome:

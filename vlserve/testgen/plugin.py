@@ -106,11 +106,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     before = results.get(item.path.name, {"outcome": None, "calls": 0, "seconds": 0.0})
     if (report.when == "call" or error) and before["outcome"] != "failed":
         lines = [entry.lineno + 1 for entry in error.traceback if entry.path == item.path] if error else []
+        folder = item.config.rootpath
+        trail = [entry for entry in error.traceback if folder in pathlib.Path(entry.path).parents] if error else []
         results[item.path.name] = {
             "outcome": "failed" if error else "passed",
             "calls": before["calls"] + (report.when == "call"),
             "seconds": max(before["seconds"], call.duration),
             "line": lines[0] if lines and report.when == "call" else None,
+            "places": [[pathlib.Path(one.path).relative_to(folder).as_posix(), one.lineno + 1] for one in trail],
             "error": error.typename if error else "",
             "message": error.exconly(tryshort=True)[:4000] if error else "",
         }

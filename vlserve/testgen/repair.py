@@ -12,7 +12,7 @@ from vlserve.testgen.runner import Run
 
 MOST = 3
 LONG_TIMEOUT_S = 20.0
-_ATTRIBUTE = re.compile(r"\bshown\.(\w+)")
+_ATTRIBUTE = re.compile(r"\b(?:self|\w+_page)\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Repaired:
 
 
 def repair(
-    code: str,
+    files: Mapping[str, str],
     failed: Run,
     plan: Plan,
     elements: Mapping[str, Element],
@@ -33,9 +33,9 @@ def repair(
     asserted: Collection[int],
     timeout_s: float | None,
 ) -> Repaired | None:
-    """``names`` maps element ids to attributes of the page object; ``asserted`` are the lines of expectations, for
+    """``files`` are the sources of the test by relative path; ``names`` maps element ids to attributes of the page object; ``asserted`` are the lines of expectations, for
     which only the wait may become longer. None: there is nothing left to try."""
-    id_ = None if failed.line in asserted else _failed_at(code, failed, names)
+    id_ = None if failed.line in asserted else _failed_at(files, failed, names)
     is_expected = any(one.element == id_ for one in plan.assertions)
     if id_ is not None and not is_expected and len(elements[id_].locators) > 1:
         element = elements[id_]
@@ -46,10 +46,11 @@ def repair(
     return None
 
 
-def _failed_at(code: str, failed: Run, names: Mapping[str, str]) -> str | None:
-    """Id of the element in the line where the test failed."""
-    lines = code.splitlines()
-    if failed.line is None or failed.line > len(lines):
-        return None
-    attributes = _ATTRIBUTE.findall(lines[failed.line - 1])  # with Selenium also methods of the page object
-    return next((id_ for id_, name in names.items() if name in attributes), None)
+def _failed_at(files: Mapping[str, str], failed: Run, names: Mapping[str, str]) -> str | None:
+    """Id of the element in the innermost line of the files in which the test failed."""
+    for name, number in reversed(failed.places):
+        lines = files.get(name, "").split("\n")
+        attributes = _ATTRIBUTE.findall(lines[number - 1]) if number <= len(lines) else []
+        if found := next((id_ for id_, attribute in names.items() if attribute in attributes), None):
+            return found
+    return None

@@ -41,6 +41,8 @@ class Run:
     junit: bytes | None = None
     trace: bytes | None = None
     test_s: float = 0.0
+    places: tuple[tuple[str, int], ...] = ()
+    """File and line of each call in the test's own files on the way to the failure, innermost last."""
 
 
 @dataclass(frozen=True)

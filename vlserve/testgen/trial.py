@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 from collections.abc import Collection, Sequence
 
-from vlserve.testgen import mutation, render, repair, runner, static_checks
+from vlserve.testgen import mutation, render, repair, runner, secrets, static_checks
 from vlserve.testgen.generation import Generation
 from vlserve.testgen.outcome import Mutation
 from vlserve.testgen.plan import PAGE, Assertion
@@ -21,7 +21,7 @@ _WAIT_FACTOR = 3.0
 
 async def try_test(work: Generation, proxy: OriginProxy, report_progress: ReportProgress) -> None:
     """Run the test, change locators and waits where it fails, and run it on changed pages where it passed."""
-    sandbox = runner.open_sandbox(work.job.target, proxy, render.environment(work.planned.plan, work.elements))
+    sandbox = runner.open_sandbox(work.job.target, proxy, secrets.environment(work.planned.plan, work.elements))
     await _run_and_repair(work, sandbox, report_progress)
     if work.runs[-1].outcome == "passed":
         report_progress(Event("mutate"))
@@ -33,17 +33,28 @@ async def try_test(work: Generation, proxy: OriginProxy, report_progress: Report
 
 async def write_code(work: Generation) -> None:
     """Raises PlanError."""
-    work.sources = await asyncio.to_thread(_render, work)
+    suite = await asyncio.to_thread(_render, work)
+    work.sources, work.file_name, work.names = suite.files, suite.test_file, suite.names
 
 
-def _render(work: Generation) -> dict[str, str]:
-    return {work.file_name: render.render(work.plan, work.elements, work.subject, work.job.target)}
+def _render(work: Generation) -> render.Suite:
+    return render.render(
+        work.plan,
+        work.elements,
+        work.subject,
+        work.job.target,
+        page_title=work.page_title,
+        existing=work.job.existing,
+        test_file=work.file_name,
+    )
 
 
 async def check_code(work: Generation) -> None:
-    variables = render.environment(work.planned.plan, work.elements)
+    variables = secrets.environment(work.planned.plan, work.elements)
     with tempfile.TemporaryDirectory(prefix="vlserve-testgen-") as folder:
-        work.checks = await static_checks.check(str(work.code), pathlib.Path(folder), variables=tuple(variables))
+        work.checks = await static_checks.check(
+            work.sources, work.file_name, pathlib.Path(folder), variables=tuple(variables)
+        )
     work.problem = "; ".join(work.checks.problems)
 
 
@@ -54,10 +65,9 @@ async def _run_and_repair(work: Generation, sandbox: Sandbox, report_progress: R
     work.runs.append(await sandbox.run(work.sources, work.file_name, with_trace=work.job.with_trace))
     report_progress(Event("run", _describe_run(work.runs[-1])))
     while work.runs[-1].outcome == "failed" and len(work.repairs) < repair.MOST:
-        names = render.names(planned.plan, work.elements)
         asserted = render.assertion_lines(str(work.code), planned.plan)
         repaired = repair.repair(
-            str(work.code), work.runs[-1], planned.plan, planned.elements, names, asserted, work.timeout_s
+            work.sources, work.runs[-1], planned.plan, planned.elements, work.names, asserted, work.timeout_s
         )
         if repaired is None:
             break
