@@ -105,8 +105,8 @@ async def _draft(work: Generation, ask: Ask, report_progress: ReportProgress) ->
     work.seen_as = {id_: number for number, id_ in ids.items()}
     work.planned.elements = {one.id: one for one in work.before}
     report_progress(Event("plan"))
-    await planner.plan_draft(work.planned, work.before, job.target, ask)
     look = Look(tuple(work.before))
+    await planner.plan_draft(work.planned, look, job.target, ask)
     _judge(work, look, look)
     _end_plan(work, report_progress)
     if not job.is_plan_only:
@@ -121,8 +121,7 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
         report_progress(Event("open"))
         browser = await stack.enter_async_context(open_browser(proxy))
         try:
-            live = await _open(work, url, browser, stack)
-            before = Look(tuple(work.before), live.page.url, await live.page.title())
+            live, before = await _open(work, url, browser, stack)
             report_progress(Event("open", count(len(work.before), "element") + " on the page"))
             report_progress(Event("match"))
             report_progress(Event("match", f"{len(work.seen_as)} of {len(work.inventory.seen)} are on the page"))
@@ -130,12 +129,12 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
             report_progress(Event("plan"))
             work.dialogs = live.dialogs
             if job.is_plan_only:
-                await planner.plan_draft(work.planned, work.before, job.target, ask)
+                await planner.plan_draft(work.planned, before, job.target, ask)
                 _judge(work, before, before)
                 _end_plan(work, report_progress)
                 return
-            await planner.plan_live(work.planned, live, work.before, ask)
-            _judge(work, before, await _look(live))
+            await planner.plan_live(work.planned, live, before, ask)
+            _judge(work, before, work.planned.looks[-1])
             _end_plan(work, report_progress)
             await _write(work, report_progress)
             if job.may_run and work.checks and work.checks.is_good:
@@ -150,25 +149,26 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
             work.blocked = sorted(proxy.blocked)
 
 
-async def _open(work: Generation, url: str, browser: Browser, stack: AsyncExitStack) -> LivePage:
-    """The page at the size at which it looks most like the picture."""
-    opened: LivePage | None = None
+async def _open(work: Generation, url: str, browser: Browser, stack: AsyncExitStack) -> tuple[LivePage, Look]:
+    """The page at the size at which it looks most like the picture, and its first look."""
+    opened: tuple[LivePage, Look] | None = None
     best = -1.0
     for viewport in _viewports(work.job, work.inventory.size):
         page = await stack.enter_async_context(open_page(browser, url, viewport, work.job.target))
-        elements, ratio = await page.look(), matching.ratio_of(work.inventory.size, viewport)
+        look, ratio = await page.look(), matching.ratio_of(work.inventory.size, viewport)
+        elements = [one for one in look.elements if not one.is_group]
         found = await asyncio.to_thread(matching.match, work.inventory.seen, elements, ratio)
         likeness = matching.in_place(found, work.inventory.seen, elements, ratio)
         if likeness > best:
-            opened, best = page, likeness
+            opened, best = (page, look), likeness
             work.before, work.viewport = elements, viewport
             work.seen_as = found.seen_as
             work.not_on_page = [work.inventory.seen[number] for number in found.unmatched]
         if likeness >= _RIGHT_SIZE:
             break
-    work.planned.elements = {one.id: one for one in work.before}
     if opened is None:
         raise TestgenError("The viewport does not work.")
+    work.planned.elements = {one.id: one for one in opened[1].elements}
     return opened
 
 
@@ -188,10 +188,6 @@ def _check_picture(work: Generation) -> None:
         f"The screenshot seems to show another page: of its {seen} elements {found} are on {work.job.url}. Take a new "
         "screenshot of this page, or use --force (HTTP: force) to go on all the same."
     )
-
-
-async def _look(live: LivePage) -> Look:
-    return Look(tuple(await live.look()), live.page.url, await live.page.title())
 
 
 def _judge(work: Generation, before: Look, after: Look) -> None:
