@@ -163,7 +163,9 @@ class LivePage:
         except ValueError as error:
             raise TestgenError(f"The page cannot be read: {error}.") from error
         nodes = seen.nodes[:_MOST_ELEMENTS]
-        inside = {ref for refs in (*(one.frames for one in nodes), *(one.frames for one in seen.containers)) for ref in refs}
+        inside = {
+            ref for refs in (*(one.frames for one in nodes), *(one.frames for one in seen.containers)) for ref in refs
+        }
         frames = {ref: await self._frame_selector(ref) for ref in inside}
         found = await self._elements(nodes, frames)
         groups = await self._groups.look(seen.containers, frames)
