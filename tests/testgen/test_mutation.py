@@ -80,8 +80,10 @@ def site() -> Iterator[Site]:
         yield site
 
 
-async def made(site: Site, path: str, target: Target, steps: list[Wanted], expected: list[str]) -> Result:
-    job = Job(picture(800, 600), "do it", target, url=site.origin + path)
+async def made(
+    site: Site, path: str, scenario: str, target: Target, steps: list[Wanted], expected: list[str]
+) -> Result:
+    job = Job(picture(800, 600), scenario, target, url=site.origin + path)
     return await generate(job, Scripted([], steps, expected))
 
 
@@ -89,19 +91,31 @@ def steps_of(result: Result) -> Any:
     return result.report["mutation"]["steps"]
 
 
-NEEDED: list[tuple[str, list[Wanted], list[str]]] = [
-    ("/reads", FILL_IN, ["Red true true"]),
+FILLED_IN = "type Ana in Name, choose Red in Color, tick Gift, choose Large, click Send"
+NEEDED: list[tuple[str, str, list[Wanted], list[str]]] = [
+    ("/reads", f'{FILLED_IN} and see "Red true true"', FILL_IN, ["Red true true"]),
     (
         "/rows",
+        "click Delete in the row of Ana, click Delete in the row of Ben, Ana disappears, Ben disappears",
         [("click", 'button "Delete" in row "Ana'), ("click", 'button "Delete" in row "Ben')],
         ['cell "Ana', 'cell "Ben'],
     ),
-    ("/enter", [("fill", "Find", "tea"), ("press", "Find", "Enter")], ["Found tea"]),
-    ("/link", [("click", 'link "Help')], ["Help page"]),
-    ("/twice", [("click", "More"), ("click", "More")], ['status "2"']),
-    ("/frame", [("click", "More")], ['status "1"']),
-    ("/shadow", [("click", "Inner")], ["Opened"]),
-    ("/reset", [("fill", "City", "Oslo"), ("click", "Reset")], ["empty textbox"]),
+    (
+        "/enter",
+        'type tea in Find, press Enter and see "Found tea"',
+        [("fill", "Find", "tea"), ("press", "Find", "Enter")],
+        ["Found tea"],
+    ),
+    ("/link", 'click Help and see "Help page"', [("click", 'link "Help')], ["Help page"]),
+    ("/twice", 'click More, click More and see "2"', [("click", "More"), ("click", "More")], ['status "2"']),
+    ("/frame", 'click More and see "1"', [("click", "More")], ['status "1"']),
+    ("/shadow", 'click Inner and see "Opened"', [("click", "Inner")], ["Opened"]),
+    (
+        "/reset",
+        "type Oslo in City, press Reset and check that City is empty",
+        [("fill", "City", "Oslo"), ("click", "Reset")],
+        ["empty textbox"],
+    ),
 ]
 WITH_SELENIUM = ("/reads", "/rows", "/enter")
 
@@ -109,14 +123,14 @@ WITH_SELENIUM = ("/reads", "/rows", "/enter")
 @pytest.mark.full
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    ("target", "path", "steps", "expected"),
+    ("target", "path", "scenario", "steps", "expected"),
     [(target, *case) for case in NEEDED for target in BOTH if target == "playwright" or case[0] in WITH_SELENIUM],
-    ids=lambda one: one if isinstance(one, str) else "",
+    ids=lambda one: one if isinstance(one, str) and " " not in one else "",
 )
 async def test_step_with_an_effect_is_needed(
-    site: Site, target: Target, path: str, steps: list[Wanted], expected: list[str]
+    site: Site, target: Target, path: str, scenario: str, steps: list[Wanted], expected: list[str]
 ) -> None:
-    result = await made(site, path, target, steps, expected)
+    result = await made(site, path, scenario, target, steps, expected)
     assert steps_of(result) == {"tried": len(steps), "needed": len(steps), "not_needed": [], "untried": []}
     assert result.outcome == "passed", result.report
 
@@ -125,7 +139,7 @@ async def test_step_with_an_effect_is_needed(
 @pytest.mark.browser
 @pytest.mark.parametrize("target", BOTH)
 async def test_value_that_nobody_reads_makes_the_outcome_partial(site: Site, target: Target) -> None:
-    result = await made(site, "/ignores", target, FILL_IN, ['status "Sent"'])
+    result = await made(site, "/ignores", f'{FILLED_IN} and see "Sent"', target, FILL_IN, ['status "Sent"'])
     assert steps_of(result) == {
         "tried": 5,
         "needed": 1,

@@ -51,11 +51,11 @@ ACTIONS: dict[str, str] = {
     "wait": "wait",
 }
 OTHER_VERBS = _listed(
-    "accept allow apply approve archive ask book buy call complete continue copy decline decrease deny duplicate "
-    "export finish follow hide import increase invite keep leave like load lock mute order pause pay pin play "
-    "post print publish record redo reject reopen reply report request reset restart restore resume retry run "
-    "share sell start stop subscribe swipe undo unfollow unlock unmute unpin unsubscribe use vote withdraw zoom "
-    "do move swap book lower raise focus assign close merge split attach connect disconnect"
+    "accept allow apply approve archive ask buy complete continue copy decline decrease deny duplicate "
+    "export finish follow hide import increase invite keep leave like load mute pause pay "
+    "print publish redo reject reopen reply request reset restart restore resume retry "
+    "share sell start stop subscribe swipe undo unfollow unlock unmute unpin unsubscribe vote withdraw zoom "
+    "do move swap book lower raise assign close merge split attach connect disconnect"
 )
 """Verbs without rules of their own: a button or link has that name."""
 ACTIONS_ZH: dict[str, str] = {
@@ -116,7 +116,8 @@ KEYS: dict[str, str] = {
     "up arrow": "ArrowUp",
 }
 SEE = (
-    "should be able to see|should see|expect to see|expect that|expect|see that|see if|see whether|see|check that"
+    "expected result|expected|should be able to see|should see|expect to see"
+    "|expect that|expect|see that|see if|see whether|see|check that"
     "|check if|check whether|check for|verify that|verify if|verify|make sure that|make sure|ensure that|ensure"
     "|assert that|assert|confirm that|observe that|observe|notice that|notice|wait until|wait for|validate that"
     "|validate|find that|get|receive|be shown|can see|look that"
@@ -140,7 +141,7 @@ SEPARATORS = (
     r"|\s+(?:and\s+then|and\s+after\s+that|and\s+afterwards|and|then|so\s+that|so|but|&)\s+"
     r"|(?<!wait)(?<!Wait)\s+until\s+|\s+(?:in\s+order\s+)?to\s+(?=(?:see|check|verify)\b)"
     r"|(?<![最然随之今以前先])后[，,]?(?![台缀端期续退面者一])"
-    r"|(?:然后|接着|随后|之后|并且|而且|以及|同时|直到|(?<![合吞兼一])并(?![发列行排购不])|(?<![不])再(?![次见生度])|(?<!而)且(?!慢)"
+    r"|(?:然后|接着|随后|之后(?=[^，,；。\s])|并且|而且|以及|同时|直到|(?<![合吞兼一])并(?![发列行排购不])|(?<![不])再(?![次见生度])|(?<!而)且(?!慢)"
     r"|(?<![不])但(?:是)?(?!愿))"
     r"|\s*、\s*|(?<![共总饱缓温柔随附])和(?![平谐解睦好气])|(?<![参])与(?![否])"
 )
@@ -151,6 +152,11 @@ PREDICATE = re.compile(
     r"|cannot|can't|can|doesn't|don't|does|do\s+not|exists?|goes\s+away|comes?|starts\s+with|ends\s+with|turns"
     r"|changes\s+to|gets)\b"
 )
+PREDICATE_AFTER_VERB = re.compile(
+    r"\b(?:is|am|are|was|were|isn't|aren't|wasn't|weren't|becomes|stays|remains|has|hasn't|appears|disappears|vanishes"
+    r"|shows|says|reads|contains|displays|includes|equals|should|must|will|cannot|can't|doesn't|don't|does)\b"
+)
+"""In what begins with a verb, such as "Save is disabled": not every verb that follows, as in "press Show more"."""
 PREDICATE_ZH = re.compile(
     r"消失|不见|不再|显示|为空|是空|禁用|已启用|被启用|不可用|可用|被选中|已选中|未选中|选中状态|已勾选|被勾选|未勾选|没有|未被|可见"
     r"|还有|还剩|剩下|剩余|只有|只剩|出现|包含|一共|共有|共\d|第一|最后一|排在|标题|网址|地址栏|提示|隐藏|被删除|已删除|已被|不存在"
@@ -158,6 +164,20 @@ PREDICATE_ZH = re.compile(
 )
 RELATIVE = re.compile(r"\b(?:that|which|who|whose|where|what|until|while)\b")
 
+QUALIFIERS = re.compile(
+    r"\b(?:more|less|fewer|than|over|under|above|below|before|after|every|each|all|both|except|between|until|unless"
+    r"|other|another|different|same|either|or|else|only|least|most|almost|if|any(?!\s*more))\b"
+    r"|超过|少于|多于|以上|以下|不到|不足|至少|至多|最多|每[个一行条项]|所有|全部|除了|或者?|之前|之后|其他|另一|不同|如果|除非|任何"
+)
+"""Words that change what a clause asks for."""
+UNDERSTOOD = {
+    "order": "before after above below 之前 之后",
+    "count": "least most only all any 至少 至多 最多 所有 全部 任何",
+    "drag": "above below before after over 之前 之后",
+    "hover": "over",
+    "gone": "any 任何",
+}
+"""The qualifiers that have rules of their own, by verb."""
 KEPT_AFTER = _listed("sign log check turn switch opt roll zoom drop back pick set clock")
 """Verbs whose particle, such as "in" or "out", tells one name from another."""
 NEGATING = _listed("no not never nothing none without instead longer cannot can't don't")
@@ -252,7 +272,7 @@ STOP = _listed(
 STOP_ZH = re.compile(
     "里面|页面上?|上面|名为|叫做|一个|还有|还剩|剩下|剩余|只有|只剩|只显示|包含|检查|验证|确保|确认|看到|看见|显示|出现|可见|可以|能够|应该|应当|已经|直接|然后"
     "|不再|没有|内容|文字|文本(?!框)|一共|共有|至少|至多|最多|变成|变为|所有|全部|存在|一下|名称为|提示(?!框)"
-    "|^从|^向(?![上下左右])|[的把将被]|在(?!线)|到(?!期|达)|了(?!解)|^[该这那是为会就都请和与也有用只不]+(?![户效于线色])|[是为中里内上时后会也]+$"
+    "|^从|^向(?![上下左右])|[的把将被]|在(?!线)|到(?!期|达)|了(?!解)|^[该这那是为会就都请和与也有用只不]+(?![户效于线色])|之后$|[是为中里内上时后会也]+$"
 )
 """Chinese words without content. Single characters are part of other words, so few are taken out."""
 ROLE_NOUNS: dict[str, frozenset[str]] = {

@@ -7,52 +7,33 @@ from typing import Literal
 
 from vlserve.testgen import clause_words as table
 from vlserve.testgen.clause_words import PREDICATE, PREDICATE_ZH
+from vlserve.testgen.counts import counted
+from vlserve.testgen.quotes import AND, CJK, MARK, MARKS, is_cjk, mask, unmasked
+from vlserve.testgen.verbs import opening, verb_of
 
 Kind = Literal["action", "expectation"]
-_QUOTES = {'"': '"', "“": "”", "„": "”", "‘": "’", "`": "`", "「": "」", "『": "』", "«": "»", "《": "》", "'": "'"}
-_MARK = 0xE000
-_MARKS = "\ue000-\uf8ff"
-_CJK = "\u3400-\u9fff"
-_AND = "\uf8f0"
-"""An "and" that separates nothing, as in "drag and drop"."""
 _SENTENCE_END = re.compile(
     rf"[。！？\n]+(?![的”])|(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bNo)\.(?=\s|$)"
-    rf"|[!?](?=\s+[A-Z{_MARKS}]|$)"
+    rf"|[!?](?=\s+[A-Z{MARKS}]|$)"
 )
 _SEPARATOR = re.compile(table.SEPARATORS, re.IGNORECASE)
-_TOKEN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}{_MARKS}]+(?:[’'.@/_:+-][^\W_{_CJK}{_MARKS}]+)*")
+_TOKEN = re.compile(rf"[{CJK}]+|[^\W_{CJK}{MARKS}]+(?:[’'.@/_:+-][^\W_{CJK}{MARKS}]+)*")
 _TIMES = re.compile(
     r"\s*\b(?:(once|twice)|(\d+|two|three|four|five)\s+times)\b|(?:连续)?([两二三四五\d])次", re.IGNORECASE
 )
 _WITH = re.compile(r"\b(?:with|using|as|where)\b|[用以]", re.IGNORECASE)
 _PREPOSITION = re.compile(r"(?:in|on|at|under|within|inside|for|with|from|next\s+to|of|into|to|using)\b", re.IGNORECASE)
-_PREPOSITION_ZH = re.compile(r"[在把将用从对向给为不以]")
 _PLURAL = re.compile(r"\b(?:are|aren't|were|weren't|have|stay|remain|appear|disappear|show|do\s+not|don't)\b")
 _ROLE_ZH = re.compile(
     "(" + "|".join(sorted((one for one in table.ROLE_NOUNS if len(one) > 1 and not one.isascii()), key=len)[::-1]) + ")"
 )
 _NEVER_A_NAME = frozenset({"I", "A", "The", "There", "It", "They", "This", "That"})
 _IT = re.compile(r"\b(?:it|them|they|this|that)\b|[它其]", re.IGNORECASE)
-_TAKE_IT = frozenset(
-    {
-        "click",
-        "double_click",
-        "hover",
-        "tick",
-        "untick",
-        "toggle",
-        "open",
-        "close",
-        "delete",
-        "clear",
-        "expand",
-        "collapse",
-    }
-)
+_TAKE_IT = frozenset({"click", "double_click", "hover", "tick", "untick", "toggle", "open", "close", "delete", "clear"})
 _EMPTY = re.compile(
     r"(?:with|leaving|and)\s+(?:nothing|no\s+fields?)\s+(?:filled(?:\s+in)?|typed|entered)"
     r"|(?:with|leaving)\s+(?:every|all|both)\s+(?:the\s+)?(?:\w+\s+)?fields?\s+empty"
-    r"|without\s+(?:filling\s+(?:in\s+)?|typing\s+|entering\s+)(?:in\s+)?(?:anything|any\s+\w+)"
+    r"|without\s+(?:filling\s+(?:in\s+)?|typing\s+|entering\s+)(?:in\s+)?(?:anything|any\s+\w+)|without\s+changing\s+anything"
     r"|with\s+an?\s+empty\s+form|什么都不填|不填(?:写)?任何内容|不输入任何内容",
     re.IGNORECASE,
 )
@@ -60,7 +41,7 @@ _EMPTY_FIELD = re.compile(
     rf"without\s+(?:filling\s+(?:in\s+)?|typing\s+(?:in\s+)?|entering\s+)?(?:an?\s+|the\s+|any\s+)?(?P<a>[\w ]+)"
     rf"|with\s+an?\s+empty\s+(?P<b>[\w ]+)|with\s+(?:the\s+)?(?P<c>[\w ]+?)\s+empty"
     rf"|leav(?:e|ing)\s+(?:the\s+)?(?P<d>[\w ]+?)\s+(?:empty|blank)"
-    rf"|不(?:输入|填写|填)(?P<e>[{_CJK}]+?)(?=直接|就|点|登|提|，|$)",
+    rf"|不(?:输入|填写|填)(?P<e>[{CJK}]+?)(?=直接|就|点|登|提|，|$)",
     re.IGNORECASE,
 )
 _INVALID = re.compile(r"(?:(?:that|which)\s+is\s+)?not\s+(?:an?\s+)?valid\b|无效的?", re.IGNORECASE)
@@ -105,7 +86,7 @@ class _Part:
 
 def split(scenario: str) -> tuple[Clause, ...]:
     """The clauses in order. What stands in quotation marks is never split."""
-    masked, quotes = _mask(scenario)
+    masked, quotes = mask(scenario)
     parts: list[_Part] = []
     for sentence in _SENTENCE_END.split(_protected(masked)):
         parts += _sentence(sentence)
@@ -124,49 +105,9 @@ def _with_subject(clause: Clause, before: Clause | None) -> Clause:
     return replace(clause, words=before.words, quoted=before.quoted)
 
 
-def _mask(scenario: str) -> tuple[str, list[str]]:
-    """With one private character for each quoted text, and these texts with their quotation marks."""
-    text = re.sub(f"[{_MARKS}]", " ", scenario).replace("\r", "\n")
-    out, quotes, at = [], list[str](), 0
-    while at < len(text):
-        end = _closing(text, at) if text[at] in _QUOTES else -1
-        if end > at + 1 and len(quotes) < 1000:
-            out.append(chr(_MARK + len(quotes)))
-            quotes.append(text[at : end + 1])
-            at = end + 1
-        else:
-            out.append(text[at])
-            at += 1
-    return "".join(out), quotes
-
-
-def _closing(text: str, start: int) -> int:
-    opening, closing = text[start], _QUOTES[text[start]]
-    if opening in "'‘" and start and re.match(r"[^\W_]", text[start - 1]) and not _is_cjk(text[start - 1]):
-        return -1  # an apostrophe
-    depth = 0
-    for at in range(start + 1, len(text)):
-        after = text[at + 1 : at + 2]
-        if text[at] == "\n" and opening == "'":
-            return -1
-        if opening != closing and text[at] == opening:
-            depth += 1
-        elif text[at] == closing and text[at - 1] != "\\":
-            if closing in "'’" and re.match(r"[^\W_]", after) and not _is_cjk(after):
-                continue  # an apostrophe within
-            if not depth:
-                return at
-            depth -= 1
-    return -1
-
-
-def _is_cjk(char: str) -> bool:
-    return bool(re.match(f"[{_CJK}]", char))
-
-
 def _protected(masked: str) -> str:
     masked = re.sub(r"\bdrag\s+and\s+drop\b", "drag", masked, flags=re.IGNORECASE)
-    return re.sub(r"(\bbetween\s+(?:\S+\s+){1,4}?)and\b", rf"\1{_AND}", masked, flags=re.IGNORECASE)
+    return re.sub(r"(\bbetween\s+(?:\S+\s+){1,4}?)and\b", rf"\1{AND}", masked, flags=re.IGNORECASE)
 
 
 def _sentence(sentence: str) -> list[_Part]:
@@ -260,16 +201,16 @@ def _predicate(text: str) -> int | None:
 def _read(fragment: str, last: _Part | None) -> _Part | None:
     """None: neither a verb nor a statement, such as another object of the verb before."""
     rest, is_negative, is_past = _without_fillers(fragment)
-    if intro := _opening(table.SEE, rest) or _opening(table.SEE_ZH, rest):
+    if intro := opening(table.SEE, rest) or opening(table.SEE_ZH, rest):
         base, after = intro
         if after.strip() or base in ("see", "看到"):
-            found = _expected(rest[: len(rest) - len(after)].strip(), after.strip(), is_negative=is_negative)
+            found = _expected(rest[: len(rest) - len(after)].strip(), after.strip(" :："), is_negative=is_negative)
             return replace(found, text=fragment)
     if last and re.match(rf"(?:{PREDICATE.pattern})|不再|显示|为空", rest.casefold()) and last.kind == "expectation":
         start = _predicate(last.rest)
         subject = last.rest[:start] if start is not None else last.rest
         return _expected(last.lead, f"{subject.strip()} {rest}")
-    verb = _verb(rest, is_past=is_past)
+    verb = verb_of(rest, is_past=is_past)
     if (
         verb
         and verb[1].casefold() in ("check", "checks", "confirm", "检查")
@@ -293,12 +234,12 @@ def _without_fillers(fragment: str) -> tuple[str, bool, bool]:
     """The rest, whether it is negated, and whether its verb may be in the past tense, as after "when"."""
     rest, is_negative, is_past = fragment, False, False
     while True:
-        if _opening(table.SEE, rest) or _opening(table.SEE_ZH, rest):
+        if opening(table.SEE, rest) or opening(table.SEE_ZH, rest):
             break
         negated = re.match(
             r"(?:do\s+not|don't|don’t|never|does\s+not|doesn't|without)\s+|不要|别(?!的)", rest, re.IGNORECASE
         )
-        if negated and (_verb(rest[negated.end() :]) or _opening(table.SEE, rest[negated.end() :])):
+        if negated and (verb_of(rest[negated.end() :]) or opening(table.SEE, rest[negated.end() :])):
             is_negative, rest = True, rest[negated.end() :]
             continue
         filler = re.match(rf"(?:{table.FILLERS})\s*,?\s+|(?:{table.FILLERS_ZH})[，\s]*", rest, re.IGNORECASE)
@@ -309,84 +250,17 @@ def _without_fillers(fragment: str) -> tuple[str, bool, bool]:
     return rest, is_negative, is_past
 
 
-def _opening(phrases: str, text: str) -> tuple[str, str] | None:
-    """The phrase that a text begins with, also inflected, and what follows it."""
-    if _is_cjk(phrases[0]):
-        found = re.match(phrases, text)
-        return (found.group(), text[found.end() :]) if found else None
-    first = re.match(r"[A-Za-z-]+", text)
-    if not first:
-        return None
-    for base in _bases(first.group().casefold()):
-        if found := re.match(rf"(?:{phrases})(?![\w-])", f"{base}{text[first.end() :]}", re.IGNORECASE):
-            return found.group().casefold(), text[first.end() + found.end() - len(base) :]
-    return None
-
-
-def _bases(word: str, *, is_past: bool = False) -> list[str]:
-    found = [word]
-    if word.endswith("s") and not word.endswith("ss"):
-        found.append(word[:-1])
-    if re.search("(?:s|x|ch|sh)es$", word):
-        found.append(word[:-2])
-    for ending in ("ing", "ed") if is_past else ("ing",):
-        if word.endswith(ending) and len(word) > len(ending) + 1:
-            stem = word[: -len(ending)]
-            found += [stem, f"{stem}e", *([stem[:-1]] if stem[-1:] == stem[-2:-1] else [])]
-    return found
-
-
-def _verb(text: str, *, is_past: bool = False) -> tuple[str, str, str] | None:
-    """Canonical verb, its words and what follows; of Chinese also after what stands before it, as in 在X中输入Y."""
-    first = re.match(r"[A-Za-z-]+", text)
-    if not first:
-        return _verb_zh(text)
-    word = first.group().casefold()
-    best: tuple[str, int] | None = None
-    for base in _bases(word, is_past=is_past):
-        inflected = f"{base}{text[first.end() :]}"
-        for name, phrases in table.ACTIONS.items():
-            found = re.match(rf"(?:{phrases})(?![\w-])", inflected, re.IGNORECASE)
-            end = found.end() - len(base) + first.end() if found else 0
-            if end and (best is None or end > best[1]):
-                best = name, end
-    if best:
-        return best[0], text[: best[1]], text[best[1] :]
-    if any(base in table.OTHER_VERBS for base in _bases(word, is_past=is_past)):
-        return "", text[: first.end()], text[first.end() :]
-    return None
-
-
-def _verb_zh(text: str) -> tuple[str, str, str] | None:
-    found = [
-        (name, match)
-        for name, phrases in table.ACTIONS_ZH.items()
-        for match in re.finditer(phrases, text)
-        if not re.match(r"按钮|框|键(?!入)|栏|链接|页", text[match.end() :]) or not match.start()
-    ]
-    if _PREPOSITION_ZH.match(text) or re.search(r"[框栏里中内](?:输入|填|选|点击|勾)", text):
-        placed = [one for one in found if re.search(r"[中里内上框栏]\s*$", text[: one[1].start()])]
-        last = max((one[1].start() for one in found if one[1].start()), default=0)
-        found = placed or [one for one in found if one[1].start() <= last < one[1].end() and one[1].start()]
-    else:
-        found = [one for one in found if not one[1].start()]
-    if not found:
-        return None
-    name, match = min(found, key=lambda one: (one[1].start(), -len(one[1].group())))
-    return name, match.group(), f"{text[: match.start()]} {text[match.end() :]}".strip()
-
-
 def _is_statement(rest: str, verb: tuple[str, str, str] | None) -> bool:
     """It has a predicate of its own, as "Save is disabled" has, though it begins with a verb."""
     folded = rest.casefold()
-    found = PREDICATE.search(folded)
+    found = (PREDICATE if verb is None else table.PREDICATE_AFTER_VERB).search(folded)
     if found and (relative := table.RELATIVE.search(folded)) and relative.start() < found.start():
         found = None
     if verb is None:
         return bool(found) or bool(PREDICATE_ZH.search(rest))
     if verb[0] in ("type", "search", "add", "choose", "go", "sort"):
         return bool(found) and not rest[len(verb[1]) : found.start() if found else 0].strip()
-    if _is_cjk(rest[0]) or not rest[0].isascii():
+    if is_cjk(rest[0]) or not rest[0].isascii():
         return bool(re.search(r"消失|不再|禁用|可用|为空|被选中|不可见|按钮(?:可|不|已|变)", rest))
     return bool(found)
 
@@ -407,6 +281,10 @@ def key_of(clause: Clause) -> str | None:
 
 def _expected(lead: str, rest: str, *, is_negative: bool = False) -> _Part:
     """Reads which state is expected."""
+    if re.match(r"(?:No|Nothing|None|Not|Never|Cannot)\b", rest) and lead.casefold() in ("see", "sees", "should see"):
+        return _Part("expectation", "see", lead, rest)  # a text of the page, without quotation marks
+    if re.fullmatch(r"(?:the\s+)?\d+\s+\w+", rest) and counted(rest) is None:
+        return _Part("expectation", "see", lead, rest)
     text = re.sub(r"\bno(?:t)?\s+more\s+than\b", "at most", rest, flags=re.IGNORECASE)
     text = re.sub(r"\bno(?:t)?\s+(?:less|fewer)\s+than\b", "at least", text, flags=re.IGNORECASE)
     folded = f" {text.casefold()} "
@@ -440,33 +318,6 @@ def _subject_verb(folded: str) -> str | None:
     return None
 
 
-def counted(text: str) -> int | None:
-    """The number of things that a text expects, such as 3 for "there are three rows"; 0 for "no rows"."""
-    folded = text.casefold()
-    number = r"(\d+(?![\d.,:%]*\d)|" + "|".join(one for one in table.NUMBERS if one.isascii()) + r"|no)"
-    nouns = "|".join(sorted((one for one in table.GROUP_NOUNS if one.isascii()), key=len, reverse=True))
-    english = re.search(rf"\b{number}\s+(?:\w+\s+){{0,2}}?(?:{nouns})(?:s|es)?\b", folded.replace("entries", "entrys"))
-    if not english:
-        english = re.search(
-            rf"\bthere\s+(?:is|are|should\s+be|will\s+be)\s+(?:now\s+|only\s+|exactly\s+|still\s+|at\s+most\s+|at\s+least\s+)?"
-            rf"{number}\b(?=\s+\w)|\b(?:only|exactly|at\s+most|at\s+least)\s+{number}\b|\b{number}\s+\w+\s+(?:are\s+|is\s+)?"
-            r"(?:left|remains?|remaining|shown|visible|listed)\b",
-            folded,
-        )
-    chinese = re.search(rf"(?<![第\d.€$¥])(\d+|[零一二三四五六七八九十两])\s*(?:个|条|行|项)(?![{_CJK}]?钟)", folded)
-    for found in (english, chinese):
-        if found:
-            word = next(one for one in found.groups() if one)
-            if word == "no":
-                return 0 if english and english.re.pattern.startswith(r"\b(\d") and _is_plural(found.group()) else None
-            return int(word) if word.isdigit() else table.NUMBERS[word]
-    return 0 if re.search(r"没有(?:任何)?(?:结果|记录|项目|条目)", folded) else None
-
-
-def _is_plural(text: str) -> bool:
-    return text.rstrip().endswith("s")
-
-
 def _finished(part: _Part, quotes: Sequence[str]) -> list[Clause]:
     rest, times = part.rest, 1
     if part.kind == "action" and (found := _TIMES.search(rest)):
@@ -481,21 +332,16 @@ def _finished(part: _Part, quotes: Sequence[str]) -> list[Clause]:
     is_untyped = part.verb in ("type", "clear") and not content.strip() and bool(left_empty)
     masked = part.text or (f"{part.lead} {rest}" if part.verb or part.kind == "expectation" else rest)
     clause = Clause(
-        text=_unmasked(masked, quotes),
+        text=unmasked(masked, quotes),
         kind=part.kind,
         verb=verb,
         is_negative=part.is_negative or is_untyped or (not content.strip() and bool(left_empty)),
-        quoted=tuple(quotes[ord(one) - _MARK][1:-1].strip() for one in re.findall(f"[{_MARKS}]", rest) if one != _AND),
+        quoted=tuple(quotes[ord(one) - MARK][1:-1].strip() for one in re.findall(f"[{MARKS}]", rest) if one != AND),
         numbers=_numbers(content),
         words=_words(content, part),
         left_empty=left_empty,
     )
     return [clause] * times
-
-
-def _unmasked(masked: str, quotes: Sequence[str]) -> str:
-    text = " ".join(masked.replace(_AND, "and").split())
-    return re.sub(f"[{_MARKS}]", lambda one: quotes[ord(one.group()) - _MARK], text)
 
 
 def _without_left_empty(rest: str) -> tuple[str, tuple[str, ...]]:
@@ -520,7 +366,7 @@ def _tokens(text: str, *, is_action: bool = False, has_lead: bool = True) -> lis
     previous = ""
     for at, match in enumerate(_TOKEN.finditer(text)):
         word, before = match.group(), previous
-        if _is_cjk(word[0]):
+        if is_cjk(word[0]):
             spaced = _ROLE_ZH.sub(r" \1 ", word)
             pieces = [part for one in spaced.split() for part in table.STOP_ZH.sub(" ", one).split()]
             found += [part for one in pieces for part in table.STOP_ZH.sub(" ", one).split()]

@@ -71,6 +71,8 @@ class Element:
     """A combobox that can be typed into."""
     is_secret: bool = False
     """What is typed there must not stand in code or in a report."""
+    around: tuple[str, ...] = ()
+    """The rows, list items, groups and dialogs around it, innermost first, each as its role and its text."""
     items: tuple[str, ...] = ()
     """Of a group: the texts of its items in the order of the page, whitespace collapsed."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vlserve.testgen import outcome, static_checks
-from vlserve.testgen.elements import Element
+from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.inventory import Inventory, Seen
 from vlserve.testgen.judge import Verdict
 from vlserve.testgen.outcome import Mutation
@@ -24,8 +24,8 @@ class Generation:
     planned: Planned
     seen_as: dict[str, int] = field(default_factory=dict)
     """Element id → index of the element in the inventory of the picture."""
-    before: list[Element] = field(default_factory=list)
-    """The elements of the page before the steps; in a draft, of the picture."""
+    before: Look = field(default_factory=lambda: Look(()))
+    """The page before the steps; in a draft, the picture."""
     problem: str = ""
     """Why there is no test, or why it was not run."""
     not_on_page: list[Seen] = field(default_factory=list)

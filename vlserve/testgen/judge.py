@@ -1,12 +1,15 @@
 """The judge: whether a plan does and expects what a scenario asks for, clause by clause. Rules only, no model."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlserve.testgen.button_names import is_confirming, is_opening
+from vlserve.testgen.clause_words import QUALIFIERS, UNDERSTOOD
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.judge_expectations import Expectations, opposes, opposite
-from vlserve.testgen.judge_steps import Steps, is_confirming, is_opening
+from vlserve.testgen.judge_steps import Steps
 from vlserve.testgen.plan import PAGE, Assertion, Plan
 from vlserve.testgen.wording import Pool, normal, unmeant
 
@@ -79,7 +82,7 @@ def _steps(
     for place, clause in enumerate(clauses):
         if clause.kind != "action":
             continue
-        found, reason = steps.find(clause, start)
+        found, reason = ((), why) if (why := _qualified(clause, plan, known)) else steps.find(clause, start)
         if not found:
             reasons[place] = reason
             continue
@@ -144,7 +147,7 @@ def _expectations(
             if not _is_used_later(clause, place, plan, known, asked):
                 reasons[place] = "The test expects things after its last step only: make it a test of its own."
             continue
-        found[place], reason = expectations.find(clause)
+        found[place], reason = ((), why) if (why := _qualified(clause, plan, known)) else expectations.find(clause)
         if not found[place]:
             reasons[place] = reason
     wanted = {one for ones in found.values() for one in ones}
@@ -160,6 +163,24 @@ def _expectations(
         first, second = clauses[place], opposite(clauses[other_place])
         if second and first.verb == second.verb and (first.words, first.quoted) == (second.words, second.quoted):
             reasons.setdefault(other_place, "The scenario contradicts itself.")
+
+
+def _qualified(clause: Clause, plan: Plan, known: Mapping[str, Element]) -> str:
+    """Why no rule understands a clause: a word in it, such as "except", makes it ask for something else."""
+    text = clause.text
+    for one in clause.quoted:
+        text = text.replace(one, " ")
+    ids = [*(one.element for one in plan.steps), *(one.element for one in plan.assertions)]
+    names = [*(known[id_].name for id_ in ids if id_ != PAGE), *(one.value for one in plan.assertions)]
+    for name in sorted(names, key=len, reverse=True):
+        if " " in name.strip():  # "Add another item" is a name
+            text = re.sub(re.escape(name.strip()), " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"^(?:after|when|once)\b|\bany\s*more\b", "", text)
+    understood = {*UNDERSTOOD.get(clause.verb, "").split(), "both"}
+    if clause.left_empty:
+        understood |= {"every", "all", "any", "both", "任何"}
+    found = next((one.group() for one in QUALIFIERS.finditer(text) if one.group() not in understood), None)
+    return f"{found!r} is not understood: write what is to be done or seen without it." if found else ""
 
 
 def _is_used_later(

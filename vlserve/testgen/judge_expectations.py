@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
+from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, PLACES, STATE_KINDS
 from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
@@ -21,72 +22,6 @@ from vlserve.testgen.wording import (
     unmeant,
     without_ordinals,
 )
-
-_MESSAGE = frozenset(
-    [
-        "message",
-        "text",
-        "warning",
-        "notice",
-        "notification",
-        "hint",
-        "note",
-        "status",
-        "toast",
-        "question",
-        "label",
-        "sentence",
-        "info",
-        "success",
-        "error",
-        "alert",
-        "popup",
-    ]
-) | {"消息", "信息", "提示", "文字", "警告", "问题", "提示信息", "错误信息", "错误", "错误提示"}
-"""Nouns for a text on the page."""
-_ERROR = re.compile(
-    r"error|wrong|invalid|incorrect|fail|declin|denied|not |n't|required|please|must|cannot|unable|too |missing|already"
-    r"|expired|错误|失败|无效|不正确|请|不能|必须|有误"
-)
-_GOOD = re.compile(
-    r"\b(?:saved|sent|success\w*|done|thank\w*|welcome|deleted|added|completed?|received|created)\b|成功|已保存|欢迎"
-)
-_KINDS: dict[str, frozenset[str]] = {
-    "disabled": frozenset({"disabled"}),
-    "enabled": frozenset({"enabled"}),
-    "checked": frozenset({"checked", "pressed"}),
-    "unchecked": frozenset({"unchecked", "not_pressed"}),
-    "pressed": frozenset({"pressed"}),
-    "not_pressed": frozenset({"not_pressed"}),
-    "selected": frozenset({"selected", "checked"}),
-    "not_selected": frozenset({"not_selected", "unchecked"}),
-    "expanded": frozenset({"expanded"}),
-    "collapsed": frozenset({"collapsed"}),
-    "focused": frozenset({"focused"}),
-    "empty": frozenset({"empty"}),
-    "filled": frozenset({"value", "contains"}),
-}
-_OF_ADDRESS = frozenset(
-    [
-        "url",
-        "address",
-        "title",
-        "redirected",
-        "taken",
-        "location",
-        "bar",
-        "web",
-        "browser",
-        "window",
-        "tab",
-        "document",
-        "网址",
-        "地址栏",
-        "链接地址",
-        "标题",
-    ]
-)
-_NOUNS_ZH = re.compile(r"^(?:条|个|行|项)?(?:记录|结果|项目|条目|数据|内容)?$")
 
 
 @dataclass(frozen=True)
@@ -145,7 +80,7 @@ class Expectations:
         is_own = any(has_word(word, own) for word in words) or any(has_phrase(each, own) for each in clause.quoted)
         by_role = words and all(is_of_role(word, element.role) or is_meant(word, element) for word in words)
         is_by_role = by_role and any(is_of_role(word, element.role) for word in words)
-        if not is_own and not (is_by_role and (not element.name or element.role in _NAMELESS)):
+        if not is_own and not (is_by_role and (not element.name or element.role in NAMELESS)):
             return f"The scenario does not name {element.told}."
         return ""
 
@@ -165,7 +100,7 @@ class Expectations:
                 return f"{element.told} is the opposite."
             if _is_message(words) and not clause.quoted:
                 return self._message(words, element)
-            words = [word for word in words if word not in _MESSAGE or not _speaks(element)]
+            words = [word for word in words if word not in MESSAGE or not _speaks(element)]
             if why := self._own(clause, element, words if clause.quoted else words or clause.words):
                 return why
             rival = self.pool.rival(element, words, clause.quoted, clause.text, _like(element))
@@ -181,13 +116,13 @@ class Expectations:
     def _text(self, clause: Clause, value: str, words: Sequence[str]) -> str:
         if clause.quoted:
             missing = [each for each in clause.quoted if not has_phrase(each, value)]
-            left = [word for word in words if word not in _MESSAGE and not has_word(word, value)]
+            left = [word for word in words if word not in MESSAGE and not has_word(word, value)]
             if missing or left:
                 return f"The text {value!r} has nothing of {', '.join(map(repr, [*missing, *left]))}."
             return f"The text {value!r} is the opposite." if negates(value, " ".join(clause.quoted)) else ""
         if _is_message(words):
             is_error = any(word in ("error", "错误", "错误信息", "错误提示") for word in words)
-            is_one = bool(_ERROR.search(normal(value))) if is_error else False
+            is_one = bool(ERROR.search(normal(value))) if is_error else False
             return "" if is_one else f"The text {value!r} may be another one: write the text in quotation marks."
         left = [word for word in words if not has_word(word, value) and word not in ("message", "text", "提示")]
         if left or not words:
@@ -200,24 +135,25 @@ class Expectations:
         if not _speaks(element) and not any(has_word(word, name) for word in words):
             return f"{element.told} is no message."
         wants_error = any(word in ("error", "错误", "错误信息", "错误提示", "warning", "警告") for word in words)
-        if wants_error and (_GOOD.search(name) and not _ERROR.search(name)):
+        if wants_error and (GOOD.search(name) and not ERROR.search(name)):
             return f"{element.told} is no error."
-        if wants_error and element.role != "alert" and not _ERROR.search(name):
+        if wants_error and element.role != "alert" and not ERROR.search(name):
             return f"{element.told} is no error."
-        if "success" in words and (_ERROR.search(name) or not _GOOD.search(name)):
+        if "success" in words and (ERROR.search(name) or not GOOD.search(name)):
             return f"{element.told} is no message of success."
         known = ("error", "message", "alert", "warning", "notification", "notice", "status", "toast", "success", "text")
-        rest = [word for word in words if word not in known and not has_word(word, name) and word not in _MESSAGE]
+        rest = [word for word in words if word not in known and not has_word(word, name) and word not in MESSAGE]
         return f"{element.told} has nothing of {', '.join(map(repr, rest))}." if rest else ""
 
     def _gone(self, clause: Clause, one: Assertion) -> str:
         words = list(clause.words)
         if one.expect == "no_text":
             if clause.quoted:
-                left = [word for word in words if word not in _MESSAGE]
-                is_it = len(clause.quoted) == 1 and is_same(one.value, clause.quoted[0]) and not left
+                is_it = len(clause.quoted) == 1 and is_same(one.value, clause.quoted[0])
             else:
-                is_it = has_phrase(one.value, clause.text) and all(has_word(word, one.value) for word in words)
+                left = [word for word in words if not has_word(word, one.value) and word not in PLACES]
+                text = f"{clause.text} | {' '.join(words)}"
+                is_it = has_phrase(one.value, text) and not left and len(left) < len(words)
             return "" if is_it else f"That {one.value!r} is not on the page is something else."
         if one.expect in ("text", "visible") and not clause.quoted:  # "No results", "Ben Hall was deleted."
             return self._reported(clause, one, words)
@@ -235,7 +171,7 @@ class Expectations:
             return self._message(words, element)
         if element.role in ALERTS and not any(is_same(element.name, each) for each in clause.quoted):
             return f"{element.told} is a message about it."
-        words = [word for word in words if word not in _MESSAGE or not _speaks(element)]
+        words = [word for word in words if word not in MESSAGE or not _speaks(element)]
         if why := self._own(clause, element, words if clause.quoted else words or clause.words):
             return why
         present = [
@@ -272,7 +208,7 @@ class Expectations:
                 return _OTHER
             missing = unmeant(words, quoted, element)
             return f"{element.told} has nothing of {', '.join(map(repr, missing))}." if missing else ""
-        if one.expect not in _KINDS.get(clause.verb, frozenset()):
+        if one.expect not in STATE_KINDS.get(clause.verb, frozenset()):
             return _OTHER
         if negates(element.name, clause.text):
             return f"{element.told} is the opposite."
@@ -304,7 +240,7 @@ class Expectations:
 
     def _counted(self, clause: Clause, one: Assertion) -> str:
         number = clause.numbers[-1] if clause.numbers else None
-        if number is None or len(clause.numbers) > 1:
+        if number is None or len(clause.numbers) > 1 or (clause.is_negative and number):
             return "It does not say how many."
         if one.expect in ("text", "visible"):
             value = one.value if one.expect == "text" else self.elements[one.element].name
@@ -321,7 +257,7 @@ class Expectations:
         groups = [each for each in self.pool.elements if each.is_group]
         text = f"{group.name} | {group.context} | {group.role}"
         for word in words:
-            if word in NUMBERS or _NOUNS_ZH.match(word) or has_word(word, text):
+            if word in NUMBERS or NOUNS_ZH.match(word) or has_word(word, text):
                 continue
             noun = next((each for each in (word, word[:-1], f"{word[:-3]}y") if each in GROUP_NOUNS), None)
             roles = GROUP_NOUNS[noun] if noun else ()
@@ -335,6 +271,8 @@ class Expectations:
         """ "Only X is left": X is there, and nothing else of its group."""
         if clause.numbers:
             return self.find(replace(clause, text=re.sub(r"\bonly\b|只", "", clause.text, flags=re.IGNORECASE)))
+        if clause.is_negative:
+            return (), "It is not clear what is left."
         names = clause.quoted or ((" ".join(clause.words),) if clause.words else ())
         if not names or (re.search(r"\band\b|,|和|、", clause.text) and not clause.quoted):
             return (), "It is not clear how many there are: write the number."
@@ -387,7 +325,7 @@ class Expectations:
     def _address(self, clause: Clause, one: Assertion) -> str:
         if one.expect != clause.verb or clause.is_negative:
             return _OTHER
-        words = [word for word in clause.words if word not in _OF_ADDRESS]
+        words = [word for word in clause.words if word not in OF_ADDRESS]
         if not words and not clause.quoted:
             return "It does not say which."
         is_it = all(normal(each) in normal(one.value) for each in clause.quoted)
@@ -427,7 +365,7 @@ def _sort_key(value: str) -> tuple[int, float, str]:
 
 
 def _is_message(words: Sequence[str]) -> bool:
-    return bool(words) and all(word in _MESSAGE for word in words)
+    return bool(words) and all(word in MESSAGE for word in words)
 
 
 def _speaks(element: Element) -> bool:
@@ -440,4 +378,3 @@ def _like(element: Element) -> set[str]:
 
 
 _OTHER = "another kind"
-_NAMELESS = ALERTS | {"dialog", "alertdialog", "row", "listitem", "form", "menu", "table"}

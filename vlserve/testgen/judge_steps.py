@@ -4,9 +4,33 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlserve.testgen.button_names import CLICKED, NAMES, is_called
 from vlserve.testgen.clauses import Clause, key_of
-from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element
+from vlserve.testgen.elements import TURNED_ON, Element
+from vlserve.testgen.judge_words import (
+    BY_ENTER,
+    FORM,
+    IMPLY_FILLS,
+    KEY_WORDS,
+    NOT_POSSIBLE,
+    PLACES,
+    POINTS,
+    ROLES,
+    SEARCH,
+    STEP_KINDS,
+    TEXT_ROLES,
+    THINGS,
+)
 from vlserve.testgen.plan import Step
+from vlserve.testgen.typed_values import (
+    MADE_UP,
+    field_words,
+    is_meant_by,
+    is_said_of,
+    made_up,
+    names_no_text,
+    tells_value,
+)
 from vlserve.testgen.wording import (
     Pool,
     bare,
@@ -16,47 +40,9 @@ from vlserve.testgen.wording import (
     is_of_role,
     is_same,
     negates,
-    normal,
     unmeant,
     without_ordinals,
 )
-
-NAMES: dict[str, str] = {
-    "log_in": "log in|login|sign in|signin|log on|登录|登陆|登入",
-    "log_out": "log out|logout|sign out|log off|退出登录|退出|登出|注销",
-    "sign_up": "sign up|signup|register|create account|join|注册",
-    "submit": "submit|send|save|apply|continue|log in|sign in|sign up|register|提交|发送|保存|确定|登录|注册",
-    "send": "send|submit|发送|提交",
-    "save": "save|保存",
-    "cancel": "cancel|取消",
-    "confirm": "confirm|ok|okay|yes|确认|确定|是",
-    "edit": "edit|编辑|修改|✎|✏|✏️",
-    "rename": "rename|edit|重命名|编辑",
-    "change": "change|edit|update|modify|修改|更改|编辑|更新",
-    "delete": "delete|remove|erase|trash|discard|✕|×|✖|x|🗑|🗑️|删除|移除|删掉",
-    "add": "add|create|new|+|plus|添加|新增|新建|创建|加入|增加",
-    "search": "search|find|go|🔍|搜索|查找|查询",
-    "close": "close|dismiss|✕|×|✖|x|关闭",
-    "clear": "clear|reset|✕|×|✖|x|清空|清除|重置",
-    "download": "download|下载",
-    "reload": "reload|refresh|刷新",
-}
-"""What a button or link is called that does it."""
-_SYMBOLS = frozenset(["✕", "×", "✖", "x", "+", "✎", "✏", "✏️", "🗑", "🗑️", "🔍", "go", "ok", "是"])
-_BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
-_IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
-_CONFIRMS = "ok|okay|yes|confirm|delete|remove|continue|确定|确认|是|删除"
-_FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
-_TEXT_ROLES = TYPED_INTO | {"combobox"}
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
-_MADE_UP = frozenset(
-    ["wrong", "incorrect", "bad", "fake", "unknown", "nonexistent", "random", "test", "invalid", "valid", "sample"]
-) | {
-    "错误",
-    "随机",
-    "任意",
-}
-_POINTS = ("click", "double_click")
 
 
 @dataclass(frozen=True)
@@ -73,7 +59,7 @@ class Steps:
     def is_possible(self, at: int) -> bool:
         """Its element takes such a step, and can be there by then."""
         step, one = self.steps[at], self.element(at)
-        roles = _ROLES.get(step.do)
+        roles = ROLES.get(step.do)
         takes = roles is None or one.role in roles or (step.do == "fill" and one.takes_text)
         return takes and (at > 0 or self.pool.is_draft or self.pool.was_there(one.id))
 
@@ -81,7 +67,7 @@ class Steps:
         """The steps from ``start`` on that a clause asks for; or none, and why."""
         if clause.is_negative:
             return self._not_done(clause)
-        reason = _NOT_POSSIBLE.get(clause.verb) or self._left_empty(clause)
+        reason = NOT_POSSIBLE.get(clause.verb) or self._left_empty(clause)
         if reason:
             return (), reason
         finder = _FINDERS.get(clause.verb, Steps._named)
@@ -99,15 +85,15 @@ class Steps:
     def _fills(self, clause: Clause, end: int) -> str:
         for at in range(end):
             step, one = self.steps[at], self.element(at)
-            if step.do == "fill" and all(not word or has_word(word, one.name) for word in clause.left_empty):
+            if step.do == "fill" and all(is_meant_by(word, one) for word in clause.left_empty):
                 return f"A step types into {one.told}, which has to stay empty."
         return ""
 
     def _left_empty(self, clause: Clause) -> str:
         """Why nobody can tell which field stays empty."""
-        known = [one for one in self.pool.elements if one.role in _TEXT_ROLES]
+        known = [one for one in self.pool.elements if one.role in TEXT_ROLES]
         for word in clause.left_empty:
-            if word and not any(has_word(word, one.name) for one in known):
+            if not any(is_meant_by(word, one) for one in known) and known:
                 return f"No field is called {word!r}, which has to stay empty."
         return ""
 
@@ -135,7 +121,7 @@ class Steps:
             return f"{one.told} is the opposite."
         if not words and not quoted and clause.verb in ("click", "double_click", "hover", "open", "tick", "untick"):
             return "It does not name what to use."
-        rival = self.pool.rival(one, words, quoted, clause.text, _ROLES.get(self.steps[at].do), also=met)
+        rival = self.pool.rival(one, words, quoted, clause.text, ROLES.get(self.steps[at].do), also=met)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
     def _direct(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -161,11 +147,13 @@ class Steps:
             if step.do == "click" and verb == "untick" and one.role == "radio":
                 return False
             return step.do == ("check" if verb == "tick" else "uncheck") or flips
+        if verb == "open" and one.role in TURNED_ON:
+            return self._is_kind("tick", at)
         if verb == "click" and step.do == "uncheck":
             return self._was_on(at)
         if verb == "click" and step.do == "check":
             return not self._was_on(at)
-        return step.do in _KINDS.get(verb, _POINTS[:1])
+        return step.do in STEP_KINDS.get(verb, POINTS[:1])
 
     def _was_on(self, at: int) -> bool:
         before = next((one for one in self.pool.before.elements if one.id == self.steps[at].element), None)
@@ -189,37 +177,20 @@ class Steps:
         return ((), why) if why else ((at,), "")
 
     def _typed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
-        step = self.steps[at]
+        step, one = self.steps[at], self.element(at)
         if step.do == "select":
             return self._chosen(clause, at)
         if step.do != "fill":
             return (), ""
-        words, quoted, why = self._target(clause, at)
+        words, quoted, why = field_words(clause, step, one)
         why = why or self._is_only(at, clause, words, quoted)
         return ((), why) if why else ((at,), "")
-
-    def _target(self, clause: Clause, at: int) -> tuple[list[str], list[str], str]:
-        """What a typing clause says of its field once its value is taken out; or why the value is another one."""
-        step, one = self.steps[at], self.element(at)
-        value = " ".join(step.value.split())
-        quoted = [" ".join(each.split()) for each in clause.quoted]
-        if value in quoted:
-            quoted.remove(value)
-            return list(clause.words), quoted, ""
-        rest = [word for word in clause.words if word not in _MADE_UP and not is_meant(word, one)]
-        if quoted and not all(has_phrase(each, f"{one.name} | {one.context}") for each in quoted):
-            return [], [], f"The value {value!r} is not {' or '.join(map(repr, quoted))}."
-        if not rest:
-            return _made_up(clause, clause.words, one, value)
-        if value in _values(clause.text) and all(has_word(word, value) for word in rest):
-            return [word for word in clause.words if word not in rest], quoted, ""
-        return [], [], f"The value {value!r} is not what the scenario types."
 
     def _pressed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
         if step.do != "press" or step.value != key_of(clause):
             return (), ""
-        words = [word for word in clause.words if not is_same(word, step.value) and word not in _KEY_WORDS]
+        words = [word for word in clause.words if not is_same(word, step.value) and word not in KEY_WORDS]
         typed = at > 0 and self.steps[at - 1].do == "fill" and self.steps[at - 1].element != step.element
         is_named = bool(words or clause.quoted)
         if unmeant(words, clause.quoted, one) or (typed and not is_named):
@@ -247,15 +218,14 @@ class Steps:
     def _searched(self, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
         if step.do == "fill":
-            is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in _SEARCH)
-            fields = [each for each in self.pool.elements if each.role in _TEXT_ROLES and not each.is_inert]
+            is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in SEARCH)
+            fields = [each for each in self.pool.elements if each.role in TEXT_ROLES and not each.is_inert]
             if not is_search and len(fields) != 1:
                 return (), f"{one.told} is not a field to search in."
-            words, quoted, why = self._target(clause, at)
-            if why or _names_no_text(clause, step.value):
+            words, quoted, why = field_words(clause, step, one)
+            if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
-            missing = unmeant([word for word in words if word not in _SEARCH], quoted, one)
-            if missing:
+            if missing := unmeant([word for word in words if word not in SEARCH], quoted, one):
                 return (), f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
             end = at + 1
             if end < len(self.steps) and self._goes(end, at):
@@ -274,7 +244,7 @@ class Steps:
     def _named(self, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
         """A button or link called like the verb, after what is filled in for it."""
         step, one = self.steps[at], self.element(at)
-        is_enter = step.do == "press" and step.value == "Enter" and clause.verb in _BY_ENTER
+        is_enter = step.do == "press" and step.value == "Enter" and clause.verb in BY_ENTER
         by_name = step.do == "click" and (not clause.verb or is_called(one, clause.verb))
         if clause.verb in ("rename", "edit") and step.do == "double_click":
             by_name = True
@@ -290,19 +260,20 @@ class Steps:
             return (), why
         if is_enter:
             own = [each for each in used if self.steps[each].element == step.element]
-            field = own or (clause.verb in _IMPLY_FILLS and [each for each in fills if self.element(each).id == one.id])
-            left = [word for word in words if word not in _FORM]
+            field = own or (clause.verb in IMPLY_FILLS and [each for each in fills if self.element(each).id == one.id])
+            left = [word for word in words if word not in FORM]
             if left or quoted or not field:
                 return (
                     (),
                     f"Enter in {one.told} does not show {', '.join(map(repr, [*left, *quoted])) or 'what it sends'}.",
                 )
         else:
-            left = [word for word in words if word not in _FORM or is_meant(word, one)]
+            ignored = FORM | PLACES | (THINGS if clause.quoted else frozenset())
+            left = [word for word in words if word not in ignored or is_meant(word, one)]
             why = self._is_only_named(clause, at, left, quoted)
         if why:
             return (), why
-        more = fills if clause.verb in _IMPLY_FILLS else used
+        more = fills if clause.verb in IMPLY_FILLS else used
         return (*sorted({*used, *more}), at), ""
 
     def _is_only_named(self, clause: Clause, at: int, words: Sequence[str], quoted: Sequence[str]) -> str:
@@ -314,7 +285,7 @@ class Steps:
         same = [
             each for each in self.pool.elements if not clause.verb or is_called(each, clause.verb) or each.id == one.id
         ]
-        pool = replace(self.pool, elements=tuple(each for each in same if each.role in _CLICKED))
+        pool = replace(self.pool, elements=tuple(each for each in same if each.role in CLICKED))
         rival = pool.rival(one, words, quoted, clause.text)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
@@ -324,7 +295,7 @@ class Steps:
         is_for_it = any(has_word(word, one.name) for word in NAMES.get(clause.verb, "").split("|"))
         if self.steps[at].do == "select":
             return any(has_phrase(self.steps[at].value, each) for each in one.options)
-        others = [each for each in self.pool.before.elements if each.role in _TEXT_ROLES and each.id not in used]
+        others = [each for each in self.pool.before.elements if each.role in TEXT_ROLES and each.id not in used]
         return is_for_it or not any(each.context == one.context and not each.is_inert for each in others)
 
     def _filled(
@@ -340,9 +311,9 @@ class Steps:
                 continue
             value = " ".join(step.value.split())
             own = [word for word in words if has_word(word, one.name)]
-            typed = [word for word in words if word not in own and has_word(word, value)]
+            typed = [word for word in words if word not in own and word not in MADE_UP and has_word(word, value)]
             is_quoted = bool(value) and any(is_same(value, each) for each in quoted)
-            if (is_quoted or typed) and not _is_said_of(
+            if (is_quoted or typed) and not is_said_of(
                 clause.text, own, value, [self.steps[each].value for each in used]
             ):
                 return [], [], [], f"The scenario does not say {value!r} of {one.told}."
@@ -355,94 +326,17 @@ class Steps:
             elif clause.quoted and own and clause.verb not in ("",):
                 return [], [], [], f"The value {value!r} of {one.told} is not in quotation marks in the scenario."
             elif not typed and own:
-                if why := _made_up(clause, own + [word for word in words if word in _MADE_UP], one, value)[2]:
+                if why := made_up(clause, own + [word for word in words if word in MADE_UP], one, value)[2]:
                     return [], [], [], why
-                if _tells_value(clause, own):
+                if tells_value(clause, own):
                     return [], [], [], f"The value {value!r} of {one.told} is not what the scenario types."
             elif not typed:
                 continue
             used.append(at)
             words = [word for word in words if word not in own and word not in typed]
         if used:
-            words = [word for word in words if word not in _MADE_UP]
+            words = [word for word in words if word not in MADE_UP]
         return used, words, quoted, ""
-
-
-def _is_said_of(text: str, own: Sequence[str], value: str, earlier: Sequence[str]) -> bool:
-    """The value stands next to the field's name; where that is not named, values stand in the order of the fills."""
-    plain, wanted = normal(text), re.escape(normal(value))
-    if not own:
-        places = [plain.find(normal(one)) for one in (*earlier, value)]
-        return places == sorted(places)
-    joint = r"(?:[\s:=,]|[\"“‘'「『`]|\b(?:is|of|to|as|with|called|named|an?|the|field|box)\b|[为是框])*"
-    back = r"[\"”’'」』`]?\s*(?:in|into|as|for|to)\s+(?:the\s+)?(?:\w+\s+){0,2}?"
-    return any(re.search(rf"{re.escape(word)}{joint}{wanted}|{wanted}{back}{re.escape(word)}", plain) for word in own)
-
-
-def _tells_value(clause: Clause, own: Sequence[str]) -> bool:
-    """A number follows the field's name, as in "card number 1234"."""
-    return any(re.search(rf"\b{re.escape(word)}\s+(?:is\s+|of\s+)?\d", normal(clause.text)) for word in own)
-
-
-def _made_up(clause: Clause, words: Sequence[str], one: Element, value: str) -> tuple[list[str], list[str], str]:
-    """For a value that a scenario only describes: whether it is such a one."""
-    left = [word for word in words if word not in _MADE_UP or has_word(word, one.name)]
-    is_email = has_word("email", one.name) or has_word("e-mail", one.name) or "邮箱" in one.name or "邮件" in one.name
-    is_secret = one.is_secret or any(
-        has_word(word, one.name) for word in ("password", "密码", "user", "username", "用户名")
-    )
-    if not value.strip():
-        return [], [], f"Nothing is typed into {one.told}."
-    if "valid" in words and not (is_email and _EMAIL.fullmatch(value)):
-        return [], [], f"Nobody can tell whether {value!r} is valid: write the value in quotation marks."
-    if "invalid" in words and not ((is_email and not _EMAIL.fullmatch(value)) or (is_secret and not is_email)):
-        return [], [], f"Nobody can tell whether {value!r} is invalid: write the value in quotation marks."
-    return left, list(clause.quoted), ""
-
-
-def _values(text: str) -> set[str]:
-    """What may be the value that a text types, such as "Ann" in "type Ann into Name" or "set Name to Ann"."""
-    found = set()
-    joints = r"\s+(?:into|in|to|as|for|on|with|at|using)\s+(?:the\s+)?|[:：]\s*|\s*(?:中|里)?(?:输入|填写|填入|改为|改成|为)\s*|\s+"
-    ends = list(re.finditer(joints, text))
-    starts = [0, *(one.end() for one in ends)]
-    stops = [*(one.start() for one in ends), len(text)]
-    for start in starts:
-        found |= {" ".join(text[start:stop].split()) for stop in stops if stop > start}
-    return found
-
-
-def _names_no_text(clause: Clause, value: str) -> bool:
-    """A search clause that names no text."""
-    return not any(is_same(value, each) for each in clause.quoted) and not has_phrase(value, clause.text)
-
-
-def is_called(one: Element, verb: str) -> bool:
-    """A button or link whose name says what the verb does."""
-    if one.role not in _CLICKED:
-        return False
-    name = bare(one.name)
-    return any(
-        name == each if each in _SYMBOLS else has_phrase(each, name) for each in NAMES.get(verb, "").split("|") if each
-    )
-
-
-def is_opening(one: Element, clause: Clause) -> bool:
-    """It shows what a clause uses: a menu, or something that the clause names, too."""
-    text = f"{one.name} | {one.context}"
-    is_menu = bool({"collapsed", "expanded"} & one.states) or any(has_phrase(each, one.name) for each in _MENUS)
-    is_named = any(has_word(each, text) for each in clause.words) or any(
-        has_phrase(each, text) for each in clause.quoted
-    )
-    return one.role in _CLICKED and (is_menu or is_named or bare(one.name) in ("", "...", "…", "⋮", "☰"))
-
-
-def is_confirming(one: Element, verb: str, *, was_there: bool) -> bool:
-    """A button of a dialog that asks whether to go on with what the verb does."""
-    is_named = bool(NAMES.get(verb)) or not verb
-    names = bare(one.name)
-    is_yes = any(has_phrase(each, names) for each in _CONFIRMS.split("|")) and not negates(names, "")
-    return is_named and is_yes and one.role in _CLICKED and ("dialog" in one.context or not was_there)
 
 
 def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -451,12 +345,10 @@ def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     if step.do == "press" and step.value == "Escape":
         return (at,), ""
     if step.do == "click" and is_called(self.element(at), clause.verb):
-        return self._named(replace(clause, words=tuple(_unless_dialog(clause.words, self.element(at)))), start, at)
+        in_dialog = "dialog" in self.element(at).context
+        words = tuple(word for word in clause.words if not (in_dialog and is_of_role(word, "dialog")))
+        return self._named(replace(clause, words=words), start, at)
     return self._direct(replace(clause, verb="click"), start, at)
-
-
-def _unless_dialog(words: Sequence[str], one: Element) -> list[str]:
-    return [word for word in words if not (is_of_role(word, "dialog") and "dialog" in one.context)]
 
 
 def _changed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -495,41 +387,8 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 
-_MENUS = ("menu", "more", "actions", "options", "settings", "edit", "菜单", "更多", "操作", "设置", "编辑")
-_SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
-_KEY_WORDS = frozenset(
-    {"key", "键", "arrow", "down", "up", "arrowdown", "arrowup", "return", "esc", "回车", "回车键", "空格", "空格键"}
-)
-_KINDS: dict[str, tuple[str, ...]] = {
-    "click": ("click",),
-    "double_click": ("double_click",),
-    "hover": ("hover",),
-    "choose": ("select", "check", "click"),
-    "toggle": ("click", "check", "uncheck"),
-    "open": ("click",),
-    "collapse": ("click",),
-    "go": ("click",),
-    "switch": ("click", "select", "check"),
-    "filter": ("click", "select", "check"),
-    "sort": ("click", "select", "check"),
-}
-_CLICKED = frozenset({"button", "link", "menuitem", "img", "tab", "switch", "option"})
-_ROLES: dict[str, frozenset[str]] = {
-    "fill": frozenset(TYPED_INTO),
-    "select": frozenset(CHOSEN_FROM),
-    "check": frozenset(TURNED_ON),
-    "uncheck": frozenset(TURNED_ON),
-}
-_NOT_POSSIBLE = {
-    "upload": "A test cannot upload files.",
-    "right_click": "A test cannot click with the right button.",
-    "scroll": "A test cannot scroll; it finds elements wherever they are.",
-    "wait": "A test waits by itself: write what is to be seen then.",
-    "reload": "A test cannot load the page again.",
-}
-_Finder = Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]
-_FINDERS: dict[str, _Finder] = {
-    **dict.fromkeys(_KINDS, Steps._direct),
+_FINDERS: dict[str, Callable[[Steps, Clause, int, int], tuple[tuple[int, ...], str]]] = {
+    **dict.fromkeys(STEP_KINDS, Steps._direct),
     **dict.fromkeys(("tick", "untick"), Steps._direct),
     "type": Steps._typed,
     "press": Steps._pressed,

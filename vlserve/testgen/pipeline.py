@@ -102,13 +102,13 @@ def _file_name(scenario: str) -> str:
 async def _draft(work: Generation, ask: Ask, report_progress: ReportProgress) -> None:
     job = work.job
     work.viewport = job.viewport or work.inventory.size
-    work.before, ids = planner.of_picture(work.inventory.seen, job.target, may_use_points=job.may_use_points)
+    elements, ids = planner.of_picture(work.inventory.seen, job.target, may_use_points=job.may_use_points)
+    work.before = Look(tuple(elements))
     work.seen_as = {id_: number for number, id_ in ids.items()}
-    work.planned.elements = {one.id: one for one in work.before}
+    work.planned.elements = {one.id: one for one in elements}
     report_progress(Event("plan"))
     await planner.plan_draft(work.planned, work.before, job.target, ask)
-    look = Look(tuple(work.before))
-    _judge(work, look, look)
+    _judge(work)
     _end_plan(work, report_progress)
     if not job.is_plan_only:
         await _write(work, report_progress)
@@ -123,8 +123,8 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
         browser = await stack.enter_async_context(open_browser(proxy))
         try:
             live = await _open(work, url, browser, stack)
-            before = Look(tuple(work.before), live.page.url, await live.page.title())
-            report_progress(Event("open", count(len(work.before), "element") + " on the page"))
+            elements = sum(not one.is_group for one in work.before.elements)
+            report_progress(Event("open", count(elements, "element") + " on the page"))
             report_progress(Event("match"))
             report_progress(Event("match", f"{len(work.seen_as)} of {len(work.inventory.seen)} are on the page"))
             _check_picture(work)
@@ -132,11 +132,11 @@ async def _verify(work: Generation, url: str, ask: Ask, report_progress: ReportP
             work.dialogs = live.dialogs
             if job.is_plan_only:
                 await planner.plan_draft(work.planned, work.before, job.target, ask)
-                _judge(work, before, before)
+                _judge(work)
                 _end_plan(work, report_progress)
                 return
             await planner.plan_live(work.planned, live, work.before, ask)
-            _judge(work, before, await _look(live))
+            _judge(work)
             _end_plan(work, report_progress)
             await _write(work, report_progress)
             if job.may_run and work.checks and work.checks.is_good:
@@ -157,17 +157,18 @@ async def _open(work: Generation, url: str, browser: Browser, stack: AsyncExitSt
     best = -1.0
     for viewport in _viewports(work.job, work.inventory.size):
         page = await stack.enter_async_context(open_page(browser, url, viewport, work.job.target))
-        elements, ratio = await page.look(), matching.ratio_of(work.inventory.size, viewport)
+        look, ratio = await page.look(), matching.ratio_of(work.inventory.size, viewport)
+        elements = [one for one in look.elements if not one.is_group]
         found = await asyncio.to_thread(matching.match, work.inventory.seen, elements, ratio)
         likeness = matching.in_place(found, work.inventory.seen, elements, ratio)
         if likeness > best:
             opened, best = page, likeness
-            work.before, work.viewport, work.page_title = elements, viewport, await page.page.title()
+            work.before, work.viewport, work.page_title = look, viewport, look.title
             work.seen_as = found.seen_as
             work.not_on_page = [work.inventory.seen[number] for number in found.unmatched]
         if likeness >= _RIGHT_SIZE:
             break
-    work.planned.elements = {one.id: one for one in work.before}
+    work.planned.elements = {one.id: one for one in work.before.elements}
     if opened is None:
         raise TestgenError("The viewport does not work.")
     return opened
@@ -191,13 +192,11 @@ def _check_picture(work: Generation) -> None:
     )
 
 
-async def _look(live: LivePage) -> Look:
-    return Look(tuple(await live.look()), live.page.url, await live.page.title())
-
-
-def _judge(work: Generation, before: Look, after: Look) -> None:
-    asked = clauses.split(work.job.scenario)
-    work.verdict = judge.judge(asked, work.planned.plan, work.planned.elements, before, after)
+def _judge(work: Generation) -> None:
+    """A draft has no look after its steps: the judge gets the same object twice."""
+    planned = work.planned
+    after = planned.looks[-1] if planned.looks else work.before
+    work.verdict = judge.judge(clauses.split(work.job.scenario), planned.plan, planned.elements, work.before, after)
 
 
 def _end_plan(work: Generation, report_progress: ReportProgress) -> None:

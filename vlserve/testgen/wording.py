@@ -83,12 +83,14 @@ def is_role_noun(word: str) -> bool:
 
 def is_meant(word: str, element: Element, more: str = "") -> bool:
     """A word is in what an element shows, or in what is around it, or names its role."""
-    return has_word(word, f"{element.name} | {element.context} | {more}") or is_of_role(word, element.role)
+    return has_word(word, " | ".join((element.name, element.context, *element.around, more))) or is_of_role(
+        word, element.role
+    )
 
 
 def unmeant(words: Iterable[str], quoted: Iterable[str], element: Element, more: str = "") -> list[str]:
     """The words and quoted texts that are neither in an element nor around it."""
-    text = f"{element.name} | {element.context} | {more}"
+    text = " | ".join((element.name, element.context, *element.around, more))
     return [word for word in words if not is_meant(word, element, more)] + [
         one for one in quoted if not has_phrase(one, text)
     ]
