@@ -23,6 +23,7 @@ from tests.testgen.test_render import planned as plan_of
 from vlserve.testgen import repair
 from vlserve.testgen.elements import Locator, Target
 from vlserve.testgen.render import Suite, assertion_lines, render
+from vlserve.testgen.result import Result
 from vlserve.testgen.runner import Run
 from vlserve.testgen.source_format import is_unchanged
 from vlserve.testgen.static_checks import check
@@ -127,6 +128,15 @@ def test_a_module_that_is_no_page_object_is_left_alone(page: str) -> None:
     suite = render(LOGIN, ELEMENTS, LIVE, "playwright", existing={"pages/login_page.py": page})
     assert "pages/login_page.py" not in suite.files
     assert "pages/login_2_page.py" in suite.files
+
+
+def test_writing_keeps_a_conftest_that_exists(tmp_path: pathlib.Path) -> None:
+    suite = render(LOGIN, ELEMENTS, LIVE, "playwright")
+    result = Result("verified", "passed", suite.test_file, suite.files, {}, b"png")
+    (tmp_path / "conftest.py").write_text("# Mine.\n")
+    result.write(tmp_path)
+    assert (tmp_path / "conftest.py").read_text() == "# Mine.\n"
+    assert (tmp_path / suite.test_file).read_text() == suite.code
 
 
 def test_a_folder_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
