@@ -50,9 +50,10 @@ async def test_a_second_scenario_adds_to_the_page_object(target: Target, tmp_pat
     assert "def log_in_with_email(self, email: str)" in page
     assert page.count("email_input = ") == 1
     third = add(second, target, THIRD)
-    assert "def tick_remember_me(self)" in third["pages/login_page.py"]
+    assert "def log_in_with_remember_me(self, email: str, password: str)" in third["pages/login_page.py"]
     assert sorted(name for name in {**first.files, **third} if name.startswith("test_")) == [
         "test_log_in_with_test_password_see_an_error.py",
+        "test_no_password.py",
         "test_remember_me.py",
     ]
     files = {**first.files, **second.files, **third}
@@ -74,7 +75,7 @@ def test_another_element_with_a_used_name_gets_a_name_of_its_own(target: Target)
     second = render(LOGIN, changed, LIVE, target, existing=first.files)
     assert second.names["e3"] == "log_in_button_2"
     assert "log_in_button_2" in page_source(second)
-    assert ".log_in_with_email_and_password(" in second.code
+    assert ".log_in_2(" in second.code
 
 
 def test_another_page_with_the_same_name_gets_a_module_of_its_own() -> None:

@@ -100,6 +100,10 @@ def _method(
             arguments.append(writer.value(step))
         body += writer.action(step, value)
     name = _name(steps[group[-1]], len(group) > 1, elements, names)
+    for do, joint in (("check", "with"), ("uncheck", "without")):
+        boxes = [steps[one] for one in group if steps[one].do == do] if len(group) > 1 else []
+        whats = [_what(one.element, elements[one.element], names) for one in boxes]
+        name += f"_{joint}_{'_and_'.join(whats)}" if whats else ""
     return Method(name, tuple(parameters), tuple(arguments), tuple(body), tuple(group))
 
 
