@@ -27,6 +27,7 @@ from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Ask, Job, Result, TestgenError
 from vlserve.testgen.service_client import connect
+from vlserve.testgen.suite_folder import read_suite
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 LIST = "scenarios.csv"
@@ -49,10 +50,11 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-async def make(row: dict[str, str], folder: Path, target: Target, ask: Ask) -> Result:
-    """Raises OSError, TestgenError."""
+async def make(row: dict[str, str], folder: Path, output: Path, target: Target, ask: Ask) -> Result:
+    """Tests of the same page share a page object in ``output``. Raises OSError, TestgenError."""
     picture = await asyncio.to_thread((folder / row["picture"]).read_bytes)
-    return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None), ask)
+    existing = await asyncio.to_thread(read_suite, output)
+    return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None, existing=existing), ask)
 
 
 def unlike(result: Result, taken: set[str]) -> Result:
@@ -83,7 +85,7 @@ async def main() -> int:
     async with connect(URL, os.environ.get("VLSERVE_API_KEY")) as ask:
         for row in rows:
             try:
-                result = unlike(await make(row, arguments.folder, arguments.target, ask), taken)
+                result = unlike(await make(row, arguments.folder, arguments.output, arguments.target, ask), taken)
                 result.write(arguments.output)
             except (OSError, TestgenError) as error:  # the next one may work
                 print(ROW.format(row["picture"], "-", "error", error), flush=True)

@@ -182,7 +182,7 @@ async def test_suite_goes_on_after_a_failure(tmp_path: pathlib.Path) -> None:
     ]
     assert "no PNG" in table[3][3]
     assert output.splitlines()[-1].startswith("2 of 5 passed or are drafts")
-    names = {path.name for path in suite.glob("*.py")}
+    names = {path.name for path in suite.glob("test_*.py")}
     assert names == {"test_a_wrong_password_is_refused.py", "test_a_wrong_password_is_refused_2.py"}
 
 

@@ -112,9 +112,9 @@ async def played(opened: Open, url: str, target: Target, models: Scripted) -> tu
     """The test's code, and a run of it in a browser of its own."""
     found = await planned(opened, url, target, models)
     subject = Subject(VIEWPORT, url, "passed")
-    code = render.render(found.plan, list(found.elements.values()), subject, target)
+    suite = render.render(found.plan, list(found.elements.values()), subject, target)
     sandbox = runner.open_sandbox(target, opened.proxy, {})
-    return code, await sandbox.run(code, "test_it.py")
+    return suite.code, await sandbox.run(suite.files, suite.test_file)
 
 
 @pytest.mark.parametrize("target", BOTH)

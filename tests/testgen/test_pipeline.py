@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import io
 import pathlib
+import re
 import tempfile
 import xml.etree.ElementTree
 import zipfile
@@ -15,7 +16,7 @@ import pytest
 from tests.conftest import picture, until
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, processes_of, serving
-from vlserve.testgen import live_page, repair, selenium_code
+from vlserve.testgen import live_page, repair
 from vlserve.testgen.elements import Target
 from vlserve.testgen.outcome import format_plan
 from vlserve.testgen.pipeline import generate, rerun
@@ -125,7 +126,7 @@ async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site
     assert report["environment"] == ["TEST_PASSWORD"]
     assert report["blocked_origins"] == []
     assert report["repairs"] == []
-    assert (result.code or "").count("UNVERIFIED") == 0
+    assert "UNVERIFIED" not in "".join(result.sources.values())
     suite = xml.etree.ElementTree.fromstring(result.junit or b"")
     assert [one.get("failures") for one in suite.iter("testsuite")] == ["0"]
     assert len(list(suite.iter("testcase"))) == 1
@@ -228,9 +229,9 @@ async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, mo
     monkeypatch.setattr("vlserve.testgen.runner.find_browser", no_browser)
     models = Scripted(SEEN, LOG_IN, [], ["The email or password is wrong."])
     result = await generate(a_job(None, target), models)
-    code = result.code or ""
+    code = "\n".join(result.sources.values())
     assert (result.mode, result.outcome) == ("draft", "not_run"), result.report
-    assert code.count("# UNVERIFIED") == 5, "three elements, the page's address and the expected text"
+    assert code.count("# UNVERIFIED") == 6, "three elements, the application's address, the path, the expected text"
     assert "The email or password is wrong." in code
     assert SECRET not in code
     assert b"passed" not in b"".join(result.files.values())
@@ -238,15 +239,15 @@ async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, mo
     assert (result.report["url"], result.report["runs"]) == (None, [])
 
 
-async def test_a_locator_that_changes_with_each_visit_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selenium_code, "TIMEOUT_S", 3)
+async def test_a_locator_that_changes_with_each_visit_is_replaced(site: Site) -> None:
     site.asked["/changing"] = 0
     job = a_job(f"{site.origin}/changing", "selenium", scenario='click Save and see "Saved"')
     result = await generate(job, Scripted([], [("click", "Save")], ['status "Saved"']))
     assert result.outcome == "passed", result.report
     assert [one["outcome"] for one in result.report["runs"]] == ["failed", "passed"]
     assert result.report["repairs"] == ['another locator for button "Save"']
-    assert "save-" not in (result.code or "save-")
+    assert result.code
+    assert "save-" not in "".join(result.sources.values())
     assert [one["expect"] for one in result.report["assertions"]] == ["visible"]
 
 
@@ -257,12 +258,12 @@ async def test_what_is_expected_and_of_what_is_not_mended(site: Site, monkeypatc
     async def fails(
         self: Sandbox, sources: Mapping[str, str], file_name: str, *, with_trace: bool = False, times: int = 1
     ) -> Run:
-        source = sources[file_name]
-        codes.append(source)
-        lines = source.splitlines()
-        where = ".click()" if len(codes) == 1 else "to_be_visible()"
-        line = next(number for number, text in enumerate(lines, 1) if where in text)
-        return Run("failed", 0.1, line, "TimeoutError", "nothing is there")
+        codes.append("\n".join(sources.values()))
+        page = next(name for name in sources if name.endswith("_page.py"))
+        name, where = (page, ".click()") if len(codes) == 1 else (file_name, "to_have_text(")
+        places = [(file_name, _line(sources[file_name], ".sign_in("))] if name == page else []
+        places.append((name, _line(sources[name], where)))
+        return Run("failed", 0.1, places[0][1], "TimeoutError", "nothing is there", places=tuple(places))
 
     monkeypatch.setattr(Sandbox, "run", fails)
     result = await generate(a_job(f"{site.origin}/login"), Scripted([], LOG_IN, ["visible alert"]))
@@ -271,9 +272,14 @@ async def test_what_is_expected_and_of_what_is_not_mended(site: Site, monkeypatc
     assert len(set(codes)) == 3, "each repair changed something"
     assert result.report["repairs"] == ['another locator for button "Sign in"', "waits of up to 20 s"]
     assert len({line for code in codes for line in code.splitlines() if "alert = page." in line}) == 1
-    assert {tuple(line for line in code.splitlines() if "expect(" in line) for code in codes} == {
-        ("    expect(shown.the_email_or_password_alert).to_be_visible()",)
+    expected = {
+        re.sub(", timeout=[0-9]+", "", line) for code in codes for line in code.splitlines() if "expect(" in line
     }
+    assert expected == {'    expect(sign_in_page.alert).to_have_text("The email or password is wrong.")'}
+
+
+def _line(source: str, text: str) -> int:
+    return next(number for number, line in enumerate(source.splitlines(), 1) if text in line)
 
 
 OTHER_PAGE = [(f'{role} "{name}"', [40, top, 240, top + 30]) for role, name, top in [

@@ -14,6 +14,7 @@ from vlserve.testgen.result import Mode
 from vlserve.testgen.scores import Case, Score, score
 
 _UNVERIFIED = "# UNVERIFIED"
+_NO_LOCATORS = ("URL = ", "expect", ".goto(", ".go_to(")
 _RIGHT = 0.7
 """Least share of the possible scenarios of unseen pages."""
 _POSSIBLE: Mapping[Score, str] = {
@@ -241,9 +242,7 @@ def _draft_counts(cases: Sequence[Case]) -> list[_Count]:
         if case.result.code is not None:
             code = "\n".join(case.result.sources.values())
             lines = [line for line in code.splitlines() if _UNVERIFIED in line]
-            locators = [
-                line for line in lines if "BASE_URL =" not in line and "expect" not in line and "go" not in line
-            ]
+            locators = [line for line in lines if not any(part in line for part in _NO_LOCATORS)]
             marked.add(case, len(locators) >= len(used) and not any(one["verified"] for one in used))
         outcomes = {case.result.outcome, *(run["outcome"] for run in report.get("runs", []))}
         silent.add(case, "passed" not in outcomes)
