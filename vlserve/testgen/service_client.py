@@ -16,8 +16,10 @@ _TRIES, _LONGEST_WAIT_S = 4, 30.0
 
 @asynccontextmanager
 async def connect(base_url: str, key: str | None = None) -> AsyncIterator[Ask]:
-    """A function that sends chat requests to ``base_url``, with or without ``/v1``: any OpenAI-style service that accepts
-    pictures. Raises TestgenError."""
+    """A function that sends chat requests to ``base_url``, with or without ``/v1``.
+
+    Any OpenAI-style service that accepts pictures will do. Raises TestgenError.
+    """
     root = base_url.rstrip("/").removesuffix("/v1")
     if not root.startswith(("http://", "https://")):
         raise TestgenError(f"The service's base URL {base_url!r} must start with http:// or https://.")
