@@ -101,13 +101,16 @@ async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> No
         )
     assert code == 0, errors
     stem = tmp_path / "out" / "test_a_wrong_password_is_refused"
-    assert output.split() == [f"{stem}.py", f"{stem}.png", f"{stem}.report.json"]
+    written_files = {str(path) for path in stem.parent.rglob("*.*") if path.is_file()}
+    assert set(output.split()) == written_files
+    assert {f"{stem}.py", f"{stem}.png", f"{stem}.report.json", f"{stem.parent}/conftest.py"} <= written_files
     assert "inventory: 3 elements on the picture\n" in errors
     assert errors.endswith("from the environment: TEST_PASSWORD\n")
     written = stem.with_suffix(".py").read_text()
     assert "DRAFT" in written
     assert "from selenium" in written
-    assert written.count("# UNVERIFIED") == 5  # the URL, three elements, the alert
+    every = "".join(path.read_text() for path in stem.parent.rglob("*.py"))
+    assert every.count("# UNVERIFIED") == 6  # the application's address, the page's path, three elements, the alert
     assert "wrong-one" not in written
 
 
