@@ -110,12 +110,12 @@ async def planned(opened: Open, url: str, target: Target, models: Scripted) -> P
 
 
 async def played(opened: Open, url: str, target: Target, models: Scripted) -> tuple[str, Run]:
-    """The test's code, and a run of it in a browser of its own."""
+    """The generated code, and a run of the test in a browser of its own."""
     found = await planned(opened, url, target, models)
     subject = Subject(VIEWPORT, url, "passed")
-    code = render.render(found.plan, list(found.elements.values()), subject, target)
+    suite = render.render(found.plan, list(found.elements.values()), subject, target)
     sandbox = runner.open_sandbox(target, opened.proxy, {})
-    return code, await sandbox.run(code, "test_it.py")
+    return "\n".join(suite.files.values()), await sandbox.run(suite.files, suite.test_file)
 
 
 @pytest.mark.parametrize("target", BOTH)
@@ -247,7 +247,8 @@ GROUPS = html(
 """,
     """
   const list = document.querySelector("#todo");
-  function add() { list.insertAdjacentHTML("beforeend", `<li>Task ${list.children.length + 1} <ul><li>a part</li></ul></li>`); }
+  const item = () => `<li>Task ${list.children.length + 1} <ul><li>a part</li></ul></li>`;
+  function add() { list.insertAdjacentHTML("beforeend", item()); }
   function clearAll() { list.remove(); }
 """,
 )
