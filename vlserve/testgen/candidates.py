@@ -68,7 +68,9 @@ def facts(clause: Clause, before: Sequence[Look], after: Look) -> list[Assertion
     groups = [one for one in after.elements if one.is_group]
     there = {one.id for one in plain}
     gone = {one.id: one for look in before for one in look.elements if one.id not in there and not one.is_group}
-    found = [Assertion(expect="visible", element=one.id) for one in sorted(plain, key=_telling)]
+    figures = [word for word in clause.words if any(one.isdigit() for one in word)]
+    plain.sort(key=lambda one: (-sum(has_phrase(each, one.name) for each in figures), *_telling(one)))
+    found = [Assertion(expect="visible", element=one.id) for one in plain]
     found += [_value(one) for one in plain if one.value and _is_readable(one)]
     found += [one for each in plain for one in _contained(clause, each)]
     found += [one for each in plain for one in _in_state(each)]
@@ -120,7 +122,8 @@ def _absent_texts(clause: Clause, before: Sequence[Look], after: Look) -> list[A
     """Texts of the clause that were on the page and are not there any more."""
     shown = [normal(text) for one in after.elements for text in _all_texts(one)]
     earlier = [one for look in before for one in look.elements]
-    named = [one.name for one in earlier if one.name and has_phrase(one.name, clause.text)]
+    said = " | ".join((clause.text, " ".join(clause.words)))
+    named = [one.name for one in earlier if one.name and has_phrase(one.name, said)]
     texts = [
         text
         for text in dict.fromkeys([*clause.quoted, *sorted(named, key=len, reverse=True)])

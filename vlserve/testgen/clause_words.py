@@ -304,3 +304,5 @@ ROLE_NOUNS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("section", "group", "panel", "area"), frozenset({"region", "group", "tabpanel", "form"})),
 }
 """Nouns that name a kind of element, and ARIA roles that fit."""
+PLACES = frozenset({"list", "table", "basket", "cart", "chat", "列表", "表格", "购物车", "表", "列表里", "列表中"})
+"""Where things are, of which a page has one: nothing is lost where it is not checked."""

@@ -100,9 +100,10 @@ def split(scenario: str) -> tuple[Clause, ...]:
 def _with_subject(clause: Clause, before: Clause | None) -> Clause:
     """What "it" stands for: what the clause before is about."""
     is_about = (clause.kind == "expectation" and clause.verb != "count") or clause.verb in _TAKE_IT
-    if not before or clause.words or clause.quoted or clause.numbers or not is_about or not _IT.search(clause.text):
+    has_subject = any(word not in table.PLACES for word in clause.words) or clause.quoted or clause.numbers
+    if not before or has_subject or not is_about or not _IT.search(clause.text):
         return clause
-    return replace(clause, words=before.words, quoted=before.quoted)
+    return replace(clause, words=(*before.words, *clause.words), quoted=before.quoted)
 
 
 def _protected(masked: str) -> str:

@@ -37,8 +37,13 @@
     return isUnder || (frame ? isInert(frame) : false);
   }
 
-  // The text of the largest element around it that has no second element like it: of a card, a row made of <div>.
+  // The text of the largest element around it that has no second element like it, such as a card; of a <dd> that of its <dt>.
   function block() {
+    if (element.tagName === "DD") {
+      let term = element.previousElementSibling;
+      while (term && term.tagName !== "DT") term = term.previousElementSibling;
+      return (term?.innerText ?? "").trim().slice(0, 200);
+    }
     const says = (one) => (one.getAttribute("aria-label") ?? one.textContent).trim();
     const alike = (part) => [...part.querySelectorAll(element.tagName)].filter((one) => says(one) === says(element)).length;
     if (!says(element) || alike(root) < 2) return "";

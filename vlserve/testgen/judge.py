@@ -11,7 +11,7 @@ from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.judge_expectations import Expectations, opposes, opposite
 from vlserve.testgen.judge_steps import Steps
 from vlserve.testgen.plan import PAGE, Assertion, Plan
-from vlserve.testgen.wording import Pool, normal, unmeant
+from vlserve.testgen.wording import Pool, as_expected, normal, unmeant
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ def _expectations(
     reasons: dict[int, str],
 ) -> None:
     """Adds why an expectation clause is not expected, or is contradicted."""
-    expectations = Expectations(plan.assertions, known, pool)
+    shown = {id_: as_expected(one) for id_, one in known.items()}
+    expectations = Expectations(plan.assertions, shown, replace(pool, elements=tuple(shown.values())))
     last = max((place for place, one in enumerate(clauses) if one.kind == "action" and not one.is_negative), default=-1)
     found: dict[int, tuple[Assertion, ...]] = {}
     for place, clause in enumerate(clauses):

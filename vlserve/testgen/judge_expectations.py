@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE
+from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE, PLACES
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
-from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, PLACES, STATE_KINDS
+from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
 from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
@@ -101,6 +101,8 @@ class Expectations:
             if _is_message(words) and not clause.quoted:
                 return self._message(words, element)
             words = [word for word in words if word not in MESSAGE or not _speaks(element)]
+            if clause.quoted:
+                words = [word for word in words if word not in PLACES]
             if why := self._own(clause, element, words if clause.quoted else words or clause.words):
                 return why
             rival = self.pool.rival(element, words, clause.quoted, clause.text, _like(element))
@@ -172,6 +174,7 @@ class Expectations:
         if element.role in ALERTS and not any(is_same(element.name, each) for each in clause.quoted):
             return f"{element.told} is a message about it."
         words = [word for word in words if word not in MESSAGE or not _speaks(element)]
+        words = [word for word in words if word not in PLACES] or words
         if why := self._own(clause, element, words if clause.quoted else words or clause.words):
             return why
         present = [

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlserve.testgen.button_names import CLICKED, NAMES, is_called
+from vlserve.testgen.clause_words import PLACES
 from vlserve.testgen.clauses import Clause, key_of
 from vlserve.testgen.elements import TURNED_ON, Element
 from vlserve.testgen.judge_words import (
@@ -13,7 +14,6 @@ from vlserve.testgen.judge_words import (
     IMPLY_FILLS,
     KEY_WORDS,
     NOT_POSSIBLE,
-    PLACES,
     POINTS,
     ROLES,
     SEARCH,

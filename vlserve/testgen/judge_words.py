@@ -7,8 +7,6 @@ from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO
 BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
 IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
 FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
-PLACES = frozenset({"list", "table", "basket", "cart", "chat", "列表", "表格", "购物车", "表", "列表里", "列表中"})
-"""Where things are, of which a page has one: nothing is lost where it is not checked."""
 THINGS = frozenset(
     {
         "message",

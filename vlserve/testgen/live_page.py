@@ -310,9 +310,9 @@ async def _act(found: Sequence[Found], step: Step) -> None:
         case "fill":
             await one.fill(step.value, timeout=wait)
         case "check":
-            await one.check(timeout=wait)
+            await _turn(one, is_on=True)
         case "uncheck":
-            await one.uncheck(timeout=wait)
+            await _turn(one, is_on=False)
         case "select":
             await one.select_option(label=step.value, timeout=wait)
         case "press":
@@ -321,6 +321,12 @@ async def _act(found: Sequence[Found], step: Step) -> None:
             await one.hover(timeout=wait)
         case "drag":
             await one.drag_to(found[1], timeout=wait)
+
+
+async def _turn(one: Found, *, is_on: bool) -> None:
+    """Without Playwright's look at the state afterwards: pages may draw a box anew when it is clicked."""
+    if await one.is_checked(timeout=_STEP_TIMEOUT_MS) != is_on:
+        await one.click(timeout=_STEP_TIMEOUT_MS)
 
 
 def _name(node: Node, facts: Facts) -> str:
@@ -345,7 +351,8 @@ def _around(node: Node, facts: Facts) -> tuple[str, ...]:
     ]
     is_in_row = any(one.role in ROWS for one in node.around)
     block = " ".join(facts["block"].split())
-    return (*([f"part {_quoted(block)}"] if block and not is_in_row else []), *texts)
+    part = f"{'term' if facts['tag'] == 'dd' else 'part'} {_quoted(block)}"
+    return (*([part] if block and not is_in_row else []), *texts)
 
 
 def _within(node: Node) -> Locator | None:

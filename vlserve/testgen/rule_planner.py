@@ -16,7 +16,8 @@ from vlserve.testgen.judge_expectations import Expectations
 from vlserve.testgen.judge_steps import Steps
 from vlserve.testgen.judge_words import STEP_KINDS
 from vlserve.testgen.plan import LONGEST_VALUE, PAGE, Assertion, Expectation, Step, tautology
-from vlserve.testgen.wording import Pool, has_phrase, has_word, unmeant
+from vlserve.testgen.typed_values import is_meant_by
+from vlserve.testgen.wording import Pool, as_expected, has_phrase, has_word, unmeant
 
 _MOST_DRAGGED = 20
 _WITH_CREDENTIALS = frozenset({"log_in", "sign_up"})
@@ -67,8 +68,9 @@ def plan_expectation(
     offered = [one for one in facts(clause, before, after) if not tautology(steps, one)]
     if steps:
         offered.sort(key=lambda one: held(one, elements, first))
-    pool = Pool(tuple(elements.values()), first, after)
-    found, _ = Expectations(offered, elements, pool).find(clause)
+    shown = {id_: as_expected(one) for id_, one in elements.items()}
+    pool = Pool(tuple(shown.values()), first, after)
+    found, _ = Expectations(offered, shown, pool).find(clause)
     return found
 
 
@@ -89,7 +91,8 @@ def plan_guess(
 
 def is_covered_by(clause: Clause, one: Assertion, known: Mapping[str, Element], before: Look, after: Look) -> bool:
     """Whether an expectation is what a clause asks for."""
-    expectations = Expectations((one,), known, Pool(tuple(known.values()), before, after))
+    shown = {id_: as_expected(each) for id_, each in known.items()}
+    expectations = Expectations((one,), shown, Pool(tuple(shown.values()), before, after))
     return bool(expectations.find(clause)[0])
 
 
@@ -116,7 +119,10 @@ def _tiers(clause: Clause, usable: Sequence[Element], done: Sequence[Step]) -> I
         case verb if verb in STEP_KINDS:
             yield _single(clause, usable)
         case _:
-            yield _sent(clause, usable, done)
+            needs_credentials = clause.verb in _WITH_CREDENTIALS and not clause.left_empty
+            if not needs_credentials or any(one.do == "fill" for one in done):
+                yield _sent(clause, usable, done, fills_fields=False)
+            yield _sent(clause, usable, done, fills_fields=True)
 
 
 def _single(clause: Clause, usable: Sequence[Element]) -> list[Proposal]:
@@ -226,20 +232,29 @@ def _adds(clause: Clause, usable: Sequence[Element]) -> list[Proposal]:
     return found
 
 
-def _sent(clause: Clause, usable: Sequence[Element], done: Sequence[Step]) -> list[Proposal]:
+def _sent(clause: Clause, usable: Sequence[Element], done: Sequence[Step], *, fills_fields: bool) -> list[Proposal]:
     """A click on a button called like the verb, after the fields that the clause names are filled in."""
-    buttons = [one for one in usable if (is_called(one, clause.verb) if clause.verb else one.role in CLICKED)]
-    values = _values_of_fields(clause, _fields(usable), done)
-    fills = tuple(Step(do="fill", element=id_, value=value) for id_, value in values.items())
-    if clause.verb in _WITH_CREDENTIALS and not fills and not any(one.do == "fill" for one in done):
-        return []
-    return [(*fills, Step(do="click", element=one.id)) for one in buttons]
+    found: list[Proposal] = []
+    for one in usable:
+        if not (is_called(one, clause.verb) if clause.verb else one.role in CLICKED):
+            continue
+        fills: Proposal = ()
+        if fills_fields:
+            fields = _fields(usable)
+            own = [each for each in fields if one.around and each.around[:1] == one.around[:1]] or fields
+            values = _values_of_fields(clause, own, done)
+            fills = tuple(Step(do="fill", element=id_, value=value) for id_, value in values.items())
+            if not fills:
+                continue
+        found.append((*fills, Step(do="click", element=one.id)))
+    return found
 
 
 def _values_of_fields(clause: Clause, fields: Sequence[Element], done: Sequence[Step]) -> dict[str, str]:
     """By id of a field: what is typed there."""
     filled = {one.element for one in done if one.do == "fill"}
-    empty = [one for one in fields if one.id not in filled]
+    left_empty = [one.id for one in fields if any(is_meant_by(word, one) for word in clause.left_empty)]
+    empty = [one for one in fields if one.id not in filled and one.id not in left_empty]
     values: dict[str, str] = {}
     for one in empty:
         if any(has_word(word, one.name) for word in clause.words) and (said := rule_values.next_to_name(clause, one)):

@@ -1,7 +1,7 @@
 """The texts that a clause may type into a field, likeliest first."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element
@@ -32,7 +32,7 @@ def of_field(clause: Clause, field: Element) -> list[str]:
     """
     found = [*next_to_name(clause, field), *clause.quoted, *_around_prepositions(clause)]
     if not clause.quoted:
-        texts = possible_values(clause.text)
+        texts = possible_values(_rest(clause))
         found += sorted((one for one in texts if len(one.split()) <= _LONGEST_GUESS), key=lambda one: (len(one), one))
     return [one for one in dict.fromkeys(found) if _may_be(one, clause, field)]
 
@@ -42,17 +42,24 @@ def next_to_name(clause: Clause, field: Element) -> list[str]:
     found: list[str] = []
     for handle in _handles(clause, field):
         name = re.escape(handle)
-        patterns = [
-            rf"\b{name}{_JOINT}(?P<value>\S.*?){_STOP}",
+        nearest = [rf"\b{name}{_JOINT}(?P<value>\S.*?){_STOP}"]
+        others = [
             rf"\b{name}{_JOINT}(?P<value>\S.*)$",
             rf"(?P<value>\S+)\s+(?:into|in|as|for)\s+(?:the\s+)?{name}\b",
         ]
         if is_cjk(handle[0]):
-            patterns = [rf"{name}(?:框|栏|中|里)*(?:输入|填写|填入|填|为|是|改为|[:：])+(?P<value>[^，,。；;]+)"]
-        for pattern in patterns:
-            found += [one["value"].strip() for one in re.finditer(pattern, clause.text, re.IGNORECASE)]
-    plain = [_unquoted(one, clause) for one in found]
-    return [one for one in dict.fromkeys(plain) if one and _may_be(one, clause, field)]
+            nearest = [rf"{name}(?:框|栏|中|里)*(?:输入|填写|填入|填|为|是|改为|[:：])+(?P<value>[^，,。；;]+)"]
+            others = []
+        # "street 1 Hall Street": a value may repeat the field's name, but not be nothing else
+        found += [one for one in _matches(nearest, clause) if _may_be(one, clause, field, repeats_name=True)]
+        found += [one for one in _matches(others, clause) if _may_be(one, clause, field)]
+    return list(dict.fromkeys(found))
+
+
+def _matches(patterns: Iterable[str], clause: Clause) -> list[str]:
+    text = _rest(clause) if clause.text.isascii() else clause.text
+    found = [one["value"] for each in patterns for one in re.finditer(each, text, re.IGNORECASE)]
+    return [_unquoted(one.strip(), clause) for one in found]
 
 
 def made_up(clause: Clause, field: Element) -> str:
@@ -83,8 +90,7 @@ def _handles(clause: Clause, field: Element) -> Iterator[str]:
 
 def _around_prepositions(clause: Clause) -> list[str]:
     """ "Ann Lee" in "type Ann Lee into Name" and in "set Name to Ann Lee"."""
-    verb = verb_of(clause.text)
-    rest = (verb[2] if verb else clause.text).strip()
+    rest = _rest(clause)
     cuts = [one.start() for one in _INTO.finditer(rest)]
     found = [rest[:cut] for cut in reversed(cuts)]
     found += [rest[one.end() :] for one in _TO.finditer(rest)]
@@ -92,15 +98,21 @@ def _around_prepositions(clause: Clause) -> list[str]:
     return [_ARTICLE.sub("", _unquoted(one, clause).strip()) for one in found]
 
 
+def _rest(clause: Clause) -> str:
+    verb = verb_of(clause.text)
+    return (verb[2] if verb else clause.text).strip()
+
+
 def _unquoted(text: str, clause: Clause) -> str:
     quoted = next((one for one in clause.quoted if one in text and len(text) - len(one) <= 2), None)
     return quoted if quoted is not None else text.strip()
 
 
-def _may_be(value: str, clause: Clause, field: Element) -> bool:
+def _may_be(value: str, clause: Clause, field: Element, *, repeats_name: bool = False) -> bool:
     if not value.strip() or len(value) > LONGEST_VALUE:
         return False
     if value in clause.quoted:
         return True
     words = [word for word in clause.words if has_word(word, value)]
-    return not _EDGE.match(value) and not any(is_meant(word, field) for word in words)
+    named = [word for word in words if is_meant(word, field)]
+    return not _EDGE.match(value) and (not named or (repeats_name and len(named) < len(words)))

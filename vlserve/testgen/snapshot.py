@@ -16,6 +16,7 @@ _NODE = re.compile(
 _MARK = re.compile(r"\[([\w-]+)(?:=([^\]]*))?\]")
 # Containers whose text is found on the elements inside them.
 _BOXES = frozenset({"generic", "rowgroup", "table", "list", "tablist", "none", "presentation", "main", "document"})
+_CELLS = frozenset({"columnheader", "cell", "gridcell"})
 ROWS = frozenset({"row", "listitem", "article"})
 _AROUND = ROWS | {"group", "dialog", "alertdialog", "region", "form", "tabpanel"}
 NAMED_BY_TEXT = frozenset(
@@ -28,7 +29,12 @@ _INLINE = frozenset({"strong", "emphasis", "code", "mark", "deletion", "insertio
 _USED_WITHOUT_A_NAME = frozenset({"button", "link", "dialog", "alertdialog", *TYPED_INTO, *TURNED_ON, *CHOSEN_FROM})
 _STATES = {**{name: name for name in ("checked", "disabled", "expanded", "selected", "pressed")}, "active": "focused"}
 _ITEM_ROLES = {
-    "list": "listitem", "table": "row", "grid": "row", "treegrid": "row", "listbox": "option", "tablist": "tab",
+    "list": "listitem",
+    "table": "row",
+    "grid": "row",
+    "treegrid": "row",
+    "listbox": "option",
+    "tablist": "tab",
     "feed": "article",
 }
 """Roles of containers, and the role of the items that make up a group."""
@@ -124,7 +130,8 @@ def _walk(entry: Any, around: tuple[Node, ...], frames: tuple[str, ...], found: 
     if role in _ITEM_ROLES:
         found.containers.append(_container(here, role, children))
     is_plain_text = role == "generic" and bool(words)
-    is_of_use = role not in _BOXES and (here.name or role in _USED_WITHOUT_A_NAME)
+    is_box = role in _BOXES or (role in _CELLS and _holds_control(children, here.name))
+    is_of_use = not is_box and (here.name or role in _USED_WITHOUT_A_NAME)
     # Elements without a size have no ref, such as a <body> whose children are all positioned; the children have one.
     if here.ref and ((is_plain_text and here.name) or (is_of_use and role != "iframe")):
         found.nodes.append(here)
@@ -133,6 +140,13 @@ def _walk(entry: Any, around: tuple[Node, ...], frames: tuple[str, ...], found: 
     inside = (*frames, here.ref) if role == "iframe" else frames
     for child in children:
         _walk(child, (*around, here) if role in _AROUND else around, inside, found)
+
+
+def _holds_control(children: list[Any], name: str) -> bool:
+    """A cell with nothing in it but a button or a link of its name."""
+    if len(children) != 1 or not (matched := _NODE.match(_parts(children[0])[0])):
+        return False
+    return matched["role"] in ("button", "link") and " ".join(_name(matched["name"]).split()) == name
 
 
 def _container(here: Node, role: str, children: list[Any]) -> Container:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlserve.testgen.clause_words import NEGATIONS, ROLE_NOUNS
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element, Look
@@ -94,6 +94,11 @@ def unmeant(words: Iterable[str], quoted: Iterable[str], element: Element, more:
     return [word for word in words if not is_meant(word, element, more)] + [
         one for one in quoted if not has_phrase(one, text)
     ]
+
+
+def as_expected(one: Element) -> Element:
+    """As an expectation of it shows it: a test that finds a cell says nothing of the rest of its row."""
+    return replace(one, around=tuple(text for text in one.around if text.startswith("term ")))
 
 
 @dataclass(frozen=True)
