@@ -86,6 +86,7 @@ def _add_clients(
             parents=[configured],
             help="write a UI test from a screenshot, and try it",
             description="Exit code 0: the test passed, or is a draft; 1: it failed, or there is none; 2: the command "
-            "cannot work; 3: it passed, but does not do all of the scenario. An API key is read from VLSERVE_API_KEY. Needs vlserve[testgen].",
+            "cannot work; 3: it passed, but does not do all of the scenario. An API key is read from VLSERVE_API_KEY. "
+            "Needs vlserve[testgen].",
         )
     )
