@@ -1,4 +1,4 @@
-"""Stands for both models in tests of testgen: it sees what it is told to see, and plans what it is told to plan."""
+"""Stands for both models in tests of testgen: answers with a given inventory, given steps and expectations."""
 
 import json
 import re
