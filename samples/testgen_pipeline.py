@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from vlserve.testgen.elements import Target
+from vlserve.testgen.outcome import exit_code
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Event, Job, TestgenError
 from vlserve.testgen.service_client import connect
@@ -20,8 +21,8 @@ from vlserve.testgen.service_client import connect
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 
 
-def tell(event: Event) -> None:
-    """A step begins without a text, and ends with one."""
+def report_progress(event: Event) -> None:
+    """A step that begins has no text; one that ends has its result."""
     if event.text:
         print(f"{event.step}: {event.text}", file=sys.stderr, flush=True)
 
@@ -37,12 +38,12 @@ async def main() -> int:
 
     job = Job(arguments.image.read_bytes(), arguments.scenario, arguments.target, url=arguments.url)
     async with connect(URL, os.environ.get("VLSERVE_API_KEY")) as ask:
-        result = await generate(job, ask, tell)
+        result = await generate(job, ask, report_progress)
     for path in result.write(arguments.output):
         print(path)
     if result.report["environment"]:
         print(f"It reads from the environment: {', '.join(result.report['environment'])}", file=sys.stderr)
-    return 0 if result.outcome in ("passed", "not_run") else 1
+    return exit_code(result.outcome, is_run_wanted=arguments.url is not None)
 
 
 if __name__ == "__main__":

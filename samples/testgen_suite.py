@@ -10,14 +10,14 @@ form, and Python reads it without a library. Without a URL a test is a draft.
     login.png,"leave the email empty, and be told",https://staging.example.com/login
     settings.png,turn the weekly report off,
 
-Exit code 0: every test passed, or is a draft; 1: some failed, or were not written; 2: the list cannot be read.
+Exit code 0: every test passed, or is a draft; 1: some failed, are partial or were not written; 2: the list cannot be
+read.
 Needs `pip install 'vlserve[testgen]'`.
 """
 
 import argparse
 import asyncio
 import csv
-import dataclasses
 import os
 import sys
 from pathlib import Path, PurePath
@@ -27,6 +27,7 @@ from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Ask, Job, Result, TestgenError
 from vlserve.testgen.service_client import connect
+from vlserve.testgen.suite_folder import read_suite
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 LIST = "scenarios.csv"
@@ -49,10 +50,11 @@ def read(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-async def make(row: dict[str, str], folder: Path, target: Target, ask: Ask) -> Result:
-    """Raises OSError, TestgenError."""
+async def make(row: dict[str, str], folder: Path, output: Path, target: Target, ask: Ask) -> Result:
+    """Tests of the same page share a page object in ``output``. Raises OSError, TestgenError."""
     picture = await asyncio.to_thread((folder / row["picture"]).read_bytes)
-    return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None), ask)
+    existing = await asyncio.to_thread(read_suite, output)
+    return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None, existing=existing), ask)
 
 
 def unlike(result: Result, taken: set[str]) -> Result:
@@ -61,7 +63,7 @@ def unlike(result: Result, taken: set[str]) -> Result:
     names = [result.file_name, *(f"{stem}_{number}.py" for number in range(2, len(taken) + 2))]
     name = next(name for name in names if name not in taken)
     taken.add(name)
-    return dataclasses.replace(result, file_name=name)
+    return result.renamed(name)
 
 
 async def main() -> int:
@@ -83,7 +85,7 @@ async def main() -> int:
     async with connect(URL, os.environ.get("VLSERVE_API_KEY")) as ask:
         for row in rows:
             try:
-                result = unlike(await make(row, arguments.folder, arguments.target, ask), taken)
+                result = unlike(await make(row, arguments.folder, arguments.output, arguments.target, ask), taken)
                 result.write(arguments.output)
             except (OSError, TestgenError) as error:  # the next one may work
                 print(ROW.format(row["picture"], "-", "error", error), flush=True)

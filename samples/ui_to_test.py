@@ -1,4 +1,4 @@
-"""A screenshot in, the draft of a UI test out:
+"""Write the draft of a UI test from a screenshot, with the OpenAI SDK alone:
 
 python samples/ui_to_test.py samples/screenshots/login.png --scenario "a wrong password is refused" --target playwright
 """

@@ -35,7 +35,7 @@ REFUSED = Scripted(
     expected=["visible alert"],
 )
 PAID = Scripted(FORM, steps=[("click", 'button "Pay"')])
-STORIES = {"a wrong password is refused": REFUSED, "pay the order": PAID}
+STORIES = {"log in with a wrong password": REFUSED, "see the error": REFUSED, "pay the order": PAID}
 
 
 async def test_boxes_are_mapped_back_and_drawn(gateway: Gateway, tmp_path: pathlib.Path) -> None:
@@ -95,19 +95,22 @@ async def sample(name: str, *arguments: str, url: str) -> tuple[int | None, str,
 async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> None:
     async with models(STORIES) as server:
         code, output, errors = await sample(
-            *("testgen_pipeline.py", str(LOGIN), "--scenario", "a wrong password is refused"),
+            *("testgen_pipeline.py", str(LOGIN), "--scenario", "log in with a wrong password and see the error"),
             *("--target", "selenium", "-o", str(tmp_path / "out")),
             url=str(server.make_url("/v1")),
         )
     assert code == 0, errors
-    stem = tmp_path / "out" / "test_a_wrong_password_is_refused"
-    assert output.split() == [f"{stem}.py", f"{stem}.png", f"{stem}.report.json"]
+    stem = tmp_path / "out" / "test_log_in_with_a_wrong_password_and_see_the_error"
+    written_files = {str(path) for path in stem.parent.rglob("*.*") if path.is_file()}
+    assert set(output.split()) == written_files
+    assert {f"{stem}.py", f"{stem}.png", f"{stem}.report.json", f"{stem.parent}/conftest.py"} <= written_files
     assert "inventory: 3 elements on the picture\n" in errors
     assert errors.endswith("from the environment: TEST_PASSWORD\n")
     written = stem.with_suffix(".py").read_text()
     assert "DRAFT" in written
     assert "from selenium" in written
-    assert written.count("# UNVERIFIED") == 5  # the URL, three elements, the alert
+    every = "".join(path.read_text() for path in stem.parent.rglob("*.py"))
+    assert every.count("# UNVERIFIED") == 6  # the application's address, the page's path, three elements, the alert
     assert "wrong-one" not in written
 
 
@@ -140,15 +143,15 @@ async def test_service_that_is_not_there_is_told(name: str, tmp_path: pathlib.Pa
 async def test_test_is_tried_where_the_page_is_known(tmp_path: pathlib.Path) -> None:
     async with models(STORIES) as server:
         code, output, errors = await sample(
-            *("testgen_pipeline.py", str(LOGIN), "--scenario", "a wrong password is refused"),
+            *("testgen_pipeline.py", str(LOGIN), "--scenario", "log in with a wrong password and see the error"),
             *("--url", str(server.make_url("/login.html")), "-o", str(tmp_path)),
             url=str(server.make_url("")),
         )
     assert code == 0, errors
     assert "run: passed" in errors
-    assert "mutate: 1 of 1 changes of the page were noticed" in errors
-    stem = tmp_path / "test_a_wrong_password_is_refused"
-    assert output.split() == [f"{stem}{end}" for end in (".py", ".png", ".report.json", ".junit.xml", ".trace.zip")]
+    assert "mutate: 1 of 1 expectations failed on a changed page" in errors
+    stem = tmp_path / "test_log_in_with_a_wrong_password_and_see_the_error"
+    assert {f"{stem}{end}" for end in (".py", ".png", ".report.json", ".junit.xml")} < set(output.split())
     assert "VERIFIED" in stem.with_suffix(".py").read_text()
     assert "UNVERIFIED" not in stem.with_suffix(".py").read_text()
 
@@ -159,11 +162,11 @@ async def test_suite_goes_on_after_a_failure(tmp_path: pathlib.Path) -> None:
     shutil.copy(LOGIN, shots / "login.png")
     (shots / "broken.png").write_bytes(b"no picture")
     rows = [
-        "login.png,a wrong password is refused,",
-        "gone.png,a wrong password is refused,",
-        "broken.png,a wrong password is refused,",
+        "login.png,log in with a wrong password and see the error,",
+        "gone.png,log in with a wrong password and see the error,",
+        "broken.png,log in with a wrong password and see the error,",
         "login.png,pay the order,",
-        "login.png,a wrong password is refused,",
+        "login.png,log in with a wrong password and see the error,",
     ]
     (shots / "scenarios.csv").write_text("\n".join(["picture,scenario,url", *rows]))
     async with models(STORIES) as server:
@@ -174,21 +177,26 @@ async def test_suite_goes_on_after_a_failure(tmp_path: pathlib.Path) -> None:
     table = [re.split(r"  +", line) for line in output.splitlines()]
     assert [row[:3] for row in table[:-1]] == [
         ["file", "mode", "outcome"],
-        ["test_a_wrong_password_is_refused.py", "draft", "not_run"],
+        ["test_log_in_with_a_wrong_password_and_see_the_error.py", "draft", "not_run"],
         ["gone.png", "-", "error"],
         ["broken.png", "-", "error"],
         ["test_pay_the_order.py", "draft", "no_test"],
-        ["test_a_wrong_password_is_refused_2.py", "draft", "not_run"],
+        ["test_log_in_with_a_wrong_password_and_see_the_error_2.py", "draft", "not_run"],
     ]
     assert "no PNG" in table[3][3]
     assert output.splitlines()[-1].startswith("2 of 5 passed or are drafts")
-    names = {path.name for path in suite.glob("*.py")}
-    assert names == {"test_a_wrong_password_is_refused.py", "test_a_wrong_password_is_refused_2.py"}
+    names = {path.name for path in suite.glob("test_*.py")}
+    assert names == {
+        "test_log_in_with_a_wrong_password_and_see_the_error.py",
+        "test_log_in_with_a_wrong_password_and_see_the_error_2.py",
+    }
 
 
 async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
     shutil.copy(LOGIN, tmp_path)
-    (tmp_path / "scenarios.csv").write_text("picture,scenario\nlogin.png,a wrong password is refused\n", "utf-8-sig")
+    (tmp_path / "scenarios.csv").write_text(
+        "picture,scenario\nlogin.png,log in with a wrong password and see the error\n", "utf-8-sig"
+    )
     async with models(STORIES) as server:
         code, output, _ = await sample(
             "testgen_suite.py", str(tmp_path), "-o", str(tmp_path / "out"), url=str(server.make_url("/v1"))

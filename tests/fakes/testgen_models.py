@@ -1,4 +1,4 @@
-"""A stand-in for both models in tests of testgen: it returns the given elements and steps."""
+"""Stands for both models in tests of testgen: answers with a given inventory, given steps and expectations."""
 
 import json
 import re

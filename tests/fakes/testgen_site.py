@@ -1,4 +1,4 @@
-"""Small pages on 127.0.0.1 for tests of testgen, and the processes that a test of it may leave behind."""
+"""Serves small pages on 127.0.0.1 for tests of testgen, and lists processes that such a test left running."""
 
 import pathlib
 import socket
@@ -12,17 +12,17 @@ from typing import Any
 from tests.conftest import is_alive
 
 Page = str | Callable[[int], str | None]
-"""HTML, or a function of the number of earlier requests that returns it; None closes the connection."""
+"""HTML, or a function of the number of earlier requests; None closes the connection without a response."""
 
 
 def html(body: str, script: str = "") -> str:
-    """A page without an icon, so that nothing else is asked for."""
+    """A page with an empty icon, so that the browser requests nothing else."""
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Orders</title><link rel="icon" href="data:,">'
     return f"{head}<body>{body}<script>{script}</script></html>"
 
 
 class Site:
-    """``pages`` by path; ``asked`` counts requests for each, ``connections`` all that were opened."""
+    """``pages`` by path; ``asked`` counts the requests of each, ``connections`` all connections."""
 
     def __init__(self, pages: dict[str, Page]) -> None:
         self.pages = pages
@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
         return accepted
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore browsers that disconnect in the middle of an answer."""
+        """Silent: a browser may disconnect in the middle of a response."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -89,7 +89,7 @@ def serving(pages: dict[str, Page]) -> Iterator[Site]:
 
 
 def processes_of(folder: pathlib.Path) -> list[str]:
-    """Programs that run with this folder in their arguments or environment."""
+    """Running programs with this folder in their arguments or environment."""
     found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:

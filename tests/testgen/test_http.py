@@ -1,6 +1,8 @@
 """/v1/testgen over fake engines: what a client sends and sees while the work itself is a stand-in."""
 
+import argparse
 import asyncio
+import dataclasses
 import hashlib
 import json
 import logging
@@ -20,17 +22,18 @@ from vlserve.config import settings as sections
 from vlserve.config.keys import ApiKey
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.errors import ConfigError, InvalidRequest
-from vlserve.testgen import allowed_pages
-from vlserve.testgen.result import LONGEST_SCENARIO, Ask, Event, Job, Result, Tell, TestgenError
+from vlserve.testgen import allowed_pages, command, request_form
+from vlserve.testgen.result import LONGEST_SCENARIO, Ask, Event, Job, ReportProgress, Result, TestgenError
 
 PATH = "/v1/testgen"
 KEY = ApiKey("ci", hashlib.sha256(b"sk-secret").digest())
 WANTED = {"scenario": "log in", "target": "playwright", "image_url": data_url()}
 PNG = picture(2, 2)
-RESULT = Result("draft", "not_run", "test_log_in.py", "x = 1\n", {"missing": []}, PNG, junit=b"<a/>", trace=b"PK")
+SOURCES = {"test_log_in.py": "x = 1\n", "log_in_page.py": "y = 2\n"}
+RESULT = Result("draft", "not_run", "test_log_in.py", SOURCES, {"uncovered": []}, PNG, junit=b"<a/>")
 QUESTION = {"messages": user("secret words?"), "max_tokens": 5}
 
-Generate = Callable[[Any, Ask, Tell], Awaitable[Result]]
+Generate = Callable[[Any, Ask, ReportProgress], Awaitable[Result]]
 SetWork = Callable[[Generate], None]
 
 
@@ -45,9 +48,9 @@ def set_work(monkeypatch: pytest.MonkeyPatch, jobs: list[Any]) -> SetWork:
     """Puts a stand-in in the place of the work."""
 
     def put(work: Generate) -> None:
-        async def generate(job: Job, ask: Ask, tell: Tell) -> Result:
+        async def generate(job: Job, ask: Ask, report_progress: ReportProgress) -> Result:
             jobs.append(job)
-            return await work(job, ask, tell)
+            return await work(job, ask, report_progress)
 
         module = ModuleType("pipeline")
         module.generate = generate  # type: ignore[attr-defined]
@@ -62,15 +65,15 @@ def _stand_in(set_work: SetWork) -> None:
     """No test here does the real work."""
 
 
-async def two_steps(job: Any, ask: Ask, tell: Tell) -> Result:
-    tell(Event("inventory"))
-    tell(Event("inventory", "14 elements"))
-    tell(Event("plan"))
+async def two_steps(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
+    report_progress(Event("inventory"))
+    report_progress(Event("inventory", "14 elements"))
+    report_progress(Event("plan"))
     return RESULT
 
 
-async def forever(job: Any, ask: Ask, tell: Tell) -> Result:
-    tell(Event("inventory"))
+async def forever(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
+    report_progress(Event("inventory"))
     await asyncio.Event().wait()
     return RESULT
 
@@ -108,7 +111,8 @@ async def test_a_form_becomes_a_job(gateway: Gateway, jobs: list[Any]) -> None:
     assert (told["mode"], told["outcome"], told["file_name"], told["code"]) == (
         *("draft", "not_run", "test_log_in.py", "x = 1\n"),
     )
-    assert (told["report"], told["annotated"], told["junit"]) == ({"missing": []}, data_url(PNG), "<a/>")
+    assert (told["report"], told["annotated"], told["junit"]) == ({"uncovered": []}, data_url(PNG), "<a/>")
+    assert (told["files"], told["trace"]) == (SOURCES, None)
     (job,) = jobs
     assert (job.picture, job.scenario, job.target, job.url) == (raw, "log in", "selenium", None)
     assert (job.viewport, job.may_run, job.allowed_origins) == ((1280, 720), False, ())
@@ -130,6 +134,57 @@ async def test_json_and_an_uploaded_file_become_the_same_job(gateway: Gateway, j
     assert {(job.scenario, job.target, job.viewport) for job in jobs} == {("log in", "playwright", None)}
 
 
+RUNS = {"run": True, "allowed_origins": ["*"]}
+SAME: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {}),
+    (["--target", "selenium"], {"target": "selenium"}),
+    (["--viewport", "640x480"], {"viewport": "640x480"}),
+    (["--url", "https://example.com/"], {"url": "https://example.com/"}),
+    (["--no-run"], {"run": False}),
+    (["--trace"], {"trace": True}),
+    (["--points"], {"points": True}),
+    (["--force"], {"force": True}),
+    (["--plan-only"], {"plan_only": True}),
+]
+
+
+@pytest.mark.parametrize(("options", "fields"), SAME)
+async def test_options_and_fields_make_the_same_job(
+    open_gateway: OpenGateway, jobs: list[Any], tmp_path: pathlib.Path, options: list[str], fields: dict[str, Any]
+) -> None:
+    """With the same defaults; a form's texts mean the same as JSON's values."""
+    shot = tmp_path / "shot.png"
+    shot.write_bytes(PNG)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    arguments = parser.parse_args([str(shot), "--scenario", "log in", *options])
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
+    async with open_gateway(testgen=RUNS) as gateway:
+        async with gateway.post({"scenario": "log in", "image_url": data_url(PNG), **fields}, PATH) as answer:
+            assert answer.status == 200, await answer.text()
+            await answer.read()
+        async with gateway.session.post(gateway.url + PATH, data=form(image=PNG, scenario="log in", **texts)) as answer:
+            assert answer.status == 200, await answer.text()
+            await answer.read()
+    same = dataclasses.replace(command.read_job(arguments), may_connect=jobs[0].may_connect)
+    assert jobs[0] == same
+    assert dataclasses.replace(jobs[1], may_connect=same.may_connect) == same
+
+
+def test_every_switch_of_a_request_is_compared_with_an_option() -> None:
+    compared = {name for _, fields in SAME for name in fields}
+    assert compared == {*request_form.SWITCHES, "target", "viewport", "url"} - {"stream"}
+
+
+async def test_trace_comes_with_the_result(gateway: Gateway, set_work: SetWork) -> None:
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
+        return dataclasses.replace(RESULT, trace=b"PK")
+
+    set_work(work)
+    async with gateway.post({**WANTED, "trace": True, "stream": False}, PATH) as answer:
+        assert (await answer.json())["trace"] == "data:application/zip;base64,UEs="
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "param", "code"),
     [
@@ -140,7 +195,8 @@ async def test_json_and_an_uploaded_file_become_the_same_job(gateway: Gateway, j
         ({"scenario": 7}, 400, "scenario", None),
         ({"scenario": "x" * (LONGEST_SCENARIO + 1)}, 400, "scenario", None),
         ({"target": "cypress"}, 400, "target", None),
-        ({"target": None}, 400, "target", None),
+        ({"run": "yes"}, 400, "run", None),
+        ({"force": 1}, 400, "force", None),
         ({"stream": "yes"}, 400, "stream", None),
         ({"viewport": "big"}, 400, "viewport", None),
         ({"viewport": "99x720"}, 400, "viewport", None),
@@ -177,6 +233,7 @@ async def test_scenario_of_the_longest_length_is_taken(gateway: Gateway, jobs: l
         ({"image": "text"}, "image"),
         ({"file_id": "file-1"}, "image"),
         ({"stream": "maybe"}, "stream"),
+        ({"plan_only": "maybe"}, "plan_only"),
         ({"scenario": ""}, "scenario"),
     ],
 )
@@ -317,10 +374,10 @@ async def test_the_work_is_told_where_it_may_connect(open_gateway: OpenGateway, 
 async def test_steps_come_in_order_while_the_work_goes_on(gateway: Gateway, set_work: SetWork) -> None:
     go_on = asyncio.Event()
 
-    async def work(job: Any, ask: Ask, tell: Tell) -> Result:
-        tell(Event("inventory"))
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
+        report_progress(Event("inventory"))
         await go_on.wait()
-        return await two_steps(job, ask, tell)
+        return await two_steps(job, ask, report_progress)
 
     set_work(work)
     async with gateway.post(WANTED, PATH) as answer:
@@ -336,7 +393,7 @@ async def test_steps_come_in_order_while_the_work_goes_on(gateway: Gateway, set_
     ]
     name, result = told[-1]
     assert name == "result"
-    assert set(result) == {"mode", "outcome", "file_name", "code", "report", "annotated", "junit"}
+    assert set(result) == {"mode", "outcome", "file_name", "code", "files", "report", "annotated", "junit", "trace"}
 
 
 @pytest.mark.parametrize(
@@ -361,7 +418,7 @@ async def test_the_client_chooses_events_or_json(
 async def test_a_stream_that_waits_says_so(open_gateway: OpenGateway, set_work: SetWork) -> None:
     enough = asyncio.Event()
 
-    async def work(job: Any, ask: Ask, tell: Tell) -> Result:
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
         await enough.wait()
         return RESULT
 
@@ -380,9 +437,9 @@ async def test_a_stream_that_waits_says_so(open_gateway: OpenGateway, set_work: 
 async def test_a_failure_is_a_status_or_the_last_event(
     gateway: Gateway, set_work: SetWork, is_told: bool, fault: Exception, status: int, code: str
 ) -> None:
-    async def work(job: Any, ask: Ask, tell: Tell) -> Result:
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
         if is_told:
-            tell(Event("inventory"))
+            report_progress(Event("inventory"))
         raise fault
 
     set_work(work)
@@ -414,9 +471,9 @@ async def test_time_is_limited(open_gateway: OpenGateway, set_work: SetWork, str
 async def test_client_that_leaves_ends_the_work(gateway: Gateway, set_work: SetWork, stream: bool) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def work(job: Any, ask: Ask, tell: Tell) -> Result:
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
         begun.set()
-        tell(Event("inventory"))
+        report_progress(Event("inventory"))
         try:
             await ask({**QUESTION, "user": "hang"})
         finally:
@@ -463,7 +520,7 @@ async def test_more_at_once_than_the_settings_allow_is_a_429(open_gateway: OpenG
 def asking(*questions: dict[str, Any], answers: list[Any]) -> Generate:
     """Work that asks these, one after the other."""
 
-    async def work(job: Any, ask: Ask, tell: Tell) -> Result:
+    async def work(job: Any, ask: Ask, report_progress: ReportProgress) -> Result:
         answers.extend([await ask(one) for one in questions])
         return RESULT
 

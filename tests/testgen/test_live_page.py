@@ -10,10 +10,11 @@ from playwright.async_api import Browser
 
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, serving
-from vlserve.testgen import planner, render, runner
-from vlserve.testgen.elements import Target
+from vlserve.testgen import fixture_pages, judge, planner, render, rule_planner, runner
+from vlserve.testgen.clauses import split
+from vlserve.testgen.elements import Look, Target
 from vlserve.testgen.live_page import open_browser, open_page
-from vlserve.testgen.plan import PlanError, check
+from vlserve.testgen.plan import PlanError, Step, check
 from vlserve.testgen.planner import Planned
 from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.result import Subject, TestgenError
@@ -102,25 +103,25 @@ async def opened(site: Site) -> AsyncIterator[Open]:
 async def planned(opened: Open, url: str, target: Target, models: Scripted) -> Planned:
     async with open_page(opened.browser, url, VIEWPORT, target) as live:
         before = await live.look()
-        found = Planned("a scenario", {one.id: one for one in before})
+        found = Planned("do all of it", {one.id: one for one in before.elements})
         await planner.plan_live(found, live, before, models)
     check(found.plan, list(found.elements.values()))
     return found
 
 
 async def played(opened: Open, url: str, target: Target, models: Scripted) -> tuple[str, Run]:
-    """The test's code, and a run of it in a browser of its own."""
+    """The generated code, and a run of the test in a browser of its own."""
     found = await planned(opened, url, target, models)
     subject = Subject(VIEWPORT, url, "passed")
-    code = render.render(found.plan, list(found.elements.values()), subject, target)
+    suite = render.render(found.plan, list(found.elements.values()), subject, target)
     sandbox = runner.open_sandbox(target, opened.proxy, {})
-    return code, await sandbox.run(code, "test_it.py")
+    return "\n".join(suite.files.values()), await sandbox.run(suite.files, suite.test_file)
 
 
 @pytest.mark.parametrize("target", BOTH)
 async def test_every_locator_leads_to_one_element_alone(opened: Open, site: Site, target: Target) -> None:
     async with open_page(opened.browser, f"{site.origin}/alike", VIEWPORT, target) as live:
-        elements = await live.look()
+        elements = [one for one in (await live.look()).elements if not one.is_group]
         found = {(one.role, one.name, one.context) for one in elements}
         counts = {(one.told, way): await live.count(way) for one in elements for way in one.locators}
     assert [name for role, name, _ in found if role == "button"].count("Close") == 1, "the hidden ones are not there"
@@ -168,7 +169,7 @@ async def test_what_can_be_used_is_told_through_shadow_roots_and_frames(opened: 
         'document.querySelector("dialog").showModal();',
     )
     async with open_page(opened.browser, f"{site.origin}/web-components", VIEWPORT, "playwright") as live:
-        found = {one.name: one.is_inert for one in await live.look() if one.role == "button"}
+        found = {one.name: one.is_inert for one in (await live.look()).elements if one.role == "button"}
     assert found == {"Under": True, "Pay": True, "Inside": False}
 
 
@@ -230,3 +231,162 @@ async def test_a_page_that_does_not_open_says_so(opened: Open, site: Site, path:
     with pytest.raises(TestgenError, match=why):
         async with open_page(opened.browser, site.origin + path, VIEWPORT, "playwright"):
             pass
+
+
+GROUPS = html(
+    """
+  <ul id="todo" aria-label="Tasks"></ul>
+  <ul><li>Home</li><li>About</li></ul>
+  <table><thead><tr><th>Name</th></tr></thead><tbody><tr><td>Ann</td></tr><tr><td>Ben</td></tr></tbody></table>
+  <table id="none"><thead><tr><th>City</th></tr></thead><tbody></tbody></table>
+  <div role="tablist"><button role="tab" aria-selected="true">A</button><button role="tab">B</button></div>
+  <article>One</article><article>Two <b>bold</b></article>
+  <div role="listbox" aria-label="Sizes"><div role="option" aria-selected="true">S</div><div role="option">M</div></div>
+  <button onclick="add()">Add</button> <button onclick="clearAll()">Clear</button>
+  <button onclick="document.querySelector('tbody tr').remove()">Drop</button>
+""",
+    """
+  const list = document.querySelector("#todo");
+  const item = () => `<li>Task ${list.children.length + 1} <ul><li>a part</li></ul></li>`;
+  function add() { list.insertAdjacentHTML("beforeend", item()); }
+  function clearAll() { list.remove(); }
+""",
+)
+
+
+def groups(look: Look) -> dict[str, tuple[str, ...]]:
+    return {f"{one.id} {one.role} {one.name}".strip(): one.items for one in look.elements if one.is_group}
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_groups_have_their_items_and_locators_that_lead_to_all_of_them(
+    opened: Open, site: Site, target: Target
+) -> None:
+    site.pages["/groups"] = GROUPS
+    async with open_page(opened.browser, f"{site.origin}/groups", VIEWPORT, target) as live:
+        first = await live.look()
+        assert groups(first) == {
+            "g1 listitem Tasks": (),
+            "g2 listitem": ("Home", "About"),
+            "g3 row": ("Ann", "Ben"),
+            "g4 row": (),
+            "g5 tab": ("A", "B"),
+            "g6 option Sizes": ("S", "M"),
+            "g7 article": ("One", "Two bold"),
+        }
+        for one in first.elements:
+            if one.is_group:
+                assert one.locators
+                assert {await live.count(way) for way in one.locators} == {len(one.items)}
+
+
+async def test_group_keeps_its_id_while_items_come_and_go(opened: Open, site: Site) -> None:
+    site.pages["/groups"] = GROUPS
+    async with open_page(opened.browser, f"{site.origin}/groups", VIEWPORT, "playwright") as live:
+        look = await live.look()
+        ids = {one.name: one.id for one in look.elements if one.role == "button"}
+        counts = []
+        for name in ("Add", "Add", "Drop", "Clear"):
+            await live.take(Step(do="click", element=ids[name]), name)
+            look = await live.look()
+            now = groups(look)
+            tasks = next(one for one in look.elements if one.id == "g1")
+            counts.append((len(now["g1 listitem Tasks"]), now["g3 row"]))
+            assert {await live.count(way) for way in tasks.locators} == {len(tasks.items)}
+    assert counts == [(1, ("Ann", "Ben")), (2, ("Ann", "Ben")), (2, ("Ben",)), (0, ("Ben",))]
+
+
+STATES_PAGE = html(
+    """
+  <button aria-pressed="true">Bold</button> <button aria-pressed="false">Italic</button>
+  <button aria-expanded="true">Open</button> <button aria-expanded="false">Shut</button>
+  <div role="tablist"><button role="tab" aria-selected="true">A</button><button role="tab" aria-selected="false">B</button></div>
+  <input aria-label="Fixed" readonly> <input aria-label="Needed" required aria-invalid="true">
+  <input aria-label="Here" autofocus>
+  <dl><dt>Total</dt><dd>$9</dd></dl>
+"""  # noqa: E501
+)
+
+
+async def test_states_and_surroundings_are_read(opened: Open, site: Site) -> None:
+    site.pages["/states"] = STATES_PAGE
+    async with open_page(opened.browser, f"{site.origin}/states", VIEWPORT, "playwright") as live:
+        look = await live.look()
+    found = {one.name: sorted(one.states) for one in look.elements if one.states}
+    assert found == {
+        "Bold": ["pressed"],
+        "Italic": ["not_pressed"],
+        "Open": ["expanded"],
+        "Shut": ["collapsed"],
+        "A": ["selected"],
+        "B": ["not_selected"],
+        "Fixed": ["readonly"],
+        "Needed": ["invalid", "required"],
+        "Here": ["focused"],
+    }
+    assert next(one.around for one in look.elements if one.name == "$9") == ('term "Total"',)
+    assert (look.url, look.title) == (f"{site.origin}/states", "Orders")
+
+
+async def test_rows_made_of_div_are_told_apart(opened: Open, site: Site) -> None:
+    card = "<div><b>{0}</b> <span>in stock</span> <button>Buy</button></div>"
+    site.pages["/cards"] = html(f"<main>{card.format('Tea')}{card.format('Mug')}</main><button>Pay</button>")
+    async with open_page(opened.browser, f"{site.origin}/cards", VIEWPORT, "playwright") as live:
+        look = await live.look()
+    around = [one.around for one in look.elements if one.role == "button"]
+    assert around == [('part "Tea in stock Buy"',), ('part "Mug in stock Buy"',), ()]
+    (step,) = rule_planner.plan_step(split("buy the Mug")[0], look)
+    assert step.element == [one.id for one in look.elements if one.name == "Buy"][1]
+
+
+async def test_every_kind_of_step_is_taken(opened: Open, site: Site) -> None:
+    script = """
+  const say = (text) => { document.querySelector("[role=status]").textContent += text + " "; };
+  const box = document.querySelector("#new");
+  box.onclick = () => { say("ticked"); box.outerHTML = '<input type="checkbox" aria-label="New" checked>'; };
+"""
+    site.pages["/steps"] = html(
+        '<p role="status">Done: </p><button ondblclick="say(\'twice\')" onmouseenter="say(\'over\')">Go</button>'
+        '<p draggable="true" ondragstart="say(\'taken\')">Card</p>'
+        '<p ondragover="event.preventDefault()" ondrop="say(\'dropped\')">Pile</p>'
+        '<input type="checkbox" id="new" aria-label="New">',
+        script,
+    )
+    async with open_page(opened.browser, f"{site.origin}/steps", VIEWPORT, "playwright") as live:
+        ids = {one.name: one.id for one in (await live.look()).elements}
+        for step in (
+            Step(do="hover", element=ids["Go"]),
+            Step(do="double_click", element=ids["Go"]),
+            Step(do="drag", element=ids["Card"], to=ids["Pile"]),
+            Step(do="check", element=ids["New"]),
+        ):
+            await live.take(step, step.do)
+        said = [one.name for one in (await live.look()).elements if one.role == "status"]
+    assert said == ["Done: over twice taken dropped ticked"]
+
+
+@pytest.mark.parametrize("page", ["login", "table", "modal", "todo", "grid", "chinese"])
+async def test_scenarios_of_fixture_pages_are_planned_without_a_model(opened: Open, site: Site, page: str) -> None:
+    """Rules alone, one scenario of each page: steps taken, expectations found, every clause covered."""
+    site.pages["/fixture"] = (fixture_pages.FOLDER / f"{page}.html").read_text(encoding="utf-8")
+    scenario = FIXTURE_SCENARIOS[page]
+    models = Scripted([])
+    async with open_page(opened.browser, f"{site.origin}/fixture", VIEWPORT, "playwright") as live:
+        before = await live.look()
+        found = Planned(scenario, {one.id: one for one in before.elements})
+        await planner.plan_live(found, live, before, models)
+    verdict = judge.judge(split(scenario), found.plan, found.elements, found.looks[0], found.looks[-1])
+    assert verdict.uncovered == ()
+    assert verdict.ineffective == ()
+    assert models.asked == []
+    check(found.plan, list(found.elements.values()))
+
+
+FIXTURE_SCENARIOS = {
+    "login": "log in with a wrong password and see the error",
+    "table": "search for Dana and see that Ben Hall is gone",
+    "modal": 'delete the project and see "Project was deleted."',
+    "todo": 'delete "Pay rent" and check that 3 items are left in the list',
+    "grid": "sort by Customer and see that Aiko Mori comes before Bo Chen",
+    "chinese": '用错误的密码登录，看到"用户名或密码错误。"',
+}

@@ -1,11 +1,12 @@
 """What testgen reads: aria snapshots, the vision model's lists, plans; and how picture and page are matched."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
-from vlserve.testgen import inventory, matching, plan, prompts, snapshot
-from vlserve.testgen.elements import Element, Locator
+from vlserve.testgen import candidates, inventory, matching, plan, prompts, snapshot
+from vlserve.testgen.elements import Element, Locator, Look
 from vlserve.testgen.inventory import Seen
 from vlserve.testgen.plan import Assertion, Plan, PlanError, Step
 
@@ -38,8 +39,12 @@ def element(id_: str, role: str, name: str, box: tuple[float, ...] = (0, 0, 10, 
     return Element(id_, role, name, (left, top, right, bottom), (Locator("text", name),), **more)  # type: ignore[arg-type]
 
 
+def look(elements: Sequence[Element]) -> Look:
+    return Look(tuple(elements))
+
+
 def test_a_snapshot_gives_what_a_test_can_speak_of() -> None:
-    found = [(node.ref, node.role, node.name) for node in snapshot.read(SNAPSHOT)]
+    found = [(node.ref, node.role, node.name) for node in snapshot.read(SNAPSHOT).nodes]
     assert found == [
         ("e2", "heading", "People"),
         ("e10", "cell", "Dana Reyes"),
@@ -75,7 +80,7 @@ def test_a_message_with_markup_in_it_is_one_text() -> None:
     - text: "|"
     - link "About" [ref=e12]
 """
-    assert [(node.role, node.name) for node in snapshot.read(tree)] == [
+    assert [(node.role, node.name) for node in snapshot.read(tree).nodes] == [
         ("alert", "Error: Wrong password."),
         ("status", "See the order"),
         ("link", "the order"),
@@ -86,7 +91,7 @@ def test_a_message_with_markup_in_it_is_one_text() -> None:
 
 
 def test_a_snapshot_tells_states_surroundings_and_frames() -> None:
-    nodes = {node.ref: node for node in snapshot.read(SNAPSHOT)}
+    nodes = {node.ref: node for node in snapshot.read(SNAPSHOT).nodes}
     assert nodes["e22"].states == {"checked"}
     assert nodes["e24"].states == {"disabled"}
     assert [(one.role, one.first_words) for one in nodes["e13"].around] == [("row", "Dana Reyes")]
@@ -94,9 +99,56 @@ def test_a_snapshot_tells_states_surroundings_and_frames() -> None:
     assert nodes["f1e4"].frames == ("e39",)
 
 
+def test_snapshot_has_the_containers_of_items() -> None:
+    tree = """\
+- list [box=0,0,9,0]
+- list "Tasks" [ref=e1]:
+  - listitem [ref=e2]:
+    - text: Buy milk
+    - list [ref=e3]:
+      - listitem [ref=e4]: Oat milk
+  - listitem [ref=e5]: Call Ben
+- table [ref=e6]:
+  - rowgroup [ref=e7]:
+    - row [ref=e8]:
+      - columnheader "Name" [ref=e9]
+  - rowgroup [ref=e10]:
+    - row [ref=e11]:
+      - cell "Ann" [ref=e12]
+- article [ref=e13]: One
+- article [ref=e14]: Two
+- combobox [ref=e15]:
+  - option "France"
+"""
+    found = snapshot.read(tree)
+    assert [(one.role, one.name, one.item_role, one.items) for one in found.containers] == [
+        ("list", "", "listitem", ()),
+        ("list", "Tasks", "listitem", ("e2", "e5")),
+        ("list", "", "listitem", ("e4",)),
+        ("table", "", "row", ("e11",)),
+        ("", "", "article", ("e13", "e14")),
+    ]
+
+
+def test_snapshot_has_states() -> None:
+    tree = '- button "A" [pressed] [ref=e1]\n- textbox "B" [active] [ref=e2]\n- checkbox "C" [checked=mixed] [ref=e3]'
+    assert [sorted(node.states) for node in snapshot.read(tree).nodes] == [["pressed"], ["focused"], []]
+
+
+def test_cell_around_one_button_is_left_out() -> None:
+    tree = """\
+- row [ref=e1]:
+  - columnheader "City" [ref=e2]:
+    - button "City" [ref=e3]
+  - columnheader "Name" [ref=e4]
+"""
+    found = [(node.role, node.name, node.around[0].words if node.around else "") for node in snapshot.read(tree).nodes]
+    assert found == [("button", "City", "City Name"), ("columnheader", "Name", "City Name")]
+
+
 @pytest.mark.parametrize("text", ["", "- text: nothing", "- generic [ref=e1]", "words", "- /url: x"])
 def test_a_snapshot_of_nothing_is_empty(text: str) -> None:
-    assert snapshot.read(text) == []
+    assert snapshot.read(text) == snapshot.Snapshot()
 
 
 @pytest.mark.parametrize(
@@ -239,7 +291,9 @@ def test_candidates_are_what_the_steps_changed() -> None:
         element("a1", "text", "New"),
         element("a2", "alert", "Wrong"),
     ]
-    found = prompts.candidates(before, after, [Step(do="click", element="e4"), Step(do="check", element="e5")])
+    found = candidates.changes(
+        look(before), look(after), [Step(do="click", element="e4"), Step(do="check", element="e5")]
+    )
     assert sorted((one.expect, one.element) for one in found) == [
         ("enabled", "e6"),
         ("hidden", "e4"),
@@ -249,9 +303,18 @@ def test_candidates_are_what_the_steps_changed() -> None:
     assert found[0].element == "a2", "an alert is what people look for"
 
 
+def test_candidates_name_groups_that_got_or_lost_items() -> None:
+    group = element("g1", "listitem", "", items=("Buy milk", "Call Ben"))
+    shorter = dataclasses.replace(group, items=("Buy milk",))
+    step = Step(do="click", element="e4")
+    found = candidates.changes(look([*PAGE, group]), look([*PAGE, shorter]), [step])
+    assert found == [Assertion(expect="count", element="g1", value="1")]
+    assert candidates.changes(look([*PAGE, group]), look([*PAGE, group]), [step]) == []
+
+
 def test_a_value_that_would_be_cut_off_is_not_expected() -> None:
     filled = [element("e2", "textbox", "Email", value="x" * 201), *PAGE[2:]]
-    assert prompts.candidates(PAGE[1:], filled, [Step(do="click", element="e4")]) == []
+    assert candidates.changes(look(PAGE[1:]), look(filled), [Step(do="click", element="e4")]) == []
 
 
 def test_a_combobox_that_takes_text_is_typed_into() -> None:
@@ -264,11 +327,11 @@ def test_a_field_that_was_emptied_is_a_change() -> None:
     filled = [element("e2", "textbox", "Email", value="dana"), *PAGE[2:]]
     steps = [Step(do="fill", element="e2", value="dana"), Step(do="click", element="e4")]
     emptied = [element("e2", "textbox", "Email"), *PAGE[2:]]
-    assert prompts.candidates(filled, emptied, steps) == [Assertion(expect="empty", element="e2")]
+    assert candidates.changes(look(filled), look(emptied), steps) == [Assertion(expect="empty", element="e2")]
 
 
 def test_without_steps_what_is_shown_may_be_expected() -> None:
-    assert {one.element for one in prompts.candidates(PAGE, PAGE, [])} == {"e1", "e2", "e3", "e4"}
+    assert {one.element for one in candidates.changes(look(PAGE), look(PAGE), [])} == {"e1", "e2", "e3", "e4"}
 
 
 def test_texts_of_a_page_are_data_on_one_line() -> None:
@@ -280,7 +343,7 @@ def test_texts_of_a_page_are_data_on_one_line() -> None:
 
 def test_a_secret_is_not_told() -> None:
     field = element("e3", "textbox", "Password", value="hunter2", is_secret=True)
-    asked = prompts.ask_steps([field], "log in", [prompts.told(Step(do="fill", element="e3", value="xyz"), field)])
+    asked = prompts.ask_steps([field], "log in", [prompts.describe(Step(do="fill", element="e3", value="xyz"), field)])
     assert "hunter2" not in asked.text
     assert "xyz" not in asked.text
 

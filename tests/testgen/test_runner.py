@@ -15,6 +15,7 @@ from vlserve.testgen.elements import Target
 from vlserve.testgen.live_page import open_browser, open_page
 from vlserve.testgen.proxy import OriginProxy, open_proxy
 from vlserve.testgen.report import masked_junit
+from vlserve.testgen.runner import Mutant
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
@@ -116,7 +117,7 @@ async def test_the_generated_tests_browser_reaches_the_pages_origin_only(
     site: Site, canary: Site, proxy: OriginProxy, target: Target
 ) -> None:
     url = f"{site.origin}/curious#{canary.origin}"
-    ran = await runner.open_sandbox(target, proxy, {}).run(source(target, url, TRIED_ALL), "test_it.py")
+    ran = await runner.open_sandbox(target, proxy, {}).run({"test_it.py": source(target, url, TRIED_ALL)}, "test_it.py")
     assert ran.outcome == "passed", ran.message
     assert canary.connections == 0
     assert {one.rpartition(":")[2] for one in proxy.blocked} == {canary.origin.rpartition(":")[2]}
@@ -145,7 +146,9 @@ def test_it():
     assert "sk-of-the-parent" not in str(os.environ)
     assert pathlib.Path.home() == pathlib.Path.cwd() == pathlib.Path(os.environ["TMPDIR"])
 """
-    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "hunter2"}).run(told, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "hunter2"}).run(
+        {"test_it.py": told}, "test_it.py"
+    )
     assert ran.outcome == "passed", ran.message
 
 
@@ -159,7 +162,9 @@ def fill(value):
 def test_it():
     fill(os.environ["TEST_PASSWORD"])
 """
-    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "a<b&4711"}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {"TEST_PASSWORD": "a<b&4711"}).run(
+        {"test_it.py": code}, "test_it.py"
+    )
     written = masked_junit(ran.junit or b"", lambda text: text.replace("a<b&4711", "$TEST_PASSWORD"))
     assert b"it cannot be typed: $TEST_PASSWORD" in written
     assert b"4711" not in written
@@ -176,16 +181,16 @@ def test_it():
 async def test_a_failure_tells_its_line_in_the_test(
     proxy: OriginProxy, code: str, line: int | None, error: str, message: str
 ) -> None:
-    ran = await runner.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {}).run({"test_it.py": code}, "test_it.py")
     assert (ran.outcome, ran.line, ran.error) == ("failed", line, error)
     assert message in ran.message
 
 
-async def test_who_dies_after_the_test_has_not_passed(proxy: OriginProxy) -> None:
+async def test_process_that_dies_after_the_test_has_not_passed(proxy: OriginProxy) -> None:
     code = "import atexit, os\n\ndef test_it():\n    atexit.register(os._exit, 3)\n"
-    ran = await runner.open_sandbox("selenium", proxy, {}).run(code, "test_it.py")
+    ran = await runner.open_sandbox("selenium", proxy, {}).run({"test_it.py": code}, "test_it.py")
     assert ran.outcome == "failed"
-    assert ran.message.startswith("pytest ended with 3")
+    assert ran.message.startswith("pytest exited with 3")
 
 
 @pytest.mark.parametrize("target", BOTH)
@@ -194,7 +199,7 @@ async def test_a_test_that_is_cancelled_leaves_nothing(
 ) -> None:
     before = site.asked["/"]
     sandbox = runner.open_sandbox(target, proxy, {})
-    task = asyncio.create_task(sandbox.run(source(target, f"{site.origin}/", FOREVER), "test_it.py"))
+    task = asyncio.create_task(sandbox.run({"test_it.py": source(target, f"{site.origin}/", FOREVER)}, "test_it.py"))
     await until(lambda: site.asked["/"] > before, 60)
     assert any("chrom" in one for one in processes_of(folder)), "the browser would be seen"
     task.cancel()
@@ -210,8 +215,58 @@ async def test_a_test_that_hangs_is_ended_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(runner, "_LONGEST_RUN_S", 4.0)
     sandbox = runner.open_sandbox(target, proxy, {})
-    ran = await sandbox.run(source(target, f"{site.origin}/", FOREVER), "test_it.py")
+    ran = await sandbox.run({"test_it.py": source(target, f"{site.origin}/", FOREVER)}, "test_it.py")
     assert ran.outcome == "failed"
-    assert ran.message == "It took longer than 4 s and was ended."
+    assert ran.message == "It took longer than 4 s and was stopped."
     await until(lambda: not processes_of(folder), 20)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_mutants_of_one_process_have_a_page_and_a_script_each(
+    site: Site, proxy: OriginProxy, target: Target
+) -> None:
+    """Local storage, a script or a failure of one do not reach the next."""
+    is_new = {
+        "playwright": "assert page.evaluate('[localStorage.length, localStorage.setItem(1, 1)][0]') == 0",
+        "selenium": "assert driver.execute_script('return [localStorage.length, localStorage.setItem(1, 1)][0]') == 0",
+    }
+    has_script = {
+        "playwright": "assert page.evaluate('window.changed') == 7",
+        "selenium": "assert driver.execute_script('return window.changed') == 7",
+    }
+    new, changed = (source(target, f"{site.origin}/", one) for one in (is_new, has_script))
+    mutants = [Mutant(new, ""), Mutant(changed, "window.changed = 7;"), Mutant(changed, ""), Mutant(new, "")]
+    runs = await runner.open_sandbox(target, proxy, {}).run_mutants({}, mutants, 2.0)
+    assert [one and one.outcome for one in runs] == ["passed", "passed", "failed", "passed"]
+    assert runs[2]
+    assert has_script[target] in changed.splitlines()[(runs[2].line or 0) - 1]
+
+
+@pytest.mark.parametrize("target", BOTH)
+async def test_mutant_waits_no_longer_than_it_should(site: Site, proxy: OriginProxy, target: Target) -> None:
+    waits = {
+        "playwright": "expect(page.get_by_text('gone')).to_be_visible()",
+        "selenium": "WebDriverWait(driver, 60).until(lambda _: False)",
+    }
+    mutant = Mutant(source(target, f"{site.origin}/", waits), "")
+    (ran,) = await runner.open_sandbox(target, proxy, {}).run_mutants({}, [mutant], 0.3)
+    assert ran
+    assert ran.outcome == "failed"
+    assert ran.test_s < 30
+
+
+async def test_mutant_without_a_result_is_none(proxy: OriginProxy) -> None:
+    good = Mutant("def test_it():\n    pass\n", "")
+    ends = Mutant("import os\n\n\ndef test_it():\n    os._exit(3)\n", "")
+    runs = await runner.open_sandbox("selenium", proxy, {}).run_mutants({}, [good, ends, good], 1.0)
+    assert [one and one.outcome for one in runs] == ["passed", None, None]
+
+
+async def test_files_that_a_test_imports_lie_beside_it(proxy: OriginProxy) -> None:
+    sources = {"test_it.py": "from orders_page import NAME\n\n\ndef test_it():\n    assert NAME == 'Orders'\n"}
+    sandbox = runner.open_sandbox("selenium", proxy, {})
+    ran = await sandbox.run({**sources, "orders_page.py": "NAME = 'Orders'\n"}, "test_it.py")
+    assert ran.outcome == "passed", ran.message
+    ran = await sandbox.run(sources, "test_it.py")
+    assert (ran.outcome, "orders_page" in ran.message) == ("failed", True)

@@ -1,4 +1,4 @@
-"""Code is held against Python, ruff and pytest in children that see nothing of ours and leave nothing behind."""
+"""Generated files are checked by Python, ruff and pytest, which see nothing from around their folder."""
 
 import pathlib
 
@@ -21,7 +21,8 @@ async def test_rendered_code_has_no_problem(tmp_path: pathlib.Path) -> None:
         assertions=(Assertion(expect="hidden", element="e1"),),
     )
     for target in ("playwright", "selenium"):
-        checks = await check(render(plan, [button], Subject((800, 600)), target), tmp_path / "new" / target)
+        suite = render(plan, [button], Subject((800, 600)), target)
+        checks = await check(suite.files, suite.test_file, tmp_path / "new" / target)
         assert checks.problems == ()
         assert checks.is_good
         assert "1 test collected" in checks.output["pytest"]
@@ -44,9 +45,21 @@ async def test_rendered_code_has_no_problem(tmp_path: pathlib.Path) -> None:
     ],
 )
 async def test_each_fault_is_told(source: str, field: str, said: str, tmp_path: pathlib.Path) -> None:
-    checks = await check(source, tmp_path)
+    checks = await check({"test_it.py": source}, "test_it.py", tmp_path)
     assert said in getattr(checks, field)
     assert not checks.is_good
+
+
+async def test_a_fault_in_another_file_is_reported(tmp_path: pathlib.Path) -> None:
+    test = GOOD.replace('"""\n', '"""\n\nfrom pages.home_page import HomePage\n', 1).replace('len("a")', "HomePage")
+    for number, (page, problem) in enumerate(
+        [("class HomePage(:\n", "Not Python"), ("import os\n\nHomePage = 1\n", "F401"), ("NAME = 1\n", "ImportError")]
+    ):
+        files = {"test_it.py": test, "pages/home_page.py": page, "pages/__init__.py": ""}
+        checks = await check(files, "test_it.py", tmp_path / str(number))
+        assert problem in " ".join(checks.problems)
+    conftest = {"test_it.py": GOOD, "conftest.py": "raise RuntimeError('of the suite')\n"}
+    assert (await check(conftest, "test_it.py", tmp_path / "conftest")).collection
 
 
 async def test_surroundings_are_not_asked(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +71,13 @@ async def test_surroundings_are_not_asked(tmp_path: pathlib.Path, monkeypatch: p
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
     monkeypatch.setenv("VLSERVE_API_KEY", "secret")
     source = GOOD.replace('"""\n', '"""\n\nimport os\n', 1) + '\n\nassert "VLSERVE_API_KEY" not in os.environ\n'
-    assert (await check(source, tmp_path)).problems == ()
+    assert (await check({"test_it.py": source}, "test_it.py", tmp_path)).problems == ()
     assert sorted(one.name for one in tmp_path.iterdir()) == [
-        *("conftest.py", "pyproject.toml", "ruff.py", "test_generated.py"),
+        *("conftest.py", "pyproject.toml", "ruff.py", "test_it.py"),
     ]
 
 
 async def test_code_that_never_ends_is_told(tmp_path: pathlib.Path) -> None:
-    checks = await check(f"import time\n\n{GOOD}\n\ntime.sleep(600)\n", tmp_path, timeout_s=5)
+    source = f"import time\n\n{GOOD}\n\ntime.sleep(600)\n"
+    checks = await check({"test_it.py": source}, "test_it.py", tmp_path, timeout_s=5)
     assert checks.collection == "pytest took longer than 5 s."

@@ -88,6 +88,7 @@ def _add_clients(
             parents=[configured],
             help="generate a UI test from a screenshot and run it",
             description="Exit code 0: the test passed or is a draft; 1: it failed or was not generated; 2: invalid "
-            "arguments. An API key is read from VLSERVE_API_KEY. Needs vlserve[testgen].",
+            "arguments; 3: it passed, but does not do all of the scenario. An API key is read from VLSERVE_API_KEY. "
+            "Needs vlserve[testgen].",
         )
     )

@@ -1,7 +1,7 @@
-"""Which pages a service may open for its clients: those of the origins in its settings, at addresses that it may reach.
+"""Checks whether a service may open a page for a client: its origin and its address must be allowed by the settings.
 
-A browser goes wherever it is sent, so an address is taken in one spelling only, the one that ``fetch`` takes. What a
-name resolves to is checked where it is connected to.
+A URL is accepted only in the spelling that ``media.fetch`` accepts. The addresses that a host name resolves to are
+checked by the proxy, when it connects.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from vlserve.media.fetch import parse_url
 
 
 def check(text: str, settings: Testgen) -> str:
-    """The address of a page that may be opened. Raises InvalidRequest, which names the setting that decides."""
+    """The normalized URL of a page that may be opened. Raises InvalidRequest, which names the setting that decides."""
     try:
         url = parse_url(text)
     except ValueError:
@@ -39,7 +39,7 @@ def check(text: str, settings: Testgen) -> str:
 
 
 def origins(settings: Testgen) -> tuple[str, ...]:
-    """The origins that are named in the settings, as a browser compares them."""
+    """The origins of the settings, normalized as a browser compares them."""
     return tuple(_origin(URL(one)) for one in settings.allowed_origins if one != ANY_ORIGIN)
 
 

@@ -1,4 +1,4 @@
-"""``vlserve testgen``: the pipeline on the command line."""
+"""The command ``vlserve testgen``."""
 
 import argparse
 import asyncio
@@ -12,7 +12,8 @@ from typing import get_args
 
 from vlserve.errors import ConfigError
 from vlserve.testgen.elements import Target
-from vlserve.testgen.result import LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
+from vlserve.testgen.result import DEFAULT_TARGET, LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
+from vlserve.testgen.suite_folder import read_suite
 
 _INSTALL = "vlserve testgen needs more packages: pip install 'vlserve[testgen]'"
 
@@ -20,19 +21,34 @@ _INSTALL = "vlserve testgen needs more packages: pip install 'vlserve[testgen]'"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", nargs="?", type=pathlib.Path, help="screenshot: PNG, JPEG or WebP")
     parser.add_argument(
-        "--scenario", help='what the user does and what is so then, like "log in with a wrong password"'
+        "--scenario", help='what the user does and then sees, like "log in with a wrong password and see the error"'
     )
     parser.add_argument("--target", choices=get_args(Target), help="default: playwright; --eval: both")
-    parser.add_argument("--url", help="the page: every locator is tried and the test is run there (without: a draft)")
+    parser.add_argument("--url", help="the page, where every locator is tried and the test is run (without: a draft)")
     parser.add_argument("-o", "--output", type=pathlib.Path, help="folder, or with --eval a JSON file")
     parser.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
     parser.add_argument("--viewport", type=_viewport, help="the page's size in CSS pixels, like 1280x720")
     parser.add_argument("--no-run", action="store_true", help="try the locators, but do not run the test")
     parser.add_argument(
-        "--allow-origin", action="append", default=[], help="the page may load from there, too (may be repeated)"
+        "--plan-only", action="store_true", help="show the plan; nothing is done on the page, and no test is written"
     )
-    parser.add_argument("--points", action="store_true", help="coordinates where nothing else tells an element")
-    parser.add_argument("--eval", action="store_true", help="measure it on pages of its own: an hour on a CPU")
+    parser.add_argument("--force", action="store_true", help="go on although the screenshot seems to show another page")
+    parser.add_argument("--trace", action="store_true", help="keep Playwright's trace, which shows what was typed")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        help="another origin that the page may load from (may be repeated)",
+    )
+    parser.add_argument("--points", action="store_true", help="use coordinates for elements that have no other locator")
+    parser.add_argument(
+        "--eval", action="store_true", help="measure it on the pages that come with vlserve: hours on a CPU"
+    )
+    parser.add_argument("--eval-pages", type=_names, default=[], help="only on these of them, like todo,shop")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _viewport(text: str) -> tuple[int, int]:
@@ -45,7 +61,10 @@ def _viewport(text: str) -> tuple[int, int]:
 
 
 async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:
-    """Exit code 0: a test that passed, or a draft that was asked for; 1: none, or it failed. Raises ConfigError."""
+    """Exit code 0: the test passed, or a draft or a plan was wanted; 1: no test, or it failed; 3: partial.
+
+    Raises ConfigError.
+    """
     try:
         from vlserve.testgen import pipeline, service_client
     except ModuleNotFoundError as error:
@@ -54,27 +73,18 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
         return await _evaluate(arguments, base_url, key)
     if not arguments.picture or arguments.scenario is None:
         raise ConfigError("vlserve testgen needs a screenshot and --scenario (or --eval).")
-    job = Job(
-        picture=_read(arguments.picture),
-        scenario=arguments.scenario,
-        target=arguments.target or "playwright",
-        url=arguments.url,
-        viewport=arguments.viewport,
-        may_run=not arguments.no_run,
-        allowed_origins=tuple(arguments.allow_origin),
-        may_use_points=arguments.points,
-    )
+    job = read_job(arguments)
     if arguments.output:
-        _make(arguments.output)
+        _make_folder(arguments.output)
     began = time.monotonic()
 
-    def tell(event: Event) -> None:
+    def report_progress(event: Event) -> None:
         if event.text:
             print(f"{time.monotonic() - began:6.1f} s  {event.step:<9}  {event.text}", file=sys.stderr)
 
     try:
         async with service_client.connect(base_url, key) as ask:
-            result = await pipeline.generate(job, ask, tell)
+            result = await pipeline.generate(job, ask, report_progress)
     except TestgenError as error:
         raise ConfigError(str(error)) from error
     except asyncio.CancelledError:
@@ -82,16 +92,45 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
     return _show(result, arguments)
 
 
+def read_job(arguments: argparse.Namespace) -> Job:
+    """Raises ConfigError where the picture cannot be read."""
+    return Job(
+        picture=_read(arguments.picture),
+        scenario=arguments.scenario,
+        target=arguments.target or DEFAULT_TARGET,
+        url=arguments.url,
+        viewport=arguments.viewport,
+        may_run=not arguments.no_run,
+        with_trace=arguments.trace,
+        allowed_origins=tuple(arguments.allow_origin),
+        may_use_points=arguments.points,
+        is_forced=arguments.force,
+        is_plan_only=arguments.plan_only,
+        existing=_read_suite(arguments.output),
+    )
+
+
+def _read_suite(folder: pathlib.Path | None) -> dict[str, str]:
+    """Raises ConfigError."""
+    try:
+        return read_suite(folder) if folder else {}
+    except OSError as error:
+        raise ConfigError(f"Cannot read {folder}: {error.strerror}.") from error
+
+
 async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:
-    """Exit code 1: a figure is below its mark."""
+    """Exit code 1: a figure is below its target."""
     from vlserve.testgen import evaluate, fixture_pages, live_page, pipeline, service_client
 
     if arguments.picture or arguments.scenario or arguments.url:
-        raise ConfigError("--eval takes pages and scenarios of its own: no screenshot, --scenario or --url with it.")
+        raise ConfigError("--eval has its own pages and scenarios: no screenshot, --scenario or --url with it.")
     output: pathlib.Path = arguments.output or pathlib.Path("testgen-eval.json")
-    _make(output.parent)
+    _make_folder(output.parent)
     measured = evaluate.Pipeline(pipeline.generate, pipeline.rerun, pipeline.render_again)
-    scenarios = fixture_pages.read_scenarios()
+    try:
+        scenarios = fixture_pages.read_scenarios(pages=arguments.eval_pages)
+    except ValueError as error:
+        raise ConfigError(f"--eval-pages: {error}") from error
     try:
         async with service_client.connect(base_url, key) as ask:
             await ask({"model": "auto", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]})
@@ -107,7 +146,7 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
                     targets=[arguments.target] if arguments.target else get_args(Target),
                     modes=get_args(Mode),
                     say=lambda line: print(line, file=sys.stderr),
-                    told=base_url,
+                    service=base_url,
                 )
         table.write(output)
     except TestgenError as error:
@@ -120,6 +159,8 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
 
 
 def _show(result: Result, arguments: argparse.Namespace) -> int:
+    from vlserve.testgen import outcome
+
     folder: pathlib.Path | None = arguments.output
     if folder:
         try:
@@ -127,18 +168,20 @@ def _show(result: Result, arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigError(f"Cannot write to {folder}: {error.strerror}.") from error
         print("\n".join(map(str, paths)))
+    elif arguments.plan_only and result.outcome == "not_run":
+        print(outcome.format_plan(result.report))
     elif result.code:
         print(result.code, end="")
     else:
         print(json.dumps(result.report, ensure_ascii=False, indent=2))
     if needed := result.report["environment"]:
         print(f"To run it, set {', '.join(needed)} in the environment.", file=sys.stderr)
-    was_asked_for = result.outcome == "not_run" and not (arguments.url and not arguments.no_run)
-    return 0 if result.outcome == "passed" or was_asked_for else 1
+    is_run_wanted = bool(arguments.url) and not (arguments.no_run or arguments.plan_only)
+    return outcome.exit_code(result.outcome, is_run_wanted=is_run_wanted)
 
 
-def _make(folder: pathlib.Path) -> None:
-    """Before the work, not after it."""
+def _make_folder(folder: pathlib.Path) -> None:
+    """Before the work, not after it. Raises ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,14 +16,21 @@ ALERTS = frozenset({"alert", "status"})
 TYPED_INTO = frozenset({"textbox", "searchbox", "spinbutton"})
 TURNED_ON = frozenset({"checkbox", "radio", "switch"})
 CHOSEN_FROM = frozenset({"combobox", "listbox"})
+STATES = frozenset(
+    {
+        *("checked", "disabled", "expanded", "collapsed", "selected", "not_selected", "pressed", "not_pressed"),
+        *("focused", "readonly", "required", "invalid"),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Locator:
-    """One way to an element: ``by`` with its ``value``; of a role also the accessible ``name``.
+    """One way to an element: ``by`` with its ``value``; for a role also the accessible ``name``.
 
-    ``within`` is what it lies in where the page has several of them, such as the row of a table; ``frames`` are CSS
-    selectors of the iframes around it, outermost first; a point is ``"x,y"`` in CSS pixels.
+    ``within`` is the element around it where the page has several, such as the row of a table; ``frames`` are CSS
+    selectors of the iframes around it, outermost first; a point is ``"x,y"`` in CSS pixels. ``has_role`` keeps only
+    elements that contain an element of that role, such as table rows that contain a cell.
     """
 
     by: By
@@ -31,11 +38,12 @@ class Locator:
     name: str | None = None
     within: "Locator | None" = None
     frames: tuple[str, ...] = ()
+    has_role: str | None = None
 
 
 @dataclass(frozen=True)
 class Element:
-    """Something that can be seen. ``id`` is short, stands in the plan and on the annotated picture."""
+    """A visible element, or a group of them. ``id`` is short; the plan and the annotated picture use it."""
 
     id: str
     role: str
@@ -54,7 +62,7 @@ class Element:
     options: tuple[str, ...] = ()
     """Of a combobox or listbox, as far as they are known."""
     states: frozenset[str] = field(default_factory=frozenset)
-    """Of ``checked``, ``disabled``, ``expanded``, ``selected``."""
+    """Of `STATES`."""
     path: str = ""
     """CSS path at the time it was seen, for mutation; no locator, since any change of the page breaks it."""
     is_inert: bool = False
@@ -63,6 +71,15 @@ class Element:
     """A combobox that can be typed into."""
     is_secret: bool = False
     """What is typed there must not stand in code or in a report."""
+    around: tuple[str, ...] = ()
+    """The rows, list items, groups and dialogs around it, innermost first, each as its role and its text."""
+    items: tuple[str, ...] = ()
+    """Of a group: the texts of its items in the order of the page, whitespace collapsed."""
+
+    @property
+    def is_group(self) -> bool:
+        """Several elements of one kind, such as the rows of a table; they can be counted and have an order."""
+        return self.id.startswith("g")
 
     @property
     def was_there(self) -> bool:
@@ -74,6 +91,15 @@ class Element:
         """How a model is told of it, and how a report names it. The name is quoted as JSON: it is data of the page."""
         name = f" {quoted(self.name)}" if self.name else ""
         return f"{self.role}{name}{f' in {self.context}' if self.context else ''}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """A page at one time: its elements and groups in the order of the page, its address and its title."""
+
+    elements: tuple[Element, ...]
+    url: str = ""
+    title: str = ""
 
 
 def quoted(text: str, longest: int = 80) -> str:

@@ -1,4 +1,4 @@
-// What a locator can be made of: an element's attributes, labels and a path to it. Runs in the page.
+// Attributes, labels, states and a CSS path of an element, from which locators are made. Runs in the page.
 (element) => {
   const root = element.getRootNode();
   const quoted = (text) => JSON.stringify(text);
@@ -6,7 +6,7 @@
     const found = root.querySelectorAll(selector);
     return found.length === 1 && found[0] === element;
   };
-  // Not numbers or hashes that a framework made up for this visit.
+  // Not the numbers or hashes that a framework generates anew for each visit.
   const lasting = (id) => id && !/\d{3,}|^[:]|[0-9a-f]{8}|^(radix|headlessui|mui|react)/i.test(id);
 
   function path() {
@@ -24,7 +24,7 @@
     return parts.join(" > ");
   }
 
-  // Under a modal dialog, or in what was made inert; through shadow roots, and the frames around of the same origin.
+  // Under a modal dialog or inside an inert element; looks through shadow roots and frames of the same origin.
   function isInert(element) {
     const page = element.ownerDocument;
     const modals = [...page.querySelectorAll("dialog:modal")];
@@ -35,6 +35,34 @@
     }
     const frame = page.defaultView?.frameElement;
     return isUnder || (frame ? isInert(frame) : false);
+  }
+
+  // The text of the largest element around it that has no second element like it, such as a card; of a <dd> that of its <dt>.
+  function block() {
+    if (element.tagName === "DD") {
+      let term = element.previousElementSibling;
+      while (term && term.tagName !== "DT") term = term.previousElementSibling;
+      return (term?.innerText ?? "").trim().slice(0, 200);
+    }
+    const says = (one) => (one.getAttribute("aria-label") ?? one.textContent).trim();
+    const alike = (part) => [...part.querySelectorAll(element.tagName)].filter((one) => says(one) === says(element)).length;
+    if (!says(element) || alike(root) < 2) return "";
+    let around = element;
+    while (around.parentElement && alike(around.parentElement) < 2) around = around.parentElement;
+    return around === element ? "" : (around.innerText ?? "").trim().slice(0, 200);
+  }
+
+  function states() {
+    const is = (name, value) => element.getAttribute(`aria-${name}`) === value;
+    const pairs = [["pressed", "not_pressed"], ["expanded", "collapsed"], ["selected", "not_selected"]];
+    const found = pairs.flatMap(([on, off]) => (is(on, "true") ? [on] : is(on, "false") ? [off] : []));
+    const details = element.tagName === "SUMMARY" ? element.closest("details") : null;
+    if (details) found.push(details.open ? "expanded" : "collapsed");
+    if (element.readOnly === true || is("readonly", "true")) found.push("readonly");
+    if (element.required === true || is("required", "true")) found.push("required");
+    if (is("invalid", "true")) found.push("invalid");
+    if (root.activeElement === element && element.tagName !== "BODY") found.push("focused");
+    return found;
   }
 
   const css = path();
@@ -56,5 +84,7 @@
     css: only(css) ? css : "",
     frame: frame ? `iframe[${frame[0]}=${quoted(frame[1])}]` : only(css) ? css : "",
     inert: isInert(element),
+    states: states(),
+    block: block(),
   };
 }

@@ -1,7 +1,7 @@
-"""``/v1/testgen``: a screenshot and a scenario become a test; its steps are told while it is made.
+"""The endpoint ``/v1/testgen``: makes a test of a screenshot and a scenario, and streams its progress.
 
-The work needs packages of an extra, so it is imported with the first request. Its questions to the models are chat
-requests of the same client (inprocess_client.py).
+The pipeline needs the packages of an extra, so it is imported with the first request. Its questions to the models are
+chat requests of the same client (inprocess_client.py).
 """
 
 import asyncio
@@ -43,32 +43,32 @@ from vlserve.media import addresses
 from vlserve.protocols import routing
 from vlserve.protocols.media_reference import Media
 from vlserve.testgen import allowed_pages, inprocess_client, request_form
-from vlserve.testgen.result import Ask, Event, Job, Result, Tell, TestgenError
+from vlserve.testgen.result import Ask, Event, Job, ReportProgress, Result, TestgenError
 
 log = logging.getLogger("vlserve.testgen")
 
 PATH = "/v1/testgen"
 _OPENAPI = pathlib.Path(__file__).with_name("openapi.yaml")
-Generate = Callable[[Job, Ask, Tell], Awaitable[Result]]
-# What the extra brings, by the names under which it is imported.
+Generate = Callable[[Job, Ask, ReportProgress], Awaitable[Result]]
+# The packages of the extra, by their import names.
 _EXTRA = ("playwright", "pytest", "pytest_playwright", "ruff", "selenium")
 _HOW_TO_INSTALL = "pip install 'vlserve[testgen]'"
 _RETRY_AFTER_S = 15.0
-_LAST_EVENT_S = 1.0  # for a client that does not read to take the news that the service ends
+_LAST_EVENT_S = 1.0  # for a slow client to receive the error that the service is shutting down
 _COMMENT = b": waiting\n\n"
 
 
 class Slots:
-    """Tests that are made at once."""
+    """The tests that may be made at the same time."""
 
-    def __init__(self, most: int) -> None:
-        self._free = most
+    def __init__(self, limit: int) -> None:
+        self._free = limit
 
     def check(self) -> None:
-        """Raise TooManyRequests where ``take`` would, so that nothing is done for nothing."""
+        """Raise TooManyRequests where ``take`` would, before the request is read."""
         if not self._free:
             raise TooManyRequests(
-                "As many tests are being made as this server makes at once (testgen.max_concurrent); try again.",
+                "This server is making as many tests as it may at the same time (testgen.max_concurrent); try again.",
                 retry_after_s=_RETRY_AFTER_S,
             )
 
@@ -88,14 +88,14 @@ def routes(settings: Testgen) -> Routes:
 
 
 def _add(settings: Testgen, app: FastAPI) -> None:
-    places = Slots(settings.max_concurrent)
+    slots = Slots(settings.max_concurrent)
     warn_root = functools.cache(_warn_root)  # once
 
     async def make(request: Request) -> TestgenResponse:
-        making = await _make_test(request, places)
-        if making.job.url is not None:
+        response = await _make_test(request, slots)
+        if response.job.url is not None:
             warn_root()
-        return making
+        return response
 
     app.post(PATH, response_model=None)(make)
     app.get(PATH, response_model=None)(describe)
@@ -110,7 +110,7 @@ def _warn_root() -> None:
 
 
 async def describe(request: Request) -> JSONResponse:
-    """What a client may ask for here."""
+    """Whether this server makes tests, and for which targets and pages."""
     runtime: Runtime = request.app.state.runtime
     request.state.key = runtime.admission.authenticate(request.headers)
     settings = runtime.config.testgen
@@ -120,7 +120,7 @@ async def describe(request: Request) -> JSONResponse:
         routing.choose(None, [Media("image", "image")], runtime.served)
     except VlserveError as error:
         problem = error.message
-    told = {
+    description = {
         "object": "testgen",
         "available": problem is None,
         "problem": problem,
@@ -128,36 +128,39 @@ async def describe(request: Request) -> JSONResponse:
         "run": settings.run,
         "allowed_origins": settings.allowed_origins,
     }
-    return JSONResponse(told)
+    return JSONResponse(description)
 
 
-async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
+async def _make_test(request: Request, slots: Slots) -> "TestgenResponse":
     runtime: Runtime = request.app.state.runtime
     admission, settings = runtime.admission, runtime.config.testgen
     key = request.state.key = admission.authenticate(request.headers)
     _check_available(settings)
     trace = request.state.trace = runtime.tracing.begin(f"POST {PATH}", request.headers)
-    with ExitStack() as held:
-        # Only while it is read: its questions count as requests of this key, of which one alone may be open.
+    with ExitStack() as resources:
+        # Only while it is read: the questions to the models count as requests of this key, which may allow one alone.
         with admission.request(key):
-            places.check()
-            memory = held.enter_context(admission.holding(key))
-            asked = await request_form.read(request, runtime, memory.charge)
-            _check_engines(runtime, asked.picture)
-            picture = await request_form.load(asked.picture, runtime, key, memory.charge)
+            slots.check()
+            memory = resources.enter_context(admission.holding(key))
+            form = await request_form.read(request, runtime, memory.charge)
+            _check_engines(runtime, form.picture)
+            picture = await request_form.load(form.picture, runtime, key, memory.charge)
             memory.resize(len(picture))
         job = Job(
             picture=picture,
-            scenario=asked.scenario,
-            target=asked.target,
-            url=asked.url,
-            viewport=asked.viewport,
-            may_run=settings.run,
-            with_trace=False,  # it is not handed out
+            scenario=form.scenario,
+            target=form.target,
+            url=form.url,
+            viewport=form.viewport,
+            may_run=settings.run and form.may_run,
+            with_trace=form.with_trace,
+            may_use_points=form.may_use_points,
+            is_forced=form.is_forced,
+            is_plan_only=form.is_plan_only,
             allowed_origins=allowed_pages.origins(settings),
             may_connect=lambda address: addresses.may_connect(address, settings.allowed_networks),
         )
-        is_stream = asked.is_stream if asked.is_stream is not None else not _wants_json(request)
+        is_stream = form.is_stream if form.is_stream is not None else not _wants_json(request)
         generate = await asyncio.to_thread(_pipeline)
         account = Account(request.state.request_id, key, trace, job)
         return TestgenResponse(
@@ -165,10 +168,10 @@ async def _make_test(request: Request, places: Slots) -> "TestgenResponse":
             job,
             inprocess_client.through(request, trace),
             account,
-            places,
+            slots,
             settings.timeout_s,
             runtime.config.server.sse_keep_alive_s if is_stream else None,
-            held.pop_all(),
+            resources.pop_all(),
         )
 
 
@@ -199,7 +202,7 @@ def _check_available(settings: Testgen) -> None:
 
 
 def _check_engines(runtime: Runtime, picture: Media) -> None:
-    """Minutes of work are not begun for an engine that is away. Raises EngineAway, InvalidRequest."""
+    """Check that both engines are ready, before minutes of work. Raises EngineAway, InvalidRequest."""
     away = [name for name, view in runtime.engines.items() if not view.is_ready]
     for media in ([picture], []):
         route = routing.choose(None, media, runtime.served, away=away, fallback=runtime.config.fallback)
@@ -213,7 +216,7 @@ def _wants_json(request: Request) -> bool:
 
 @dataclass
 class Account:
-    """What the log tells of one request; never its scenario, picture or page."""
+    """The log entry of one request, without its scenario, picture or page."""
 
     request_id: str
     key: str
@@ -238,9 +241,9 @@ class Account:
 
 
 class TestgenResponse(Response):
-    """A response that makes itself: the work, told as events or at its end as JSON.
+    """Runs the pipeline and sends its progress as events, or its result as JSON.
 
-    Raises VlserveError before anything was sent; afterwards an error is the stream's last event.
+    Raises VlserveError before the first byte; afterwards an error is the stream's last event.
     """
 
     def __init__(
@@ -249,26 +252,26 @@ class TestgenResponse(Response):
         job: Job,
         ask: Ask,
         account: Account,
-        places: Slots,
+        slots: Slots,
         timeout_s: float,
         keep_alive_s: float | None,
-        held: ExitStack,
+        resources: ExitStack,
     ) -> None:
-        """``keep_alive_s``: after this long without an event a stream gets a comment; None: no stream. ``held`` is
-        closed at the end of the answer."""
+        """``keep_alive_s``: after this long without an event a stream gets a comment; None: no stream. ``resources``
+        are closed at the end of the response."""
         super().__init__()
-        self.generate, self.job, self.ask, self.account, self.places = generate, job, ask, account, places
+        self.generate, self.job, self.ask, self.account, self.slots = generate, job, ask, account, slots
         self.timeout_s, self.keep_alive_s = timeout_s, keep_alive_s
-        self.held = held
+        self.resources = resources
         self.is_started = self.is_over = False
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        with self.held:
+        with self.resources:
             await self._race(receive, send)
 
     async def _race(self, receive: Receive, send: Send) -> None:
-        """Until the answer is complete or the client has left, whichever is first; then nothing of the work is left."""
+        """Run until the response is complete or the client disconnects, then cancel what still runs."""
         work = asyncio.create_task(self._work())
         work.add_done_callback(lambda _: self.events.put_nowait(None))
         relay = asyncio.create_task(self._relay(work, send))
@@ -299,7 +302,7 @@ class TestgenResponse(Response):
     async def _work(self) -> Result:
         """Raises VlserveError."""
         try:
-            with self.places.take():
+            with self.slots.take():
                 async with asyncio.timeout(self.timeout_s) as limit:
                     return await self.generate(self.job, self.ask, self.events.put_nowait)
         except inprocess_client.AskError as refused:
@@ -325,12 +328,12 @@ class TestgenResponse(Response):
             raise error
         elif isinstance(error, VlserveError):
             await self._fail(error, send)
-        else:  # a bug: the client is told that there was one, the log which
+        else:  # a bug: the client gets a general error, the log the exception
             await self._fail(internal_error(), send)
             raise error
 
     async def _next(self, send: Send) -> Event | None:
-        """The next event; None when the work is over. A stream that waits for it gets comments."""
+        """The next event; None after the last. A stream that waits for it gets comments."""
         while True:
             try:
                 async with asyncio.timeout(self.keep_alive_s):
@@ -339,12 +342,12 @@ class TestgenResponse(Response):
                 await self._send(send, _COMMENT)
 
     async def _finish(self, result: Result, send: Send) -> None:
-        told = await asyncio.to_thread(_told, result)
+        body = await asyncio.to_thread(_encode, result)
         self.account.close(200, result=result)
         if self.keep_alive_s:
-            await self._send(send, b"event: result\ndata: " + told + b"\n\n", is_last=True)
+            await self._send(send, b"event: result\ndata: " + body + b"\n\n", is_last=True)
         else:
-            await self._send(send, told, is_last=True, length=len(told))
+            await self._send(send, body, is_last=True, length=len(body))
 
     async def _fail(self, error: VlserveError, send: Send) -> None:
         self.account.close(error.status, error.code or error.type)
@@ -366,15 +369,21 @@ def _event(name: str, tree: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(tree)}\n\n".encode()
 
 
-def _told(result: Result) -> bytes:
-    """A result as JSON. A trace, which may be many megabytes and shows all of the page, stays here."""
+def _encode(result: Result) -> bytes:
+    """The result as JSON. ``files`` are those to save for the test to run, ``code`` the test itself."""
     tree = {
         "mode": result.mode,
         "outcome": result.outcome,
         "file_name": result.file_name,
         "code": result.code,
+        "files": dict(result.sources),
         "report": result.report,
-        "annotated": f"data:image/png;base64,{pybase64.b64encode_as_string(result.annotated)}",
+        "annotated": _data_url("image/png", result.annotated),
         "junit": result.junit.decode() if result.junit is not None else None,
+        "trace": _data_url("application/zip", result.trace) if result.trace is not None else None,
     }
     return json.dumps(tree).encode()
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{pybase64.b64encode_as_string(data)}"

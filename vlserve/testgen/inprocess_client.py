@@ -1,7 +1,7 @@
-"""Questions to the service's own chat endpoint, asked inside the process with the client's own key.
+"""Sends chat requests to this service inside the process, with the client's own key.
 
-So routing, limits, turns, log lines and metrics are those of any chat request. An answer is waited for on a task of its
-own: who asks and is cancelled hangs up, as a client does, and the engine is free at once.
+Routing, limits, queues, log lines and metrics are those of any chat request. Each request runs in a task of its own:
+when the caller is cancelled, the request sees a disconnect, as from a client, and the engine is free at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _CREDENTIALS = ("authorization", "x-api-key")
 
 
 class AskError(TestgenError):
-    """The service refused a question, or failed on it; ``error`` is what any client would have been told."""
+    """The service refused a request, or failed on it; ``error`` is the error that any client would get."""
 
     def __init__(self, error: VlserveError) -> None:
         super().__init__(error.message)
@@ -29,18 +29,18 @@ class AskError(TestgenError):
 
 
 def through(request: Request, trace: Trace) -> Ask:
-    """Asks the app that ``request`` came to, in that client's name and under the same request id."""
+    """A function that sends chat requests to the app of ``request``, with that client's key and request id."""
     given = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
     own = {"content-type": "application/json", "x-request-id": request.state.request_id, **trace.headers}
 
     async def ask(question: dict[str, Any]) -> Answer:
         body = await asyncio.to_thread(lambda: json.dumps(question).encode())
         headers = {**own, **given, "content-length": str(len(body))}
-        status, told, raw = await _exchange(request, headers, body)
+        status, received, raw = await _exchange(request, headers, body)
         if status != 200:
-            raise AskError(_error(status, told, raw))
+            raise AskError(_error(status, received, raw))
         try:
-            return service_client.read(json.loads(raw), told.get("x-vlserve-images", ""))
+            return service_client.read(json.loads(raw), received.get("x-vlserve-images", ""))
         except (ValueError, TestgenError):
             raise AskError(EngineFailed("The engine's answer was not a chat completion.")) from None
 
@@ -48,8 +48,8 @@ def through(request: Request, trace: Trace) -> Ask:
 
 
 async def _exchange(request: Request, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers in small letters, and body of the answer."""
-    status, told, raw = 0, dict[str, str](), bytearray()
+    """Status, headers with lower-case names, and body of the response."""
+    status, headers_received, raw = 0, dict[str, str](), bytearray()
     sent, left = asyncio.Event(), asyncio.Event()
 
     async def receive() -> Message:
@@ -63,7 +63,9 @@ async def _exchange(request: Request, headers: dict[str, str], body: bytes) -> t
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            told.update((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in message["headers"])
+            headers_received.update(
+                (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in message["headers"]
+            )
         else:
             raw.extend(message.get("body", b""))
 
@@ -85,13 +87,13 @@ async def _exchange(request: Request, headers: dict[str, str], body: bytes) -> t
         left.set()
         await asyncio.wait((answering,))
     answering.result()
-    return status, told, bytes(raw)
+    return status, headers_received, bytes(raw)
 
 
 def _error(status: int, headers: dict[str, str], raw: bytes) -> VlserveError:
-    """The error that the endpoint told, as it was: status, type, code, Retry-After. Its ``param`` is of a request that
-    the client never sent."""
-    told, wait_s = json.loads(raw)["error"], headers.get("retry-after")
-    error = VlserveError(told["message"], code=told["code"], retry_after_s=float(wait_s) if wait_s else None)
-    error.status, error.type = status, told["type"]
+    """The endpoint's error with its status, type, code and Retry-After, but without ``param``: that names a field of a
+    request that the client did not send."""
+    fields, wait_s = json.loads(raw)["error"], headers.get("retry-after")
+    error = VlserveError(fields["message"], code=fields["code"], retry_after_s=float(wait_s) if wait_s else None)
+    error.status, error.type = status, fields["type"]
     return error

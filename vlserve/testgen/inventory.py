@@ -1,4 +1,4 @@
-"""Picture → what the vision model sees on it."""
+"""Asks the vision model for the elements of a picture."""
 
 import asyncio
 import base64
@@ -59,7 +59,7 @@ _KNOWN = frozenset(
 
 @dataclass(frozen=True)
 class Seen:
-    """Something on the picture; ``box`` in the picture's own pixels."""
+    """An element of the picture; ``box`` in the picture's own pixels."""
 
     role: str
     name: str
@@ -68,7 +68,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Inventory:
-    """``size`` is the picture's width and height in pixels, ``model`` who looked at it."""
+    """``size`` is the picture's width and height in pixels, ``model`` the model that answered."""
 
     seen: list[Seen]
     size: tuple[int, int]
@@ -76,12 +76,12 @@ class Inventory:
 
 
 def picture_size(picture: bytes) -> tuple[int, int]:
-    """Width and height in pixels. Raises TestgenError where it is no PNG, JPEG or WebP."""
+    """Width and height in pixels. Raises TestgenError if the file is not a PNG, JPEG or WebP image."""
     return _opened(picture, whole=False).size
 
 
 async def take(picture: bytes, ask: Ask) -> Inventory:
-    """Ask what is on the picture. Raises TestgenError."""
+    """The elements of a picture. Raises TestgenError."""
     opened = await asyncio.to_thread(_opened, picture)
     kind = _TYPES[str(opened.format)]
     encoded = await asyncio.to_thread(base64.b64encode, picture)
@@ -106,7 +106,7 @@ async def take(picture: bytes, ask: Ask) -> Inventory:
 
 
 def read(answer: str, scale: tuple[float, float] = (1.0, 1.0)) -> list[Seen]:
-    """The elements of an answer, each once, boxes multiplied by ``scale``; also of one that was cut off."""
+    """The elements of an answer, each once, boxes multiplied by ``scale``. The answer may be cut off."""
     found: dict[tuple[str, str, Box], Seen] = {}
     for tree in _entries(answer):
         box = _box(tree.get("bbox_2d"), scale)
@@ -118,7 +118,7 @@ def read(answer: str, scale: tuple[float, float] = (1.0, 1.0)) -> list[Seen]:
 
 
 def _entries(answer: str) -> Iterator[dict[str, Any]]:
-    """Each JSON object with a box, whatever is around it."""
+    """Each JSON object with a box, whatever other text there is."""
     decoder, place = json.JSONDecoder(), 0
     while (start := answer.find("{", place)) >= 0:
         place = start + 1
@@ -153,8 +153,8 @@ def _is_number(one: Any) -> bool:
 
 
 def _scale(images: str) -> tuple[float, float]:
-    """By how much the model's coordinates are to be multiplied: x-vlserve-images tells the picture's size and that at
-    which the model saw it. Without it the picture is taken for as large as the model saw it."""
+    """The factors for the model's coordinates, from x-vlserve-images: the picture's size and the size that the model
+    got. Without the header both are taken to be the same."""
     numbers = [int(number) for number in re.findall(r"\d+", images)[:4]]
     if len(numbers) < 4 or not all(numbers):
         return 1.0, 1.0
@@ -163,7 +163,7 @@ def _scale(images: str) -> tuple[float, float]:
 
 
 def _opened(picture: bytes, *, whole: bool = True) -> Image.Image:
-    """``whole``: to the last pixel, which takes time; else the header."""
+    """``whole``: decode all pixels, which takes time; else only the header."""
     try:
         opened = Image.open(io.BytesIO(picture), formats=list(_TYPES))
         if whole:

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is on it, with locators that were tried, and a plan's steps taken on it."""
+"""The page in Chromium: reads its elements and groups with verified locators, and takes steps on it."""
 
 import asyncio
 import logging
@@ -8,22 +8,22 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
-from playwright.async_api import Browser, Dialog, Error, FrameLocator, Page, Playwright, Request, async_playwright
+from playwright.async_api import Browser, Dialog, Error, Page, Playwright, Request, async_playwright
 from playwright.async_api import Locator as Found
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from vlserve.config import load as config
-from vlserve.testgen import locators, selenium_code, snapshot
-from vlserve.testgen.elements import CHOSEN_FROM, Box, Element, Locator, Target
+from vlserve.testgen import locators, page_locators, snapshot
+from vlserve.testgen.elements import CHOSEN_FROM, STATES, Box, Element, Locator, Look, Target
+from vlserve.testgen.live_groups import Groups
 from vlserve.testgen.locators import Facts
 from vlserve.testgen.plan import PlanError, Step
 from vlserve.testgen.proxy import OriginProxy
 from vlserve.testgen.result import TestgenError
-from vlserve.testgen.snapshot import SAYS_ITS_TEXT, Node
+from vlserve.testgen.snapshot import NAMED_BY_TEXT, ROWS, Node
 
 log = logging.getLogger("vlserve.testgen")
 
@@ -81,7 +81,7 @@ async def open_browser(proxy: OriginProxy) -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def _playwright_started() -> AsyncIterator[Playwright]:
-    """Who is cancelled while it starts ends it, too: its own context manager leaves its process behind then."""
+    """Playwright, stopped also if the caller is cancelled while it starts, which its own context manager is not."""
     starting = asyncio.ensure_future(async_playwright().start())
     try:
         playwright = await asyncio.shield(starting)
@@ -124,6 +124,7 @@ class LivePage:
         self._contexts: dict[str, str] = {}
         self._refs: dict[str, str] = {}
         self._looks = 0
+        self._groups = Groups(page, target)
         self._led_before: set[Locator] = set()
         self._open_requests: set[Request] = set()
         self.dialogs: list[str] = []
@@ -139,7 +140,7 @@ class LivePage:
         await dialog.dismiss()
 
     async def settle(self, steady_s: float) -> None:
-        """Wait until nothing is asked of a server and the page stays the same for so long, at most eight seconds."""
+        """Wait until no request is open and the page has not changed for ``steady_s``; at most eight seconds."""
         began = since = time.monotonic()
         last = await self._snapshot()
         while (now := time.monotonic()) - began < _LONGEST_WAIT_S:
@@ -150,15 +151,34 @@ class LivePage:
             if seen != last:
                 last, since = seen, time.monotonic()
 
-    async def look(self) -> list[Element]:
-        """What is on the page now. Elements that were there before keep their id."""
+    async def look(self) -> Look:
+        """The elements and groups that are on the page now. Those that were there before keep their id.
+
+        Raises TestgenError.
+        """
         self._looks += 1
         self._refs = {}
         try:
-            nodes = (await asyncio.to_thread(snapshot.read, await self._snapshot()))[:_MOST_ELEMENTS]
+            seen = await asyncio.to_thread(snapshot.read, await self._snapshot())
         except ValueError as error:
             raise TestgenError(f"The page cannot be read: {error}.") from error
-        frames = {ref: await self._frame_selector(ref) for ref in {ref for node in nodes for ref in node.frames}}
+        nodes = seen.nodes[:_MOST_ELEMENTS]
+        inside = {
+            ref for refs in (*(one.frames for one in nodes), *(one.frames for one in seen.containers)) for ref in refs
+        }
+        frames = {ref: await self._frame_selector(ref) for ref in inside}
+        found = await self._elements(nodes, frames)
+        groups = await self._groups.look(seen.containers, frames)
+        self._led_before.update(way for one in found for way in one.locators)
+        return Look((*found, *groups), self.page.url, await self._title())
+
+    async def _title(self) -> str:
+        try:
+            return await self.page.title()
+        except Error:  # the page is being replaced by another one
+            return ""
+
+    async def _elements(self, nodes: Sequence[Node], frames: Mapping[str, str]) -> list[Element]:
         found: list[Element] = []
         alike = Counter((node.role, node.name) for node in nodes)
         taken: Counter[tuple[str, str, str]] = Counter()
@@ -175,7 +195,6 @@ class LivePage:
             if element:
                 found.append(element)
                 self._refs[id_] = node.ref
-        self._led_before.update(way for one in found for way in one.locators)
         return found
 
     def _id(self, key: tuple[str, str, str, int]) -> str:
@@ -183,31 +202,30 @@ class LivePage:
         number = sum(id_.startswith(letter) for id_ in self._ids.values()) + 1
         return self._ids.setdefault(key, f"{letter}{number}")
 
-    async def take(self, step: Step, told: str) -> None:
-        """Do what a user does, on an element of the last look. Raises PlanError where the page does not let him."""
-        ref = self._refs.get(step.element)
-        if ref is None:
-            raise PlanError(f"The step {step.do!r} on {told} did not work on the page: it is not there any more.")
-        found = self.page.locator(f"aria-ref={ref}")
+    async def take(self, step: Step, description: str) -> None:
+        """Do a step on an element of the last look. Raises PlanError if the page does not allow it."""
+        found = [self._attached(step, id_, description) for id_ in (step.element, step.to) if id_]
         try:
             await _act(found, step)
         except Error as error:
             what = "it cannot be used" if isinstance(error, PlaywrightTimeout) else _first_line(error)
-            raise PlanError(f"The step {step.do!r} on {told} did not work on the page: {what}.") from error
+            raise PlanError(f"The step {step.do!r} on {description} did not work on the page: {what}.") from error
         await self.settle(_STEADY_AFTER_STEPS_S)
 
-    async def count(self, locator: Locator) -> int:
-        """How many elements a locator leads to now, as the test would count them: with Selenium those that can be
-        seen."""
-        return await self._counted(locator).count()
+    def _attached(self, step: Step, id_: str, description: str) -> Found:
+        if id_ not in self._refs:
+            raise PlanError(
+                f"The step {step.do!r} on {description} did not work on the page: it is not there any more."
+            )
+        return self.page.locator(f"aria-ref={self._refs[id_]}")
 
-    def _counted(self, locator: Locator) -> Found:
-        found = self._found(locator)
-        return found.locator("visible=true") if self._target == "selenium" else found
+    async def count(self, locator: Locator) -> int:
+        """How many elements the test would find with a locator now."""
+        return await page_locators.find_counted(self.page, locator, self._target).count()
 
     async def is_gone(self, locator: Locator) -> bool:
-        """Whether nothing can be seen there, and the test would say so: Playwright refuses where two are hidden."""
-        found = self._found(locator)
+        """Whether the test would find the element hidden; Playwright refuses to tell if two are hidden."""
+        found = page_locators.find(self.page, locator, self._target)
         return await found.locator("visible=true").count() == 0 and await self.count(locator) <= 1
 
     async def _snapshot(self) -> str:
@@ -222,12 +240,16 @@ class LivePage:
         raise TestgenError(f"The page cannot be read: {problem}")
 
     async def _element(self, id_: str, node: Node, frames: tuple[str, ...], *, has_come: bool) -> Element | None:
-        """What has come is told by what led nowhere before: an id that showed another text proves nothing."""
+        """None if it is not visible any more or has no locator of its own.
+
+        An element that came with a step gets locators that found nothing before it, if there are any.
+        """
         found = self.page.locator(f"aria-ref={node.ref}")
         try:
             facts: Facts = await found.evaluate(_FACTS, timeout=_LOOK_TIMEOUT_MS)
             place = await found.bounding_box(timeout=_LOOK_TIMEOUT_MS)
-            if not place or place["width"] < 1 or place["height"] < 1:
+            is_native_option = facts["tag"] == "option"  # it is chosen in its <select>
+            if not place or place["width"] < 1 or place["height"] < 1 or is_native_option:
                 return None
             name = _name(node, facts)
             ways = locators.candidates(node.role, name, facts, self._target, _within(node), frames)
@@ -249,7 +271,8 @@ class LivePage:
             context=self._contexts.get(id_, ""),
             value=facts["value"] if facts["tag"] in ("input", "textarea", "select") and _is_text(facts) else "",
             options=tuple(facts["options"]),
-            states=node.states,
+            states=node.states | frozenset(facts["states"]) & STATES,
+            around=_around(node, facts),
             path=facts["css"],
             is_inert=facts["inert"],
             takes_text=node.role in CHOSEN_FROM and facts["tag"] in ("input", "textarea"),
@@ -262,23 +285,13 @@ class LivePage:
         for way in ways:
             if len(kept) == _LOCATORS_KEPT:
                 break
-            there = self._counted(way)
+            there = page_locators.find_counted(self.page, way, self._target)
             if await there.count() == 1 and await there.evaluate("(one, other) => one === other", handle):
                 kept.append(way)
         return tuple(kept)
 
-    def _found(self, locator: Locator) -> Found:
-        """As the generated code finds it."""
-        scope: Page | FrameLocator = self.page
-        for frame in locator.frames:
-            scope = scope.frame_locator(frame)
-        if self._target == "selenium":
-            strategy, value = selenium_code.selector(locator)
-            return scope.locator(f"css=[id={_css(value)}]" if strategy == "id" else f"{strategy.split()[0]}={value}")
-        return _playwright(scope, locator)
-
     async def _frame_selector(self, ref: str) -> str:
-        """Empty where the frame went while it was looked at."""
+        """Empty if the frame has gone in the meantime."""
         try:
             facts: Facts = await self.page.locator(f"aria-ref={ref}").evaluate(_FACTS, timeout=_LOOK_TIMEOUT_MS)
         except Error:
@@ -286,59 +299,60 @@ class LivePage:
         return facts["frame"]
 
 
-async def _act(found: Found, step: Step) -> None:
+async def _act(found: Sequence[Found], step: Step) -> None:
+    """``found`` is the step's element and, of a drag, the one that it is dropped on."""
+    one, wait = found[0], _STEP_TIMEOUT_MS
     match step.do:
         case "click":
-            await found.click(timeout=_STEP_TIMEOUT_MS)
+            await one.click(timeout=wait)
+        case "double_click":
+            await one.dblclick(timeout=wait)
         case "fill":
-            await found.fill(step.value, timeout=_STEP_TIMEOUT_MS)
+            await one.fill(step.value, timeout=wait)
         case "check":
-            await found.check(timeout=_STEP_TIMEOUT_MS)
+            await _turn(one, is_on=True)
         case "uncheck":
-            await found.uncheck(timeout=_STEP_TIMEOUT_MS)
+            await _turn(one, is_on=False)
         case "select":
-            await found.select_option(label=step.value, timeout=_STEP_TIMEOUT_MS)
+            await one.select_option(label=step.value, timeout=wait)
         case "press":
-            await found.press(step.value, timeout=_STEP_TIMEOUT_MS)
+            await one.press(step.value, timeout=wait)
+        case "hover":
+            await one.hover(timeout=wait)
+        case "drag":
+            await one.drag_to(found[1], timeout=wait)
 
 
-def _playwright(scope: Page | FrameLocator | Found, locator: Locator) -> Found:
-    if locator.within:
-        scope = _playwright(scope, locator.within)
-    value: Any = locator.value
-    match locator.by:
-        case "role":
-            if locator.name is None:
-                return scope.get_by_role(value)
-            return scope.get_by_role(value, name=locator.name, exact=value != "row")
-        case "label":
-            return scope.get_by_label(value, exact=True)
-        case "placeholder":
-            return scope.get_by_placeholder(value, exact=True)
-        case "text":
-            return scope.get_by_text(value, exact=True)
-        case "alt":
-            return scope.get_by_alt_text(value, exact=True)
-        case "title":
-            return scope.get_by_title(value, exact=True)
-        case "test_id":
-            return scope.get_by_test_id(value)
-        case _:
-            return scope.locator(value)
+async def _turn(one: Found, *, is_on: bool) -> None:
+    """Without Playwright's look at the state afterwards: pages may draw a box anew when it is clicked."""
+    if await one.is_checked(timeout=_STEP_TIMEOUT_MS) != is_on:
+        await one.click(timeout=_STEP_TIMEOUT_MS)
 
 
 def _name(node: Node, facts: Facts) -> str:
-    """As the page spaces it: the snapshot tells the pieces of a text one by one."""
+    """With the spaces of the page; the snapshot joins the pieces of a text with spaces of its own."""
     text = " ".join(facts["text"].split())
-    if node.role in SAYS_ITS_TEXT | {"text"} and "".join(text.split()) == "".join(node.name.split()):
+    if node.role in NAMED_BY_TEXT | {"text"} and "".join(text.split()) == "".join(node.name.split()):
         return text
     return node.name or (facts["value"] if node.role == "button" else "")
 
 
 def _context(node: Node) -> str:
-    """``row "Dana Reyes"``: the nearest thing around it that has words."""
+    """``row "Dana Reyes"``: the nearest row, group or dialog around it that has a name or a text."""
     around = _nearest(node)
     return f"{around.role} {_quoted((around.name or around.first_words)[:_LONGEST_CONTEXT])}" if around else ""
+
+
+def _around(node: Node, facts: Facts) -> tuple[str, ...]:
+    """Rows with all of their text, other parts with their name."""
+    texts = [
+        f"{one.role} {_quoted(one.words if one.role in ROWS else one.name or one.first_words)}"
+        for one in reversed(node.around)
+    ]
+    is_in_row = any(one.role in ROWS for one in node.around)
+    block = " ".join(facts["block"].split())
+    part = f"{'term' if facts['tag'] == 'dd' else 'part'} {_quoted(block)}"
+    return (*([part] if block and not is_in_row else []), *texts)
 
 
 def _within(node: Node) -> Locator | None:
@@ -356,10 +370,6 @@ def _is_text(facts: Facts) -> bool:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', "'") + '"'
-
-
-def _css(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _first_line(error: Exception) -> str:

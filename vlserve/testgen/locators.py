@@ -1,4 +1,4 @@
-"""Ways to an element, best first, from what stands in the page. Which of them lead to it alone, the live page tells."""
+"""Locators of an element, best first, made of its role, name and attributes. The live page tells which are unique."""
 
 from typing import TypedDict
 
@@ -7,7 +7,7 @@ from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO,
 
 
 class Facts(TypedDict):
-    """What facts.js tells of an element."""
+    """What facts.js returns for an element."""
 
     tag: str
     type: str
@@ -24,12 +24,14 @@ class Facts(TypedDict):
     css: str
     frame: str
     inert: bool
+    states: list[str]
+    block: str
 
 
 def candidates(
     role: str, name: str, facts: Facts, target: Target, within: Locator | None, frames: tuple[str, ...]
 ) -> list[Locator]:
-    """``within`` is the row, group or dialog around it, which is tried where the page has several alike."""
+    """All locators worth trying; ``within`` is the row, group or dialog around it, for where several are alike."""
     found = _of_playwright(role, name, facts) if target == "playwright" else _of_selenium(role, name, facts)
     plain = [Locator(one.by, one.value, one.name, frames=frames) for one in found if one.value]
     if not within:
@@ -80,14 +82,36 @@ def _of_selenium(role: str, name: str, facts: Facts) -> list[Locator]:
 
 
 def _by_text(tag: str, words: str) -> str:
-    """The tag and all of its text, which is short; empty where there is none."""
+    """XPath of the tag and its whole text; empty if there is no text."""
     return f"//{tag}[normalize-space()={selenium_xpath.text(' '.join(words.split()))}]" if words else ""
 
 
+def group_candidates(
+    role: str, name: str, item_role: str, facts: Facts | None, frames: tuple[str, ...]
+) -> list[Locator]:
+    """Locators of all items of a list, table or other container; ``facts`` are the container's, if it has a size.
+
+    Of a table only rows that contain a cell are items. Which of the locators find these items alone, the live page
+    tells.
+    """
+    cells = ("cell", "gridcell") if item_role == "row" else (None,)
+    outer: list[Locator | None] = [None]
+    if role:
+        outer += [Locator("role", role, name, frames=frames)] if name else []
+        outer += [Locator("test_id", facts["test_id"], frames=frames)] if facts and facts["test_id"] else []
+        outer += [Locator("role", role, frames=frames)]
+        outer += [Locator("css", facts["css"], frames=frames)] if facts and facts["css"] else []
+    found = [Locator("role", item_role, within=one, frames=frames, has_role=cell) for one in outer for cell in cells]
+    if facts and facts["css"]:
+        path = {"row": "> tbody > tr", "listitem": "> li"}.get(item_role, f'> [role="{item_role}"]')
+        found.append(Locator("css", f"{facts['css']} {path}", frames=frames))
+    return found
+
+
 def guessed(role: str, name: str, box: Box, target: Target, *, may_use_points: bool) -> tuple[Locator, ...]:
-    """For a draft: the picture alone tells nothing but a role and a name."""
+    """For a draft: locators made of the role and the name that the picture shows."""
     if name:
-        has_a_name = role != "text" and role not in ALERTS  # these take none from what they say
+        has_a_name = role != "text" and role not in ALERTS  # these do not get a name from their text
         first = Locator("role", role, name) if has_a_name else Locator("text", name)
         labelled = role in TYPED_INTO and target == "selenium"
         return (Locator("label", name), first) if labelled else (first,)

@@ -1,4 +1,4 @@
-"""What the picture shows ↔ what the page has: by place and by words."""
+"""Matches the elements of the picture with those of the page, by position, text and role."""
 
 import difflib
 import functools
@@ -17,8 +17,8 @@ _FAMILIES = (TYPED_INTO | CHOSEN_FROM, TURNED_ON, frozenset({"tab", "link", "men
 
 @dataclass(frozen=True)
 class Matches:
-    """``seen_as`` leads from an element's id to the number of what was seen; ``shift`` is by how many CSS pixels the
-    picture was scrolled."""
+    """``seen_as`` maps an element's id to the index of its match in the inventory; ``unmatched`` are the indexes of
+    the rest; ``shift`` is by how many CSS pixels the picture was scrolled."""
 
     seen_as: dict[str, int]
     unmatched: list[int]
@@ -54,7 +54,7 @@ def ratio_of(picture: tuple[int, int], viewport: tuple[int, int]) -> float:
 
 
 def in_place(found: Matches, seen: Sequence[Seen], elements: Sequence[Element], ratio: float) -> float:
-    """0 to 1: how much of what was seen lies where the page has it. Words alone match at any ratio; this tells it."""
+    """0 to 1: the share of the inventory that lies where the page has it; it is low if ``ratio`` is wrong."""
     boxes = {one.id: one.box for one in elements}
     hits = 0
     for id_, number in found.seen_as.items():
@@ -65,13 +65,13 @@ def in_place(found: Matches, seen: Sequence[Seen], elements: Sequence[Element], 
 
 
 def is_inside(seen: Box, element: Box) -> bool:
-    """Whether the middle of what was seen lies in the element."""
+    """Whether the centre of ``seen`` lies in ``element``."""
     x, y = (seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2
     return element[0] <= x <= element[2] and element[1] <= y <= element[3]
 
 
 def _likeness(seen: Seen, box: Box, element: Element) -> float:
-    """0 to 1: half from the words, a third from the place, the rest from the role."""
+    """0 to 1: half from the text, a third from the position, the rest from the role."""
     words = likeness_of_words(seen.name, element.name)
     if seen.name and element.name and words < _OTHER_WORDS:
         return 0.0
@@ -92,7 +92,7 @@ def _same_role(one: str, other: str) -> float:
 
 
 def _shift(seen: Sequence[Seen], boxes: Sequence[Box], elements: Sequence[Element]) -> tuple[float, float]:
-    """How far the picture's content lies from the page's, told by texts that both have exactly once."""
+    """How far the picture's content lies from the page's, by texts that both have exactly once."""
     moves = []
     for one, box in zip(seen, boxes, strict=True):
         same = [element for element in elements if likeness_of_words(one.name, element.name) > _SAME_TEXT]

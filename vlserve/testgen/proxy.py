@@ -1,7 +1,7 @@
-"""A forward proxy for one browser: it leads to the origins that it was given, and to nothing else.
+"""A forward proxy for one browser that connects to the given origins only.
 
-What is checked is what is connected to: a name is resolved here, every address of it is held against ``may_connect``,
-and one of those is connected to. A page's requests elsewhere (trackers, fonts, other ports of this machine) get a 403.
+It resolves each host name itself, checks every address with ``may_connect``, and connects to one of the checked
+addresses. Requests to other origins (trackers, fonts, other ports of this machine) get a 403.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from vlserve.media.resolver import Threads, look_up
 MayConnect = Callable[[str], bool]
 """Whether an IP address, as text, may be connected to."""
 
-# What Chromium itself asks for, whatever the page (the search engine is Debian's); it is refused, and no news.
+# Hosts that Chromium itself requests on any page (the search engine is Debian's); refused, and not reported.
 _BROWSERS_OWN = frozenset(
     {
         *("accounts.google.com", "clients2.google.com", "content-autofill.googleapis.com"),
@@ -41,7 +41,7 @@ def origin(url: str) -> str:
     except ValueError as error:
         raise ValueError(f"{url[:200]!r} is no http(s) address of a page") from error
     if read.user or read.password:
-        raise ValueError("an address with a user name or a password in it is not taken")
+        raise ValueError("an address with a user name or a password is not accepted")
     if read.scheme not in ("http", "https") or not read.host:
         raise ValueError(f"{url[:200]!r} is no http(s) address of a page")
     return str(read.origin())
@@ -49,14 +49,14 @@ def origin(url: str) -> str:
 
 @dataclass
 class OriginProxy:
-    """Listens on 127.0.0.1 while it is open; ``blocked`` collects the origins that were asked for and refused."""
+    """Listens on 127.0.0.1 while it is open; ``blocked`` collects the origins of refused requests."""
 
     origins: Collection[str]
     may_connect: MayConnect
     port: int = 0
     blocked: set[str] = field(default_factory=set)
     failures: dict[str, str] = field(default_factory=dict)
-    """Origin → why it could not be connected to."""
+    """Origin → why the connection failed."""
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _resolver: Threads = field(default_factory=lambda: Threads("browser's resolver", look_up, _MOST_LOOK_UPS))
 
@@ -65,7 +65,7 @@ class OriginProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of the browser: one request, or one tunnel."""
+        """Serve one connection of the browser: one request, or one tunnel."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (asyncio starts one for each connection)
         self._tasks.add(task)
@@ -109,12 +109,12 @@ class OriginProxy:
             far_writer.close()
 
     def _note_blocked(self, url: URL) -> None:
-        """A page may ask for as many as it likes."""
+        """Up to a limit, since a page may request any number of origins."""
         if len(self.blocked) < _MOST_BLOCKED:
             self.blocked.add(str(url.origin()))
 
     def _allowed(self, url: URL, *, is_tunnel: bool) -> bool:
-        """A tunnel may carry TLS or a WebSocket without it: both are the same host and port."""
+        """A tunnel is compared by host and port, since it may carry TLS or a WebSocket without TLS."""
         if not url.host or not url.port:
             raise ValueError("no host")
         if not is_tunnel:
@@ -129,7 +129,7 @@ class OriginProxy:
             except VlserveError as error:
                 raise OSError(error.message) from None
             if not addresses:
-                raise OSError("its name is not known")
+                raise OSError("its host name is unknown")
             if not all(self.may_connect(address) for address in addresses):
                 self._note_blocked(url)
                 raise OSError("its address may not be connected to")
@@ -149,7 +149,7 @@ class OriginProxy:
 
 @asynccontextmanager
 async def open_proxy(origins: Collection[str], may_connect: MayConnect) -> AsyncIterator[OriginProxy]:
-    """A proxy that leads to these origins (each as `origin` writes it) while the context is open."""
+    """A proxy for these origins (each as `origin` writes it), open while the context is."""
     proxy = OriginProxy(frozenset(origins), may_connect)
     server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0, limit=_LARGEST_HEAD)
     proxy.port = server.sockets[0].getsockname()[1]
@@ -171,7 +171,7 @@ async def _splice(
     far_reader: asyncio.StreamReader,
     far_writer: asyncio.StreamWriter,
 ) -> None:
-    """Until the far side ends; what the browser still sends meanwhile goes there."""
+    """Copy both ways until the far side closes."""
     sending = asyncio.create_task(_pump(reader, far_writer))
     try:
         await _pump(far_reader, writer)

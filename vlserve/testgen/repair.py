@@ -1,5 +1,5 @@
-"""Mends a test that failed: another locator for the element of the step that it failed at, then longer waits. What is
-expected, and of what, stays as it is."""
+"""Repairs a test that failed: another locator for the element of the failed step, then longer waits. The expectations
+and their locators stay as they are."""
 
 import dataclasses
 import re
@@ -12,44 +12,46 @@ from vlserve.testgen.runner import Run
 
 MOST = 3
 LONG_TIMEOUT_S = 20.0
-_ATTRIBUTE = re.compile(r"\bshown\.(\w+)")
+_ATTRIBUTE = re.compile(r"\b(?:self|\w+_page)\.(\w+)")
 
 
 @dataclass(frozen=True)
-class Mended:
-    """``told`` says what was changed."""
+class Repaired:
+    """``description`` names the change."""
 
     elements: dict[str, Element]
     timeout_s: float | None
-    told: str
+    description: str
 
 
-def mend(
-    code: str,
+def repair(
+    files: Mapping[str, str],
     failed: Run,
     plan: Plan,
     elements: Mapping[str, Element],
     names: Mapping[str, str],
     asserted: Collection[int],
     timeout_s: float | None,
-) -> Mended | None:
-    """``names`` leads from ids to attributes of the page object; ``asserted`` are the lines that expect something:
-    what they look at stays, only the wait for it may be longer. None: there is nothing left to try."""
-    id_ = None if failed.line in asserted else _failed_at(code, failed, names)
+) -> Repaired | None:
+    """``files`` are the sources of the test by relative path; ``names`` maps element ids to attributes of the page
+    object; ``asserted`` are the lines of expectations in the test, for which only the wait may become longer. None:
+    there is nothing left to try."""
+    id_ = None if failed.line in asserted else _failed_at(files, failed, names)
     is_expected = any(one.element == id_ for one in plan.assertions)
     if id_ is not None and not is_expected and len(elements[id_].locators) > 1:
         element = elements[id_]
         left = dataclasses.replace(element, locators=element.locators[1:])
-        return Mended({**elements, id_: left}, timeout_s, f"another locator for {element.told}")
+        return Repaired({**elements, id_: left}, timeout_s, f"another locator for {element.told}")
     if timeout_s is None:
-        return Mended(dict(elements), LONG_TIMEOUT_S, f"waits of up to {LONG_TIMEOUT_S:g} s")
+        return Repaired(dict(elements), LONG_TIMEOUT_S, f"waits of up to {LONG_TIMEOUT_S:g} s")
     return None
 
 
-def _failed_at(code: str, failed: Run, names: Mapping[str, str]) -> str | None:
-    """The element in the line where the test failed."""
-    lines = code.splitlines()
-    if failed.line is None or failed.line > len(lines):
-        return None
-    spoken_of = _ATTRIBUTE.findall(lines[failed.line - 1])  # with Selenium also methods of the page object
-    return next((id_ for id_, name in names.items() if name in spoken_of), None)
+def _failed_at(files: Mapping[str, str], failed: Run, names: Mapping[str, str]) -> str | None:
+    """Id of the element in the innermost line of the files in which the test failed."""
+    for name, number in reversed(failed.places):
+        lines = files.get(name, "").split("\n")
+        attributes = _ATTRIBUTE.findall(lines[number - 1]) if number <= len(lines) else []
+        if found := next((id_ for id_, attribute in names.items() if attribute in attributes), None):
+            return found
+    return None

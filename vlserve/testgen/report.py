@@ -1,4 +1,4 @@
-"""What a run of testgen came to: report.json and the picture with boxes."""
+"""The content of report.json, and the picture with boxes."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -7,38 +7,102 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont
 
+from vlserve.testgen import clauses, outcome
 from vlserve.testgen.elements import Box, Element, Locator
+from vlserve.testgen.generation import Generation
 from vlserve.testgen.inventory import Inventory, Seen
 from vlserve.testgen.matching import ratio_of
+from vlserve.testgen.outcome import Mutation
 from vlserve.testgen.plan import Step
 from vlserve.testgen.planner import Planned
-from vlserve.testgen.result import Mode, Outcome
+from vlserve.testgen.secrets import environment
 from vlserve.testgen.static_checks import Checks
 
 _FOUND, _GUESSED, _NOT_THERE = "#0a7d33", "#1d4ed8", "#c2410c"
-_NOTES: Mapping[tuple[Mode, Outcome], str] = {
-    ("verified", "passed"): "Every locator was found on the live page, and the test passed there.",
-    ("verified", "failed"): "Every locator was found on the live page, but the test failed there.",
-    ("draft", "not_run"): "A draft from the picture alone: no locator was tried, and the test was not run.",
-}
-_NOT_RUN = "Every locator was found on the live page, but the test was not run."
 
 
-def note(mode: Mode, outcome: Outcome, *, is_live: bool, problem: str, mutation: Mapping[str, Any]) -> str:
-    """What came of it, in one or two honest sentences."""
-    if outcome == "no_test":
-        return f"No test was written. {problem}".strip()
-    said = f"{_NOT_RUN} {problem}".strip() if is_live and outcome == "not_run" else _NOTES[mode, outcome]
-    survived, untried = mutation.get("survived", []), mutation.get("untried", [])
-    blind = f" It did not notice when this was changed on the page: {'; '.join(survived)}." if survived else ""
-    unknown = f" Whether it would notice a change of this could not be tried: {'; '.join(untried)}." if untried else ""
-    return said + blind + unknown
+def build(work: Generation, seconds: float) -> dict[str, Any]:
+    """The content of report.json, before secrets are masked."""
+    planned, job, plan = work.planned, work.job, work.plan
+    variables = environment(planned.plan, work.elements)
+    shown = [variable(one, planned, variables) for one in planned.steps]
+    return {
+        "mode": "verified" if work.runs else "draft",
+        "outcome": work.outcome,
+        "note": _note(work),
+        "target": job.target,
+        "scenario": job.scenario,
+        "clauses": _clauses(work),
+        "url": job.url,
+        "viewport": list(work.viewport),
+        "elements": [describe(one, is_seen=one.id in work.seen_as) for one in work.elements],
+        "inventory": of_picture(work.inventory, work.seen_as, work.viewport),
+        "not_on_page": [f'{one.role} "{one.name}"' for one in work.not_on_page],
+        "steps": [
+            one.model_dump() | ({"value": f"${name}"} if name else {})
+            for one, name in zip(planned.steps, shown, strict=True)
+        ],
+        "assertions": [one.model_dump() for one in planned.assertions],
+        "effects": [outcome.describe_step(one, planned.elements) for one in planned.steps],
+        "uncovered": list(plan.uncovered),
+        "missing": planned.missing,
+        "unlisted": planned.unlisted,
+        "environment": sorted(variables),
+        "checks": of_checks(work.checks),
+        "runs": [
+            {"outcome": one.outcome, "seconds": one.seconds, "message": one.message.partition("\nStacktrace")[0]}
+            for one in work.runs
+        ],
+        "repairs": work.repairs,
+        "mutation": of_mutation(work.mutation, planned.elements),
+        "blocked_origins": work.blocked,
+        "dismissed_dialogs": work.dialogs,
+        "models": {"vision": work.inventory.model, "text": planned.model},
+        "seconds": seconds,
+    }
+
+
+def _note(work: Generation) -> str:
+    return outcome.describe_note(
+        work.outcome,
+        plan=work.plan,
+        is_live=work.job.url is not None,
+        problem=work.problem,
+        message=work.runs[-1].message if work.runs else "",
+        is_plan_only=work.job.is_plan_only,
+    )
+
+
+def _clauses(work: Generation) -> list[dict[str, Any]]:
+    """Each clause of the scenario, and why it is not covered; null where it is, or where that is not known."""
+    reasons = {one.clause: one.reason for one in work.verdict.uncovered} if work.verdict else {}
+    found = clauses.split(work.job.scenario)
+    return [{"kind": one.kind, "text": one.text, "uncovered": reasons.get(one)} for one in found]
+
+
+def of_mutation(found: Mutation | None, elements: Mapping[str, Element]) -> dict[str, Any] | None:
+    """Expectations: numbers tried and caught, and those that survived or were not tried. Steps: the same."""
+    if found is None:
+        return None
+    steps = len(found.needed) + len(found.not_needed)
+    return {
+        "tried": len(found.caught) + len(found.survived),
+        "caught": len(found.caught),
+        "survived": [outcome.describe_assertion(one, elements) for one in found.survived],
+        "untried": [outcome.describe_assertion(one, elements) for one in found.untried],
+        "steps": {
+            "tried": steps,
+            "needed": len(found.needed),
+            "not_needed": [outcome.describe_step(one, elements) for one in found.not_needed],
+            "untried": [outcome.describe_step(one, elements) for one in found.unknown],
+        },
+    }
 
 
 def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
-    """pytest shows the arguments of every function that a failure passed through."""
+    """JUnit XML without secrets: pytest shows the arguments of every function in a traceback."""
     root = ElementTree.fromstring(junit)  # noqa: S314  (pytest wrote it a moment ago)
-    for suite in root.iter("testcase"):  # of files that are elsewhere by now
+    for suite in root.iter("testcase"):  # paths of a folder that is gone
         for properties in suite.findall("properties"):
             suite.remove(properties)
     for one in root.iter():
@@ -47,8 +111,8 @@ def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def told(element: Element, *, is_seen: bool) -> dict[str, Any]:
-    """An element as the report has it, the box in CSS pixels of the page; none where it is a guess what will come."""
+def describe(element: Element, *, is_seen: bool) -> dict[str, Any]:
+    """An element in the report; its box in CSS pixels of the page, null for an element that a draft only guesses."""
     return {
         "id": element.id,
         "role": element.role,
@@ -57,23 +121,23 @@ def told(element: Element, *, is_seen: bool) -> dict[str, Any]:
         "box": [round(side) for side in element.box] if any(element.box) else None,
         "verified": element.is_verified,
         "seen": is_seen,
-        "locator": _told_way(element.locators[0]),
+        "locator": _describe_locator(element.locators[0]),
     }
 
 
-def _told_way(way: Locator) -> dict[str, Any]:
-    told: dict[str, Any] = {"by": way.by, "value": way.value}
+def _describe_locator(way: Locator) -> dict[str, Any]:
+    entry: dict[str, Any] = {"by": way.by, "value": way.value}
     if way.name is not None:
-        told["name"] = way.name
+        entry["name"] = way.name
     if way.within:
-        told["within"] = _told_way(way.within)
+        entry["within"] = _describe_locator(way.within)
     if way.frames:
-        told["frames"] = list(way.frames)
-    return told
+        entry["frames"] = list(way.frames)
+    return entry
 
 
 def of_picture(found: Inventory, seen_as: Mapping[str, int], viewport: tuple[int, int]) -> list[dict[str, Any]]:
-    """What the vision model saw, boxes in CSS pixels of the page, and the element that each was matched with."""
+    """The vision model's elements, boxes in CSS pixels of the page, and the page's element that matches each."""
     ids = {number: id_ for id_, number in seen_as.items()}
     ratio = ratio_of(found.size, viewport)
     return [
@@ -95,7 +159,7 @@ def variable(step: Step, planned: Planned, secrets: Mapping[str, str]) -> str:
 
 
 def masked(tree: Any, mask: Callable[[str], str]) -> Any:
-    """A tree of JSON whose texts say no secret."""
+    """The tree with the secrets in its texts replaced."""
     if isinstance(tree, str):
         return mask(tree)
     if isinstance(tree, dict):
@@ -117,9 +181,9 @@ def of_checks(checks: Checks | None) -> dict[str, Any] | None:
 
 
 def annotate(picture: bytes, seen: Sequence[Seen], ids: Mapping[int, str], *, is_live: bool) -> bytes:
-    """A PNG of the picture with a box around everything that was seen on it, and the element's id.
+    """A PNG of the picture with a box around every element of the inventory, and the element's id.
 
-    Green: found on the live page. Orange: not found there. Blue: a draft's, not tried.
+    Green: found on the live page. Orange: not found there. Blue: a draft, not tried.
     """
     drawn = Image.open(io.BytesIO(picture)).convert("RGB")
     draw = ImageDraw.Draw(drawn)
@@ -136,7 +200,7 @@ def annotate(picture: bytes, seen: Sequence[Seen], ids: Mapping[int, str], *, is
 
 
 def _tag(draw: ImageDraw.ImageDraw, box: Box, text: str, color: str, font: Any, size: int) -> None:
-    """Left of the box, where labels seldom are; inside, where there is no room."""
+    """Left of the box, where there are few labels; inside it where there is no room."""
     wide = draw.textlength(text, font=font) + 4
     left, top = box[0] - wide, box[1]
     left = left if left >= 0 else box[0]

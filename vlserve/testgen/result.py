@@ -1,8 +1,9 @@
-"""What a caller of testgen gives and gets: a job, events while it runs, a result."""
+"""Types of a testgen call: the job, progress events, the result."""
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,8 +11,9 @@ from vlserve.testgen.elements import Element, Target
 from vlserve.testgen.plan import Plan
 
 Mode = Literal["verified", "draft"]
-Outcome = Literal["passed", "failed", "not_run", "no_test"]
+Outcome = Literal["passed", "failed", "not_run", "partial", "no_test"]
 StepName = Literal["inventory", "open", "match", "plan", "render", "check", "run", "repair", "mutate", "report"]
+DEFAULT_TARGET: Target = "playwright"
 LONGEST_SCENARIO = 1000
 SMALLEST_SIDE, LARGEST_SIDE = 100, 4096
 """Of a viewport, in CSS pixels."""
@@ -19,37 +21,44 @@ SMALLEST_SIDE, LARGEST_SIDE = 100, 4096
 
 @dataclass(frozen=True)
 class Job:
-    """What is wanted.
+    """What to make a test of.
 
     ``picture`` is a PNG, JPEG or WebP file; ``viewport`` the page's size in CSS pixels (default: the picture's size,
-    halved for screens of two pixels for one). Without ``url`` it is a draft. ``may_run`` is whether the finished test
-    may be run here; ``allowed_origins`` are other origins than the page's that the browser may load from;
-    ``may_use_points`` allows coordinates where an element can be told in no other way.
+    halved for screens with two pixels per CSS pixel). Without ``url`` the test is a draft. ``allowed_origins`` are
+    origins, besides the page's, that the browser may load from.
     """
 
     picture: bytes
     scenario: str
-    target: Target
+    target: Target = DEFAULT_TARGET
     url: str | None = None
     viewport: tuple[int, int] | None = None
     may_run: bool = True
-    with_trace: bool = True
-    """Keep Playwright's trace of the last run: some megabytes."""
+    """Run the finished test."""
+    with_trace: bool = False
+    """Keep Playwright's trace of the last run: some megabytes, with everything that was typed."""
     allowed_origins: tuple[str, ...] = ()
     may_use_points: bool = False
+    """Use coordinates for elements that have no other locator."""
+    is_forced: bool = False
+    """Go on although the picture seems to show another page."""
+    existing: Mapping[str, str] = field(default_factory=dict)
+    """Files of the folder that the test will be written to, by relative path: used, or their names avoided."""
+    is_plan_only: bool = False
+    """Open the page and plan, but take no step there and write no test."""
     may_connect: Callable[[str], bool] = lambda _: True
-    """Whether the browser may connect to an IP address. The default is for whoever opens a page of his own choice."""
+    """Whether the browser may connect to an IP address. The default suits a user who opens a page of his own choice."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Progress: a step began (``text`` is empty) or ended with what ``text`` says."""
+    """Progress: a step of the pipeline began (``text`` is empty) or ended with the result in ``text``."""
 
     step: StepName
     text: str = ""
 
 
-Tell = Callable[[Event], None]
+ReportProgress = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,8 @@ Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a test is of. ``viewport`` is width and height in CSS pixels; ``url`` is None without a live page;
-    ``outcome`` is what came of the test there."""
+    """The page of a test. ``viewport`` is width and height in CSS pixels; ``url`` is None without a live page;
+    ``outcome`` is the test's outcome there."""
 
     viewport: tuple[int, int]
     url: str | None = None
@@ -79,31 +88,33 @@ class Subject:
 
 @dataclass(frozen=True)
 class Source:
-    """What code is rendered from."""
+    """The inputs that the code was rendered from."""
 
     plan: Plan
     elements: tuple[Element, ...]
     subject: Subject
+    page_title: str = ""
 
 
 class TestgenError(Exception):
-    """No result: says what is wrong and what can be done, in words for the user."""
+    """There is no result; the message says what is wrong and what the user can do."""
 
-    __test__ = False  # pytest would collect it for its name
+    __test__ = False  # pytest would collect it because of its name
 
 
 @dataclass(frozen=True)
 class Result:
-    """``verified``: every locator was found on the live page and the test was run; else, also where only the run is
-    lacking, it is a draft.
+    """The outcome with its files.
 
-    ``no_test``: nothing that the scenario expects was found, ``report`` says what is missing, and there is no code.
+    ``mode`` is ``verified`` where every locator was found on the live page and the test was run, else ``draft``.
+    ``no_test``: there is no code, and the report's note says why. ``sources`` are the files that the test consists of,
+    by name: the test itself (``file_name``) and what it imports.
     """
 
     mode: Mode
     outcome: Outcome
     file_name: str
-    code: str | None
+    sources: Mapping[str, str]
     report: dict[str, Any]
     annotated: bytes
     """PNG: the picture with a box and the id of every element."""
@@ -117,24 +128,41 @@ class Result:
     def __post_init__(self) -> None:
         stem = pathlib.PurePath(self.file_name).stem
         found = {
-            self.file_name: self.code.encode() if self.code is not None else None,
             f"{stem}.png": self.annotated,
             f"{stem}.report.json": (json.dumps(self.report, ensure_ascii=False, indent=2) + "\n").encode(),
             f"{stem}.junit.xml": self.junit,
             f"{stem}.trace.zip": self.trace,
         }
-        object.__setattr__(self, "files", {name: data for name, data in found.items() if data is not None})
+        written = {name: source.encode() for name, source in self.sources.items()}
+        files = written | {name: data for name, data in found.items() if data is not None}
+        object.__setattr__(self, "files", files)
         object.__setattr__(self, "_absent", [name for name, data in found.items() if data is None])
 
+    @property
+    def code(self) -> str | None:
+        """Source of the test itself; None where there is no test."""
+        return self.sources.get(self.file_name)
+
+    def renamed(self, file_name: str) -> "Result":
+        """The same with another name for the test."""
+        sources = {file_name if name == self.file_name else name: text for name, text in self.sources.items()}
+        return dataclasses.replace(self, file_name=file_name, sources=sources)
+
     def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """Write every file in the place of an earlier run's; a test for which there is none now stays. Raises
-        OSError."""
+        """Write every file over those of an earlier run, and remove files that this run does not have, except tests.
+
+        A conftest.py that exists stays as it is.
+
+        Raises OSError.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for name in self._absent:
-            if name != self.file_name:  # a test that was written once may have been edited since
-                (folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
         paths = []
         for name, data in self.files.items():
-            (folder / name).write_bytes(data)
-            paths.append(folder / name)
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name != "conftest.py" or not path.exists():
+                path.write_bytes(data)
+            paths.append(path)
         return paths

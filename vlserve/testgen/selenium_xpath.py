@@ -1,6 +1,6 @@
-"""Roles, names, labels and texts as XPath 1.0, since Selenium finds by none of them.
+"""Roles, accessible names, labels and texts as XPath 1.0, because Selenium cannot find elements by them.
 
-What a role is in HTML follows HTML-AAM (3.4), where a name comes from accname (1.2); both as far as a path can.
+Roles of HTML elements follow HTML-AAM (3.4), names follow accname (1.2), as far as XPath can express them.
 """
 
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ _WITH_PLACEHOLDER = frozenset({"combobox", "searchbox", "spinbutton", "textbox"}
 
 
 def path(locator: Locator) -> str | None:
-    """XPath from the document, with what the element lies in; None where it is told by CSS."""
+    """XPath from the document, with the elements around it; None where one of them is found by CSS."""
     own = _own(locator)
     if own is None or locator.within is None:
         return own
@@ -68,7 +68,7 @@ def path(locator: Locator) -> str | None:
 
 
 def text(words: str) -> str:
-    """A string of XPath 1.0, which knows no escapes."""
+    """A string of XPath 1.0, which has no escapes."""
     if "'" not in words:
         return f"'{words}'"
     if '"' not in words:
@@ -88,22 +88,29 @@ def _own(locator: Locator) -> str | None:
         "alt": f"//*[@alt={value}]",
         "title": f"//*[@title={value}]",
         "label": f"//*[{' or '.join(_labels(words))}]",
-        # The innermost one: what is around it has the same text.
+        # The innermost one: elements around it have the same text.
         "text": f"//*[normalize-space()={words} and not(*[normalize-space()={words}])"
         " and not(self::script or self::style or self::title)]",
     }
     if locator.by != "role":
         return plain.get(locator.by)
-    role = f"@role={value}"
-    if tags := _TAGS.get(locator.value):
-        role = f"{role} or (not(@role) and ({tags}))"
-    if locator.name is None:
-        return f"//*[{role}]"
-    return f"//*[{role}][{' or '.join(_names(locator.value, ' '.join(locator.name.split())))}]"
+    path = f"//*[{_role(locator.value)}]"
+    if locator.has_role is not None:
+        path += f"[.//*[{_role(locator.has_role)}]]"
+    if locator.name is not None:
+        path += f"[{' or '.join(_names(locator.value, ' '.join(locator.name.split())))}]"
+    return path
+
+
+def _role(role: str) -> str:
+    """The condition that an element has the role."""
+    own = f"@role={text(role)}"
+    tags = _TAGS.get(role)
+    return f"{own} or (not(@role) and ({tags}))" if tags else own
 
 
 def _names(role: str, name: str) -> list[str]:
-    """Where the name of an element with this role may stand."""
+    """Conditions, one of which holds where an element with this role has the name."""
     words = text(name)
     found = []
     if role in _FIELDS:
@@ -116,7 +123,7 @@ def _names(role: str, name: str) -> list[str]:
         found += [f"normalize-space()={words}", *_attributes(words)]
     if role == "button":
         found.append(f"(self::input and (@value={words} or @alt={words}))")
-        if name in ("Submit", "Reset"):  # what browsers write on an input that says nothing itself
+        if name in ("Submit", "Reset"):  # the browser's own text for an input without a value
             found.append(f"(self::input and not(@value) and @type='{name.lower()}')")
     if role == "img":
         found.append(f"@alt={words}")
@@ -128,12 +135,12 @@ def _names(role: str, name: str) -> list[str]:
         found.append(f"caption[normalize-space()={words}]")
     if role == "row":  # cells need no space between them
         found.append(f"translate(normalize-space(), ' ', '')={text(name.replace(' ', ''))}")
-        found.append(f"*[normalize-space()={words}]")  # one cell tells it
+        found.append(f"*[normalize-space()={words}]")  # one cell identifies it
     return [*found, f"@title={words}"]
 
 
 def _labels(words: str) -> list[str]:
-    """A label that points to the element or is around it, also with the options of a <select> in it."""
+    """A label for the element or around it, even with the options of a <select> in it."""
     label = f"label[normalize-space()={words} or .//text()[normalize-space()={words}]]"
     return [f"@id=//{label}/@for", f"ancestor::{label}", *_attributes(words)]
 

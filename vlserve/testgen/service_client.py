@@ -1,4 +1,4 @@
-"""Asks a running service, as any client does."""
+"""Sends chat requests to a running service over HTTP, with retries."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,10 @@ _TRIES, _LONGEST_WAIT_S = 4, 30.0
 
 @asynccontextmanager
 async def connect(base_url: str, key: str | None = None) -> AsyncIterator[Ask]:
-    """A service by its base URL, with or without ``/v1``; any OpenAI-style one that takes pictures will do."""
+    """A function that sends chat requests to ``base_url``, with or without ``/v1``.
+
+    Any OpenAI-style service that accepts pictures will do. Raises TestgenError.
+    """
     root = base_url.rstrip("/").removesuffix("/v1")
     if not root.startswith(("http://", "https://")):
         raise TestgenError(f"The service's base URL {base_url!r} must start with http:// or https://.")
@@ -50,7 +53,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
 
 
 async def _tree(answer: aiohttp.ClientResponse) -> Any:
-    """Its JSON; None where it is something else, as of a server of another kind."""
+    """The JSON body; None where the body is not JSON."""
     try:
         return await answer.json(content_type=None)
     except ValueError:
@@ -58,11 +61,11 @@ async def _tree(answer: aiohttp.ClientResponse) -> Any:
 
 
 def read(tree: Any, images: str) -> Answer:
-    """The answer in the body of a chat completion. Raises TestgenError."""
+    """The answer from the body of a chat completion. Raises TestgenError."""
     try:
         return Answer(str(tree["choices"][0]["message"]["content"] or ""), str(tree.get("model", "")), images)
     except (KeyError, IndexError, TypeError) as error:
-        raise TestgenError("The service answered with something that is no chat completion.") from error
+        raise TestgenError("The service's answer is not a chat completion.") from error
 
 
 def _message(tree: Any) -> str:

@@ -1,4 +1,4 @@
-"""Holds code against what every test must be: Python that parses, has nothing for ruff to say, and holds one test."""
+"""Static checks of generated tests: the files parse, ruff reports nothing, and pytest collects one test."""
 
 import ast
 import asyncio
@@ -6,23 +6,22 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
 from vlserve.config import load as config
-from vlserve.testgen.render import SETTINGS
+from vlserve.testgen.source_format import SETTINGS
 from vlserve.testgen.subprocesses import run_child
 
 TIMEOUT_S = 60.0
 RULES = "E,F,I,W,B,PT,S105,T20"
-_FILE = "test_generated.py"
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What is wrong with code; each is empty where nothing is. ``output`` is what the children printed, by name."""
+    """The problems of generated files; each is empty where there is none. ``output`` is that of ruff and pytest."""
 
     syntax: str
     lint: str
@@ -39,23 +38,28 @@ class Checks:
 
 
 async def check(
-    source: str, folder: pathlib.Path, timeout_s: float = TIMEOUT_S, *, variables: Collection[str] = ()
+    files: Mapping[str, str],
+    test_file: str,
+    folder: pathlib.Path,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    variables: Collection[str] = (),
 ) -> Checks:
-    """Write the code into a folder (which it makes) and check it there; each child has ``timeout_s`` seconds.
-    ``variables`` are those of the environment that the code reads.
+    """Write the files into a folder, which is made, and check them there; ruff and pytest have ``timeout_s`` each.
 
-    Code that does not parse is given to no child. Raises OSError.
+    ``files`` are sources by relative path, the test (``test_file``) among them; ``variables`` are the environment
+    variables that the test reads. Files that do not parse are given to no child. Raises OSError.
     """
-    if wrong := syntax_error(source):
+    if wrong := next(filter(None, map(syntax_error, files.values())), ""):
         return Checks(syntax=wrong, lint="", collection="")
-    path = folder / _FILE
-    await asyncio.to_thread(_write, path, source)
-    lint_argv = [find_ruff_bin(), "check", *SETTINGS, "--select", RULES, "--output-format", "concise", path.name]
+    await asyncio.to_thread(_write, folder, files)
+    lint_argv = [find_ruff_bin(), "check", *SETTINGS, "--select", RULES, "--output-format", "concise", *sorted(files)]
     collect_argv = [
         *(sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "--color=no"),
-        # Nothing of what surrounds the folder: no settings, no conftest.py, no plugins.
-        *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"),
-        path.name,
+        # Nothing from around the folder: no settings, no conftest.py, no plugins.
+        *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder)),
+        *([] if "conftest.py" in files else ["--noconftest"]),
+        test_file,
     ]
     environment = config.sandbox_environment() | dict.fromkeys(variables, "x") | {"PYTHONUTF8": "1"}
     (lint_code, lint_output), (code, output) = await asyncio.gather(
@@ -63,14 +67,14 @@ async def check(
     )
     return Checks(
         syntax="",
-        lint="" if lint_code == 0 else _told("ruff", lint_code, lint_output, timeout_s),
-        collection=_collection(code, output, timeout_s),
+        lint="" if lint_code == 0 else _describe("ruff", lint_code, lint_output, timeout_s),
+        collection=_collection(test_file, code, output, timeout_s),
         output={"ruff": lint_output, "pytest": output},
     )
 
 
 def syntax_error(source: str) -> str:
-    """Why it is not Python; empty where it is."""
+    """Why a text is not Python; empty where it is."""
     try:
         ast.parse(source)
     except SyntaxError as error:
@@ -80,19 +84,21 @@ def syntax_error(source: str) -> str:
     return ""
 
 
-def _write(path: pathlib.Path, source: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(source, encoding="utf-8", newline="")
+def _write(folder: pathlib.Path, files: Mapping[str, str]) -> None:
+    for name, source in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8", newline="")
 
 
-def _collection(code: int | None, output: str, timeout_s: float) -> str:
-    tests = re.findall(rf"(?m)^{re.escape(_FILE)}::\S.*$", output)
+def _collection(test_file: str, code: int | None, output: str, timeout_s: float) -> str:
+    tests = re.findall(rf"(?m)^{re.escape(test_file)}::\S.*$", output)
     if code == 0 and len(tests) != 1:
         return f"pytest found {len(tests)} tests, not one."
-    return "" if code == 0 else _told("pytest", code, output, timeout_s)
+    return "" if code == 0 else _describe("pytest", code, output, timeout_s)
 
 
-def _told(program: str, code: int | None, output: str, timeout_s: float) -> str:
+def _describe(program: str, code: int | None, output: str, timeout_s: float) -> str:
     if code is None:
         return f"{program} took longer than {timeout_s:g} s."
     lines = [line.strip() for line in output.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Runs a program of which nothing is left, whatever ends it: itself, its time, or the end of this process."""
+"""Runs a child process with a time limit, and ends all its descendants with it."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ _KILL_S = 5.0
 async def run_child(
     argv: Sequence[str], folder: pathlib.Path, timeout_s: float, environment: Mapping[str, str]
 ) -> tuple[int | None, str]:
-    """Exit code (128 + n for signal n) and the end of what it printed; the code is None where the time was up.
+    """Exit code (128 + n for signal n) and the end of the output; the code is None after ``timeout_s``.
 
-    It runs in ``folder`` behind the reaper of engines, which ends it and everything that it started, also what made a
-    session of its own.
+    The child runs in ``folder`` behind the reaper of engines, which ends it and all its descendants, also those in a
+    session of their own.
     """
-    # Not a pipe: that ends only when everybody who holds it does.
+    # Not a pipe: that stays open as long as any descendant has it.
     with tempfile.TemporaryFile() as output:
         child = await asyncio.create_subprocess_exec(
-            # The reaper removes its engine's socket at the end; here there is none.
+            # The reaper removes the engine's socket at the end; here there is none.
             *(sys.executable, "-I", "-S", str(REAPER), str(folder / "no.sock"), *argv),
             cwd=folder,
             env=environment,
-            stdin=asyncio.subprocess.PIPE,  # never written to: its closing tells the reaper that we are gone
+            stdin=asyncio.subprocess.PIPE,  # never written to: when it closes, the reaper knows that this process ended
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
@@ -48,7 +48,7 @@ async def run_child(
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """The reaper hands the first SIGTERM on and takes the second one as an order to kill."""
+    """The reaper passes the first SIGTERM on and kills at the second."""
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         if child.returncode is not None:
             return
