@@ -348,7 +348,11 @@ async def test_tokens_are_counted(taking: Gateway) -> None:
     [
         ("/v1/completions", {"prompt": [part()]}, "'prompt' must be a string"),
         ("/v1/responses", {"input": [{"role": "user", "content": [part()]}]}, "does not accept videos"),
-        ("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": user(part())}, "text, image, document, tool_result"),
+        (
+            "/v1/messages",
+            {"model": "auto", "max_tokens": 9, "messages": user(part())},
+            "text, image, document, tool_result",
+        ),
         ("/v1/chat/completions", {"model": "org/text-7b", "messages": user(part())}, "reads text only"),
     ],
 )

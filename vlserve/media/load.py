@@ -71,9 +71,7 @@ class Loaded:
     @property
     def tokens(self) -> list[int]:
         """Prompt tokens of each picture."""
-        return [
-            pixels.tokens(*size, self.grid, budget) for size, budget in zip(self.sizes, self.budgets, strict=True)
-        ]
+        return [pixels.tokens(*size, self.grid, budget) for size, budget in zip(self.sizes, self.budgets, strict=True)]
 
     @property
     def needs_decoding(self) -> bool:
