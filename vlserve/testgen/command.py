@@ -172,9 +172,10 @@ def _show(result: Result, arguments: argparse.Namespace) -> int:
         print(outcome.format_plan(result.report))
     elif result.code:
         print(result.code, end="")
+        print("The test imports other files: -o FOLDER writes them all.", file=sys.stderr)
     else:
         print(json.dumps(result.report, ensure_ascii=False, indent=2))
-    if needed := result.report["environment"]:
+    if result.code and (needed := result.report["environment"]):
         print(f"To run it, set {', '.join(needed)} in the environment.", file=sys.stderr)
     is_run_wanted = bool(arguments.url) and not (arguments.no_run or arguments.plan_only)
     return outcome.exit_code(result.outcome, is_run_wanted=is_run_wanted)
