@@ -9,7 +9,7 @@ from conversations.plan_pages import CLICKED, Sheet, dialog, panel, phrase, shee
 from conversations.words import Dice
 from vlserve.testgen.elements import TURNED_ON, TYPED_INTO, Element
 from vlserve.testgen.plan import Assertion, Step, tautology
-from vlserve.testgen.prompts import told
+from vlserve.testgen.prompts import describe
 
 _BOX = (0.0, 0.0, 0.0, 0.0)
 _DRAFTED = (
@@ -54,7 +54,7 @@ def _scene(page: Sheet, after: Sheet, clauses: Sequence[Clause], people: list[st
     for act in acts_of(clauses):
         step = Step(do=act["do"], element=act["element"], value=act.get("value", ""))  # type: ignore[arg-type]
         made.steps.append(step)
-        made.told.append(told(step, known[step.element]))
+        made.told.append(describe(step, known[step.element]))
     return made
 
 

@@ -14,9 +14,10 @@ from conversations.plan_flows import absent, flow, scenario
 from conversations.plan_pages import MOST, Sheet, dialog, phrase, sheet
 from conversations.plan_scenes import Scene, change, drafted, scene
 from conversations.words import Dice, is_held_out
-from vlserve.testgen.elements import Element
+from vlserve.testgen.candidates import changes
+from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.plan import MOST_STEPS, Assertion, Step
-from vlserve.testgen.prompts import Question, as_json, ask_expected, ask_steps, candidates, told
+from vlserve.testgen.prompts import Question, as_json, ask_expected, ask_steps, describe
 
 _SPOKEN = "\nScenario: "
 
@@ -97,7 +98,7 @@ def _after(page: Sheet, acts: Sequence[Act]) -> tuple[list[str], Sheet]:
     after, done = page.copy(), []
     for act in acts:
         one = next(other for other in page.elements if other.id == act["element"])
-        done.append(told(Step(do=act["do"], element=act["element"], value=act.get("value", "")), one))  # type: ignore[arg-type]
+        done.append(describe(Step(do=act["do"], element=act["element"], value=act.get("value", "")), one))  # type: ignore[arg-type]
     change(after, acts)
     if acts[-1]["do"] == "click" and len(after.elements) < MOST - 5:
         roll = page.dice.random.random()
@@ -144,7 +145,7 @@ def _chosen_from(dice: Dice, made: Scene, live: bool) -> tuple[list[Assertion], 
     if not live:
         return drafted(dice, made)
     after = {one.id: one for one in made.after}
-    found = candidates(made.before, made.after, made.steps)[: made.most]
+    found = changes(Look(tuple(made.before)), Look(tuple(made.after)), made.steps)[: made.most]
     return found, [*made.after, *(one for one in made.before if one.id not in after)]
 
 
