@@ -27,6 +27,11 @@ INPUT_IMAGE = {"type": "input_image", "image_url": URL}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": URL.partition(",")[2]}}
 
 
+def _name(value: Any) -> str:
+    """A test's id. Workers of pytest-xdist must agree on it, and sets are printed in any order."""
+    return value.path if isinstance(value, Protocol) else str(value)
+
+
 def read(protocol: Protocol = CHAT, **fields: Any) -> ModelRequest:
     return parse(json.dumps({**PROMPTS[protocol.path], **fields}).encode(), protocol)
 
@@ -131,7 +136,7 @@ def call(**keys: Any) -> list[dict[str, Any]]:
             )
         ),
     ],
-    ids=str,
+    ids=_name,
 )
 def test_what_vllm_would_ignore_or_refuse_without_need_is_left_out_and_named(
     protocol: Protocol, fields: dict[str, Any], name: str
@@ -153,7 +158,7 @@ def test_what_vllm_would_ignore_or_refuse_without_need_is_left_out_and_named(
         (RESPONSES, {"truncation": None, "service_tier": None, "tools": None, "include": None, "stream": None}),
         (MESSAGES, {"system": None, "tools": None, "thinking": None, "stream": None}),
     ],
-    ids=str,
+    ids=_name,
 )
 def test_null_where_a_default_is_meant_is_taken(protocol: Protocol, fields: dict[str, Any]) -> None:
     request = read(protocol, **fields)
@@ -256,7 +261,7 @@ SIZE = {"resized_height": 280, "resized_width": 560}
         (MESSAGES, {"messages": user({**IMAGE, **KEYS})}, LIMITS),
         (MESSAGE_TOKENS, {"messages": user(IMAGE), "mm_processor_kwargs": KEYS}, LIMITS),
     ],
-    ids=str,
+    ids=_name,
 )
 def test_limits_on_a_pictures_pixels_are_read_and_not_forwarded(
     protocol: Protocol, fields: dict[str, Any], limits: PixelLimits | None
