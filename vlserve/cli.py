@@ -21,13 +21,13 @@ from vlserve.commands.arguments import make_parser
 from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
+from vlserve.commands.fetch import download
 from vlserve.commands.startup import Credentials
 from vlserve.config import keys
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan
-from vlserve.engines.download import download
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.errors import ConfigError
