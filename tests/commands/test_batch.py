@@ -168,7 +168,7 @@ async def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     process.send_signal(number)
     _, log = await finish(process)
     assert process.returncode == 128 + number
-    assert f"the answers so far are in {output}. The same command goes on." in log
+    assert f"the answers so far are in {output}. Run the same command to continue." in log
     assert 5 <= len(read(output)) < 90
 
 
