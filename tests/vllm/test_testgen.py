@@ -99,8 +99,10 @@ def test_a_picture_alone_gives_a_draft(
 ) -> None:
     made = make(
         *(service, tmp_path, pictures["dark"], "--target", target),
-        *("--scenario", "turn on Notifications and check that Save is enabled"),
+        *("--scenario", "turn on Notifications and check that Save is enabled", "-o", str(tmp_path / "made")),
     )
     assert made.returncode == 0, made.stderr
-    assert made.stdout.startswith('"""DRAFT: made from a picture alone')
-    assert made.stdout.count("# UNVERIFIED") >= 3  # the address, what is turned on, what is expected
+    (test,) = (tmp_path / "made").glob("test_*.py")
+    assert test.read_text().startswith('"""DRAFT: made from a picture alone')
+    marks = sum(one.read_text().count("# UNVERIFIED") for one in (tmp_path / "made").rglob("*.py"))
+    assert marks >= 3  # the address, what is turned on, what is expected
