@@ -1,5 +1,5 @@
-"""`vlserve testgen` with both demo models and real browsers: of each fixture page comes a test that passes and would
-notice."""
+"""`vlserve testgen` with both demo models and real browsers: the test of each fixture page passes, and fails under
+mutation."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def make(service: Service, folder: pathlib.Path, picture: bytes, *options: str) 
         ("hidpi", "selenium", 'add the Desk lamp to the cart and see "Cart: 1"'),
     ],
 )
-def test_of_each_page_comes_a_test_that_passes_and_notices(
+def test_generated_test_of_each_page_passes_and_detects_mutations(
     service: Service,
     tmp_path: pathlib.Path,
     pages_url: str,
@@ -77,7 +77,7 @@ def test_of_each_page_comes_a_test_that_passes_and_notices(
     assert "VERIFIED: every locator was found on the live page, and the test passed there." in code
 
 
-def test_what_the_page_does_not_have_is_named(
+def test_missing_elements_are_reported(
     service: Service, tmp_path: pathlib.Path, pages_url: str, pictures: dict[str, bytes]
 ) -> None:
     made = make(
@@ -98,4 +98,4 @@ def test_a_picture_alone_gives_a_draft(
     )
     assert made.returncode == 0, made.stderr
     assert "DRAFT from a picture alone" in made.stdout
-    assert made.stdout.count("# UNVERIFIED") >= 3  # the address, what is turned on, what is expected
+    assert made.stdout.count("# UNVERIFIED") >= 3  # URL, switches that are on, and expectations
