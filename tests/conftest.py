@@ -158,7 +158,7 @@ class Gateway:
 class Server(uvicorn.Server):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[int]:
-        """Serve on a free loopback port, and yield the URL."""
+        """Serve on a free loopback port, and yield its number."""
         task = asyncio.create_task(self._serve())
         while not self.started:
             await asyncio.sleep(0.01)

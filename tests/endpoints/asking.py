@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def finish(self) -> str:
-        """The protocol's finish_reason, stop_reason or status."""
+        """finish_reason or stop_reason; in responses the reason in incomplete_details, or the status."""
         if self.path == RESPONSES.path:
             return str((self.tree["incomplete_details"] or {}).get("reason") or self.tree["status"])
         return str(self.tree["stop_reason"] if self.path == MESSAGES.path else self.tree["choices"][0]["finish_reason"])

@@ -62,7 +62,7 @@ async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
 
 
 async def _fill_pipe(service: Service) -> int:
-    """Make the gateway fill the pipe and an engine the queue; return the number of requests."""
+    """Make the gateway fill the pipe and an engine the queue; return the number of requests, 0 on a timeout."""
     count = _PIPE_BYTES // len(_LONG_PATH)
     try:
         async with asyncio.timeout(_ANSWER_S):

@@ -73,7 +73,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, service: Service
 
 @contextlib.contextmanager
 def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
-    """Run `vlserve serve` with the demo config until both engines are ready; check that nothing is left."""
+    """Run `vlserve serve` with the demo config, both engines ready; check afterwards that nothing is left."""
     tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
     for name, settings in tree["engines"].items():
         settings |= {"hang_after_s": HANG_AFTER_S, **engine_settings, "model": str(SAMPLES / "demo-models" / name)}
