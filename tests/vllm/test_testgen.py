@@ -62,19 +62,22 @@ def test_generated_test_of_each_page_passes_and_detects_mutations(
     scenario: str,
 ) -> None:
     url = pages_url + PAGES[page].path
+    # The demo model reads few Chinese words, so that it finds little of the picture on the page.
+    force = ("--force",) if page == "chinese" else ()
     made = make(
         *(service, tmp_path, pictures[page], "--scenario", scenario, "--target", target, "--url", url),
-        *("-o", str(tmp_path / "made")),
+        *("-o", str(tmp_path / "made"), *force),
     )
     assert made.returncode == 0, made.stderr
     (report,) = (json.loads(one.read_text()) for one in (tmp_path / "made").glob("*.report.json"))
     assert (report["mode"], report["outcome"]) == ("verified", "passed")
     assert report["assertions"]
     assert report["mutation"]["caught"] == report["mutation"]["tried"] > 0
-    assert (report["models"]["vision"], report["models"]["text"]) == ("demo-vision", "demo-text")
+    assert report["models"]["vision"] == "demo-vision"
+    assert report["models"]["text"] in ("", "demo-text")  # plain clauses are planned without a model
     assert any(one["matched"] for one in report["inventory"])
     (code,) = (one.read_text() for one in (tmp_path / "made").glob("test_*.py"))
-    assert "VERIFIED: every locator was found on the live page, and the test passed there." in code
+    assert "VERIFIED: the test passed on the live page and does all of the scenario." in code
 
 
 def test_missing_elements_are_reported(
@@ -85,7 +88,9 @@ def test_missing_elements_are_reported(
         *("--scenario", "click Forgot password? and see the reset form"),
     )
     assert made.returncode == 1, made.stderr
-    assert json.loads(made.stdout)["missing"] == ["Forgot password?"]
+    report = json.loads(made.stdout)
+    assert report["outcome"] == "no_test"
+    assert any("Forgot password?" in reason for reason in report["uncovered"])
 
 
 @pytest.mark.parametrize("target", ["playwright", "selenium"])
@@ -97,5 +102,5 @@ def test_a_picture_alone_gives_a_draft(
         *("--scenario", "turn on Notifications and check that Save is enabled"),
     )
     assert made.returncode == 0, made.stderr
-    assert "DRAFT from a picture alone" in made.stdout
+    assert made.stdout.startswith('"""DRAFT: made from a picture alone')
     assert made.stdout.count("# UNVERIFIED") >= 3  # URL, switches that are on, and expectations
