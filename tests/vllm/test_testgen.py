@@ -1,5 +1,5 @@
-"""`vlserve testgen` with both demo models and real browsers: of each fixture page comes a test that passes and would
-notice."""
+"""`vlserve testgen` with both demo models and real browsers: the test of each fixture page passes, and fails under
+mutation."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def make(service: Service, folder: pathlib.Path, picture: bytes, *options: str) 
         ("hidpi", "selenium", 'add the Desk lamp to the cart and see "Cart: 1"'),
     ],
 )
-def test_of_each_page_comes_a_test_that_passes_and_notices(
+def test_generated_test_of_each_page_passes_and_detects_mutations(
     service: Service,
     tmp_path: pathlib.Path,
     pages_url: str,
@@ -80,7 +80,7 @@ def test_of_each_page_comes_a_test_that_passes_and_notices(
     assert "VERIFIED: the test passed on the live page and does all of the scenario." in code
 
 
-def test_what_the_page_does_not_have_is_named(
+def test_missing_elements_are_reported(
     service: Service, tmp_path: pathlib.Path, pages_url: str, pictures: dict[str, bytes]
 ) -> None:
     made = make(
