@@ -627,6 +627,7 @@ async def ask(url: str) -> None:
 
 
 @given(URLS)
+@example("http://[]@/a.png")
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_refused_or_leads_to_the_public_site(url: str) -> None:
     asyncio.run(ask(url))

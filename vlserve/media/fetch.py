@@ -248,7 +248,7 @@ class Fetcher:
             raise _invalid_url()
         try:
             joined = str(base.join(URL(location)))
-        except ValueError:
+        except (ValueError, IndexError):  # IndexError: yarl 1.25 for a host of nothing after an `@`
             raise _invalid_url() from None
         url = self._parse(joined, _unreachable)
         # An https URL promises that nobody on the network can replace the picture.

@@ -38,7 +38,7 @@ def origin(url: str) -> str:
     """``scheme://host[:port]``, as a browser compares origins. Raises ValueError."""
     try:
         read = URL(url)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # IndexError: yarl 1.25 for "http://[@"
         raise ValueError(f"{url[:200]!r} is no http(s) address of a page") from error
     if read.user or read.password:
         raise ValueError("an address with a user name or a password is not accepted")
@@ -84,7 +84,7 @@ class OriginProxy:
             method, target, _ = line.decode("ascii").split(" ")
             url = URL(f"https://{target}" if method == "CONNECT" else target)
             wanted = self._allowed(url, is_tunnel=method == "CONNECT")
-        except ValueError:
+        except (ValueError, IndexError):
             await _refuse(writer, "400 Bad Request")
             return
         if not wanted:
