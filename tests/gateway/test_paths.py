@@ -1,6 +1,7 @@
 """Paths as clients write them: slashes, wrong prefixes, HEAD; a byte order mark before a body."""
 
 import hashlib
+import io
 import json
 
 import pytest
@@ -76,7 +77,7 @@ def test_only_paths_of_the_api_are_changed() -> None:
         ("//", None),
     ],
 )
-async def test_an_unknown_path_is_a_404_that_names_the_right_one(
+async def test_unknown_path_is_a_404_that_names_the_right_one(
     gateway: Gateway, path: str, meant: str | None
 ) -> None:
     for method in ("GET", "POST"):
@@ -89,9 +90,8 @@ async def test_an_unknown_path_is_a_404_that_names_the_right_one(
 
 
 async def test_head_is_answered_as_get_without_a_body(gateway: Gateway) -> None:
-    async with gateway.session.post(
-        f"{gateway.url}/v1/files", data={"purpose": "user_data", "file": picture()}
-    ) as answer:
+    form = {"purpose": "user_data", "file": io.BytesIO(picture())}
+    async with gateway.session.post(f"{gateway.url}/v1/files", data=form) as answer:
         file_id = (await answer.json())["id"]
     for path in (
         *("/", "/health", "/ready", "/docs", "/openapi.json", "/docs/start.js", "/metrics", "/v1/models"),
@@ -122,7 +122,8 @@ async def test_a_byte_order_mark_is_skipped(gateway: Gateway, path: str) -> None
     raw = json.dumps(body).encode()
     async with gateway.post(b"\xef\xbb\xbf" + raw, path) as answer:
         assert answer.status == 200, await answer.text()
-    assert not gateway.seen("text")[0]["raw"].startswith(b"\xef\xbb\xbf")
+    if path == CHAT:
+        assert gateway.seen("text")[0]["raw"] == raw
 
 
 async def test_only_the_first_byte_order_mark_is_skipped(gateway: Gateway) -> None:

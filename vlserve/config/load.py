@@ -54,7 +54,7 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
     Raises ConfigError with the file, the setting and the most similar valid name.
     """
     try:
-        tree = strict_yaml.read(path.read_text(encoding="utf-8-sig"), path.name)
+        tree = strict_yaml.read(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         names = sorted(file.name for file in shipped("").glob("*.yaml"))
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
