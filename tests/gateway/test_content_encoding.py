@@ -120,13 +120,19 @@ async def test_decompressed_bytes_count_as_memory_of_the_request(open_gateway: O
             assert answer.status == 200
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        *(b"x", b"\x1f", b"\x1f\x8b", BODY, gzip.compress(BODY)[:-1], gzip.compress(BODY)[:20]),
-        *(gzip.compress(BODY) + b"x", gzip.compress(BODY) * 2, gzip.compress(BODY)[:-8] + bytes(8)),
-    ],
-)
+DAMAGED = {
+    "one byte": b"x",
+    "begin of a header": b"\x1f\x8b",
+    "not compressed": BODY,
+    "without its last byte": gzip.compress(BODY)[:-1],
+    "cut off": gzip.compress(BODY)[:20],
+    "a byte more": gzip.compress(BODY) + b"x",
+    "twice": gzip.compress(BODY) * 2,
+    "wrong checksum": gzip.compress(BODY)[:-8] + bytes(8),
+}
+
+
+@pytest.mark.parametrize("body", DAMAGED.values(), ids=DAMAGED)
 async def test_damaged_incomplete_and_further_data_are_a_400(gateway: Gateway, body: bytes) -> None:
     async with gateway.post(body, headers={"content-encoding": "gzip"}) as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_content_encoding")
