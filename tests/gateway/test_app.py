@@ -287,7 +287,9 @@ async def test_models(gateway: Gateway) -> None:
         assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
 
 
-@pytest.mark.parametrize(("text", "vision", "auto"), [(100, 50, 50), (50, 100, 50), (100, None, None), (None, 50, None)])
+@pytest.mark.parametrize(
+    ("text", "vision", "auto"), [(100, 50, 50), (50, 100, 50), (100, None, None), (None, 50, None)]
+)
 async def test_auto_has_the_smaller_max_model_len(
     open_gateway: OpenGateway, text: int | None, vision: int | None, auto: int | None
 ) -> None:

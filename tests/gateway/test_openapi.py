@@ -58,8 +58,8 @@ def test_every_route_is_described_and_no_other(testgen: Routes | None) -> None:
     paths = document(Request(), parts=[testgen.openapi] if testgen else [])["paths"]
     described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     methods = {(method, route.path_format) for route in routes for method in route.methods}
-    assert described == {one for one in methods if one[0] != "HEAD"}  # of GET, and not described, as usual
-    assert {path for method, path in methods if method == "HEAD"} == {path for method, path in methods if method == "GET"}
+    assert described == {one for one in methods if one[0] != "HEAD"}  # which every GET route has
+    assert {path for name, path in methods if name == "HEAD"} == {path for name, path in methods if name == "GET"}
     assert ("/v1/testgen" in paths) == (testgen is not None)
 
 

@@ -77,9 +77,7 @@ def test_only_paths_of_the_api_are_changed() -> None:
         ("//", None),
     ],
 )
-async def test_unknown_path_is_a_404_that_names_the_right_one(
-    gateway: Gateway, path: str, meant: str | None
-) -> None:
+async def test_unknown_path_is_a_404_that_names_the_right_one(gateway: Gateway, path: str, meant: str | None) -> None:
     for method in ("GET", "POST"):
         status, tree = await send(gateway, path, [LOCAL, JSON], method, b"{}" if method == "POST" else b"")
         message = tree["error"]["message"]
