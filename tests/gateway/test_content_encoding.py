@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
+from tests.gateway.test_origins import send
 from vlserve.config.keys import ApiKey
 from vlserve.errors import InvalidRequest
 from vlserve.gateway import content_encoding
@@ -91,6 +92,12 @@ async def test_other_encodings_are_a_415_that_names_those_accepted(open_gateway:
                 assert answer.headers["accept-encoding"] == "gzip, deflate"
             assert "gzip, deflate" in error["message"]
             assert gateway.seen("text") == []
+
+
+async def test_repeated_header_is_one_list(gateway: Gateway) -> None:
+    headers = [("host", "localhost"), ("content-encoding", "gzip"), ("content-encoding", "br")]
+    status, tree = await send(gateway, "/v1/chat/completions", headers, "POST", gzip.compress(BODY))
+    assert (status, tree["error"]["code"]) == (415, "unsupported_content_encoding")
 
 
 async def test_identity_is_no_encoding(gateway: Gateway) -> None:

@@ -26,7 +26,7 @@ def pieces(
     Raises UnsupportedEncoding. The generator raises PayloadTooLarge, RequestTimeout, TooManyRequests, InvalidRequest
     for damaged compressed data, and EngineAway during shutdown.
     """
-    encoding = content_encoding.check(request.headers.get("content-encoding", ""))
+    encoding = content_encoding.check(", ".join(request.headers.getlist("content-encoding")))
     if encoding:
         return _decompressed(request, runtime, limit, setting, encoding, charge)
     return _received(request, runtime, limit, setting, charge)
