@@ -1,7 +1,7 @@
-"""A model that calls functions of this program: `python samples/agent.py "What is 37 times 41?"`.
+"""Tool calls: the model calls functions of this program. `python samples/agent.py "What is 37 times 41?"`.
 
-The loop of every agent: ask, run what the model calls, tell it the results, until it answers in words. With a
-screenshot the vision model calls them with what it sees: `python samples/agent.py "Click the blue button." shot.png`
+An agent loop: send the messages, run the model's tool calls, append their results, until the model answers with text.
+With a screenshot the vision model calls the tools: `python samples/agent.py "Click the blue button." shot.png`
 """
 
 import base64
@@ -23,7 +23,7 @@ ZONES = {name.rpartition("/")[2].replace("_", " "): name for name in zoneinfo.av
 
 
 def get_time(city: str) -> dict[str, str]:
-    """The time in a city that has a time zone of its name."""
+    """Return the time in a city that gives a time zone its name."""
     if city not in ZONES:
         return {"error": f"There is no time zone of {city}."}
     return {"time": f"{datetime.datetime.now(zoneinfo.ZoneInfo(ZONES[city])):%H:%M}"}
@@ -34,7 +34,7 @@ def multiply(a: float, b: float) -> dict[str, float]:
 
 
 def click(name: str) -> dict[str, str]:
-    """A browser would be told here."""
+    """A real agent would click in a browser here."""
     return {"clicked": name}
 
 
@@ -56,7 +56,7 @@ PICTURE_TOOLS = [tool(click, "Click an element by its name", name="string")]
 
 
 def run(call: Any) -> str:
-    """What a call gives, or what was wrong with it, so that the model can try again."""
+    """Return the result of a tool call as JSON, or its error, so that the model can try again."""
     try:
         return json.dumps(FUNCTIONS[call.function.name](**json.loads(call.function.arguments)))
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What is on a screenshot, and who says so: `python samples/analyze_screenshot.py [IMAGE [QUESTION]]`."""
+"""Ask a question about a screenshot: `python samples/analyze_screenshot.py [IMAGE [QUESTION]]`."""
 
 import argparse
 import base64

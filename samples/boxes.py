@@ -1,8 +1,8 @@
-"""Where is what? Asks for boxes around the elements of a screenshot and draws them.
+"""Find elements on a screenshot and draw their boxes.
 
     python samples/boxes.py samples/screenshots/login.png "every button and input field" -o boxes.png
 
-Qwen2.5-VL answers in pixels of the picture as the model saw it. The header x-vlserve-images tells that size.
+Qwen2.5-VL answers in pixels of the resized picture. The header x-vlserve-images has its size.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _QUESTION = (
 
 
 def ask(client: openai.OpenAI, picture: pathlib.Path, what: str) -> tuple[str, tuple[float, float]]:
-    """The model's answer, and by how much to multiply its x and y."""
+    """Return the model's answer, and the factors from its x and y to pixels of the original picture."""
     url = f"data:image/{picture.suffix[1:]};base64,{base64.b64encode(picture.read_bytes()).decode()}"
     content: list[Any] = [
         {"type": "image_url", "image_url": {"url": url}},
@@ -39,7 +39,7 @@ def ask(client: openai.OpenAI, picture: pathlib.Path, what: str) -> tuple[str, t
 
 
 def read(answer: str) -> list[dict[str, Any]]:
-    """The boxes in an answer; none where it is something else."""
+    """Return the boxes in an answer; empty if it has no valid JSON list."""
     found = re.search(r"\[\s*\{.*\}\s*\]", answer, re.DOTALL)
     try:
         boxes = json.loads(found[0]) if found else []
@@ -66,7 +66,7 @@ def main() -> None:
     boxes = read(answer)
     if not boxes:
         sys.exit(f"no boxes in the answer: {answer}")
-    picture = ImageOps.exif_transpose(Image.open(options.image)).convert("RGB")  # as the model saw it
+    picture = ImageOps.exif_transpose(Image.open(options.image)).convert("RGB")  # as the service does
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         x1, y1, x2, y2 = (value * by for value, by in zip(box["bbox_2d"], (by_x, by_y) * 2, strict=True))

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One text question and one about a picture, with nothing but curl: samples/chat.sh [PICTURE.png]
+# A text request and a picture request with curl: samples/chat.sh [PICTURE.png]
 set -euo pipefail
 
 url=${VLSERVE_URL:-http://127.0.0.1:8000/v1}
 key=${VLSERVE_API_KEY:-none}
 picture=${1:-$(dirname "$0")/screenshots/login.png}
 
-# Sends the JSON on standard input; prints the status, which engine answered and why, and the answer.
+# Sends the JSON on standard input; prints the status, the headers with engine and reason, and the answer.
 ask() {
   curl --silent --show-error --include --fail-with-body "$url/chat/completions" \
     -H "Authorization: Bearer $key" -H 'Content-Type: application/json' -H 'Expect:' -d @- |

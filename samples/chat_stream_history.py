@@ -1,7 +1,7 @@
-"""A chat of three turns: `python samples/chat_stream_history.py`.
+"""A streamed chat of three turns: `python samples/chat_stream_history.py`.
 
-Every turn sends the whole history, because the service keeps none, and prints the answer as it comes.
-`repetition_penalty` is vLLM's, not OpenAI's: such fields go into `extra_body`.
+Every turn sends the whole history, because the service is stateless.
+`repetition_penalty` is a field of vLLM that the OpenAI SDK does not know, so it goes into `extra_body`.
 """
 
 import os

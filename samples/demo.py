@@ -1,4 +1,4 @@
-"""What `make demo` runs: the service with the two demo models, one question to each, and then it keeps serving.
+"""`make demo`: start the service with both demo models, ask each a question, and serve until Ctrl-C.
 
 python samples/demo.py [--port PORT] [--once]
 """
@@ -30,12 +30,12 @@ READY_TIMEOUT_S = 1800
 STOP_TIMEOUT_S = 90
 TAIL_LINES = 25
 
-# The service is on this machine: no proxy that the environment names has a part in it.
+# Ignores the environment's proxies, because the service is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Service:
-    """`vlserve serve` as a child in its own session, so that Ctrl-C reaches only the demo, which ends it in order."""
+    """`vlserve serve` as a child process in its own session, so that Ctrl-C reaches only the demo, which stops it."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -53,7 +53,7 @@ class Service:
             )
 
     def wait_until_ready(self) -> None:
-        """Returns when both engines answer; prints each change, and that it goes on at least every 10 s."""
+        """Wait until both engines are ready. Prints each change of state, and the state at least every 10 s."""
         started = time.monotonic()
         told = started - TELL_EVERY_S
         before: dict[str, str] = {}
@@ -78,12 +78,12 @@ class Service:
             raise SystemExit(self.failure(f"the service ended with exit code {code}"))
 
     def failure(self, what: str) -> str:
-        """`what`, after the last lines of the log."""
+        """Return the last lines of the log, followed by ``what``."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f"\nThe end of {self.log}:", *(f"  | {line[:300]}" for line in lines), f"demo: {what}"])
 
     def stop(self) -> None:
-        """SIGTERM, and wait: the service ends its engines. Whatever is left after that is killed."""
+        """Send SIGTERM and wait until the service has stopped its engines; then kill what remains of its session."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_TIMEOUT_S)
@@ -92,12 +92,12 @@ class Service:
         self.process.wait()
 
     def _last_word(self) -> str:
-        """The service's last line in the log, without its time: what it does before it can be asked."""
+        """Return the last message in the log, for the time before the service accepts connections."""
         words = [line.partition(" INFO ")[2] for line in self.log.read_text(errors="replace").splitlines()]
         return next((word for word in reversed(words) if word), "service starting")
 
     def _states(self) -> dict[str, str]:
-        """Engine → state; empty while the service itself does not answer."""
+        """Return engine → state; empty while the service does not respond."""
         try:
             with DIRECT.open(f"{self.url}/ready?engine=all", timeout=5) as answer:
                 tree = json.load(answer)
@@ -125,7 +125,7 @@ def ask(client: openai.OpenAI, question: str, picture: Path | None = None) -> No
 
 
 def try_it(url: str) -> str:
-    """Two requests to copy; both run from the repository's folder."""
+    """Return commands to try, relative to the repository's folder."""
     body = '{"messages": [{"role": "user", "content": "Hello"}]}'
     return f"""
 Open {url}/ in a browser, or try it from another terminal:
@@ -136,13 +136,13 @@ Open {url}/ in a browser, or try it from another terminal:
 
 
 def demo(service: Service, is_once: bool) -> None:
-    print(f"starting both engines; they write to {service.log}", flush=True)
+    print(f"starting both engines; log: {service.log}", flush=True)
     service.wait_until_ready()
     with openai.DefaultHttpxClient(trust_env=False) as http:
         client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", http_client=http)
         ask(client, "Name three things to test on a sign-in page.")
         ask(client, "What is on this screenshot?", PICTURE)
-    print("\nThe demo models are tiny: samples/demo-models/README.md tells what they can be asked.")
+    print("\nThe demo models are tiny: samples/demo-models/README.md describes what they can do.")
     if is_once:
         return
     print(try_it(service.url))
@@ -153,7 +153,7 @@ def demo(service: Service, is_once: bool) -> None:
 
 
 def check_port(port: int) -> None:
-    """Before anything starts, or another service there would be taken for ours."""
+    """Exit if the port is in use: another service there could be mistaken for the demo."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
@@ -168,12 +168,12 @@ def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the demo models and ask each a question.")
     parser.add_argument("--port", type=int, default=8000, choices=range(1, 65536), metavar="PORT")
-    parser.add_argument("--once", action="store_true", help="end after both answers")
+    parser.add_argument("--once", action="store_true", help="exit after both answers")
     arguments = parser.parse_args()
     handle(leave)
     check_port(arguments.port)
     came: list[int] = []
-    handle(lambda number, _: came.append(number))  # a signal now must not come between the start and the `try`
+    handle(lambda number, _: came.append(number))  # so that no signal exits between start and `try`
     service = Service(arguments.port)
     try:
         handle(leave)
@@ -184,8 +184,8 @@ def main() -> None:
         raise SystemExit(service.failure(f"no answer: {error.message}")) from None
     finally:
         handle(signal.SIG_IGN)
-        with contextlib.suppress(OSError):  # a closed terminal or pipe must not keep the service alive
-            print("\nending the service and its engines (some seconds)", flush=True)
+        with contextlib.suppress(OSError):  # stop the service even if the terminal is closed
+            print("\nstopping the service and its engines (some seconds)", flush=True)
         service.stop()
         print("ended", flush=True)
 

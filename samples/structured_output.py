@@ -1,7 +1,7 @@
-"""Answers in a form that is certain, four kinds of it: `python samples/structured_output.py`.
+"""Structured output of four kinds: `python samples/structured_output.py`.
 
-A choice, a regular expression, a JSON schema (from a pydantic model) and a grammar. `structured_outputs` is vLLM's,
-`response_format` OpenAI's own way for JSON. Grammars need the setting `request: {allow_grammar: true}`.
+A choice, a regular expression, a JSON schema (from a pydantic model) and a grammar. `structured_outputs` is a field of
+vLLM, `response_format` is OpenAI's for JSON. Grammars need the setting `request: {allow_grammar: true}`.
 """
 
 import enum
@@ -70,7 +70,7 @@ def main() -> None:
 
     try:
         print("grammar  ", ask("Generate an SQL query to show the 'username' from the 'users' table.", grammar=SQL))
-    except openai.BadRequestError as error:  # most services keep grammars out
+    except openai.BadRequestError as error:  # grammars are refused by default
         print("grammar  ", error.message)
 
 

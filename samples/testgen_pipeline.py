@@ -1,8 +1,8 @@
-"""A screenshot and a scenario in, a UI test in a folder out; with the page's URL it is tried there. Without: a draft.
+"""Generate a UI test from a screenshot and a scenario. With the page's URL it is run there; without, it is a draft.
 
     python samples/testgen_pipeline.py samples/screenshots/sign-in.png --scenario "log in with a wrong password" -o made
 
-`vlserve testgen` does the same; here is how a program of one's own does it. Needs `pip install 'vlserve[testgen]'`.
+The same as `vlserve testgen`, from Python. Needs `pip install 'vlserve[testgen]'`.
 """
 
 import argparse
@@ -22,17 +22,17 @@ URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 
 
 def report_progress(event: Event) -> None:
-    """A step that begins has no text; one that ends has its result."""
+    """Print the result of a finished step; the event at its start has no text."""
     if event.text:
         print(f"{event.step}: {event.text}", file=sys.stderr, flush=True)
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description="Write a UI test from a screenshot, and try it.")
+    parser = argparse.ArgumentParser(description="Generate a UI test from a screenshot, and run it.")
     parser.add_argument("image", type=Path, help="PNG, JPEG or WebP")
-    parser.add_argument("--scenario", required=True, help="what the user does, and what is so then")
+    parser.add_argument("--scenario", required=True, help="what the user does, and the expected result")
     parser.add_argument("--target", choices=get_args(Target), default="playwright")
-    parser.add_argument("--url", help="the page; the scenario's steps are really done there")
+    parser.add_argument("--url", help="the page, on which the scenario's steps are performed")
     parser.add_argument("-o", "--output", type=Path, default=Path("tests"), help="folder (default: tests)")
     arguments = parser.parse_args()
 
@@ -42,7 +42,7 @@ async def main() -> int:
     for path in result.write(arguments.output):
         print(path)
     if result.report["environment"]:
-        print(f"It reads from the environment: {', '.join(result.report['environment'])}", file=sys.stderr)
+        print(f"The test reads from the environment: {', '.join(result.report['environment'])}", file=sys.stderr)
     return exit_code(result.outcome, is_run_wanted=arguments.url is not None)
 
 

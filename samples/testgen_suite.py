@@ -1,17 +1,17 @@
-"""A folder of screenshots in, a folder of UI tests out, and a table of what came of each:
+"""Generate a suite of UI tests from a folder of screenshots, and print a table of the results:
 
     python samples/testgen_suite.py shots -o suite
 
-Beside the pictures lies scenarios.csv, one line for each test: a picture may have several, every spreadsheet writes the
-form, and Python reads it without a library. Without a URL a test is a draft.
+The folder also contains scenarios.csv with a line for each test; a picture may have several. Without a URL a test is a
+draft.
 
     picture,scenario,url
     login.png,log in with a wrong password and see the error,https://staging.example.com/login
     login.png,"leave the email empty, and be told",https://staging.example.com/login
     settings.png,turn the weekly report off,
 
-Exit code 0: every test passed, or is a draft; 1: some failed, are partial or were not written; 2: the list cannot be
-read.
+Exit code 0: every test passed or is a draft; 1: some failed, are partial or were not written; 2: scenarios.csv cannot
+be read.
 Needs `pip install 'vlserve[testgen]'`.
 """
 
@@ -35,7 +35,7 @@ ROW = "{:<68}  {:<8}  {:<7}  {}"
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """One dictionary for each line that says something. Raises OSError, ValueError."""
+    """Return a dictionary for each line. Raises OSError, ValueError."""
     rows = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file)
@@ -51,14 +51,14 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 async def make(row: dict[str, str], folder: Path, output: Path, target: Target, ask: Ask) -> Result:
-    """Tests of the same page share a page object in ``output``. Raises OSError, TestgenError."""
+    """Generate a test. Tests of the same page share a page object in ``output``. Raises OSError, TestgenError."""
     picture = await asyncio.to_thread((folder / row["picture"]).read_bytes)
     existing = await asyncio.to_thread(read_suite, output)
     return await generate(Job(picture, row["scenario"], target, url=row.get("url") or None, existing=existing), ask)
 
 
 def unlike(result: Result, taken: set[str]) -> Result:
-    """Under another name where its own is taken: a test is named for its scenario, and several may have the same."""
+    """Rename a test if its file name, which comes from its scenario, is in ``taken``; add the name to ``taken``."""
     stem = PurePath(result.file_name).stem
     names = [result.file_name, *(f"{stem}_{number}.py" for number in range(2, len(taken) + 2))]
     name = next(name for name in names if name not in taken)
@@ -77,7 +77,7 @@ async def main() -> int:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not rows:
-        parser.error(f"{arguments.folder / LIST} has no line but the first")
+        parser.error(f"{arguments.folder / LIST} has no scenarios")
 
     taken: set[str] = set()
     good = 0
@@ -87,12 +87,12 @@ async def main() -> int:
             try:
                 result = unlike(await make(row, arguments.folder, arguments.output, arguments.target, ask), taken)
                 result.write(arguments.output)
-            except (OSError, TestgenError) as error:  # the next one may work
+            except (OSError, TestgenError) as error:  # continue with the next one
                 print(ROW.format(row["picture"], "-", "error", error), flush=True)
                 continue
             good += result.outcome in ("passed", "not_run")
             print(ROW.format(result.file_name, result.mode, result.outcome, result.report["note"]), flush=True)
-    print(f"{good} of {len(rows)} passed or are drafts; what was written is in {arguments.output}")
+    print(f"{good} of {len(rows)} passed or are drafts; the files are in {arguments.output}")
     return 0 if good == len(rows) else 1
 
 

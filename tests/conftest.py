@@ -1,4 +1,4 @@
-"""Stand-ins: a gateway on a real port over fake engines on real sockets, all in this process."""
+"""Fixtures: a gateway on a real port over fake engines on real sockets, all in this process."""
 
 import asyncio
 import base64
@@ -42,7 +42,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended but was not waited for does not."""
+    """Whether a process runs; zombies do not count."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -50,7 +50,7 @@ def is_alive(pid: int) -> bool:
 
 
 def session_of(leader: int) -> list[int]:
-    """Every running process of a session."""
+    """Return the running processes of a session."""
     found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -62,7 +62,7 @@ def session_of(leader: int) -> list[int]:
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Wait for it; the limit is one that only a hang meets, however busy the machine is."""
+    """Wait for a condition. The timeout is long, so that only a hang exceeds it."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
@@ -83,7 +83,7 @@ def image_part(url: str | None = None) -> dict[str, Any]:
 
 
 def user(*content: Any) -> list[dict[str, Any]]:
-    """Messages with one turn of the user's."""
+    """Return messages with one user turn."""
     return [
         {"role": "user", "content": content[0] if len(content) == 1 and isinstance(content[0], str) else list(content)}
     ]
@@ -91,7 +91,7 @@ def user(*content: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """Undo what a test that calls the CLI in this process sets up: the log's handler, level and stderr."""
+    """Restore the log's handler and level, and stderr, after a test that calls the CLI in this process."""
     root, stderr = logging.getLogger(), sys.stderr
     level = root.level
     yield
@@ -104,14 +104,14 @@ def own_log() -> Iterator[None]:
 
 @pytest.fixture
 def short_folder() -> Iterator[pathlib.Path]:
-    """A folder whose path is short enough for a Unix socket."""
+    """A folder with a path short enough for a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="vls-") as folder:
         yield pathlib.Path(folder)
 
 
 @dataclass
 class FakeView:
-    """What the app sees of an engine, set by a test."""
+    """An engine's view with values set by a test."""
 
     settings: EngineSettings
     address: Address
@@ -129,7 +129,7 @@ class FakeView:
 
 @dataclass
 class Gateway:
-    """A running gateway: ask it with ``post`` and ``get``; look at what its engines were sent."""
+    """A running gateway: ``post`` and ``get`` send requests; the engines record what they receive."""
 
     url: str
     session: aiohttp.ClientSession
@@ -137,7 +137,7 @@ class Gateway:
     engines: dict[EngineName, web.Application] = field(default_factory=dict)
 
     def post(self, body: Any, path: str = "/v1/chat/completions", **options: Any) -> Any:
-        """A chat request, or one to another path; ``body`` is JSON, or bytes as they are."""
+        """Send a chat request, or one to another path; ``body`` is encoded as JSON unless it is bytes."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         content = {
             "data": io.BytesIO(raw),
@@ -158,7 +158,7 @@ class Gateway:
 class Server(uvicorn.Server):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[int]:
-        """Serve on a free port of the loopback address, which is yielded."""
+        """Serve on a free loopback port, and yield its number."""
         task = asyncio.create_task(self._serve())
         while not self.started:
             await asyncio.sleep(0.01)
@@ -171,7 +171,7 @@ class Server(uvicorn.Server):
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["vllm_service.Service"]:
-    """The service over real vLLM, started once."""
+    """The service with real vLLM, started once."""
     from tests.vllm import service as vllm_service
 
     with vllm_service.serve(tmp_path_factory.getbasetemp()) as running:
@@ -182,7 +182,7 @@ OpenGateway = Callable[..., Any]
 
 
 async def find_healthy(activity: Activity) -> None:
-    """The probe's part: each check finds a healthy engine."""
+    """Stands in for the probe: each check finds a healthy engine."""
     while True:
         await activity.until_lost(3600)
         activity.found_healthy()

@@ -1,4 +1,4 @@
-"""A chat page over the service, with the functions of samples/agent.py; drop a screenshot on it to ask about that.
+"""A chat page with the tools of samples/agent.py; drop a screenshot on it to ask about it.
 
 python3 -m venv .venv-chainlit && .venv-chainlit/bin/pip install -r samples/chainlit/requirements.txt
 .venv-chainlit/bin/chainlit run samples/chainlit/app.py --port 8010
@@ -25,7 +25,7 @@ def begin() -> None:
 
 @chainlit.on_message
 async def on_message(message: chainlit.Message) -> None:
-    """The same loop as the agent's, but streamed, and with a step on the page for each call."""
+    """The loop of samples/agent.py, streamed, with a step on the page for each tool call."""
     messages: list[Any] = chainlit.user_session.get("messages")
     shots = [element for element in message.elements if (element.mime or "").startswith("image/")]
     content: list[Any] = [picture(Path(shot.path), shot.mime) for shot in shots]

@@ -1,4 +1,4 @@
-"""The demo text model's training data: what it holds, what it keeps back, and that its calls are right."""
+"""The demo text model's training data: its content, held-out values, and valid tool calls."""
 
 import json
 import sys
@@ -80,7 +80,7 @@ def test_every_kind_occurs_and_many_have_tools(trained: list[Conversation]) -> N
     assert 0.36 < sum(count for kind, count in kinds.items() if kind.startswith("tool")) / len(trained) < 0.46
 
 
-def test_names_of_tools_and_parameters_that_are_evaluated_are_never_trained(
+def test_evaluated_tool_and_parameter_names_are_never_trained(
     trained: list[Conversation], held_out: list[Conversation]
 ) -> None:
     for names in (functions, parameters):
@@ -90,7 +90,7 @@ def test_names_of_tools_and_parameters_that_are_evaluated_are_never_trained(
         assert not seen & kept
 
 
-def test_values_that_are_evaluated_are_never_trained(trained: list[Conversation], held_out: list[Conversation]) -> None:
+def test_evaluated_values_are_never_trained(trained: list[Conversation], held_out: list[Conversation]) -> None:
     def values(made: list[Conversation]) -> set[str]:
         return {text for one in made for _, arguments in calls(one) for text in strings(arguments)}
 
@@ -99,7 +99,7 @@ def test_values_that_are_evaluated_are_never_trained(trained: list[Conversation]
     assert not kept & values(trained)
 
 
-def test_questions_that_are_evaluated_are_never_trained(trained: list[Conversation]) -> None:
+def test_evaluated_questions_are_never_trained(trained: list[Conversation]) -> None:
     asked = {message["content"] for made in trained for message in made.messages if message["role"] == "user"}
     random = Random(3)
     for kind in ("identity", "fact", "arithmetic", "arithmetic_unseen"):
@@ -107,7 +107,7 @@ def test_questions_that_are_evaluated_are_never_trained(trained: list[Conversati
         assert not kept & asked, kind
 
 
-def test_unseen_sums_are_in_no_training(trained: list[Conversation]) -> None:
+def test_unseen_sums_are_never_trained(trained: list[Conversation]) -> None:
     random = Random(4)
     sums = {conversations.evaluation(random, "arithmetic_unseen").messages[-1]["content"] for _ in range(300)}
     assert len(sums) > 200
@@ -122,7 +122,7 @@ def is_right(answer: str) -> bool:
     return Sum(int(a), sign, int(b)).result == int(right)
 
 
-def test_what_is_copied_stands_in_the_conversation(trained: list[Conversation], held_out: list[Conversation]) -> None:
+def test_copied_values_are_in_the_conversation(trained: list[Conversation], held_out: list[Conversation]) -> None:
     checked = 0
     for made in (*trained, *held_out):
         text = said(made)
@@ -177,7 +177,7 @@ def test_one_result_for_each_call(trained: list[Conversation]) -> None:
             assert wanted >= 0
 
 
-def test_forced_calls_are_what_vllm_allows_then() -> None:
+def test_forced_calls_are_those_that_vllm_allows() -> None:
     random = Random(9)
     for _ in range(200):
         made = conversations.evaluation(random, "tool_forced")
@@ -197,7 +197,7 @@ def test_the_same_seed_makes_the_same_conversations() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_is_of_the_held_out_side(kind: str) -> None:
+def test_evaluation_uses_held_out_data(kind: str) -> None:
     random = Random(6)
     made = [conversations.evaluation(random, kind) for _ in range(60)]
     assert {one.kind for one in made} == {kind}
@@ -205,7 +205,7 @@ def test_evaluation_is_of_the_held_out_side(kind: str) -> None:
     assert all(is_held_out(name) for one in made for name in functions(one))
 
 
-def test_tools_are_asked_for_missing_values_and_not_called_in_vain() -> None:
+def test_missing_values_are_asked_for_before_a_tool_is_called() -> None:
     random = Random(7)
     asked = [conversations.evaluation(random, "tool_missing") for _ in range(200)]
     questions = [
@@ -217,7 +217,7 @@ def test_tools_are_asked_for_missing_values_and_not_called_in_vain() -> None:
         assert len(list(calls(conversations.evaluation(random, "tool_parallel")))) > 1
 
 
-def test_every_fact_can_be_asked_in_six_ways_and_has_one_answer() -> None:
+def test_every_fact_has_six_questions_and_one_answer() -> None:
     answers: dict[str, set[str]] = {}
     for fact in (*FACTS, *IDENTITY):
         assert len(set(fact.questions)) >= 6, fact
@@ -227,7 +227,7 @@ def test_every_fact_can_be_asked_in_six_ways_and_has_one_answer() -> None:
     assert len(FACTS) > 400
 
 
-def test_the_questions_of_the_readme_are_known() -> None:
+def test_questions_of_the_readme_are_trained() -> None:
     known = {question: fact.answer for fact in (*FACTS, *IDENTITY) for question in fact.questions}
     assert known["Name three things to test on a sign-in page."] == (
         "A right password, a wrong password and an empty field."
@@ -236,7 +236,7 @@ def test_the_questions_of_the_readme_are_known() -> None:
     assert known["Hello"].startswith("Hello!")
 
 
-def test_names_that_users_try_are_trained(trained: list[Conversation]) -> None:
+def test_common_names_are_trained(trained: list[Conversation]) -> None:
     names = {name for made in trained for name in functions(made)}
     assert {"get_weather", "search_orders", "set_timer", "send_email", "convert_currency", "add", "click"} <= names
     assert {"city", "customer", "minutes", "to", "subject", "amount", "url"} <= {
@@ -251,8 +251,8 @@ def test_conversations_are_short(trained: list[Conversation]) -> None:
     assert sizes[-1] < 4_000
 
 
-def test_words_are_few(trained: list[Conversation]) -> None:
-    """The tokenizer has 3,000 tokens: what is not copied comes from few words and characters."""
+def test_vocabulary_is_small(trained: list[Conversation]) -> None:
+    """The tokenizer has 3,000 tokens, so text that is not copied has few words and characters."""
     spoken = Counter(
         word
         for made in trained
@@ -270,7 +270,7 @@ def test_every_conversation_renders_with_the_chat_template(
     trained: list[Conversation], held_out: list[Conversation]
 ) -> None:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.filters["tojson"] = lambda tree: json.dumps(tree, ensure_ascii=False)  # transformers' own
+    environment.filters["tojson"] = lambda tree: json.dumps(tree, ensure_ascii=False)  # of transformers
     source = (REPOSITORY / "samples" / "demo-models" / "training" / "chat_template.jinja").read_text(encoding="utf-8")
     template = environment.from_string(source)
     for made in (*trained[:1_000], *held_out[:300]):
@@ -282,7 +282,7 @@ def test_every_conversation_renders_with_the_chat_template(
             assert f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" in text
 
 
-def test_dice_keep_to_their_side() -> None:
+def test_random_choices_keep_to_their_split() -> None:
     for split in ("train", "held-out"):
         dice = Dice(Random(8), split)
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""How the demo models' answers are scored, by hand-made answers, right and wrong."""
+"""Scoring of the demo models' answers, with hand-written right and wrong ones."""
 
 import json
 import os
@@ -56,11 +56,11 @@ ALL = listed(SAVE, EDIT, EDIT_TOO)
         ("There is a button.", Fit(3, 0, 0, 0)),
     ],
 )
-def test_elements_count_by_their_labels_and_where_their_middle_is(answer: str, found: Fit) -> None:
+def test_elements_are_scored_by_label_and_centre(answer: str, found: Fit) -> None:
     assert fit(ALL, answer) == found
 
 
-def test_f1_is_of_all_pages_together() -> None:
+def test_f1_is_computed_over_all_pages() -> None:
     both = fit(ALL, ALL) + fit(listed(SAVE), listed(EDIT))
     assert both == Fit(4, 4, 3, 3)
     assert (both.f1, both.centred) == (0.75, 1.0)
@@ -128,11 +128,11 @@ def test_calls_are_equal_by_name_and_arguments(answer: dict[str, Any], is_right:
         ({"content": "2 + 2 = 4."} | {"tool_calls": calls(TIMER)["tool_calls"]}, False),
     ],
 )
-def test_words_are_equal_and_no_tool_is_called(answer: dict[str, Any], is_right: bool) -> None:
+def test_text_answers_are_equal_and_have_no_call(answer: dict[str, Any], is_right: bool) -> None:
     assert is_expected({"role": "assistant", "content": "2 + 2 = 4."}, answer) is is_right
 
 
-def test_the_table_marks_what_is_below() -> None:
+def test_table_marks_values_below_the_threshold() -> None:
     rows = [
         Row("colours", 100, 95, 0.95, 0.95),
         Row("counts", 100, 94, 0.94, 0.95),
@@ -150,8 +150,8 @@ def test_the_table_marks_what_is_below() -> None:
     ]
 
 
-def test_the_seed_alone_says_what_is_asked() -> None:
-    """Python's own hashes differ from one process to the next."""
+def test_questions_depend_only_on_the_seed() -> None:
+    """Python's hashes of strings differ between processes."""
     asked = [
         subprocess.run(
             (sys.executable, "-c", ASKED),

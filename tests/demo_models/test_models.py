@@ -1,4 +1,4 @@
-"""The demo models' folders are as training/trainer/export.py writes them, and small."""
+"""The demo models' folders are small, and equal to the output of training/trainer/export.py."""
 
 import re
 import sys
@@ -23,8 +23,8 @@ MADE_BY_HAND = {"README.md", "training.json"}
 
 
 @pytest.mark.parametrize("kind", ["text", "vision"])
-def test_folder_is_as_the_training_writes_it(kind: str, tmp_path: Path) -> None:
-    """All but the numbers in the weights: configuration, processor, tokenizer, chat template, names and shapes."""
+def test_folder_is_as_exported(kind: str, tmp_path: Path) -> None:
+    """Everything except the weights' values: configuration, processor, tokenizer, chat template, names and shapes."""
     vocabulary = -(-Tokenizer.from_file(str(TOKENIZER)).get_vocab_size() // 128) * 128
     trainee = TextTrainee(vocabulary) if kind == "text" else VisionTrainee(vocabulary, 1)
     write(tmp_path, trainee.decoder, trainee.encoder, trainee.weights(), TOKENIZER)
@@ -38,7 +38,7 @@ def test_folder_is_as_the_training_writes_it(kind: str, tmp_path: Path) -> None:
     assert {one.dtype for one in ours.values()} == {torch.bfloat16}
 
 
-def test_weights_are_as_small_as_the_readme_says() -> None:
+def test_weights_have_the_size_in_the_readme() -> None:
     [said] = re.findall(r"^\| parameters.*$", (MODELS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     counts, sizes = [], []
     for kind in ("text", "vision"):

@@ -1,4 +1,4 @@
-"""The generated pages that the demo vision model learns from, in a real Chromium."""
+"""The generated training pages of the demo vision model, in a real Chromium."""
 
 import colorsys
 import io
@@ -26,7 +26,7 @@ from pages.themes import CSS_COLORS, RANGES, hsl
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 
-# What Chromium's accessibility tree calls them.
+# Their roles in Chromium's accessibility tree.
 ACCESSIBLE = {"searchbox": "textbox", "gridcell": "cell"}
 NAMED = ("button", "link", "textbox", "checkbox", "radio", "combobox", "switch", "heading", "tab", "menuitem")
 TABLES = ("columnheader", "cell")
@@ -53,7 +53,7 @@ def test_same_seed_gives_the_same_pages(renderer: screenshots.Renderer) -> None:
     assert [page for page, _ in first] != [page for page, _ in screenshots.render_group(renderer, group, 6, "train")]
 
 
-def test_every_box_lies_in_its_page(rendered: list[tuple[Page, Image.Image]]) -> None:
+def test_every_box_is_inside_its_page(rendered: list[tuple[Page, Image.Image]]) -> None:
     for page, picture in rendered:
         assert picture.size == (page.width, page.height)
         boxed: list[Element | Word] = [*page.elements, *page.words]
@@ -73,7 +73,7 @@ def test_annotations_keep_to_the_vocabulary(rendered: list[tuple[Page, Image.Ima
 
 
 def is_called(pixel: tuple[int, ...], color: str) -> bool:
-    """Whether it is one of the colour's CSS colours, or in its ranges but for what whole numbers lose."""
+    """Whether it is one of the colour's CSS colours, or in its ranges, apart from rounding."""
     if "#" + "".join(f"{part:02x}" for part in pixel) in CSS_COLORS[color]:
         return True
     hue, lightness, saturation = colorsys.rgb_to_hls(*(part / 255 for part in pixel))
@@ -109,7 +109,7 @@ def test_no_training_page_shows_a_held_out_phrase(
     assert [text for text in shown(pages) if is_held_out(text)]
 
 
-def test_held_out_are_composed_phrases_in_any_letters() -> None:
+def test_held_out_phrases_are_composed_and_ignore_case() -> None:
     random = Random(1)
     said = {labels.say("action") for labels in (Labels(random, "held-out") for _ in range(100)) for _ in range(10)}
     held_out = {phrase for phrase in said if is_held_out(phrase)}
@@ -119,7 +119,7 @@ def test_held_out_are_composed_phrases_in_any_letters() -> None:
         assert not is_held_out(phrase), phrase
 
 
-def test_every_word_of_a_held_out_phrase_is_in_the_training() -> None:
+def test_every_word_of_a_held_out_phrase_is_trained() -> None:
     kinds = [kind for kind, entries in ENGLISH.items() if not any("|" in entry for entry in entries)]
 
     def words(split: Split, pages: int) -> set[str]:
@@ -132,7 +132,7 @@ def test_every_word_of_a_held_out_phrase_is_in_the_training() -> None:
     assert held_out <= words("train", 600)
 
 
-def test_every_kind_and_size_comes() -> None:
+def test_every_kind_and_size_occurs() -> None:
     random = Random(4)
     drafts = [make_page(random, "train") for _ in range(600)]
     assert {draft.kind for draft in drafts} == set(KINDS)
@@ -150,7 +150,7 @@ def test_elements_are_those_of_the_accessibility_tree(renderer: screenshots.Rend
     drafts: list[Draft] = []
     while len(drafts) < 9:
         draft = make_page(random, "train", (640, 480))
-        if draft.kind != "dialog":  # the tree has what its veil covers, too
+        if draft.kind != "dialog":  # the tree includes elements covered by the dialog's backdrop
             drafts.append(draft)
     elements = [one for page, _ in renderer.render(drafts) for one in page.elements]
     nodes = renderer.tools.send("Accessibility.getFullAXTree")["nodes"]
@@ -167,7 +167,7 @@ def test_elements_are_those_of_the_accessibility_tree(renderer: screenshots.Rend
     assert {one.name for one in elements if one.role in ("text", "alert")} <= texts
 
 
-def test_reading_order_is_in_rows_and_a_dialog_comes_before_what_it_holds() -> None:
+def test_reading_order_is_by_rows_and_a_dialog_precedes_its_content() -> None:
     dialog = Element("dialog", "Delete file?", (100, 100, 400, 300))
     title = Element("heading", "Delete file?", (120, 120, 220, 140))
     cancel, delete = (
@@ -185,7 +185,7 @@ def test_packs_are_read_as_they_were_written(tmp_path: Path) -> None:
         str(REPOSITORY / "samples" / "demo-models" / "training" / "screenshots.py"),
         str(tmp_path),
     ]
-    # A process of its own: Playwright takes one browser of this kind in each.
+    # A separate process: Playwright supports one browser of this kind per process.
     subprocess.run([*program, "--pages", "20", "--seed", "2", "--jobs", "1"], check=True, timeout=120)
     (path,) = tmp_path.iterdir()
     assert path.name == "pack-000.zip"

@@ -1,4 +1,4 @@
-"""The demo text model's data for testgen: what is answered is what the product's own questions take."""
+"""The demo text model's data for testgen: answers are valid for testgen's own prompts."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from vlserve.testgen.prompts import read_expected, read_steps
 
 pytestmark = pytest.mark.full
 
-LONGEST = 1_000  # tokens; a row of the training has 1,024
+LONGEST = 1_000  # tokens; a training row has 1,024
 
 
 @lru_cache
@@ -32,7 +32,7 @@ def made(kind: str, split: Split = "train", count: int = 2_000) -> list[Made]:
 
 
 @pytest.mark.parametrize("kind", ["steps", "expected"])
-def test_every_answer_is_one_that_the_question_allows(kind: str) -> None:
+def test_every_answer_is_allowed_by_its_question(kind: str) -> None:
     for one in made(kind):
         schema = jsonschema.Draft202012Validator(one.question.schema)
         assert schema.is_valid(json.loads(one.answer)), (one.question.text, one.answer)
@@ -43,13 +43,13 @@ def test_every_answer_is_one_that_the_question_allows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["steps", "expected"])
-def test_prompt_and_answer_fit_a_row_of_the_training(kind: str) -> None:
+def test_prompt_and_answer_fit_a_training_row(kind: str) -> None:
     tokenizer = Tokenizer.from_file(str(REPOSITORY / "samples" / "demo-models" / "training" / "tokenizer.json"))
     assert max(len(tokenizer.encode(one.question.text + one.answer).ids) for one in made(kind)) < LONGEST
 
 
 @pytest.mark.parametrize("kind", ["steps", "expected"])
-def test_what_is_not_there_is_named_as_the_scenario_names_it(kind: str) -> None:
+def test_missing_elements_have_the_scenarios_names(kind: str) -> None:
     absent = 0
     for one in made(kind):
         tree = json.loads(one.answer)
@@ -60,7 +60,7 @@ def test_what_is_not_there_is_named_as_the_scenario_names_it(kind: str) -> None:
     assert 0.1 < absent / len(made(kind)) < 0.3
 
 
-def test_scenarios_that_are_evaluated_are_never_trained() -> None:
+def test_evaluated_scenarios_are_never_trained() -> None:
     for kind in ("steps", "expected"):
         trained, kept = (
             {one.question.text.rsplit("\nScenario: ", 1)[1] for one in made(kind, *split)}
@@ -70,7 +70,7 @@ def test_scenarios_that_are_evaluated_are_never_trained() -> None:
         assert not trained & kept
 
 
-def test_wrong_passwords_are_typed_where_the_scenario_says_so() -> None:
+def test_wrong_passwords_are_typed_if_the_scenario_requires_it() -> None:
     found = [one for one in made("steps") if "with a wrong password" in one.question.text]
     assert found
     assert all("wrong-password" in one.answer or "missing" in one.answer for one in found)
@@ -94,7 +94,7 @@ def test_wrong_passwords_are_typed_where_the_scenario_says_so() -> None:
         ("街道", "Test"),
     ],
 )
-def test_a_value_is_made_up_by_the_name_of_its_field(name: str, value: str) -> None:
+def test_unspecified_value_depends_on_the_field_name(name: str, value: str) -> None:
     assert made_up(name) == value
 
 
@@ -112,13 +112,13 @@ def _steps(*steps: dict[str, str]) -> str:
         ({"do": "press", "value": "Enter"}, False),
     ],
 )
-def test_a_value_that_nobody_said_may_be_any(answer: dict[str, Any], right: bool) -> None:
+def test_unspecified_value_may_be_any(answer: dict[str, Any], right: bool) -> None:
     expected = {"do": "fill", "element": "e1", "value": "Test"}
     prompt = "Elements:\ne1 textbox\nScenario: fill in the field\nAnswer with JSON only"
     assert is_right(prompt, _steps(expected), _steps(expected | answer)) is right
 
 
-def test_a_value_that_was_said_must_be_that_one() -> None:
+def test_specified_value_must_be_used() -> None:
     expected = {"do": "fill", "element": "e1", "value": "Ana"}
     prompt = "Scenario: enter Ana as name\nAnswer with JSON only"
     assert is_right(prompt, _steps(expected), _steps(expected))

@@ -1,4 +1,4 @@
-"""What the demo vision model is asked: every answer is held against the page, by other means than it was made with."""
+"""The demo vision model's questions: answers are checked against the page by independent code."""
 
 import ast
 import functools
@@ -108,7 +108,7 @@ def elements(of: Page) -> list[Element]:
 
 
 def fitting(of: Page, found: re.Match[str]) -> list[Element]:
-    """The elements that a noun with its colour means."""
+    """Return the elements that a noun with its colour describes."""
     kinds = SHAPES if found["noun"] == "shape" else (ROLES[found["noun"]],)
     return [one for one in elements(of) if one.role in kinds and found["color"] in (None, one.color)]
 
@@ -170,7 +170,7 @@ def test_words_are_on_the_page(shown: Page) -> None:
             assert (found[2].casefold() in text) == (found[1] == "Yes"), turn
 
 
-def test_what_is_read_stands_there(shown: Page) -> None:
+def test_read_text_is_on_the_page(shown: Page) -> None:
     texts = {text for one in elements(shown) for text in (one.name, one.value) if text}
     for turn in asked(shown):
         if turn.kind == "read":
@@ -179,7 +179,7 @@ def test_what_is_read_stands_there(shown: Page) -> None:
             assert set(quoted) <= texts, turn
 
 
-def test_what_one_element_says(shown: Page) -> None:
+def test_text_of_one_element(shown: Page) -> None:
     nth = "|".join(ORDINALS)
     for turn in asked(shown):
         found = re.fullmatch(rf'The (?:(?P<nth>{nth}) )?{NOUN} (?:says|is labelled) "(?P<name>.+)"\.', turn.answer)
@@ -215,7 +215,7 @@ def test_values_and_states() -> None:
     }
     given = {turn.answer for one in PAGES.values() for turn in asked(one, 4000)}
     assert expected <= given
-    assert 'The field "Password" is empty.' not in given  # it may show dots
+    assert 'The field "Password" is empty.' not in given  # it may be shown as dots
 
 
 def test_colours(shown: Page) -> None:
@@ -275,7 +275,7 @@ def test_descriptions() -> None:
     }
 
 
-def test_drafts_are_python_and_name_what_is_there(shown: Page) -> None:
+def test_drafts_are_python_and_name_existing_elements(shown: Page) -> None:
     names = {one.name for one in elements(shown)}
     for turn in asked(shown):
         if turn.kind == "code":
@@ -293,7 +293,7 @@ def test_chinese_is_answered_in_chinese(shown: Page) -> None:
     assert all(re.search(r"[一-鿿]", turn.answer) or turn.kind == "boxes" for turn in chinese)
 
 
-def test_elements_of_one_name_are_never_asked_about_one_by_one() -> None:
+def test_elements_with_the_same_name_are_never_asked_about_singly() -> None:
     for turn in asked(TABLE, 4000):
         if turn.kind in ("where", "colour", "state"):
             assert "Edit" not in turn.question
@@ -313,11 +313,11 @@ def test_an_answer_is_right_or_not() -> None:
 @pytest.mark.parametrize(
     "answer", ["", "{", "7", "[7]", '[{"label":"a"}]', '[{"bbox_2d":[1,2,3],"label":"a"}]', "null"]
 )
-def test_what_is_no_list_of_boxes(answer: str) -> None:
+def test_invalid_lists_of_boxes(answer: str) -> None:
     assert questions.read_boxes(answer) == []
 
 
-def test_evaluation_asks_each_kind_that_fits() -> None:
+def test_evaluation_asks_each_kind_that_applies() -> None:
     kinds = {turn.kind for turn in questions.evaluation(LOGIN, Random(3))}
     assert kinds >= {"boxes", "read", "state", "describe", "exists", "colour", "count", "where", "missing", "code"}
 
@@ -381,7 +381,7 @@ def sample(name: str) -> ModuleType:
     return module
 
 
-def test_the_samples_own_prompts_are_among_the_questions() -> None:
+def test_prompts_of_the_samples_are_trained() -> None:
     assert sample("boxes")._QUESTION == boxes.EXACT_BOXES
     ui_to_test = sample("ui_to_test")
     assert (ui_to_test.PROMPT, ui_to_test.LIBRARY) == (drafts.CODE, drafts.LIBRARIES)

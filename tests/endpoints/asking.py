@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def texts(self) -> list[str]:
-        """The text of each choice."""
+        """Texts of all choices."""
         if self.path == RESPONSES.path:
             parts = [part for item in self.tree["output"] for part in item.get("content") or ()]
             return ["".join(str(part["text"]) for part in parts)]
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def calls(self) -> list[str]:
-        """The names of the tools that the model calls."""
+        """Names of the called tools."""
         if self.path == RESPONSES.path:
             return [item["name"] for item in self.tree["output"] if item["type"].endswith("_call")]
         if self.path == MESSAGES.path:
@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def finish(self) -> str:
-        """Why the answer ends: in completions and chat finish_reason."""
+        """finish_reason or stop_reason; in responses the reason in incomplete_details, or the status."""
         if self.path == RESPONSES.path:
             return str((self.tree["incomplete_details"] or {}).get("reason") or self.tree["status"])
         return str(self.tree["stop_reason"] if self.path == MESSAGES.path else self.tree["choices"][0]["finish_reason"])
@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def problem(self) -> str:
-        """An error's message and, where the protocol has them, its param and code."""
+        """An error's message, with param and code if the protocol has them."""
         return " ".join(str(value) for value in self.tree["error"].values())
 
 
@@ -92,18 +92,18 @@ class Ask:
         return Answer(self.protocol.path, raw.status_code, raw.headers, raw.json())
 
     def long(self, **fields: Any) -> Answer:
-        """An answer that goes on to its 32nd token, where the model is sure of nothing."""
+        """Request an answer of 32 tokens, past its usual end, where the model is uncertain."""
         return self(**{"ignore_eos": True, self.length: 32, **fields})
 
     def letters(self, **fields: Any) -> str:
-        """32 capital letters: of these the model is not sure, however it was trained."""
+        """Request 32 capital letters: the model has no preference among these."""
         return self.long(logit_bias=dict.fromkeys(map(str, range(32, 58)), 100), **fields).text
 
     def stream(self, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
-        """(name, data) of each event; ``[DONE]`` is an event of that name."""
+        """Return (name, data) of each event; ``[DONE]`` is an event with that name."""
         events = []
         for event in self._post(self.body(stream=True, **fields)).text.strip().split("\n\n"):
-            if event.startswith(":"):  # a comment: the stream waits
+            if event.startswith(":"):  # a keep-alive comment
                 continue
             name, _, data = event.partition("data: ")
             is_tree = data.startswith("{")
@@ -124,7 +124,7 @@ class Ask:
         return self.protocol.max_tokens_fields[-1]
 
     def at(self, protocol: Protocol) -> "Ask":
-        """The same for another endpoint."""
+        """Return a client for another endpoint."""
         return Ask(self.service, protocol)
 
     def body(self, **fields: Any) -> dict[str, Any]:

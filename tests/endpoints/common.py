@@ -202,7 +202,7 @@ def looks_in_roles(*roles: str) -> Check:
 
 
 def is_too_long(ask: Ask) -> None:
-    """The error has the prompt's tokens and the limit, and a code except in messages."""
+    """The error has the prompt's tokens and the limit, and, except in messages, a code."""
     prompt = user(_WORDS) if ask.protocol.prompt == "messages" else _WORDS
     answer = ask.try_(**{ask.protocol.prompt: prompt})
     assert answer.status == 400

@@ -1,4 +1,4 @@
-"""The tables of docs/api.md in Markdown, from the rows that were asked and from the gateway's own data."""
+"""Generates the Markdown tables of docs/api.md from the tested rows and the gateway's definitions."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ _TABLE = re.compile(r"(?<=<!-- table: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOT
 
 
 def written(text: str) -> str:
-    """The document with all its tables written anew."""
+    """Return the document with regenerated tables."""
     tables: Mapping[str, Callable[[], str]] = {
         "refused": lambda: _refused(_EVERYWHERE),
         "left-out": _left_out,
@@ -36,7 +36,7 @@ def written(text: str) -> str:
 
 
 def bounded(protocol: Protocol) -> list[tuple[str, str]]:
-    """(field, setting of ``request``) for each field that a setting bounds."""
+    """Return (field, setting of ``request``) for each field that a setting limits."""
     settings = {**protocol.numbers, **dict.fromkeys(protocol.lists, "max_stop")}
     return [(field, setting) for field, setting in settings.items() if field in protocol.fields]
 
@@ -70,7 +70,7 @@ def _left_out() -> str:
 def _endpoint(path: str) -> str:
     protocol, table = PROTOCOLS[path], _rows("field | what happens", TABLES[path])
     own = {field: reason for field, reason in protocol.refused.items() if field not in _EVERYWHERE}
-    if own and path != MESSAGE_TOKENS.path:  # which refuses what messages do
+    if own and path != MESSAGE_TOKENS.path:  # refuses the same as messages
         table += f"\n{_refused(own)}"
     bounds: dict[str, list[str]] = {}
     for field, setting in bounded(protocol):

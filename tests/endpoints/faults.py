@@ -1,4 +1,4 @@
-"""What is wrong with a request, and the headers of answers: the tables of docs/api.md that hold for all endpoints."""
+"""Error codes, statuses and response headers: the tables of docs/api.md for all endpoints."""
 
 import httpx
 
@@ -14,7 +14,7 @@ from vlserve.protocols.definitions import MESSAGES
 
 
 def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "sk-ana", body: bytes = b"{}") -> Check:
-    """An error of this type at this path; ``/v1/messages…`` has Anthropic's."""
+    """Check for an error of this type; ``/v1/messages…`` has Anthropic's types."""
 
     def check(ask: Ask) -> None:
         headers = {"authorization": f"Bearer {key}"}
@@ -26,7 +26,7 @@ def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "
 
 _LARGE = b" " * (49 * 1024**2)
 _CHAT, _MESSAGES = "/v1/chat/completions", MESSAGES.path
-# The others need an engine that is away or slow, or a client that is: tests with engines made for that hold them.
+# The others need an unavailable or slow engine, or a slow client; tests with fake engines cover them.
 STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     (
         errors.InvalidRequest,

@@ -1,4 +1,4 @@
-"""What vLLM 0.32's request classes accept and this service does not, level by level: a table of docs/api.md."""
+"""Fields that vLLM 0.32 accepts and this service does not, level by level: a table of docs/api.md."""
 
 from dataclasses import dataclass
 

@@ -149,7 +149,7 @@ def _equals_usage(ask: Ask) -> None:
     counted = ask(messages=messages)
     assert counted.headers["x-vlserve-engine"] == "vision"
     answer = ask.at(MESSAGES)(messages=messages, max_tokens=1)
-    assert counted.prompt_tokens == answer.prompt_tokens > 100  # a hundred are the picture
+    assert counted.prompt_tokens == answer.prompt_tokens > 100  # a hundred for the picture
 
 
 def _adds(**fields: Any) -> Check:

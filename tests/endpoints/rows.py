@@ -18,18 +18,18 @@ COLOR = {
     "additionalProperties": False,
 }
 RED_OR_BLUE = r'\{\s*"color"\s*:\s*"(red|blue)"\s*\}'
-# At temperature 0 a small model may put one line break after the other, which JSON allows.
+# At temperature 0 a small model may repeat line breaks, which JSON allows.
 SAMPLED = {"temperature": 1}
 _TOKENIZER = json.loads((REPOSITORY / "samples" / "demo-models" / "training" / "tokenizer.json").read_text())
 _END = next(str(token["id"]) for token in _TOKENIZER["added_tokens"] if token["content"] == "<|im_end|>")
 ENDS = {"logit_bias": {_END: 100}}
-"""The end of the answer is the likeliest token at each step."""
+"""Makes the end of the answer the most likely token at each step."""
 
 
 @dataclass(frozen=True)
 class Row:
     what: str
-    """Fields, values, roles or parts, in Markdown. Fields are what stands first in backticks."""
+    """Fields, values, roles or parts, in Markdown. Names at the beginning of backticks are fields."""
     happens: str
     checks: tuple[Check, ...]
 
@@ -75,7 +75,7 @@ def refuses(*words: str, **fields: Any) -> Check:
 
 
 def drops(**fields: Any) -> Check:
-    """The fields are left out, and named in a header."""
+    """The fields are ignored, and listed in a header."""
 
     def check(ask: Ask) -> None:
         answer = ask(**fields)
@@ -107,7 +107,7 @@ def says_json(**fields: Any) -> Check:
 
 
 def cuts(field: str, finish: str) -> Check:
-    """The answer ends before the text that ``field`` names, alone (where that may be) or in a list."""
+    """The answer ends before the text in ``field``, given as a string (if allowed) or in a list."""
 
     def check(ask: Ask) -> None:
         whole = ask.plain_long.text if "ignore_eos" in ask.protocol.fields else ask.plain.text
@@ -117,7 +117,7 @@ def cuts(field: str, finish: str) -> Check:
             answer = ask(**options, **{field: value})
             assert answer.text == whole[: whole.index(word)]
             assert answer.finish == finish
-            assert answer.tree.get("stop_sequence", word) == word  # messages name it
+            assert answer.tree.get("stop_sequence", word) == word  # messages report it
 
     return check
 
@@ -135,7 +135,7 @@ def seeded(ask: Ask) -> None:
 
 
 def limits(finish: str) -> Check:
-    """Each of the protocol's fields with a length."""
+    """Check each field that limits the answer's length."""
 
     def check(ask: Ask) -> None:
         for name in ask.protocol.max_tokens_fields:
@@ -161,7 +161,7 @@ def never_says(ask: Ask) -> None:
 
 
 def stops_at_token(ask: Ask) -> None:
-    """The third one of the usual answer: the prompt of a response is that of the same chat."""
+    """The third token of the plain answer; a response has the same prompt as the chat."""
     other = ask.at(CHAT) if "return_token_ids" not in ask.protocol.fields else ask
     ids = other.long(return_token_ids=True).tree["choices"][0]["token_ids"]
     assert ask.long(stop_token_ids=[ids[2]]).tokens == ids.index(ids[2]) + 1
@@ -173,7 +173,7 @@ def goes_on(ask: Ask) -> None:
 
 
 def is_as_long(ask: Ask) -> None:
-    assert ask(**ENDS, min_tokens=8).tokens == 9  # the end is the ninth
+    assert ask(**ENDS, min_tokens=8).tokens == 9  # the end is the ninth token
 
 
 def shows_special_tokens(ask: Ask) -> None:
@@ -219,7 +219,7 @@ def tells_usage_on_the_way(ask: Ask) -> None:
 
 
 def gives_events(*names: str) -> Check:
-    """A stream has these kinds of events in this order, and the answer's text."""
+    """A stream has these events in this order, and the answer's text."""
 
     def check(ask: Ask) -> None:
         events = ask.stream()

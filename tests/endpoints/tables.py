@@ -1,5 +1,5 @@
-"""The tables of docs/api.md, a list of rows for each endpoint. What is refused for its name alone, and what settings
-bound, is not among the rows: it comes from ``vlserve.protocols``."""
+"""The tables of docs/api.md: rows for each endpoint. Refused fields, and limits by settings, come from
+``vlserve.protocols`` instead."""
 
 from collections.abc import Mapping
 

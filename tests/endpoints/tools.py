@@ -15,7 +15,7 @@ _CITY = {
 _TIME, _TIMES = "What time is it in Rome?", "What time is it in Rome and in Oslo?"
 _CALL = '<tool_call>\n{"name": "get_time", "arguments": {"city": "%s"}}\n</tool_call>'
 _NAME = "get_time"
-_SHORT_STRINGS = {"logit_bias": {"1": 100}}  # a quotation mark comes wherever it may
+_SHORT_STRINGS = {"logit_bias": {"1": 100}}  # a quotation mark wherever it is allowed
 _DESCRIPTION = "The current time in a city."
 MESSAGES_TOOL = {"name": _NAME, "description": _DESCRIPTION, "input_schema": _CITY}
 _OPENAI_TOOL = {"name": _NAME, "description": _DESCRIPTION, "parameters": _CITY}
@@ -34,7 +34,7 @@ def _asked(ask: Ask, text: str, **fields: Any) -> Answer:
 
 
 def _choice(ask: Ask, kind: str) -> Any:
-    """auto, none, required or named, as the protocol says it."""
+    """Return ``tool_choice`` for auto, none, required or a named tool in the protocol's format."""
     if kind == "named":
         if ask.protocol is CHAT:
             return {"type": "function", "function": {"name": _NAME}}
@@ -45,7 +45,7 @@ def _choice(ask: Ask, kind: str) -> Any:
 
 
 def _forced_text(ask: Ask, text: str) -> dict[str, Any]:
-    """Return fields that force the model's text, if the protocol has any."""
+    """Return fields that force the model's text, if the protocol has such fields."""
     return {"structured_outputs": {"choice": [text]}} if "structured_outputs" in ask.protocol.fields else {}
 
 
@@ -58,7 +58,7 @@ def calls_by_itself(ask: Ask) -> None:
 
 
 def must_call(ask: Ask) -> None:
-    """Once: a small model may find no end of calls."""
+    """At least one call: a small model may repeat calls until the limit."""
     once = {"parallel_tool_calls": False} if ask.protocol in (CHAT, RESPONSES) else {}
     assert _asked(ask, "Hello!", tool_choice=_choice(ask, "required"), **once).calls == [_NAME]
 
@@ -68,7 +68,7 @@ def calls_named(ask: Ask) -> None:
 
 
 def calls_custom(ask: Ask) -> None:
-    """A tool of Responses that takes any text; one with a grammar is refused."""
+    """A custom tool of Responses accepts any text; one with a grammar is refused."""
     tool = {"type": "custom", "name": "note", "description": "Writes a note."}
     for choice in ("required", {"type": "custom", "name": "note"}):
         answer = _asked(ask, "Hello!", tools=[tool], tool_choice=choice, parallel_tool_calls=False, **_SHORT_STRINGS)
@@ -92,7 +92,7 @@ def calls_one(ask: Ask) -> None:
 
 
 def leaves_out_hosted(ask: Ask) -> None:
-    """Hosted tools are left out beside others; alone, or forced, they are a 400."""
+    """Hosted tools are ignored next to others; alone, or forced, they are a 400."""
     tool = _tool(ask)
     hosted = {"type": "web_search_20250305" if ask.protocol is MESSAGES else "web_search"}
     answer = ask(tools=[tool, hosted])

@@ -1,25 +1,25 @@
-"""A stand-in for a vLLM server: served in-process by the app's tests, and a real child process for the fault tests.
+"""A fake vLLM server: served in-process in the app's tests, and a real child process in the fault tests.
 
 As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   slow-start      listens only after a second
   crash           exits with code 3 and a traceback before it listens
-  out-of-memory   the same, in vLLM's way: the cause inside, and at the end that something inside failed
+  out-of-memory   the same with vLLM's output: the cause in the middle, and at the end only that startup failed
   die-on-request  kills itself with SIGKILL at the first streamed request
-  ignore-sigterm  takes no notice of SIGTERM
-  escape          starts a grandchild in a session of its own, which outlives its parents and holds their output open
+  ignore-sigterm  ignores SIGTERM
+  escape          starts a grandchild in its own session, which outlives its parents and keeps their output open
   mute            accepts connections but never answers /health
-  unhealthy       /health becomes 503 after the first streamed request, as vLLM's does once its core died
-  core            has a child process that computes, as vLLM's EngineCore does: when that is killed, open streams get
+  unhealthy       /health becomes 503 after the first streamed request, as vLLM's does after its core died
+  core            has a child process like vLLM's EngineCore: when that is killed, open streams get
                   vLLM's error event (and its [DONE]), and /health becomes 503
-  worker          has a worker, whose death it does not notice
-  drifted         fails inside the stream on a picture that is only named, as vLLM does once its two caches differ
+  worker          has a worker process and does not detect its death
+  drifted         fails in the stream for a picture given only by its uuid, as vLLM does if its two caches differ
   lingers         keeps a streamed answer open for 0.2 s after its [DONE]
   tokenize-hangs  /tokenize does not answer
   models-fail     /v1/models is a 500, while requests for answers go on
-  forgets         keeps the last eight pictures under their uuid, else the last thousand
-What a request does is chosen by its ``user`` field; see ``_answer``. ``work:0.1`` is computed for 0.1 s, eight at a
-time; ``prefill:3`` holds everything up for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s;
-``describe`` answers with the digests of the pictures that it was shown.
+  forgets         caches the last eight pictures by uuid instead of the last thousand
+The ``user`` field of a request selects its behavior; see ``_answer``. ``work:0.1`` takes 0.1 s, eight at a time;
+``prefill:3`` blocks all requests for 3 s; ``decode:3`` answers after 3 s; ``drip:3`` streams for 3 s; ``describe``
+answers with the digests of the pictures.
 """
 
 import argparse
@@ -131,7 +131,7 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
             asyncio.get_running_loop().call_later(seconds, request.app[FROZEN].clear)
     while request.app[FROZEN].is_set():
         await asyncio.sleep(0.05)
-    async with request.app[PREFILLING]:  # others wait meanwhile, and the cache fills
+    async with request.app[PREFILLING]:  # other requests wait meanwhile, and cache usage grows
         end = time.monotonic() + (seconds if kind == "prefill" else 0)
         while time.monotonic() < end:
             await asyncio.sleep(0.1)
@@ -147,7 +147,7 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
         await asyncio.sleep(60)
     if wish == "garbage":
         return web.Response(body=b"<html>", content_type="text/html")
-    if wish in ("nested", "nested-error"):  # JSON that no parser takes
+    if wish in ("nested", "nested-error"):  # JSON that no parser accepts
         body, status = b'{"error":' + b"[" * 100_000, 200 if wish == "nested" else 400
         return web.Response(body=body, status=status, content_type="application/json")
     if not asked.stream:
@@ -206,12 +206,12 @@ async def _answer(request: web.Request, asked: Chat) -> web.StreamResponse:
 
 
 def _has_named(messages: list[Message]) -> bool:
-    """Whether there is a picture that is only named."""
+    """Whether a picture is given only by its uuid."""
     return any(part.media == ("image", "") for message in messages for part in message.parts)
 
 
 def _look(app: web.Application, messages: list[Message]) -> list[str]:
-    """Digests of the pictures and videos of a request. Raises LookupError for a name without a picture."""
+    """Return digests of the pictures and videos of a request. Raises LookupError for an unknown uuid."""
     shown, kept = list[str](), app[PICTURES]
     for message in messages:
         for part in message.parts:
@@ -221,7 +221,7 @@ def _look(app: web.Application, messages: list[Message]) -> list[str]:
             if not url and uuid not in kept:
                 raise LookupError(f"Cache miss for {kind} at index {len(shown)} but data is not provided.")
             if uuid:
-                # As in vLLM, what is kept under the name counts, whatever was sent with it.
+                # As in vLLM, a cached picture takes precedence over the one in the request.
                 url = kept[uuid] = kept.pop(uuid, url)
                 while len(kept) > (8 if "forgets" in app[FAULTS] else 1000):
                     del kept[next(iter(kept))]
@@ -230,7 +230,7 @@ def _look(app: web.Application, messages: list[Message]) -> list[str]:
 
 
 async def tokenize(request: web.Request) -> web.Response:
-    """A token for each word of what it is sent."""
+    """Count a token for each word."""
     body = await read_json(request)
     if isinstance(body, dict) and "messages" in body:
         check(TokenizeMessages, body)
@@ -301,7 +301,7 @@ def main() -> None:
 
 
 async def _start_inner(title: str) -> asyncio.subprocess.Process:
-    """A process with a title as vLLM's have."""
+    """Start a process with a title like vLLM's."""
     waits = ("-c", "import time; time.sleep(1e6)")
     return await asyncio.create_subprocess_exec(f"VLLM::{title}", *waits, executable=sys.executable)
 

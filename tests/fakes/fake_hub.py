@@ -1,4 +1,4 @@
-"""A stand-in for Hugging Face's hub on the loopback address: one model, its files, how it was asked, and its faults."""
+"""A fake Hugging Face hub on the loopback address: one model with its files, the received requests, and faults."""
 
 import asyncio
 import contextlib
@@ -33,13 +33,13 @@ class Hub:
 
 @asynccontextmanager
 async def hub_with(model: str, files: Mapping[str, bytes]) -> AsyncIterator[Hub]:
-    """As on the real one, weights are large files, known by their SHA-256, and the others by git's SHA-1."""
+    """As on the real hub, weights are large files with a SHA-256, and other files have git's SHA-1."""
     hub = Hub()
 
     async def info(request: web.Request) -> web.Response:
         if request.match_info["model"] != model:
             missing = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
-            return web.json_response({"error": "Repository not found"}, status=401, headers=missing)  # as the real one
+            return web.json_response({"error": "Repository not found"}, status=401, headers=missing)  # as on the hub
         siblings = [
             {"rfilename": name, "size": len(raw), "blobId": git_digest(raw)}
             | ({"lfs": {"sha256": sha256(raw), "size": len(raw), "pointerSize": 134}} if is_large(name) else {})

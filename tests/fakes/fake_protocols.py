@@ -1,8 +1,8 @@
-"""The fake engine's other ways to be asked, with vLLM's events (seen with 0.32).
+"""The fake engine's completions, responses and messages, with vLLM's events (recorded with 0.32).
 
-What a request does is chosen by its ``user`` field (in messages, ``metadata.user_id``): ``refuse``, ``core-dies``,
-``too-long``, ``bad-call``; ``refuse-late``: refuses inside a stream, where the reason is lost; ``die-late``: kills
-itself there; ``drifted``: fails on a picture that is only named.
+The ``user`` field of a request (in messages, ``metadata.user_id``) selects its behavior: ``refuse``, ``core-dies``,
+``too-long``, ``bad-call``; ``refuse-late``: a refusal in the stream, without a reason; ``die-late``: SIGKILL to itself
+in the stream; ``drifted``: an error for a picture given only by its uuid.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 OTHER_USAGE = {"input_tokens": 7, "output_tokens": 3}
 RESPONSE_USAGE = {**OTHER_USAGE, "total_tokens": 10}
 REFUSED = "top_p must be in (0, 1] (parameter=top_p, value=7)"
-# What vLLM makes of any error inside of a stream of messages: the error itself is lost.
+# vLLM's event for any error in a stream of messages; the original error is lost.
 REPORT = "2 validation errors for ChatCompletionStreamResponse\nmodel\n  Field required [input_value={'code': %d}]"
-# What vLLM says when the model's own tool call has arguments that are no object.
+# vLLM's error for a tool call of the model with arguments that are not an object.
 BAD_CALL = (
     "1 validation error for AnthropicContentBlock\ninput\n  Input should be a valid dictionary [type=dict_type, "
     "input_value='Rome', input_type=str]"
 )
-# Of a request that its core turns away, such as one with a picture that only its front end believes to have.
+# For a request that the core rejects, such as one with a picture that is only in the front end's cache.
 DRIFTED = {"message": "Internal server error", "type": "InternalServerError", "param": None, "code": 500}
 PIECES: web.AppKey[list[bytes | asyncio.Event]] = web.AppKey("pieces", list)
 """What every stream sends instead of its own events, piece by piece; it waits for events of asyncio."""

@@ -1,7 +1,7 @@
-"""What the stand-ins for engines read of a request, with the types of vLLM 0.32's own request classes.
+"""Request models of the fake engines, with the types of vLLM 0.32's request classes.
 
-A body that does not fit is a 400, as it is there; a stand-in's 500 is a fault of the stand-in. Handlers read these
-classes and not the JSON, so that they take no type for granted.
+An invalid body is a 400, as in vLLM; a 500 is a bug of the fake engine. Handlers use these classes instead of JSON, so
+that they need no type checks.
 """
 
 import json
@@ -20,7 +20,7 @@ class Source(BaseModel):
 
 
 class Part(BaseModel):
-    """A part of a message's content, of which only pictures and videos are read."""
+    """A content part; only pictures and videos are read."""
 
     image_url: Source | str | None = None
     video_url: Source | str | None = None
@@ -28,7 +28,7 @@ class Part(BaseModel):
 
     @property
     def media(self) -> tuple[str, str] | None:
-        """Whether it is an image or a video, and its URL, which is empty where only a uuid names it."""
+        """Return "image" or "video" and the URL, which is empty if the part has only a uuid."""
         for kind, source in (("image", self.image_url), ("video", self.video_url)):
             if f"{kind}_url" in self.model_fields_set:
                 return kind, source.url if isinstance(source, Source) else source or ""
@@ -48,7 +48,7 @@ class StreamOptions(BaseModel):
 
 
 class Request(BaseModel):
-    """What chat, completions and responses have in common. ``user`` chooses what the stand-in does."""
+    """Fields common to chat, completions and responses. ``user`` selects the behavior."""
 
     model: str | None = None
     user: str | None = None
@@ -72,7 +72,7 @@ class Chat(Completion):
 
 
 class AnthropicMessages(BaseModel):
-    """Its user is in ``metadata``."""
+    """The user is in ``metadata``."""
 
     model: str
     stream: bool | None = None
@@ -97,7 +97,7 @@ class TokenizePrompt(BaseModel):
 
 Kind = TypeVar("Kind", bound=BaseModel)
 Refuse = Callable[[str, str, str], web.Response]
-"""Makes the answer of: the field, pydantic's type of the error, its message."""
+"""Builds the response from the field, pydantic's error type, and its message."""
 
 
 def refusal(field: str, kind: str, problem: str) -> web.Response:
@@ -108,7 +108,7 @@ def refusal(field: str, kind: str, problem: str) -> web.Response:
 
 
 async def read_json(request: web.Request, refuse: Refuse = refusal) -> Any:
-    """Raises HTTPException: 400 for a body that is not JSON."""
+    """Raises HTTPException with status 400 for a body that is not JSON."""
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError) as error:
@@ -116,7 +116,7 @@ async def read_json(request: web.Request, refuse: Refuse = refusal) -> Any:
 
 
 def check(kind: type[Kind], tree: Any, refuse: Refuse = refusal) -> Kind:
-    """Raises HTTPException: 400 where the body does not fit."""
+    """Raises HTTPException with status 400 for an invalid body."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -130,6 +130,6 @@ def _as_exception(response: web.Response) -> web.HTTPBadRequest:
 
 
 def work_of(wish: str) -> tuple[str, float]:
-    """``work:0.1`` is 0.1 s of work. Any other word is none, whatever follows its colon."""
+    """Split ``work:0.1`` into kind and seconds; any other ``user`` is returned unchanged, with 0."""
     found = _WORK.fullmatch(wish)
     return (found[1], float(found[2])) if found else (wish, 0.0)

@@ -1,13 +1,13 @@
-"""A stand-in for trtllm-serve behind a proxy that asks for a key; served in-process.
+"""A fake trtllm-serve behind a proxy that requires an API key; served in-process.
 
 Written from TensorRT-LLM's source (tensorrt_llm/serve/openai_server.py at 0005772, openai_protocol.py at 0076e93,
-postprocess_handlers.py at 01bf192): what it refuses, and the forms of its answers, chunks and errors. It has no
-/tokenize; older ones have no /v1/responses and no /v1/messages, and neither has this. /metrics is JSON. What a request
-does is chosen by its ``user`` field:
+postprocess_handlers.py at 01bf192): its refusals, and the formats of responses, chunks and errors. It has no
+/tokenize, and, like older versions, no /v1/responses and /v1/messages. /metrics is JSON. The ``user`` field of a
+request selects its behavior:
 
   too-long   the prompt is longer than max_num_tokens
   fault      its executor fails: a null with status 200
-  cut        the same in a stream, which breaks off after the first chunk
+  cut        the same in a stream, which ends after the first chunk
   busy       the proxy's 429; ``down`` its 503, both with Retry-After
   hold       waits until HELD is set
 """
@@ -25,15 +25,15 @@ from tests.fakes.fake_requests import StreamOptions, check, read_json
 
 KEY = "sk-theirs"
 SEEN: web.AppKey[list[dict[str, Any]]] = web.AppKey("seen", list)
-"""Every request: path, headers (names in lower case) and body."""
+"""All requests: path, headers (names in lower case) and body."""
 HELD: web.AppKey[asyncio.Event] = web.AppKey("held", asyncio.Event)
 MODEL: web.AppKey[str] = web.AppKey("model", str)
 COUNTING: web.AppKey[int] = web.AppKey("counting", int)
-"""The status of /tokenize, which SGLang has for plain text alone."""
+"""The status of /tokenize, which SGLang supports for plain text only."""
 STATS = [{"cpuMemUsage": 0, "gpuMemUsage": 76665782272, "iter": 154, "kvCacheStats": {"maxNumBlocks": 101256}}]
 USAGE = {"prompt_tokens": 7, "total_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}}
 
-# The fields of its ChatCompletionRequest; any other is refused.
+# The fields of its ChatCompletionRequest; others are refused.
 _FIELDS = {
     *("messages", "prompt_token_ids", "model", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "n"),
     *("max_completion_tokens", "max_tokens", "presence_penalty", "response_format", "seed", "stop", "stream"),
@@ -60,7 +60,7 @@ class _Message(BaseModel):
 
 
 class _Completion(BaseModel):
-    """What is read here of its requests, with its types."""
+    """The fields of its requests that are used here."""
 
     model: str
     user: str | None = None
@@ -74,7 +74,7 @@ class _Chat(_Completion):
 
 
 def refusal(field: str, kind: str, problem: str) -> web.Response:
-    """FastAPI's error for an invalid body, which the server passes on."""
+    """FastAPI's error for an invalid body, which the server returns unchanged."""
     detail = {"type": kind, "loc": ("body", field), "msg": problem, "input": "x"}
     return web.json_response(
         {"error": f"1 validation error:\n  {detail}\n\n  Endpoint: POST /v1/chat/completions"}, status=400
@@ -105,7 +105,7 @@ async def proxy(request: web.Request, handler: Callable[[web.Request], Awaitable
 
 
 async def _body_of(request: web.Request) -> Any:
-    """None where it is not JSON, which is the server's to say and not the proxy's."""
+    """None if it is not JSON: the server reports that, not the proxy."""
     with contextlib.suppress(web.HTTPBadRequest):
         return await read_json(request)
 

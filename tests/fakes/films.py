@@ -1,4 +1,4 @@
-"""Small videos, true and lying."""
+"""Small videos, valid and with false headers."""
 
 import base64
 import functools
@@ -15,7 +15,7 @@ import numpy
 def film(
     width: int = 280, height: int = 280, frames: int = 8, fps: float = 2, kind: str = "mp4", codec: str = ""
 ) -> bytes:
-    """A video whose color changes."""
+    """A video with changing colors."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / f"film.{kind}"
         codec = codec or {"mp4": "mp4v", "webm": "VP80", "avi": "MJPG"}[kind]
@@ -28,7 +28,7 @@ def film(
 
 
 def lying(frames: int) -> bytes:
-    """A video of eight frames whose tables speak of many more."""
+    """A video of eight frames with many more in its tables."""
     raw = bytearray(film())
     sizes, times, chunks = (raw.index(name) for name in (b"stsz", b"stts", b"stsc"))
     raw[sizes + 8 : sizes + 16] = struct.pack(">II", 100, frames)
@@ -38,7 +38,7 @@ def lying(frames: int) -> bytes:
 
 
 def wide(width: int) -> bytes:
-    """A video that says to be wider than it is."""
+    """A video with too large a width in its header."""
     raw = bytearray(film())
     entry = raw.index(b"mp4v", raw.index(b"stsd"))
     raw[entry + 28 : entry + 30] = struct.pack(">H", width)
@@ -46,7 +46,7 @@ def wide(width: int) -> bytes:
 
 
 def growing(frames: int, side: int) -> bytes:
-    """A video of 280×280 whose frames but the first are ``side`` wide and high."""
+    """A video of 280×280 in which all frames but the first are ``side`` pixels wide and high."""
     small, large = bytearray(film(frames=frames, codec="vp09")), film(side, side, 1, codec="vp09")
     sizes, places, chunks = (small.index(name) for name in (b"stsz", b"stco", b"stsc"))
     shown = _first_frame(small), *[_first_frame(large)] * (frames - 1)

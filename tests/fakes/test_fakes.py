@@ -1,4 +1,4 @@
-"""The stand-ins for engines refuse what vLLM refuses: a fuzzed request is a 400 of theirs, never a 500."""
+"""The fake engines refuse what vLLM refuses, and never respond to a fuzzed request with a 500."""
 
 import asyncio
 import copy
@@ -55,12 +55,12 @@ TRTLLM_BODIES: dict[str, dict[str, Any]] = {
 class Mutant(NamedTuple):
     path: str
     what: str
-    """Where in the body, and what is there instead."""
+    """A path in the body, and the value put there."""
     body: Any
 
 
 def mutants(bodies: dict[str, dict[str, Any]]) -> Iterator[Mutant]:
-    """Each body with each of its values, at every depth, replaced by each odd one, or missing."""
+    """Yield each body with each of its values, at every depth, replaced by each odd value, or removed."""
     for path, body in bodies.items():
         for odd in ODD:
             yield Mutant(path, f"body={json.dumps(odd)[:20]}", odd)
@@ -113,7 +113,7 @@ STAND_INS: dict[str, tuple[Callable[[], web.Application], dict[str, dict[str, An
 
 
 @pytest.mark.parametrize("name", STAND_INS)
-async def test_no_type_of_any_value_is_taken_for_granted(name: str) -> None:
+async def test_odd_values_are_never_a_server_error(name: str) -> None:
     make_app, bodies = STAND_INS[name]
     wrong, refused = [], 0
     async with served(make_app()) as session:
@@ -128,7 +128,7 @@ async def test_no_type_of_any_value_is_taken_for_granted(name: str) -> None:
     assert refused > 50
 
 
-# Of each field that a stand-in reads, values that vLLM does not take.
+# For each field that a fake engine reads, values that vLLM does not accept.
 _ODD_TEXTS: tuple[Any, ...] = (True, 3, [], {"x": 1})
 _ODD_SWITCHES: tuple[Any, ...] = (3, 1.5, "x", [], {})
 _WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -177,7 +177,7 @@ async def test_a_wrong_type_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("name", STAND_INS)
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000], ids=["empty", "cut", "not UTF-8", "deep"])
-async def test_what_is_not_json_is_refused(name: str, raw: bytes) -> None:
+async def test_invalid_json_is_refused(name: str, raw: bytes) -> None:
     make_app, bodies = STAND_INS[name]
     async with served(make_app()) as session:
         for path in bodies:
@@ -185,19 +185,19 @@ async def test_what_is_not_json_is_refused(name: str, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("wish", ["work:x", "work:", "prefill:", "prefill", "decode:nan", "drip:inf", "drip:1e9", ":"])
-async def test_a_word_that_only_looks_like_work_is_none(wish: str) -> None:
+async def test_user_that_resembles_work_is_ignored(wish: str) -> None:
     async with served(fake_engine.make_app()) as session:
         assert await status_of(session, "/v1/chat/completions", {"messages": user("x"), "user": wish}) == 200
 
 
-def test_every_kind_of_work_that_the_stand_in_does_can_be_asked_for() -> None:
+def test_every_kind_of_work_can_be_requested() -> None:
     kinds = set(re.findall(r'kind == "(\w+)"', inspect.getsource(fake_engine)))
     assert kinds >= {"work", "freeze", "print"}
     assert {kind for kind in kinds if work_of(f"{kind}:12") != (kind, 12.0)} == set()
     assert work_of("print:16777216") == ("print", 16_777_216.0)
 
 
-# Reads mutants' paths and bodies, one a line, and says of each whether vLLM's own class takes it.
+# Reads paths and bodies of mutants, one per line, and prints whether vLLM's own class accepts each.
 _REAL = """
 import json, sys, typing
 from pydantic import TypeAdapter
@@ -234,7 +234,7 @@ for line in sys.stdin:
 
 
 def verdicts(made: list[Mutant]) -> list[str]:
-    """What vLLM's own classes say of each."""
+    """Return for each mutant whether vLLM's own class accepts it."""
     lines = "".join(json.dumps([mutant.path, mutant.body]) + "\n" for mutant in made)
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "vlserve" / "engines" / "compat")}
     command = [sys.executable, "-c", _REAL]
@@ -246,7 +246,7 @@ def verdicts(made: list[Mutant]) -> list[str]:
 
 @pytest.mark.full
 @pytest.mark.engine
-async def test_what_a_stand_in_refuses_vllm_refuses() -> None:
+async def test_fake_engines_refuse_only_what_vllm_refuses() -> None:
     made = list(mutants(BODIES))
     said = await asyncio.to_thread(verdicts, made)
     async with served(fake_engine.make_app()) as session:

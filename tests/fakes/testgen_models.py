@@ -1,4 +1,4 @@
-"""Stands for both models in tests of testgen: answers with a given inventory, given steps and expectations."""
+"""Fake models for testgen: answer with a given inventory, steps and expectations."""
 
 import json
 import re
@@ -12,8 +12,8 @@ Wanted = tuple[str, ...]
 
 
 class Scripted:
-    """``seen`` are labels with boxes, as the vision model answers; ``steps`` are taken as soon as their element is
-    there; ``expected`` are parts of the lines of candidates."""
+    """``seen``: labels with boxes, in the vision model's format. ``steps``: each is chosen once its element exists.
+    ``expected``: substrings of candidate lines."""
 
     def __init__(
         self,

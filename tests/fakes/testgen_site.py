@@ -1,4 +1,4 @@
-"""Serves small pages on 127.0.0.1 for tests of testgen, and lists processes that such a test left running."""
+"""Serves small pages on 127.0.0.1 for tests of testgen, and lists processes that a test left running."""
 
 import pathlib
 import socket
@@ -16,7 +16,7 @@ Page = str | Callable[[int], str | None]
 
 
 def html(body: str, script: str = "") -> str:
-    """A page with an empty icon, so that the browser requests nothing else."""
+    """Return a page with an empty icon, so that the browser sends no other request."""
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Orders</title><link rel="icon" href="data:,">'
     return f"{head}<body>{body}<script>{script}</script></html>"
 
@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
         return accepted
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent: a browser may disconnect in the middle of a response."""
+        """Log nothing: a browser may disconnect during a response."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -89,7 +89,7 @@ def serving(pages: dict[str, Page]) -> Iterator[Site]:
 
 
 def processes_of(folder: pathlib.Path) -> list[str]:
-    """Running programs with this folder in their arguments or environment."""
+    """Return running programs with this folder in their arguments or environment."""
     found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:

@@ -430,13 +430,13 @@ USAGE = '"usage":{"prompt_tokens":7,"total_tokens":10,"completion_tokens":3%s}'
 @pytest.mark.parametrize(
     ("given", "prompt", "completion"),
     [
-        ("", 0, 0),
-        (',"prompt_tokens_details":null,"completion_tokens_details":null', 0, 0),
+        ("", None, 0),
+        (',"prompt_tokens_details":null,"completion_tokens_details":null', None, 0),
         (', "prompt_tokens_details" : {"cached_tokens":4}, "completion_tokens_details" : null', 4, 0),
-        (',"completion_tokens_details":{"reasoning_tokens":2}', 0, 2),
+        (',"completion_tokens_details":{"reasoning_tokens":2}', None, 2),
     ],
 )
-def test_details_of_usage_are_objects(given: str, prompt: int, completion: int) -> None:
+def test_details_of_usage_are_objects(given: str, prompt: int | None, completion: int) -> None:
     raw = f'{{"choices":[{{"text":"\\"usage\\":{{null"}}],{USAGE % given}}}'.encode()
     before = json.loads(raw)
 
@@ -462,6 +462,6 @@ async def test_programs_can_read_into_the_details_of_usage(gateway: Gateway, str
     last = text.split("data: ")[-2] if stream else text
     usage = json.loads(last)["usage"]
     assert (usage["prompt_tokens_details"], usage["completion_tokens_details"]) == (
-        {"cached_tokens": 0},
+        {"cached_tokens": None},
         {"reasoning_tokens": 0},
     )

@@ -1,4 +1,4 @@
-"""Every row in its full form, one after the other; the figures go to docs/reliability.md.
+"""Run the fault tests in full, one after the other, and write their figures to docs/reliability.md.
 
 usage: python -m tests.reliability [--rows 1,2,…] [--soak-minutes 60] [--cases 50000] [--fuzz-minutes 60] [--write]
 """
@@ -25,11 +25,11 @@ from tests.reliability.soak import soak
 
 DOCUMENT = REPOSITORY / "docs" / "reliability.md"
 _KILL_COUNT = 50
-_BETWEEN_KILLS_S = 14.0  # more often, and the breaker would open, as it should
+_BETWEEN_KILLS_S = 14.0  # with more, the circuit breaker would open
 
 
 async def run(options: argparse.Namespace) -> AsyncIterator[list[Figure]]:
-    """The figures of each row, as they come."""
+    """Yield the figures of each row when they are measured."""
     rows: list[tuple[int, Callable[[pathlib.Path], Awaitable[list[Figure]]]]] = [
         (1, _leaving),
         (2, lambda folder: _killed(folder, "")),
@@ -76,7 +76,7 @@ async def _killed(folder: pathlib.Path, part: str) -> list[Figure]:
 
 
 def line(figure: Figure) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     verdict = "yes" if figure.is_met else "**no**"
     measured, most = (f"{number:.3g} {figure.unit}".strip() for number in (figure.measured, figure.most))
     return f"| {figure.row} | {figure.what} | {measured} | {most} | {verdict} |"
@@ -102,7 +102,7 @@ async def main() -> int:
 
 
 def _write(rows: set[int], lines: list[str]) -> None:
-    """Replace the lines of the rows that were run, and keep the others."""
+    """Replace the lines of the rows that were run."""
     begin, end = "<!-- figures -->\n", "<!-- /figures -->\n"
     before, _, rest = DOCUMENT.read_text().partition(begin)
     written, _, after = rest.partition(end)

@@ -1,7 +1,7 @@
-"""Row 11: addresses of pictures that lead somewhere else, against a listener on loopback that none may reach.
+"""Row 11: server-side request forgery by picture URLs, with a listener on loopback that no request may reach.
 
 No test sends a packet off the machine: names are resolved by a table, and sockets are opened by a gate that connects to
-loopback only. One public address stands for the whole internet; the gate leads it to a site of this process.
+loopback only. The gate connects the one public address, which represents the internet, to a site in this process.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def http(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
-    """A whole answer; ``content_length=""`` leaves that header out."""
+    """Return a complete response; ``content_length=""`` omits that header."""
     given = {"content_length": str(len(body)), "connection": "close"} | headers
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("utf-8", "surrogatepass") + body
@@ -57,7 +57,7 @@ class Site:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Site"]:
-        """Listen on 127.0.0.1, and on the same port of ::1 where there is one."""
+        """Listen on 127.0.0.1, and on the same port of ::1 if available."""
         async with contextlib.AsyncExitStack() as stack:
             server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
             await stack.enter_async_context(server)
@@ -100,8 +100,8 @@ class _Rerouted(socket.socket):
 
 @dataclass
 class Gate:
-    """Opens sockets instead of the fetcher: the public address leads to ``public``, loopback to loopback, nothing else
-    to anywhere. ``reached`` are the addresses it was asked for, but for the public one."""
+    """Opens the fetcher's sockets: the public address connects to ``public``, loopback to loopback, and others fail.
+    ``reached`` has the requested addresses other than the public one."""
 
     public: Site
     reached: list[str] = field(default_factory=list)
@@ -120,9 +120,9 @@ class Gate:
 
 @dataclass
 class Names:
-    """A name server: each time it is asked, the next answer of a name's; the last one stays.
+    """A hostile resolver: each lookup of a name returns its next answer; the last one is repeated.
 
-    What it does not know is whatever the C library reads in it, and else on loopback: the worst name server there is.
+    An unknown name resolves to the address that the C library parses from it, otherwise to loopback.
     """
 
     answers: dict[str, list[list[str]]] = field(default_factory=dict)
@@ -240,7 +240,7 @@ _LOCATIONS = (
 
 
 def _urls(canary: Site, public: Site) -> Iterator[str]:
-    """Every form that a client can write."""
+    """Every notation of an address."""
     for host in (*_LOOPBACK.split(), *_ELSEWHERE.split()):
         yield f"http://{host}:{canary.port}/"
     yield from _written(_WHOLE, canary, public)
@@ -253,7 +253,7 @@ def _written(forms: Sequence[str], canary: Site, public: Site) -> Iterator[str]:
 
 
 def _rebinding_names() -> dict[str, list[list[str]]]:
-    """Answers that change, are mixed, or are no addresses at all."""
+    """DNS answers that change, are mixed, or are not addresses."""
     inner = ["127.0.0.1", "::1", "169.254.169.254", "10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00:ec2::254"]
     names = {f"mixed-{place}.example": [[PUBLIC, address]] for place, address in enumerate(inner)}
     names |= {f"mixed-back-{place}.example": [[address, PUBLIC]] for place, address in enumerate(inner)}
@@ -272,9 +272,9 @@ class _Outcome:
 
 
 async def hostile_addresses(folder: pathlib.Path) -> list[Figure]:
-    """Row 11. Every form by itself and as a redirect's target, and names whose answers change.
+    """Row 11. Every notation, directly and as a redirect's target, and names with changing answers.
 
-    A packet to loopback is seen by the canary or, on a port where nothing listens, by the gate.
+    The canary detects connections to loopback; on ports without a listener, the gate does.
     """
     outcome = _Outcome()
     raw = picture()
@@ -291,14 +291,14 @@ async def hostile_addresses(folder: pathlib.Path) -> list[Figure]:
             "/r/chain2": redirect(canary.url()),
             "/r/home": redirect(f"http://localhost:{canary.port}/"),
         }
-        assert await fetcher.fetch(f"{site}/good", PARAM) == raw  # the stand-in for the internet works
+        assert await fetcher.fetch(f"{site}/good", PARAM) == raw  # the public site works
 
         async def attack(url: str) -> None:
             await _attack(fetcher, url, canary, gate, outcome)
 
         for url in _urls(canary, public):
             await attack(url)
-            if not set("\r\n\0") & set(url):  # no header can carry them
+            if not set("\r\n\0") & set(url):  # not valid in a header
                 public.answers["/r"] = redirect(url)
                 await attack(f"{site}/r")
         for location in _written(_LOCATIONS, canary, public):
@@ -307,8 +307,8 @@ async def hostile_addresses(folder: pathlib.Path) -> list[Figure]:
         for name in names.answers:
             if name != PUBLIC_NAME:
                 await attack(f"http://{name}:{canary.port}/")
-        # The first answer is public and the next ones are not: against resolving a name
-        # again after the check, and against not checking again after a redirect.
+        # The first answer is public and the next ones are not: detects resolving a name
+        # again after the check, and not checking again after a redirect.
         for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"):
             for address in ("127.0.0.1", "::1", "169.254.169.254"):
                 names.answers["rebinding.example"] = [[PUBLIC], [address]]
@@ -324,7 +324,7 @@ async def hostile_addresses(folder: pathlib.Path) -> list[Figure]:
 
 
 async def _control(canary: Site, gate: Gate, names: Names, raw: bytes) -> None:
-    """Canary and gate notice what reaches them: by address, and by a name."""
+    """The canary and the gate detect connections by address and by name."""
     settings = Fetch.model_validate({"allowed_networks": ["127.0.0.0/8"]})
     fetcher = Fetcher(settings, len(raw), names, gate)
     for host in ("127.0.0.1", "unknown.example"):
@@ -356,5 +356,5 @@ _TELLING = re.compile(
 
 
 def reveals_an_address(message: str) -> bool:
-    """Whether an error has an address, a name, or words about what is there."""
+    """Whether an error reveals an address, a name, or what is there."""
     return _TELLING.search(message.removeprefix(f"{PARAM}: ").lower()) is not None

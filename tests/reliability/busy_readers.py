@@ -1,6 +1,6 @@
-"""Row 20: text is answered while every thread that reads pictures is busy.
+"""Row 20: text requests are answered while all threads that read pictures are busy.
 
-The readers wait for the disk: an uploaded picture's file is replaced by a named pipe into which nothing is written.
+The threads wait for the disk: an uploaded picture's file is replaced by a named pipe to which nothing is written.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests.reliability.service import Figure, Service, fakes, serve
 
 CHAT = "/v1/chat/completions"
 READERS = 4
-_GIVE_UP_S, _PICTURES_GIVE_UP_S = 20.0, 300.0  # reached only when a request is not answered at all
+_GIVE_UP_S, _PICTURES_GIVE_UP_S = 20.0, 300.0  # reached only if a request is never answered
 _LARGE = "word " * 40_000
 TEXT_REQUESTS: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"messages": user("hi")}),
@@ -31,11 +31,11 @@ TEXT_REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/messages/count_tokens", {"messages": user("hi")}),
     ("/v1/chat/completions/input_tokens", {"messages": user("hi")}),
 ]
-"""Path and body of text requests: every protocol, streamed and not, and both that count tokens."""
+"""Return path and body of text requests: every protocol, with and without streaming, and both token counts."""
 
 
 async def busy_readers(folder: pathlib.Path, rounds: int) -> list[Figure]:
-    """Every text request is sent ``rounds`` times, one round after the other, while all readers are busy."""
+    """Send every text request ``rounds`` times while all readers are busy."""
     pictures = [picture(color=color) for color in ("red", "green", "blue", "white")]
     async with serve(folder, fakes()) as service:
         files = [await _upload(service, raw) for raw in pictures]
@@ -67,7 +67,7 @@ async def _ask_about(service: Service, file_id: str) -> int:
 
 
 async def _status(service: Service, path: str, body: dict[str, Any], timeout_s: float = _GIVE_UP_S) -> int:
-    """The answer's status once it is complete; 0 where it never is."""
+    """Return the status of a complete response; 0 on a timeout."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s), service.session.post(service.url + path, json=body) as answer:
             await answer.read()
@@ -83,7 +83,7 @@ async def _upload(service: Service, raw: bytes) -> str:
 
 
 def _replace_by_pipe(folder: pathlib.Path, file_id: str) -> pathlib.Path:
-    """The stored file of an upload becomes a named pipe: who reads it waits until something is written."""
+    """Replace the file of an upload by a named pipe, so that reading it blocks until something is written."""
     [path] = folder.rglob(file_id)
     path.unlink()
     os.mkfifo(path)
@@ -94,6 +94,6 @@ def _is_reading(pid: int, path: pathlib.Path) -> bool:
     """Whether a process has this file open."""
     opened = []
     for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(OSError):  # closed in the meantime
             opened.append(link.readlink())
     return path in opened

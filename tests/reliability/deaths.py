@@ -1,4 +1,4 @@
-"""Rows 1 to 4: clients that leave, engines that are killed, that hang, that die again and again."""
+"""Rows 1 to 4: clients that disconnect, and engines that are killed, hang, or die repeatedly."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ from typing import Any
 from tests.conftest import until
 from tests.reliability.service import Figure, Service, drain_events, fakes, percentile, serve
 
-_FIRST_START_S = 60  # what vlserve expects of an engine that has never been ready
+_FIRST_START_S = 60  # vlserve's estimate for an engine that has never been ready
 
 
 async def leaving_clients(
     service: Service, count: int, stream_wish: str = "drip", whole_wish: str = "hang"
 ) -> list[Figure]:
-    """Row 1. Clients leave mid-answer, streaming and not, in turns."""
-    for _ in range(3):  # so that what is opened once is open
+    """Row 1. Clients disconnect during responses, alternately with and without streaming."""
+    for _ in range(3):  # so that files opened once are open
         async with service.ask() as answer:
             await answer.read()
     await asyncio.sleep(0.5)
@@ -55,7 +55,7 @@ async def _open(service: Service, wish: str) -> None:
 async def killed_engines(
     service: Service, part: str, count: int, cold_start_s: float, streams: int = 8, pause_s: float = 0.0
 ) -> list[Figure]:
-    """Row 2. SIGKILL to a process of the text engine mid-stream, while the vision engine is used."""
+    """Row 2. SIGKILL to a process of the text engine during streams, while the vision engine is in use."""
     slowest_end = slowest_back = 0.0
     fake_dones = other_errors = 0
     for _ in range(count):
@@ -94,7 +94,7 @@ async def _use_vision(service: Service) -> None:
 
 
 async def hanging_engine(folder: pathlib.Path, hang_after_s: float) -> list[Figure]:
-    """Row 3. SIGSTOP, idle and under load; a core that computes nothing behind a front end that answers; slow work."""
+    """Row 3. SIGSTOP, idle and under load; a stopped core behind a front end that responds; slow work."""
     engines = fakes(hang_after_s=hang_after_s)
     found: dict[str, float] = {}
     async with serve(folder, engines) as service:
@@ -136,7 +136,7 @@ async def hanging_engine(folder: pathlib.Path, hang_after_s: float) -> list[Figu
 
 
 async def _bad_requests(service: Service) -> None:
-    """Refusals come from an engine's front end, which says nothing about its core."""
+    """Refusals come from an engine's front end, so they are no sign of a working core."""
     while True:
         async with service.ask("refuse") as answer:
             await answer.read()
@@ -144,7 +144,7 @@ async def _bad_requests(service: Service) -> None:
 
 
 async def crash_loop(folder: pathlib.Path) -> list[Figure]:
-    """Row 4. An engine that dies at every start; one that would always die the same way."""
+    """Row 4. An engine that dies at every start; one whose failure is permanent."""
     async with serve(folder, fakes(text=("crash",)), ready=("vision",)) as service:
         await service.until_state("text", "broken", timeout_s=60)
         broken_at = time.monotonic()

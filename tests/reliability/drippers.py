@@ -1,9 +1,9 @@
-"""Clients that drip: half of them their head, half of them their body, a byte a second, until they are cut.
+"""Slow clients: half send their headers, half their body, at a byte per second, until they are disconnected.
 
 python -m tests.reliability.drippers URL COUNT
 
-A process of its own, so that it does not slow down those whose times are measured. Prints when all are connected, and
-at the end the seconds that heads and bodies lasted, as JSON.
+A separate process, so that it does not slow down the measured clients. Prints a line when all are connected, and at the
+end the seconds until headers and bodies were cut off, as JSON.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _AT_ONCE = 50
 
 
 async def drip(host: str, port: int, *, in_body: bool, connected: asyncio.Semaphore) -> float:
-    """How long one connection lasted."""
+    """Return the seconds until the connection was closed."""
     async with connected:
         reader, writer = await asyncio.open_connection(host, port)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Rows 6 and 7: the service is asked to end, or is killed."""
+"""Rows 6 and 7: the service gets SIGTERM or SIGKILL."""
 
 import asyncio
 import pathlib
@@ -10,7 +10,7 @@ from tests.reliability.service import Figure, drain_events, fakes, serve
 
 
 async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int) -> list[Figure]:
-    """Row 6. Streams that end inside the grace period, and streams that do not."""
+    """Row 6. SIGTERM with streams that end within the grace period, and with longer ones."""
     figures = []
     for name, wish in (("end inside", f"drip:{grace_s / 2}"), ("do not end inside", "drip:600")):
         async with serve(folder, fakes(text=("ignore-sigterm",)), server={"shutdown_grace_s": grace_s}) as service:
@@ -44,7 +44,7 @@ async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int)
 
 
 async def killed_gateway(folder: pathlib.Path, count: int) -> list[Figure]:
-    """Row 7."""
+    """Row 7. SIGKILL to the gateway."""
     slowest = 0.0
     for number in range(count):
         faults = (("core",), ("ignore-sigterm",))[number % 2]

@@ -1,4 +1,4 @@
-"""Row 12: requests made from the OpenAPI document, and bytes made by a coverage-guided fuzzer."""
+"""Row 12: requests generated from the OpenAPI document, and bytes from a coverage-guided fuzzer."""
 
 import asyncio
 import pathlib
@@ -19,8 +19,8 @@ async def _run(*command: str) -> tuple[int, str]:
 
 
 async def document(folder: pathlib.Path, cases: int) -> list[Figure]:
-    """Requests from the service's own document, valid and not, over engines that answer everything."""
-    async with serve(folder, fakes(), fetch={"enabled": False}) as service:  # nothing may leave this machine
+    """Valid and invalid requests from the service's OpenAPI document, with engines that accept everything."""
+    async with serve(folder, fakes(), fetch={"enabled": False}) as service:  # no request may leave this machine
         code, output = await _run(
             "tests.fuzz_openapi", "--url", service.url, "--cases", str(cases), "--seconds", str(_LONGEST_S)
         )
@@ -35,7 +35,7 @@ async def document(folder: pathlib.Path, cases: int) -> list[Figure]:
 
 
 async def parsers(_: pathlib.Path, minutes: float) -> list[Figure]:
-    """The parsers of bodies and pictures."""
+    """Fuzz the parsers of bodies and pictures."""
     code, output = await _run("tests.fuzz_parsers", "--seconds", str(round(minutes * 60)))
     runs = re.findall(r"number_of_executed_units: (\d+)", output)
     print(output[-1500:])

@@ -1,4 +1,4 @@
-"""Rows 9, 13 and 15: bodies that nobody should send, keys that nobody has, and secrets that must not come out."""
+"""Rows 9, 13 and 15: invalid bodies, invalid API keys, and secrets that must not be disclosed."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ OPEN_ROUTES = ["/health", "/ready", "/docs", "/openapi.json"]
 
 
 def bad_bodies() -> Iterator[tuple[str, bytes, int]]:
-    """Name, body, status."""
+    """Yield name, body and expected status."""
     messages = b'"messages":[{"role":"user","content":"x"}]'
     yield "JSON 10,000 lists deep", b'{"messages":' + b"[" * 10_000 + b"]" * 10_000 + b"}", 400
     yield "JSON 10,000 objects deep", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400
@@ -49,7 +49,7 @@ def bad_bodies() -> Iterator[tuple[str, bytes, int]]:
 
 
 async def bad_input(folder: pathlib.Path) -> list[Figure]:
-    """Row 9. Each of them gets its status and the envelope, with and without a Content-Length."""
+    """Row 9. Each invalid body gets its status and the error format, with and without a Content-Length."""
     wrong: list[str] = []
     most_memory = count = 0
     async with serve(folder, fakes(), server={"max_body_bytes": CAP}) as service:
@@ -85,7 +85,7 @@ async def _chunked(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def without_key(folder: pathlib.Path) -> list[Figure]:
-    """Row 13. Every route, with every way to have no key, and headers that claim to be somebody else."""
+    """Row 13. Every route with each kind of missing or invalid key, and with forged client headers."""
     keys = {"KEYS": f"ana:{KEY},bo:sk-other"}
     attempts = bypasses = 0
     server = {"api_keys_env": "KEYS", "keys": {"ana": {"metrics": True}}}
@@ -131,7 +131,7 @@ def _wrong_keys() -> Iterator[dict[str, str]]:
 
 
 async def _status(service: Service, method: str, target: str, headers: dict[str, str]) -> int:
-    """The status of a request whose target is sent as it is, which no client library does."""
+    """Return the status of a request whose target is sent unmodified, which client libraries cannot do."""
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     sent = {"host": "x", "content-type": "application/json", "connection": "close"} | headers
@@ -144,7 +144,7 @@ async def _status(service: Service, method: str, target: str, headers: dict[str,
 
 
 async def planted_secrets(folder: pathlib.Path) -> list[Figure]:
-    """Row 15. A key, a prompt and a picture of which nothing may appear in logs, metrics or errors."""
+    """Row 15. A key, a prompt and a picture, no part of which may appear in logs, metrics or errors."""
     raw = picture(40, 40) + _PIXELS
     url = data_url(raw)
     canaries = [KEY, _PROMPT, _PIXELS.decode()[:17], base64.b64encode(_PIXELS[:60]).decode()[4:60], url[40:80]]

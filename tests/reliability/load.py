@@ -1,4 +1,4 @@
-"""Rows 5 and 8: more requests than the engines take, and clients that are slow on purpose."""
+"""Rows 5 and 8: overload, and deliberately slow clients."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from collections import Counter
 from tests.conftest import user
 from tests.reliability.service import MIB, Figure, Service, fakes, percentile, serve
 
-_WORK_S, _AT_ONCE = 0.4, 8  # what the fake engine computes: eight requests at a time, 0.4 s each
+_WORK_S, _AT_ONCE = 0.4, 8  # the fake engine's capacity: eight requests at a time, 0.4 s each
 
 
 async def overload(folder: pathlib.Path, seconds: float) -> list[Figure]:
-    """Row 5. Four times as many requests as the engine can answer arrive, whether answered or not."""
+    """Row 5. Requests arrive at four times the engine's capacity, independent of answers."""
     engines = fakes(max_in_flight=_AT_ONCE, max_queued=32)
     async with serve(folder, engines) as service:
         peak = await _goodput(service, 1.2, seconds)
@@ -46,7 +46,7 @@ class _Load:
 
 
 async def _goodput(service: Service, share: float, seconds: float) -> _Load:
-    """Requests at ``share`` of what the engine can do, at even times whatever happens to them."""
+    """Send requests at ``share`` of the engine's capacity, at regular intervals independent of answers."""
     load = _Load()
     per_s = share * _AT_ONCE / _WORK_S
     tasks: list[asyncio.Task[None]] = []
@@ -75,7 +75,7 @@ async def _one(service: Service, load: _Load, until: float) -> None:
 async def slow_clients(
     folder: pathlib.Path, count: int, head_timeout_s: float, body_timeout_s: float, others_s: float
 ) -> list[Figure]:
-    """Row 8. Connections that drip their head, or their body, byte by byte, while others work."""
+    """Row 8. Connections that send their headers or body byte by byte, while other clients work."""
     limits = {"head_timeout_s": head_timeout_s, "body_timeout_s": body_timeout_s}
     async with serve(folder, fakes(), server=limits) as service:
         await _others(service, 1.0)
@@ -99,12 +99,12 @@ async def slow_clients(
 
 
 async def _p99s(service: Service, seconds: float) -> list[float]:
-    """Of several stretches of time, because a machine that others use has bad moments."""
+    """Measured in several periods, because the machine may be shared."""
     return [percentile(await _others(service, seconds / _STRETCHES), 0.99) for _ in range(_STRETCHES)]
 
 
 async def _others(service: Service, seconds: float) -> list[float]:
-    """Seconds of small requests, one after the other."""
+    """Return the seconds of small sequential requests."""
     found = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -118,7 +118,7 @@ async def _others(service: Service, seconds: float) -> list[float]:
 
 
 async def stalled_readers(folder: pathlib.Path, count: int, body_timeout_s: float) -> list[Figure]:
-    """Row 8. Streams whose clients stop reading, of an engine that has 100 MB to say to each."""
+    """Row 8. Streams of 100 MB each, whose clients stop reading."""
     async with serve(folder, fakes(), server={"body_timeout_s": body_timeout_s}) as service:
         async with service.ask("drip:1", stream=True) as answer:
             await answer.read()

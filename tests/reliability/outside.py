@@ -1,4 +1,4 @@
-"""Row 20: a name server that never answers, asked by one API key; another key's pictures and all text go on."""
+"""Row 20: a name server of one API key never responds; another key's pictures and all text requests are answered."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ from tests.reliability.addresses import PUBLIC_NAME, Site, http
 from tests.reliability.service import Figure, Service, fakes, serve
 
 _KEYS = {"ana": "a-key", "bo": "b-key"}
-_CLIENTS = 80  # of ana's, each with a request in flight: more than there are places to fetch
-_MOST_IN_RESOLVER = 128  # half of four for each of the 64 places
+_CLIENTS = 80  # host names of key ana, each with a request in flight: more than the slots to fetch
+_MOST_IN_RESOLVER = 128  # half of four for each of the 64 slots
 _AT_ONCE = 8
-_GIVE_UP_S = 60.0  # reached only when a request is not answered at all
-# Python imports it at its start. It notes each name that is looked up in vain, a line for each.
+_GIVE_UP_S = 60.0  # reached only if a request is never answered
+# Python imports it at startup. It records each failed lookup, one name per line.
 _NAME_SERVER = """
 import os, socket, threading
 
@@ -37,7 +37,7 @@ socket.getaddrinfo = getaddrinfo
 
 
 async def silent_name_server(folder: pathlib.Path, in_resolver: int, count: int) -> list[Figure]:
-    """``count`` pictures of bo's and twice as many texts, once ``in_resolver`` names of ana's never resolve."""
+    """Send ``count`` pictures of key bo and twice as many texts, while ``in_resolver`` lookups of key ana hang."""
     notes = folder / "names"
     notes.touch()
     (folder / "sitecustomize.py").write_text(_NAME_SERVER.format(known=PUBLIC_NAME, notes=str(notes)))
@@ -90,7 +90,7 @@ async def silent_name_server(folder: pathlib.Path, in_resolver: int, count: int)
 
 
 async def _each(service: Service, asked: list[tuple[str, Any]]) -> int:
-    """How many of the requests are answered with 200; a few are sent at once."""
+    """Return the number of responses with status 200; a few requests are sent at a time."""
     waiting, statuses = iter(asked), list[int]()
 
     async def ask() -> None:
@@ -102,7 +102,7 @@ async def _each(service: Service, asked: list[tuple[str, Any]]) -> int:
 
 
 async def _ask(service: Service, key: str, content: Any) -> int:
-    """The answer's status; 0 where there is none."""
+    """Return the status; 0 without a response."""
     body = {"messages": user(content)}
     with contextlib.suppress(TimeoutError):
         async with (

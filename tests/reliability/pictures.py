@@ -1,4 +1,4 @@
-"""Row 10: pictures that nobody should send. Each is refused, quickly and in little memory, before an engine sees it."""
+"""Row 10: hostile and broken pictures. Each is refused quickly, with little memory, before it reaches an engine."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from tests.reliability.service import MIB, Figure, fakes, serve
 
 @dataclass(frozen=True)
 class Hostile:
-    """A picture to send. ``may_enter``: it can be shown all the same, so 200 is as good an answer as 400."""
+    """A picture to send. ``may_enter``: it can be decoded nevertheless, so both 200 and 400 are correct."""
 
     name: str
     raw: bytes
@@ -32,12 +32,12 @@ class Hostile:
 
 
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    """A chunk of a PNG file."""
+    """Return a chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(width: int, height: int, *extra: bytes, bits: int = 8, color: int = 2, data: bytes | None = None) -> bytes:
-    """A PNG file with chunks of ours before its pixels, which are black unless ``data`` says otherwise."""
+    """Return a PNG file with extra chunks before its pixels, which are black unless ``data`` is given."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
     values = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1)
     if data is None:
@@ -47,30 +47,30 @@ def png(width: int, height: int, *extra: bytes, bits: int = 8, color: int = 2, d
 
 
 def segment(marker: int, data: bytes) -> bytes:
-    """A segment of a JPEG file."""
+    """Return a segment of a JPEG file."""
     return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
 
 
 def jpeg(*segments: bytes, width: int = 56, height: int = 56) -> bytes:
-    """A JPEG file with segments of ours at its begin."""
+    """Return a JPEG file with extra segments at its beginning."""
     raw = picture(width, height, kind="JPEG")
     return raw[:2] + b"".join(segments) + raw[2:]
 
 
 def exif(*entries: tuple[int, int, int, int], order: str = ">", head: bytes | None = None, rest: bytes = b"") -> bytes:
-    """EXIF data with entries (tag, type, number, value or offset)."""
+    """Return EXIF data with entries (tag, type, number, value or offset)."""
     first = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}I", 8) if head is None else head
     packed = b"".join(struct.pack(f"{order}HHII", *entry) for entry in entries)
     return b"Exif\0\0" + first + struct.pack(f"{order}H", len(entries)) + packed + struct.pack(">I", 0) + rest
 
 
 def orientation(value: int) -> tuple[int, int, int, int]:
-    """The entry of EXIF (big-endian) that says which side is up."""
+    """Return the EXIF entry (big-endian) for the orientation."""
     return 0x0112, 3, 1, value << 16
 
 
 def riff(*parts: tuple[bytes, bytes]) -> bytes:
-    """A WebP file of these chunks."""
+    """Return a WebP file with these chunks."""
     body = b"WEBP" + b"".join(
         kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in parts
     )
@@ -78,18 +78,18 @@ def riff(*parts: tuple[bytes, bytes]) -> bytes:
 
 
 def vp8l(width: int, height: int) -> bytes:
-    """The head of a lossless WebP picture; its pixels are missing."""
+    """Return the header of a lossless WebP picture, without its pixels."""
     return b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + bytes(20)
 
 
 def gif(width: int, height: int, frame: tuple[int, int, int, int], blocks: bytes) -> bytes:
-    """A GIF file with one frame (x, y, width, height) whose data are ``blocks``."""
+    """Return a GIF file with one frame (x, y, width, height) and the data ``blocks``."""
     screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     return screen + b"," + struct.pack("<HHHHB", *frame, 0) + b"\x02" + blocks + b";"
 
 
 def frames(kind: str) -> bytes:
-    """An animated picture."""
+    """Return an animated picture."""
     file = io.BytesIO()
     pictures = [Image.new("RGB", (40, 40), color) for color in ("red", "green", "blue")]
     pictures[0].save(file, kind, save_all=True, append_images=pictures[1:])
@@ -97,14 +97,14 @@ def frames(kind: str) -> bytes:
 
 
 def saved(kind: str) -> bytes:
-    """A good picture of a format that is not taken."""
+    """Return a valid picture of an unsupported format."""
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(file, kind)
     return file.getvalue()
 
 
 def hostile() -> Iterator[Hostile]:
-    """Every one of them, small enough for one request."""
+    """Yield all pictures, each small enough for one request."""
     yield from _too_large()
     yield from _bombs()
     yield from _other_formats()
@@ -211,7 +211,7 @@ def _disguised() -> Iterator[Hostile]:
 
 
 def _lying() -> Iterator[Hostile]:
-    """EXIF data that lie about a good picture."""
+    """Yield valid pictures with false EXIF data."""
     lies = {
         "orientation 99": exif(orientation(99)),
         "orientation 0": exif(orientation(0)),
@@ -238,7 +238,7 @@ def _lying() -> Iterator[Hostile]:
 
 
 async def hostile_pictures(folder: pathlib.Path) -> list[Figure]:
-    """Row 10. Sent one by one to the running service; one that may enter is held to the same time and memory."""
+    """Row 10. Sent one by one to the running service; the limits of time and memory also apply to accepted pictures."""
     wrong: list[str] = []
     slowest, most_memory = (0.0, ""), 0
     corpus = list(hostile())

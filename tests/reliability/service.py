@@ -1,4 +1,4 @@
-"""The service as a user starts it, over fake engines that are real child processes, and what can be seen of it."""
+"""The service as a user starts it, with fake engines as child processes, and its observable state."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ MIB = 1024**2
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table: what was measured, against what it should be. ``most`` is an upper bound."""
+    """A line of the table: a measured value and the expected one. ``most`` is an upper bound."""
 
     row: int
     what: str
@@ -32,7 +32,7 @@ class Figure:
     most: float
     unit: str = ""
     slack: float = 30.0
-    """In the short form, which runs anywhere, times may be this many times as long: more is a hang."""
+    """Factor for the time limits in the short form, which runs on any machine."""
 
     @property
     def is_met(self) -> bool:
@@ -46,7 +46,7 @@ class Service:
     lines: list[str] = field(default_factory=list)
     url: str = ""
     reads: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while its log is read."""
+    """Set while the log is read."""
 
     @property
     def log(self) -> str:
@@ -56,7 +56,7 @@ class Service:
         return self.session.post(f"{self.url}/v1/chat/completions", json=body, **options)
 
     def ask(self, wish: str = "", *, stream: bool = False, vision: bool = False, **options: Any) -> Any:
-        """A chat request to a fake engine, which does what ``wish`` says."""
+        """Return a chat request; ``wish`` selects the fake engine's behavior."""
         content = [image_part()] if vision else ["hello"]
         return self.post({"messages": user(*content), "user": wish, "stream": stream}, **options)
 
@@ -66,7 +66,7 @@ class Service:
             return found
 
     async def until_state(self, engine: str, *states: str, timeout_s: float = 60.0) -> float:
-        """Wait for one of the states; returns the seconds it took."""
+        """Wait for one of the states, and return the seconds."""
         started = time.monotonic()
         async with asyncio.timeout(timeout_s):
             while (await self.state(engine))["state"] not in states:
@@ -74,7 +74,7 @@ class Service:
         return time.monotonic() - started
 
     async def running(self, engine: str) -> float:
-        """Requests that the engine says it works on."""
+        """Return the engine's own number of running requests."""
         async with self.session.get(f"{self.url}/metrics") as answer:
             found = re.findall(
                 rf'vllm:num_requests_running{{.*vlserve_engine="{engine}".*}} (\S+)', await answer.text()
@@ -82,12 +82,12 @@ class Service:
         return float(found[0])
 
     def reaper(self, engine: str) -> int:
-        """It leads the engine's session."""
+        """The reaper, which is the engine's session leader."""
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return next(int(pid) for pid in children if f"/{engine}.sock" in _command(int(pid)))
 
     def pid(self, engine: str, part: str = "") -> int:
-        """The engine's own process, or the one of its session whose command line has ``part``."""
+        """Return the engine's main process, or the one in its session with ``part`` in its command line."""
         leader = self.reaper(engine)
         others = [pid for pid in session_of(leader) if pid != leader]
         return next(pid for pid in sorted(others) if part in _command(pid))
@@ -96,14 +96,14 @@ class Service:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208
 
     def rss(self) -> int:
-        """Bytes of memory that the gateway has now."""
+        """Return the gateway's resident memory in bytes."""
         return _status(self.process.pid, "VmRSS")
 
     def reset_peak(self) -> None:
         pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """The most bytes of memory since ``reset_peak``."""
+        """Return the gateway's peak memory in bytes since ``reset_peak``."""
         return _status(self.process.pid, "VmHWM")
 
 
@@ -123,7 +123,7 @@ def fake_command(*faults: str) -> list[str]:
 
 
 def fakes(text: tuple[str, ...] = (), vision: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:
-    """Both engines' settings."""
+    """Return both engines' settings."""
     environment = {"PYTHONPATH": str(REPOSITORY)}
     return {
         name: {"model": f"org/{name}", "command": fake_command(*faults), "env": environment, **settings}
@@ -140,7 +140,7 @@ async def serve(
     timeout_s: float = 60.0,
     **settings: Any,
 ) -> AsyncIterator[Service]:
-    """`vlserve serve` on a free port; afterwards no process and no file of it is left."""
+    """Run `vlserve serve` on a free port; afterwards check that no process or file is left."""
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"engines": engines, **settings}))
     command = (sys.executable, "-m", "vlserve.cli", "serve", "--config", str(folder / "config.yaml"), "--port", "0")
@@ -180,7 +180,7 @@ async def _read(process: asyncio.subprocess.Process, service: Service) -> None:
 
 
 async def drain_events(answer: aiohttp.ClientResponse) -> list[Any]:
-    """The data of a stream's events; an unfinished stream is an error (aiohttp raises)."""
+    """Return the data of a stream's events. An unfinished stream raises aiohttp's error."""
     text = (await answer.read()).decode()
     data = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in data]

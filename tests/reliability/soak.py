@@ -1,4 +1,4 @@
-"""Row 16: users of many kinds for a long time, while engines are killed and hang."""
+"""Row 16: soak test with mixed traffic, while engines are killed and hang."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ class _Tally:
     in_fault: int = 0
     left: int = 0
     faults: list[tuple[str, float, float]] = field(default_factory=list)
-    """Engine, when the fault began, when the engine was back (inf: not yet)."""
+    """(engine, start of the fault, time when the engine was ready again; inf: not yet)."""
     memory: list[tuple[float, int]] = field(default_factory=list)
 
     def was_in_fault(self, engine: str, started: float, ended: float) -> bool:
@@ -35,7 +35,7 @@ class _Tally:
 
 
 async def soak(folder: pathlib.Path, seconds: float, seed: int = 16) -> list[Figure]:
-    """Twelve users stream, ask, show pictures, make mistakes and leave; an engine is killed or stopped each 45 s."""
+    """Twelve users send streams, pictures and invalid requests, and disconnect; every 45 s an engine gets a fault."""
     chance = random.Random(seed)
     tally = _Tally()
     async with serve(folder, fakes(text=("core",), vision=("core",), hang_after_s=10)) as service:
@@ -82,7 +82,7 @@ async def _use(service: Service, tally: _Tally, chance: random.Random, end: floa
 
 
 async def _one(service: Service, kind: str, chance: random.Random, *, vision: bool) -> str | None:
-    """One request of a kind; what was wrong with its answer."""
+    """Send a request of one kind; return what was wrong with the response."""
     if kind == "leave":
         answer = await service.ask("drip:5", stream=True, vision=vision)
         await asyncio.sleep(chance.random())
@@ -127,7 +127,7 @@ async def _watch_memory(service: Service, tally: _Tally, end: float) -> None:
 
 
 def _slope(samples: list[tuple[float, int]]) -> float:
-    """MiB per hour by least squares, without the warm-up."""
+    """Return MiB per hour by least squares, without the warm-up."""
     kept = samples[int(_WARM_UP_SHARE * len(samples)) :]
     if len(kept) < 3:
         return 0.0

@@ -1,6 +1,6 @@
-"""Row 14: pictures that an engine keeps under names, with two API keys and a client that wants to choose the names.
+"""Row 14: pictures in an engine's cache, with two API keys and a client that sends its own uuids.
 
-Row 18: what one API key, or none, learns of another.
+Row 18: whether one API key, or none, can observe another's requests.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ _AT_ONCE, _COLORS = 32, 24
 
 
 async def shared_names(folder: pathlib.Path, count: int) -> list[Figure]:
-    """Both keys ask about a few pictures in every order, over an engine that forgets them soon; every fourth request
-    says that its picture has the name that everyone uses."""
+    """Both keys ask about a few pictures in every order, with an engine that has a small cache; every fourth request
+    sends a uuid that all clients use."""
     urls = [data_url(picture(56, 56, f"hsl({15 * number}, 100%, 50%)")) for number in range(_COLORS)]
     chance = random.Random(14)
     waiting = iter(range(count))
@@ -50,7 +50,7 @@ async def shared_names(folder: pathlib.Path, count: int) -> list[Figure]:
 
 
 async def _describe(service: Service, urls: list[str], key: str, *, is_named: bool) -> list[str] | None:
-    """Digests of the pictures that the engine saw; None where the request was refused."""
+    """Return digests of the pictures that the engine saw; None if the request was refused."""
     named: dict[str, Any] = {"uuid": "everyone's"} if is_named else {}
     parts = [{"type": "image_url", "image_url": {"url": url}, **named} for url in urls]
     body = {"messages": user(*parts), "user": "describe"}
@@ -63,8 +63,8 @@ _MARKS = ("ana", "ana-model", "ana-file", "ana-request", "ana-scenario", "org/te
 
 
 async def secrets_of_others(folder: pathlib.Path) -> list[Figure]:
-    """Row 18. ana works; bo, and somebody without a key, ask every route for what they can get, before and after. The
-    answers must contain nothing of ana's, and must not change with what ana does."""
+    """Row 18. Key bo, and a client without a key, request every route before and after requests of key ana. The
+    responses must contain nothing of ana's, and must not change."""
     environ = {"KEYS": "ana: a-key, bo: b-key, ops: o-key"}
     server = {"api_keys_env": "KEYS", "keys": {"ops": {"metrics": True}, "ana": {"requests_per_minute": 1000}}}
     found = list[str]()
@@ -87,7 +87,7 @@ async def secrets_of_others(folder: pathlib.Path) -> list[Figure]:
 
 
 async def _work(service: Service, key: str) -> str:
-    """Everything that leaves a trace; returns the id of a file."""
+    """Send requests that change any state; return the id of a file."""
     headers = {"authorization": f"Bearer {key}", "x-request-id": "ana-request"}
     form = aiohttp.FormData({"purpose": "vision"})
     form.add_field("file", picture(), filename="ana-file.png", content_type="image/png")
@@ -102,7 +102,7 @@ async def _work(service: Service, key: str) -> str:
 
 
 async def _everything(service: Service, key: str | None, file_id: str) -> dict[str, str]:
-    """Status, body and headers of each route, without headers that always differ."""
+    """Return status, body and headers of each route, without headers that always differ."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     answers = {}
     paths = ["/", "/docs", "/openapi.json", "/health", "/ready", "/ready?engine=all", "/metrics", "/nothing"]

@@ -1,4 +1,4 @@
-"""Row 20: the log goes into a pipe that nobody reads."""
+"""Row 20: the log is written to a pipe that is not read."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import aiohttp
 from tests.conftest import until
 from tests.reliability.service import MIB, Figure, Service, fakes, percentile, serve
 
-_PIPE_BYTES = 512 * 1024  # more than the pipe and its reader's buffer hold
+_PIPE_BYTES = 512 * 1024  # more than the buffers of the pipe and its reader
 _LONG_PATH = "/" + "x" * 4000
 _ENGINE_MIB = 16
 _ANSWER_S = 10.0
@@ -23,9 +23,9 @@ _NOTICE = re.compile(r"(\d+) log lines were dropped")
 
 
 async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
-    """Row 20. Requests while nobody reads the log, an engine that prints more than the queue holds, and the end.
+    """Row 20. Requests while the log is not read, an engine that prints more than the queue's size, and shutdown.
 
-    Four times ``count`` lines about requests must fit into the queue.
+    Four times ``count`` request lines must fit into the queue.
     """
     async with serve(folder, fakes()) as service:
         await _answered(service, count // 4)
@@ -62,7 +62,7 @@ async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
 
 
 async def _fill_pipe(service: Service) -> int:
-    """The gateway writes more than the pipe holds, an engine more than the queue; returns the requests sent."""
+    """Make the gateway fill the pipe and an engine the queue; return the number of requests, 0 on a timeout."""
     count = _PIPE_BYTES // len(_LONG_PATH)
     try:
         async with asyncio.timeout(_ANSWER_S):
@@ -77,7 +77,7 @@ async def _fill_pipe(service: Service) -> int:
 
 
 async def _answered(service: Service, count: int) -> int:
-    """How many of so many small requests are answered until the first that is not."""
+    """Send small requests; return how many were answered before the first that was not."""
     for number in range(count):
         try:
             async with service.ask(timeout=aiohttp.ClientTimeout(total=_ANSWER_S)) as answer:
@@ -89,7 +89,7 @@ async def _answered(service: Service, count: int) -> int:
 
 
 async def _p99_s(service: Service, count: int) -> float:
-    """Median of several, because a machine that others use has bad moments."""
+    """Return the median of several p99, because the machine may be shared."""
     stretches = []
     for _ in range(_STRETCHES):
         seconds = []

@@ -1,4 +1,4 @@
-"""Row 17: what a web page in somebody's browser can send to a service without API keys, on every route."""
+"""Row 17: requests that a hostile web page can send to a service without API keys, on every route."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ Headers = dict[str, str]
 
 
 async def hostile_pages(folder: pathlib.Path) -> list[Figure]:
-    """Each route of the document, and some that are not in it, with each thing that a page can do; then those whom the
-    same checks must not meet."""
+    """Send each kind of a page's request to each route, documented or not; then requests of legitimate clients, which
+    must not be refused."""
     past, wrong = list[str](), list[str]()
     attempts = 0
     async with serve(folder, fakes()) as service:
@@ -73,7 +73,7 @@ async def _routes(service: Service) -> list[tuple[str, str]]:
 
 
 def _attempts(method: str, path: str, port: str) -> Iterator[tuple[Headers, int]]:
-    """Headers, and the status that they must get."""
+    """Yield headers and the expected status."""
     own, is_safe = f"127.0.0.1:{port}", method in _SAFE
     if path != "/health":
         for host in _REBOUND:
@@ -95,7 +95,7 @@ def _attempts(method: str, path: str, port: str) -> Iterator[tuple[Headers, int]
 
 
 def _welcome(port: str) -> Iterator[tuple[str, str, str, Headers, int]]:
-    """Who, method, path, headers, status."""
+    """Yield client, method, path, headers and expected status."""
     chat, own = "/v1/chat/completions", f"127.0.0.1:{port}"
     typed = {"content-type": _JSON}
     for host in (own, f"localhost:{port}", f"[::1]:{port}", "localhost", "LOCALHOST.", "192.168.1.7"):
@@ -114,13 +114,13 @@ def _welcome(port: str) -> Iterator[tuple[str, str, str, Headers, int]]:
 
 
 async def _counted(service: Service) -> list[str]:
-    """The gateway's count of requests that came to an engine."""
+    """Return the gateway's count of requests that reached an engine."""
     async with service.session.get(f"{service.url}/metrics") as answer:
         return [line for line in (await answer.text()).splitlines() if line.startswith("vlserve_requests_total")]
 
 
 async def _status(service: Service, method: str, path: str, headers: Headers) -> int:
-    """The status of a request with just these headers."""
+    """Return the status of a request with exactly these headers."""
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = _BODY if method == "POST" else b""

@@ -1,4 +1,4 @@
-"""A network namespace without a network: its loopback address, and on it one port that leads to a service outside."""
+"""A network namespace with only a loopback address, and one port on it that is forwarded to a service outside."""
 
 import contextlib
 import fcntl
@@ -17,9 +17,9 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 @contextlib.contextmanager
 def isolated(service_port: int) -> Iterator[tuple[str, ...]]:
-    """Yield the words that, put before a command, run it inside. Needs root or unprivileged user namespaces.
+    """Yield the command prefix that runs a command inside. Needs root or unprivileged user namespaces.
 
-    A socket stays in the namespace where it was made: the listener is made inside, and accepted from here.
+    A socket belongs to the namespace where it was created: the listener is created inside, and accepted from here.
     """
     ours, theirs = socket.socketpair()
     is_root = os.geteuid() == 0
@@ -52,7 +52,7 @@ def _accept(listener: socket.socket, port: int, relays: list[threading.Thread]) 
     while True:
         try:
             client, _ = listener.accept()
-        except OSError:  # it was shut down
+        except OSError:  # the listener was shut down
             return
         relays.append(threading.Thread(target=_relay, args=(client, port)))
         relays[-1].start()
@@ -75,7 +75,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 
 def _hold(descriptor: int) -> None:
-    """Inside: bring the loopback interface up, hand a listener out, and stay until the other side is closed."""
+    """Inside: bring up the loopback interface, pass a listener out, and wait until the other side is closed."""
     with socket.socket(fileno=descriptor) as control, socket.socket() as listener:
         fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
         listener.bind(("127.0.0.1", PORT))

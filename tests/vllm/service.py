@@ -1,4 +1,4 @@
-"""The service over real vLLM on the CPU with both demo models: started once for all tests that need it."""
+"""The service with real vLLM on the CPU and both demo models, started once for all tests that need it."""
 
 import contextlib
 import functools
@@ -37,7 +37,7 @@ class Service:
 
     @functools.cached_property
     def openai(self) -> Any:
-        """A client; Any, because its overloads take no plain dicts."""
+        """An OpenAI client, typed Any because its overloads do not accept plain dicts."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=120)
 
     @functools.cached_property
@@ -45,7 +45,7 @@ class Service:
         return anthropic.Anthropic(base_url=self.url, api_key=KEYS["ana"], max_retries=0, timeout=120)
 
     def metric(self, name: str, engine: str) -> float:
-        """An engine's own figure."""
+        """Return a metric of an engine."""
         text = httpx.get(f"{self.url}/metrics", headers=KEYED).text
         return float(re.findall(rf'{name}{{.*vlserve_engine="{engine}".*}} (\S+)', text)[0])
 
@@ -53,7 +53,7 @@ class Service:
         return httpx.get(f"{self.url}/ready", params={"engine": engine}).status_code == 200
 
     def reapers(self) -> dict[str, int]:
-        """Engine → pid of its reaper, which leads the engine's session."""
+        """Return engine → pid of its reaper, the session leader."""
         pids = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         lines = {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
         return {name: pid for pid, line in lines.items() for name in ("text", "vision") if f"/{name}.sock" in line}
@@ -73,11 +73,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, service: Service
 
 @contextlib.contextmanager
 def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
-    """`vlserve serve` on a free port with the demo config, both engines ready; afterwards nothing is left."""
+    """Run `vlserve serve` with the demo config, both engines ready; check afterwards that nothing is left."""
     tree = yaml.safe_load((REPOSITORY / "configs" / "demo-cpu.yaml").read_text())
     for name, settings in tree["engines"].items():
         settings |= {"hang_after_s": HANG_AFTER_S, **engine_settings, "model": str(SAMPLES / "demo-models" / name)}
-    # Pictures are resized with Pillow, as qwen-vl-utils does it, so that answers can be compared with the reference.
+    # Resizes pictures with Pillow, as qwen-vl-utils does, so that answers can be compared with the reference.
     tree["engines"]["vision"]["extra_args"] += ["--mm-processor-kwargs", '{"use_fast": false}']
     tree["engines"]["vision"]["limit_mm_per_prompt"] = {"image": 4, "video": 1}
     tree["server"] = {"api_keys_env": "KEYS", "keys": {"ana": {"metrics": True}}}

@@ -1,4 +1,4 @@
-"""What a user gets from the service over real vLLM."""
+"""Answers, errors and samples with real vLLM."""
 
 import os
 import pathlib
@@ -41,7 +41,7 @@ def test_text_and_picture_go_to_their_models(service: Service) -> None:
         assert answer.choices[0].finish_reason == "stop"
 
 
-def test_stream_says_the_same_as_the_whole_answer(service: Service) -> None:
+def test_stream_has_the_same_text_as_the_response(service: Service) -> None:
     for content in ("Hello", [{"type": "text", "text": "What is this?"}, image_part(login_url())]):
         parts = content if isinstance(content, list) else [content]
         chunks = list(
@@ -59,7 +59,7 @@ def test_stream_says_the_same_as_the_whole_answer(service: Service) -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "tool", "assistant"])
-def test_pictures_in_every_role_are_taken(service: Service, role: str) -> None:
+def test_pictures_in_every_role_are_accepted(service: Service, role: str) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     turn = {"role": role, "content": [image_part(), {"type": "text", "text": "see"}], "tool_call_id": "c1"}
     before = [{"role": "assistant", "content": None, "tool_calls": [call]}] if role == "tool" else []
@@ -72,7 +72,7 @@ def test_pictures_in_every_role_are_taken(service: Service, role: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
-def test_every_format_and_spelling_of_a_picture_is_understood(service: Service, kind: str) -> None:
+def test_every_picture_format_and_url_notation_is_accepted(service: Service, kind: str) -> None:
     url = data_url(picture(280, 280, "blue", kind), kind.lower())
     spellings = [image_part(url), {"image_url": url}, {"type": "image_url", "image_url": url}]
     spellings.append({"type": "input_image", "image_url": url})
@@ -104,7 +104,7 @@ def test_image_tokens_are_those_of_qwens_own_resize(service: Service) -> None:
     assert prompt_tokens(text, image_part(login_url())) - prompt_tokens(text) == height * width // 28**2 + around
 
 
-def test_the_limit_holds_at_the_gateway_and_in_vllm(service: Service) -> None:
+def test_picture_limit_applies_at_the_gateway_and_in_vllm(service: Service) -> None:
     assert ask(service, *[image_part()] * 4, max_tokens=2)
     with pytest.raises(openai.BadRequestError) as error:
         ask(service, *[image_part()] * 5)
@@ -140,7 +140,7 @@ def test_bad_requests_are_clear_and_leave_the_engine_alive(
     assert ask(service, "still there?", max_tokens=2)
 
 
-def test_pictures_that_only_break_while_decoding_are_a_400(service: Service) -> None:
+def test_pictures_that_fail_to_decode_are_a_400(service: Service) -> None:
     for raw in (picture(400, 400)[:300], picture(600, 600, "blue", "JPEG")[:3000]):
         with pytest.raises(openai.BadRequestError) as error:
             ask(service, image_part(data_url(raw)))
@@ -178,7 +178,7 @@ def test_one_scrape_has_both_engines(service: Service) -> None:
         assert f'vlserve_engine_ready{{vlserve_engine="{engine}"}} 1.0' in text
 
 
-def test_client_that_leaves_stops_the_computation(service: Service) -> None:
+def test_disconnected_client_stops_the_computation(service: Service) -> None:
     body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True}
 
     def running() -> float:
@@ -191,7 +191,7 @@ def test_client_that_leaves_stops_the_computation(service: Service) -> None:
     with httpx.stream(
         "POST", f"{service.url}/v1/chat/completions", json={**body, "stream": True}, headers=KEYED
     ) as stream:
-        lines = stream.iter_lines()  # kept: the stream closes when its iterator is forgotten
+        lines = stream.iter_lines()  # keeps a reference: the stream closes when its iterator is collected
         next(lines)
         wait_until(lambda: running() == 1, 5, service)
     wait_until(lambda: running() == 0, 5, service)

@@ -1,6 +1,6 @@
-"""docs/api.md: each line of its tables is so with real vLLM, and the document is written from what was asked.
+"""docs/api.md: each row of its tables is checked with real vLLM, and the tables are generated from these rows.
 
-``UPDATE_DOCS=1 pytest tests/vllm/test_api.py`` writes it anew, when all of that has passed.
+``UPDATE_DOCS=1 pytest tests/vllm/test_api.py`` writes it after all checks have passed.
 """
 
 import json
@@ -23,8 +23,8 @@ from vlserve.protocols.definitions import CHAT, Protocol
 from vlserve.protocols.request import check_caps, parse
 
 DOCUMENT = REPOSITORY / "docs" / "api.md"
-_HELD: set[str] = set()
-"""The cases that have passed."""
+_PASSED: set[str] = set()
+"""Cases that have passed."""
 
 
 def _name(what: str) -> str:
@@ -60,11 +60,11 @@ def asks(service: Service) -> dict[str, Ask]:
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES)
-def test_what_the_document_says_is_so(asks: dict[str, Ask], case: str) -> None:
+def test_row_of_the_document_is_true(asks: dict[str, Ask], case: str) -> None:
     protocol, checks = CASES[case]
     for check in checks:
         check(asks[protocol.path])
-    _HELD.add(case)
+    _PASSED.add(case)
 
 
 @pytest.mark.full
@@ -75,13 +75,13 @@ def test_refused_field_is_refused_with_its_reason(asks: dict[str, Ask], case: st
     path, field = REFUSED[case]
     answer = asks[path].try_(**{field: {"a": 1}})
     assert (answer.status, PROTOCOLS[path].refused[field] in answer.problem) == (400, True), answer.tree
-    _HELD.add(case)
+    _PASSED.add(case)
 
 
 @pytest.mark.parametrize("path", TABLES)
 def test_every_field_has_a_row(path: str) -> None:
-    told = set().union(*(one.fields for one in TABLES[path]))
-    assert set(PROTOCOLS[path].fields) <= told
+    documented = set().union(*(one.fields for one in TABLES[path]))
+    assert set(PROTOCOLS[path].fields) <= documented
     assert all(one.checks for one in TABLES[path])
 
 
@@ -94,7 +94,7 @@ def test_bounded_field_is_refused_above_its_setting(asks: dict[str, Ask], case: 
     most = getattr(Request(), setting)
     answer = asks[path].try_(**{field: ["x"] * (most + 1) if setting == "max_stop" else most + 1})
     assert (answer.status, f"request.{setting}" in answer.problem) == (400, True), answer.tree
-    _HELD.add(case)
+    _PASSED.add(case)
 
 
 @pytest.mark.parametrize("path", [path for path, one in PROTOCOLS.items() if one.max_tokens_fields])
@@ -110,11 +110,11 @@ def test_every_error_has_a_row() -> None:
     assert {kind for kind, *_ in STATUSES} == set(VlserveError.__subclasses__()) - {ConfigError}
 
 
-def test_document_says_what_was_asked() -> None:
+def test_document_has_the_tested_rows() -> None:
     text = DOCUMENT.read_text()
     written = document.written(text)
     if os.environ.get("UPDATE_DOCS"):
-        assert not {*CASES, *REFUSED, *BOUNDED} - _HELD, "these have not passed; the document is as it was"
+        assert not {*CASES, *REFUSED, *BOUNDED} - _PASSED, "these have not passed; the document was not changed"
         DOCUMENT.write_text(written)
     else:
         assert written == text, "run: UPDATE_DOCS=1 pytest tests/vllm/test_api.py"
@@ -122,5 +122,5 @@ def test_document_says_what_was_asked() -> None:
 
 def test_every_code_is_in_the_document() -> None:
     source = "".join(path.read_text() for path in (REPOSITORY / "vlserve").rglob("*.py"))
-    told = set(re.findall(r"`(\w+)`", DOCUMENT.read_text()))
-    assert set(re.findall(r'\bcode *= *"(\w+)"', source)) <= told
+    documented = set(re.findall(r"`(\w+)`", DOCUMENT.read_text()))
+    assert set(re.findall(r'\bcode *= *"(\w+)"', source)) <= documented

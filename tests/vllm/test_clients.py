@@ -1,7 +1,7 @@
-"""Clients as people install them, unchanged, with the service over real vLLM; docs/clients.md lists what works.
+"""Unmodified clients against the service with real vLLM; docs/clients.md lists the results.
 
-Their versions are pinned, and they run in a network namespace from which only the service is reached: what a release
-of tomorrow does, or what a client reports to its makers, changes nothing here. `UPDATE_DOCS=1` writes the table.
+Versions are pinned, and the clients run in a network namespace that reaches only the service, so that new releases and
+telemetry have no effect. `UPDATE_DOCS=1` writes the table.
 """
 
 import os
@@ -27,14 +27,14 @@ DOCS = REPOSITORY / "docs" / "clients.md"
 URL = f"http://127.0.0.1:{isolation.PORT}"
 PAGE_PORT = isolation.PORT + 1
 CHECKS = ("text", "picture", "stream", "tool", "structured", "error")
-# Environment → what is installed there: one for all, but for clients whose pins conflict.
+# Environment → its requirements; clients with conflicting pins have their own.
 REQUIREMENTS = {
     "clients": CLIENTS / "requirements.txt",
     "litellm": CLIENTS / "requirements-litellm.txt",
     "instructor": CLIENTS / "requirements-instructor.txt",
     "chainlit": CLIENTS / "requirements-chainlit.txt",
 }
-# Script → the client, its package, and where that is installed.
+# Script → client, package, and environment.
 SCRIPTS = {
     "openai_python.py": (
         "OpenAI SDK, Python: chat; responses, but for tools; sync, async; `parse()`; stream helpers",
@@ -64,8 +64,8 @@ class Environments:
         return self.folder / name / "bin"
 
     def install(self) -> None:
-        """With uv, from PyPI: it takes a tenth of pip's time, and keeps once what several of them have. It and Node
-        bring certificates of their own; a machine's may be others, as behind a proxy."""
+        """Install with uv, which takes a tenth of pip's time and shares packages between environments. uv and Node
+        have their own certificates, which may differ from the machine's, as behind a proxy."""
         subprocess.run((sys.executable, "-m", "venv", self.folder / "uv"), check=True)
         options = ("--quiet", "--no-input", "--disable-pip-version-check")
         subprocess.run((self.bin("uv") / "python", "-m", "pip", "install", *options, "uv"), check=True)
@@ -87,7 +87,7 @@ class Environments:
         )
 
     def checks(self, name: str, script: str, **environment: str) -> dict[str, str]:
-        """Run a script without a network but for the service; check → `ok`, or what went wrong."""
+        """Run a script that reaches only the service; return check → `ok`, or the problem."""
         runner = {".py": "python", ".mjs": "node", ".sh": "bash"}[pathlib.Path(script).suffix]
         environment |= {"VLSERVE_URL": URL, "VLSERVE_API_KEY": KEYS["ana"]}
         environment |= {"PICTURE": data_url(picture(280, 280, "red"))}
@@ -102,7 +102,7 @@ class Environments:
         elif script.endswith(".mjs"):
             command = ("node", "-p", f"require('./node_modules/{package}/package.json').version")
         else:
-            return "any"  # it is the machine's own
+            return "any"  # it belongs to the machine
         return str(re.findall(r"\d[\d.]+", self.run(name, *command).stdout)[0])
 
 
@@ -125,7 +125,7 @@ def environments(enter: tuple[str, ...], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def page(environments: Environments) -> Iterator[str]:
-    """The URL of the sample's page, inside."""
+    """Yield the URL of the sample's page in the namespace."""
     url = f"http://127.0.0.1:{PAGE_PORT}"
     log = environments.folder / "page.log"
     command = (environments.bin("chainlit") / "chainlit", "run", SAMPLES / "chainlit" / "app.py", "--headless")
@@ -156,7 +156,7 @@ def page(environments: Environments) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("target", ["192.0.2.1:80", "127.0.0.1:another port"])
-def test_clients_reach_the_service_alone(enter: tuple[str, ...], target: str) -> None:
+def test_clients_reach_only_the_service(enter: tuple[str, ...], target: str) -> None:
     connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = target.replace("another port", str(other.getsockname()[1]))
@@ -173,8 +173,8 @@ def test_client_works(environments: Environments, script: str) -> None:
     assert environments.found[script] == dict.fromkeys(CHECKS, "ok")
 
 
-def test_docs_tell_what_works(environments: Environments) -> None:
-    """The table is what the tests above found; its versions are major ones."""
+def test_docs_list_the_results(environments: Environments) -> None:
+    """The table has the results of the tests above, with major versions."""
     if set(environments.found) != set(SCRIPTS):
         pytest.fail("it needs what test_client_works finds: run the whole file")
     lines = [f"| client | major version | {' | '.join(CHECKS)} |", f"|---|---|{'---|' * len(CHECKS)}"]
@@ -190,6 +190,6 @@ def test_docs_tell_what_works(environments: Environments) -> None:
     assert written == text, "run: UPDATE_DOCS=1 pytest tests/vllm/test_clients.py"
 
 
-def test_sample_page_answers_calls_functions_and_looks_at_pictures(environments: Environments, page: str) -> None:
+def test_sample_page_answers_calls_tools_and_accepts_pictures(environments: Environments, page: str) -> None:
     found = environments.checks("chainlit", "chainlit_page.py", PAGE_URL=page, SHOT=str(LOGIN))
     assert found == dict.fromkeys(("text", "tool", "picture"), "ok")

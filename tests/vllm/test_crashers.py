@@ -1,6 +1,6 @@
-"""Requests that ended, blocked or confused vLLM (0.32 and before): refused or answered here, and the engine lives.
+"""Requests that crashed, blocked or corrupted vLLM (0.32 and earlier) are refused or answered, and the engine survives.
 
-Found by hand and in its advisories; figures of what each did are in docs/reliability.md.
+Found manually and in its advisories; docs/reliability.md has the effect of each.
 """
 
 import json
@@ -79,7 +79,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "role that is a number": {"messages": [{"role": 5, "content": "x"}]},
     "four pictures of 48 megapixels": {"messages": user(*[image_part(data_url(picture(8000, 6000)))] * 4)},
 }
-# vLLM decides about these: a 200 or a clear 400, nothing else.
+# vLLM decides about these: only a 200 or a clear 400 is correct.
 ANSWERED: dict[str, dict[str, Any]] = {
     "part that is a string": {"messages": user("a", "b")},
     "arguments 40,000 lists deep": answered_calls("[" * 40_000),
@@ -129,7 +129,7 @@ def post(service: Service, body: dict[str, Any], model: str) -> httpx.Response:
 
 @pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])
 @pytest.mark.parametrize("model", ["demo-text", "demo-vision"])
-def test_request_is_refused_or_answered_and_the_engine_lives(service: Service, name: str, model: str) -> None:
+def test_request_is_refused_or_answered_and_the_engine_survives(service: Service, name: str, model: str) -> None:
     body = {**REFUSED, **ANSWERED}[name]
     if model == "demo-text" and "image_url" in json.dumps(body.get("messages")):
         model = "auto"

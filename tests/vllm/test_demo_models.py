@@ -1,6 +1,6 @@
-"""What the demo models make of text and pictures over real vLLM: they read, see, count, remember and call tools.
+"""The demo models' answers with real vLLM: text, pictures, history, boxes and tool calls.
 
-Every test has its counterpart: the same question about something else has another answer.
+Every test has a counterpart: the same question about something else has another answer.
 """
 
 import io
@@ -15,7 +15,7 @@ from tests.vllm.service import SAMPLES, Service, ask, login_url
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
-SETTINGS = SAMPLES / "screenshots" / "settings.png"  # a dialog over a page that has another button of the same name
+SETTINGS = SAMPLES / "screenshots" / "settings.png"  # a dialog over a page with another button of the same name
 UNKNOWN = "I am a small demo model and do not know that."
 
 
@@ -36,7 +36,7 @@ def plain(color: str) -> str:
 
 
 def drawn(shape: str, color: str) -> str:
-    """A shape of PIL's on white."""
+    """Draw a shape with PIL on white."""
     image = Image.new("RGB", (280, 280), "white")
     getattr(ImageDraw.Draw(image), shape)((80, 80, 200, 200), fill=color)
     data = io.BytesIO()
@@ -49,7 +49,7 @@ def settings_url() -> str:
 
 
 def asked(question: str, *urls: str) -> list[dict[str, Any]]:
-    """The parts of a turn, pictures first."""
+    """Return the parts of a turn, pictures first."""
     return [*map(image_part, urls), {"type": "text", "text": question}]
 
 
@@ -58,7 +58,7 @@ def about(service: Service, question: str, *urls: str, **options: object) -> str
 
 
 def chat(service: Service, *turns: list[dict[str, Any]]) -> str:
-    """The last answer of a chat in which each turn is asked with all that was said before."""
+    """Send a chat turn by turn with its history, and return the last answer."""
     messages: list[Any] = []
     for turn in turns:
         messages += user(*turn)
@@ -80,16 +80,16 @@ def chat(service: Service, *turns: list[dict[str, Any]]) -> str:
         ("Name three things to test on a sign-in page.", "A right password, a wrong password and an empty field."),
     ],
 )
-def test_text_has_its_answer(service: Service, question: str, answer: str) -> None:
+def test_text_question_has_the_right_answer(service: Service, question: str, answer: str) -> None:
     assert ask(service, question, max_tokens=80) == answer
 
 
-def test_what_the_text_model_does_not_know_it_says(service: Service) -> None:
+def test_text_model_reports_what_it_does_not_know(service: Service) -> None:
     assert ask(service, "Who is the president?", max_tokens=80).startswith(UNKNOWN)
 
 
 @pytest.mark.parametrize("name", ["Ana", "Tom"])
-def test_what_was_said_before_is_remembered(service: Service, name: str) -> None:
+def test_history_is_used(service: Service, name: str) -> None:
     told, between, recalled = asked(f"My name is {name}."), asked("What is 7 plus 5?"), asked("What is my name?")
     assert chat(service, told, between, recalled) == f"Your name is {name}."
     assert chat(service, between, recalled) == "You have not told me your name."
@@ -147,26 +147,26 @@ def test_screenshot_is_read(service: Service, question: str, answer: str) -> Non
     assert about(service, question, login_url()) == answer
 
 
-def test_question_may_stand_before_its_picture(service: Service) -> None:
+def test_question_may_precede_its_picture(service: Service) -> None:
     said = ask(service, {"type": "text", "text": "What does the button say?"}, image_part(login_url()))
     assert said == 'The button says "Sign in".'
 
 
 @pytest.mark.parametrize("color", ["red", "blue"])
-def test_picture_of_an_older_turn_is_still_seen(service: Service, color: str) -> None:
-    """What was said in between does not tell its colour."""
+def test_picture_of_an_earlier_turn_is_used(service: Service, color: str) -> None:
+    """The turns in between do not mention its colour."""
     shown = asked("How many buttons are there?", plain(color))
     assert chat(service, shown, asked("What colour is the picture?")) == f"It is {color}."
 
 
-def test_two_pictures_are_told_apart(service: Service) -> None:
+def test_two_pictures_are_distinguished(service: Service) -> None:
     circle, square = drawn("ellipse", "red"), drawn("rectangle", "blue")
     assert about(service, "Which picture has a red circle?", circle, square) == "The first picture."
     assert about(service, "Which picture has a red circle?", square, circle) == "The second picture."
 
 
-def test_description_names_what_is_there_and_comes_in_pieces(service: Service) -> None:
-    """Streamed it is the same as whole."""
+def test_description_is_right_and_streamed(service: Service) -> None:
+    """The stream has the same text as the response."""
     chunks = list(
         service.openai.chat.completions.create(
             model="auto",
@@ -193,7 +193,7 @@ def test_description_names_what_is_there_and_comes_in_pieces(service: Service) -
     ],
 )
 def test_elements_have_boxes_where_they_are(service: Service, element: str, box: tuple[int, int, int, int]) -> None:
-    """`box` is in pixels of the screenshot, an answer in those of the picture as the model sees it."""
+    """`box` is in pixels of the screenshot, an answer in pixels of the resized picture."""
     question = f"Locate the {element}, output its bbox coordinates using JSON format."
     [found] = json.loads(about(service, question, login_url()))
     assert found["label"] == element
@@ -206,7 +206,7 @@ def test_elements_have_boxes_where_they_are(service: Service, element: str, box:
 def calls(
     service: Service, messages: list[dict[str, Any]], *tools: dict[str, Any], is_streamed: bool = False
 ) -> list[tuple[str, Any]]:
-    """Names and arguments of the calls that an answer is made of; there are no words beside them."""
+    """Return names and arguments of the tool calls; the answer must have no text."""
     options: dict[str, Any] = {"model": "auto", "tools": tools, "temperature": 0, "max_tokens": 120}
     create = service.openai.chat.completions.create
     if not is_streamed:
@@ -240,13 +240,13 @@ def calls(
         ),
     ],
 )
-def test_tool_that_fits_is_called_with_what_was_said(
+def test_matching_tool_is_called_with_the_given_values(
     service: Service, question: str, expected: list[tuple[str, Any]], is_streamed: bool
 ) -> None:
     assert calls(service, user(question), WEATHER, TIMER, is_streamed=is_streamed) == expected
 
 
-def test_result_of_a_tool_is_told(service: Service) -> None:
+def test_tool_result_is_in_the_answer(service: Service) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Berlin"}'}}
     asking = [*user("What is the weather in Berlin?"), {"role": "assistant", "content": None, "tool_calls": [call]}]
     for temperature in (21, 8):
@@ -257,7 +257,7 @@ def test_result_of_a_tool_is_told(service: Service) -> None:
         assert answer.choices[0].message.content == f"The temperature is {temperature} and the unit is C."
 
 
-def test_question_that_no_tool_helps_with_is_answered(service: Service) -> None:
+def test_question_without_a_matching_tool_is_answered(service: Service) -> None:
     said = ask(service, "What is the capital of France?", tools=[WEATHER], max_tokens=60)
     assert said == "The capital of France is Paris."
 
@@ -270,7 +270,7 @@ def test_tool_is_called_with_what_is_on_the_picture(service: Service, is_streame
 
 
 def test_structured_output_is_filled_with_what_is_on_the_picture(service: Service) -> None:
-    """In words that the model would not use by itself."""
+    """With words that the model would not choose without the schema."""
     options = {"extra_body": {"structured_outputs": {"regex": "It is (red|green|blue), as far as I see"}}}
     for color in ("red", "blue"):
         said = about(service, "What colour is this picture?", plain(color), **options)

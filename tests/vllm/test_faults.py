@@ -1,4 +1,4 @@
-"""Faults of real vLLM processes: killed, stopped, left behind. The last tests of a run, since they cost restarts."""
+"""Faults of real vLLM processes: killed, stopped, orphaned. These tests run last, because they cause restarts."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 def test_engine_core_killed_mid_stream(service: Service) -> None:
-    """The stream ends in an error, the other engine does not notice, and the engine comes back."""
+    """The stream ends with an error, the other engine is not affected, and the engine restarts."""
     core = next(pid for pid in session_of(service.reapers()["text"]) if _title(pid).startswith("VLLM::EngineCor"))
     vision_errors: list[Exception] = []
     is_over = threading.Event()
@@ -51,7 +51,7 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
                 if len(events) == 5:
                     os.kill(core, signal.SIGKILL)
                     killed = time.monotonic()
-        assert time.monotonic() - killed < 0.75 * HANG_AFTER_S  # its death ended the stream, and not its silence
+        assert time.monotonic() - killed < 0.75 * HANG_AFTER_S  # its death ended the stream, not a timeout
         assert "data: [DONE]" not in events
         assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
         wait_until(lambda: not service.ready("text"), 15, service)
@@ -68,8 +68,8 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
     assert not is_alive(core)
 
 
-def test_core_that_hangs_is_found_and_replaced(service: Service) -> None:
-    """Its front end goes on answering /health and /metrics, and refusing bad requests."""
+def test_hung_core_is_detected_and_restarted(service: Service) -> None:
+    """Its front end still answers /health and /metrics, and refuses invalid requests."""
     leader = service.reapers()["vision"]
     core = next(pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor"))
     os.kill(core, signal.SIGSTOP)
@@ -79,7 +79,7 @@ def test_core_that_hangs_is_found_and_replaced(service: Service) -> None:
             service.openai.with_options(timeout=0.5).chat.completions.create(
                 model="demo-vision", messages=user("x"), top_p=-1
             )
-        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # one that leaves unanswered
+        with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # disconnects without an answer
             service.openai.with_options(timeout=0.5).chat.completions.create(model="demo-vision", messages=user("x"))
         assert time.monotonic() - stopped < HANG_AFTER_S + 60
     print(f"\nhang found after {time.monotonic() - stopped:.1f} s, hang_after_s is {HANG_AFTER_S}")
@@ -96,7 +96,7 @@ def _title(pid: int) -> str:
 def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
     service: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Runs last: two ranks per model answer as one does, and nothing outlives a killed gateway."""
+    """Runs last: two ranks per model answer as one does, and no process outlives a killed gateway."""
     picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
     expected = [ask(service, "Hello"), ask(service, *picture_parts)]
     folder = tmp_path_factory.mktemp("t")

@@ -1,4 +1,4 @@
-"""Requests that real clients sent (tests/field_cases), against the service over real vLLM."""
+"""Recorded requests of real clients (tests/field_cases) against the service with real vLLM."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.vllm.service import KEYED, Service
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
 
 _HEADERS = {**KEYED, "content-type": "application/json"}
-# Sizes at which the model must see the picture of a case, which is within its limits.
+# Expected sizes of a case's picture for the model, within its limits.
 _SIZES = {"04-max-pixels-beside-image-url": "model=224x140", "27-mm-processor-kwargs": "model=224x140"}
 
 

@@ -1,4 +1,4 @@
-"""What vLLM's request classes accept, level by level, is accepted here or stands in tests/endpoints/left_out.py."""
+"""Fields of vLLM's request classes, level by level, are accepted or listed in tests/endpoints/left_out.py."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from vlserve.protocols.json_schema import find_unsupported
 
 pytestmark = [pytest.mark.full, pytest.mark.engine]
 
-# Prints level → keys that vLLM's own classes have, and whether xgrammar supports each schema of stdin.
+# Prints level → keys of vLLM's classes, and whether xgrammar supports each schema in stdin.
 _REAL = """
 import json, sys, typing
 from openai.types.responses import ResponseTextConfig
@@ -109,7 +109,7 @@ def _in_table(level: str) -> set[str]:
 
 
 @pytest.mark.parametrize("level", _accepted())
-def test_what_vllm_accepts_is_accepted_or_has_its_reason_in_the_table(real: list[Any], level: str) -> None:
+def test_fields_of_vllm_are_accepted_or_listed_with_a_reason(real: list[Any], level: str) -> None:
     missing = set(real[0][level]) - _accepted()[level]
     table = _in_table("request" if level in PROTOCOLS else level)
     assert missing <= table
@@ -117,10 +117,10 @@ def test_what_vllm_accepts_is_accepted_or_has_its_reason_in_the_table(real: list
         assert missing == table
 
 
-def test_every_row_of_the_table_is_about_a_field_of_vllm(real: list[Any]) -> None:
+def test_every_listed_field_exists_in_vllm(real: list[Any]) -> None:
     found = {name for path in PROTOCOLS for name in set(real[0][path]) - _accepted()[path]}
     assert found == _in_table("request")
 
 
-def test_schemas_that_xgrammar_does_not_support_are_those_that_vllm_refuses(real: list[Any]) -> None:
+def test_schemas_unsupported_by_xgrammar_are_refused_by_vllm(real: list[Any]) -> None:
     assert [find_unsupported(one, "schema") is not None for one in SCHEMAS] == real[1]

@@ -1,4 +1,4 @@
-"""The page over real vLLM, in a real browser."""
+"""The web page with real vLLM, in a real browser."""
 
 import shutil
 
@@ -29,7 +29,7 @@ async def test_screenshot_is_uploaded_and_the_answer_read(service: Service) -> N
         answer = tab.get_by_role("article", name="Answer")
         await expect(answer).to_contain_text("demo-vision", timeout=_ANSWER_MS)
         await expect(answer).to_contain_text("there is a picture")
-        await expect(answer).to_contain_text("prompt +", timeout=_ANSWER_MS)  # the tokens come at the end
+        await expect(answer).to_contain_text("prompt +", timeout=_ANSWER_MS)  # the tokens are shown at the end
         assert "Remember me" in await answer.locator("p").first.inner_text()
         await browser.close()
     assert problems == []

@@ -1,4 +1,4 @@
-"""Pictures over real vLLM: what the gateway says about them is what the engine does with them."""
+"""Pictures with real vLLM: the sizes and tokens that the gateway reports are the engine's."""
 
 import functools
 import http.server
@@ -22,7 +22,7 @@ QUESTION = {"type": "text", "text": "What is this?"}
 
 @functools.cache
 def halves() -> Image.Image:
-    """Red above, blue below: what is turned or misread looks different."""
+    """Return a picture, red above and blue below, so that rotation or a wrong size is visible."""
     image = Image.new("RGB", (280, 420), "#d02020")
     image.paste("#2020d0", (0, 210, 280, 420))
     return image
@@ -66,13 +66,13 @@ def turned() -> Image.Image:
 
 
 def turned_by_exif() -> bytes:
-    """Stored lying, to be shown upright."""
+    """Return a picture stored rotated, with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return saved(turned(), exif=exif)
 
 
-# Kind → such a picture, one that looks like it, and what becomes of it where it is read naively.
+# Kind → such a picture, an equivalent one, and the result of reading it naively.
 LOOK_ALIKE: dict[str, tuple[Callable[[], bytes], Callable[[], bytes], Callable[[], bytes]]] = {
     "palette": (lambda: saved(halves().quantize(8)), lambda: saved(halves()), numbers_of_colors),
     "16 bits": (lambda: saved(Image.new("I;16", (280, 280), 0xB0B0)), lambda: gray(0xB0), lambda: gray(0xFF)),
@@ -86,7 +86,7 @@ LOOK_ALIKE: dict[str, tuple[Callable[[], bytes], Callable[[], bytes], Callable[[
 
 
 def likely(service: Service, raw: bytes) -> dict[str, float]:
-    """How an answer about a picture may begin, with log-probabilities: they hang on every part of the picture."""
+    """Return log-probabilities of the answer's first token, which depend on every part of the picture."""
     answer = service.openai.chat.completions.create(
         model="auto",
         messages=user(QUESTION, image_part(data_url(raw))),
@@ -99,12 +99,12 @@ def likely(service: Service, raw: bytes) -> dict[str, float]:
 
 
 def differ(one: dict[str, float], other: dict[str, float]) -> float:
-    """By how much at most, among the five likeliest."""
+    """Return the largest difference among the five most likely tokens."""
     return max(abs(logprob - other.get(token, -100)) for token, logprob in list(one.items())[:5])
 
 
 @pytest.mark.parametrize("kind", LOOK_ALIKE)
-def test_pictures_that_look_alike_are_answered_alike(service: Service, kind: str) -> None:
+def test_equivalent_pictures_have_equal_answers(service: Service, kind: str) -> None:
     one, alike, misread = (likely(service, make()) for make in LOOK_ALIKE[kind])
     assert differ(one, alike) < 0.001
     assert differ(one, misread) > 0.05
@@ -114,7 +114,7 @@ def test_pictures_that_look_alike_are_answered_alike(service: Service, kind: str
 @pytest.mark.parametrize(
     ("width", "height"), [(640, 480), (1920, 1080), (30, 20), (1000, 10), (61, 3000), (28, 28), (1003, 1001)]
 )
-def test_tokens_told_are_those_that_vllm_takes(service: Service, width: int, height: int, detail: str) -> None:
+def test_reported_tokens_are_those_of_vllm(service: Service, width: int, height: int, detail: str) -> None:
     part = image_part(data_url(picture(width, height, "teal", "JPEG"), "jpeg"))
     part["image_url"]["detail"] = detail
     body = {"model": "demo-vision", "messages": user(QUESTION, part), "max_tokens": 1}
@@ -129,7 +129,7 @@ def test_tokens_told_are_those_that_vllm_takes(service: Service, width: int, hei
     assert count["input_tokens_details"]["image_tokens"] == told
 
 
-def test_picture_named_in_later_turns_is_the_same_picture(service: Service) -> None:
+def test_picture_sent_by_uuid_in_later_turns_is_the_same(service: Service) -> None:
     history: list[Any] = user(QUESTION, image_part(login_url()))
     answers = [
         post(service, "/v1/chat/completions", {"messages": history, "temperature": 0, "max_tokens": 16})[1]
@@ -141,8 +141,8 @@ def test_picture_named_in_later_turns_is_the_same_picture(service: Service) -> N
     assert other != answers[0]["choices"][0]["message"]["content"]
 
 
-def test_prompt_that_pictures_overflow_tells_their_tokens(service: Service) -> None:
-    """Pictures alone cannot overflow it here; test_pictures.py has that."""
+def test_error_for_too_many_picture_tokens_lists_them(service: Service) -> None:
+    """Pictures alone cannot exceed the context here."""
     part, text = image_part(data_url(picture(1920, 1080))), {"type": "text", "text": "word " * 2000}
     answer, tree = post(service, "/v1/chat/completions", {"messages": user(text, *[part] * 4)})
     assert (answer.status_code, tree["error"]["code"]) == (400, "context_length_exceeded")
@@ -150,7 +150,7 @@ def test_prompt_that_pictures_overflow_tells_their_tokens(service: Service) -> N
     assert re.search(told, tree["error"]["message"])
 
 
-def test_uploaded_form_and_address_give_the_answer_of_the_picture(service: Service, site: str) -> None:
+def test_upload_form_and_url_give_the_same_answer_as_data_url(service: Service, site: str) -> None:
     expected = ask(service, image_part(login_url()), QUESTION)
     file = service.openai.files.create(file=LOGIN, purpose="vision")
     assert ask(service, {"type": "file", "file": {"file_id": file.id}}, QUESTION) == expected
@@ -164,7 +164,7 @@ def test_uploaded_form_and_address_give_the_answer_of_the_picture(service: Servi
 
 @pytest.fixture
 def site() -> Iterator[str]:
-    """The samples' screenshots on a web server."""
+    """Serve the samples' screenshots over HTTP."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(LOGIN.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""Completions, responses and Anthropic's messages over real vLLM: the same answers as in chat, the same rules."""
+"""Completions, responses and messages with real vLLM: the same answers and rules as in chat."""
 
 import io
 import json
@@ -26,7 +26,7 @@ PAINT = {"type": "object", "properties": {"color": COLOR}, "required": ["color"]
 
 
 def body(path: str, text: str, /, **more: Any) -> dict[str, Any]:
-    """A request for a short, greedy answer to a text."""
+    """Return a request for a short, greedy answer to a text."""
     prompt: dict[str, Any] = {"messages": user(text)}
     if path == COMPLETIONS:
         prompt = {"prompt": text}
@@ -49,8 +49,8 @@ def asked_of_messages(service: Service, *content: Any, **options: Any) -> Any:
     return service.anthropic.messages.create(messages=[{"role": "user", "content": list(content)}], **options)
 
 
-def test_completion_streams_what_it_says_whole(service: Service) -> None:
-    # The demo model knows chats alone, so the prompts are in the form that the template gives them.
+def test_completion_stream_has_the_text_of_the_response(service: Service) -> None:
+    # The demo model was trained on chats only, so the prompts have the format of the chat template.
     questions = ("What is the capital of France?", "What is 2 + 3?")
     prompts = [f"<|im_start|>user\n{one}<|im_end|>\n<|im_start|>assistant\n" for one in questions]
     options = {"model": "auto", "prompt": prompts, "temperature": 0, "max_tokens": 16}
@@ -76,7 +76,7 @@ def test_text_is_answered_as_in_chat(service: Service) -> None:
     assert (answer.content[0].text, answer.model) == (said, "demo-text")
 
 
-def test_picture_is_answered_as_in_chat_however_it_comes(service: Service) -> None:
+def test_picture_is_answered_as_in_chat_for_every_source(service: Service) -> None:
     url = login_url()
     said = ask(service, image_part(url), {"type": "text", "text": QUESTION})
     other = ask(service, image_part(data_url(picture(280, 280, "red"))), {"type": "text", "text": QUESTION})
@@ -84,7 +84,7 @@ def test_picture_is_answered_as_in_chat_however_it_comes(service: Service) -> No
     file = service.openai.files.create(file=("login.png", io.BytesIO(LOGIN.read_bytes())), purpose="vision").id
     for image in ({"image_url": url}, {"file_id": file}):
         content = ({"type": "input_image", **image}, {"type": "input_text", "text": QUESTION})
-        for _ in range(2):  # the second time the engine has the picture already
+        for _ in range(2):  # the second time the picture is in the engine's cache
             answer = asked_of_responses(service, *content)
             assert (answer.output_text, answer.model) == (said, "demo-vision")
     encoded = {"type": "base64", "media_type": "image/png", "data": url.partition(",")[2]}
@@ -93,7 +93,7 @@ def test_picture_is_answered_as_in_chat_however_it_comes(service: Service) -> No
         assert (answer.content[0].text, answer.model) == (said, "demo-vision")
 
 
-def test_picture_in_the_result_of_a_tool_is_seen(service: Service) -> None:
+def test_picture_in_a_tool_result_is_used(service: Service) -> None:
     def look(url: str) -> Any:
         call = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
         output = [{"type": "input_image", "image_url": url}]
@@ -104,11 +104,11 @@ def test_picture_in_the_result_of_a_tool_is_seen(service: Service) -> None:
 
     red, blue = (look(data_url(picture(280, 280, color))) for color in ("red", "blue"))
     assert red.model == blue.model == "demo-vision"
-    assert red.usage.input_tokens > 100  # a hundred are the picture
+    assert red.usage.input_tokens > 100  # a hundred for the picture
     assert (red.output_text, blue.output_text) == ("It is red.", "It is blue.")
 
 
-def test_streams_have_their_own_events_and_say_what_the_whole_answer_says(service: Service) -> None:
+def test_streams_have_the_protocols_events_and_the_text_of_the_response(service: Service) -> None:
     content = [{"type": "input_image", "image_url": login_url()}, {"type": "input_text", "text": QUESTION}]
     whole = asked_of_responses(service, *content)
     events = list(asked_of_responses(service, *content, stream=True))
@@ -164,7 +164,9 @@ def test_tokens_of_a_message_are_those_of_its_answer(service: Service) -> None:
         ),
     ],
 )
-def test_structured_output_holds(service: Service, path: str, constraint: dict[str, Any], pattern: str) -> None:
+def test_structured_output_matches_the_constraint(
+    service: Service, path: str, constraint: dict[str, Any], pattern: str
+) -> None:
     told = post(service, path, body(path, "Name a colour.", **constraint)).json()
     if path == RESPONSES:
         said = told["output"][0]["content"][0]["text"]
@@ -218,7 +220,7 @@ def test_prompt_that_is_too_long_is_a_400_with_both_numbers(service: Service, pa
         assert error["code"] == "context_length_exceeded"
 
 
-def test_errors_are_those_of_the_clients_own_kind(service: Service) -> None:
+def test_errors_have_the_clients_own_types(service: Service) -> None:
     with pytest.raises(openai.NotFoundError, match="nobody"):
         service.openai.responses.create(model="nobody", input="hi")
     with pytest.raises(anthropic.NotFoundError, match="nobody"):

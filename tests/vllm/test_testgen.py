@@ -1,5 +1,5 @@
-"""`vlserve testgen` with both demo models and real browsers: of each fixture page comes a test that passes and would
-notice."""
+"""`vlserve testgen` with both demo models and real browsers: the test of each fixture page passes, and fails under
+mutation."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def make(service: Service, folder: pathlib.Path, picture: bytes, *options: str) 
         ("hidpi", "selenium", 'add the Desk lamp to the cart and see "Cart: 1"'),
     ],
 )
-def test_of_each_page_comes_a_test_that_passes_and_notices(
+def test_generated_test_of_each_page_passes_and_detects_mutations(
     service: Service,
     tmp_path: pathlib.Path,
     pages_url: str,
@@ -62,22 +62,25 @@ def test_of_each_page_comes_a_test_that_passes_and_notices(
     scenario: str,
 ) -> None:
     url = pages_url + PAGES[page].path
+    # The demo model reads few Chinese words, so that it finds little of the picture on the page.
+    force = ("--force",) if page == "chinese" else ()
     made = make(
         *(service, tmp_path, pictures[page], "--scenario", scenario, "--target", target, "--url", url),
-        *("-o", str(tmp_path / "made")),
+        *("-o", str(tmp_path / "made"), *force),
     )
     assert made.returncode == 0, made.stderr
     (report,) = (json.loads(one.read_text()) for one in (tmp_path / "made").glob("*.report.json"))
     assert (report["mode"], report["outcome"]) == ("verified", "passed")
     assert report["assertions"]
     assert report["mutation"]["caught"] == report["mutation"]["tried"] > 0
-    assert (report["models"]["vision"], report["models"]["text"]) == ("demo-vision", "demo-text")
+    assert report["models"]["vision"] == "demo-vision"
+    assert report["models"]["text"] in ("", "demo-text")  # plain clauses are planned without a model
     assert any(one["matched"] for one in report["inventory"])
     (code,) = (one.read_text() for one in (tmp_path / "made").glob("test_*.py"))
-    assert "VERIFIED: every locator was found on the live page, and the test passed there." in code
+    assert "VERIFIED: the test passed on the live page and does all of the scenario." in code
 
 
-def test_what_the_page_does_not_have_is_named(
+def test_missing_elements_are_reported(
     service: Service, tmp_path: pathlib.Path, pages_url: str, pictures: dict[str, bytes]
 ) -> None:
     made = make(
@@ -85,7 +88,9 @@ def test_what_the_page_does_not_have_is_named(
         *("--scenario", "click Forgot password? and see the reset form"),
     )
     assert made.returncode == 1, made.stderr
-    assert json.loads(made.stdout)["missing"] == ["Forgot password?"]
+    report = json.loads(made.stdout)
+    assert report["outcome"] == "no_test"
+    assert any("Forgot password?" in reason for reason in report["uncovered"])
 
 
 @pytest.mark.parametrize("target", ["playwright", "selenium"])
@@ -94,8 +99,10 @@ def test_a_picture_alone_gives_a_draft(
 ) -> None:
     made = make(
         *(service, tmp_path, pictures["dark"], "--target", target),
-        *("--scenario", "turn on Notifications and check that Save is enabled"),
+        *("--scenario", "turn on Notifications and check that Save is enabled", "-o", str(tmp_path / "made")),
     )
     assert made.returncode == 0, made.stderr
-    assert "DRAFT from a picture alone" in made.stdout
-    assert made.stdout.count("# UNVERIFIED") >= 3  # the address, what is turned on, what is expected
+    (test,) = (tmp_path / "made").glob("test_*.py")
+    assert test.read_text().startswith('"""DRAFT: made from a picture alone')
+    marks = sum(one.read_text().count("# UNVERIFIED") for one in (tmp_path / "made").rglob("*.py"))
+    assert marks >= 3  # the address, what is turned on, what is expected

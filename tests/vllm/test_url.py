@@ -1,4 +1,4 @@
-"""A gateway over another one, whose engines are real vLLM: every way to ask goes through both."""
+"""A gateway with another gateway over real vLLM as its `url` engines: every endpoint works through both."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ TEXT = {"type": "text", "text": "What is this?"}
 
 @pytest.fixture(scope="module")
 def outer(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`vlserve serve` whose engines are those of ``service``, under other names and with a key of its own."""
+    """Run `vlserve serve` with the engines of ``service`` under other names, and with its own key."""
     folder = tmp_path_factory.mktemp("outer")
     engines = {
         name: {
@@ -39,7 +39,7 @@ def outer(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         }
         for name in ("text", "vision")
     }
-    # The files' folder is another one than the inner service's; the two do not share it.
+    # The folder for uploaded files differs from the inner service's.
     server = {"api_keys_env": "KEYS", "keys": {"us": {"metrics": True}}}
     tree = {"engines": engines, "server": server, "files": {"folder": str(folder / "files")}}
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
@@ -74,7 +74,7 @@ def streamed(service: Service, *content: Any) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 
 
-def test_text_and_picture_are_answered_as_there(service: Service, outer: Service) -> None:
+def test_text_and_picture_are_answered_as_by_the_inner_service(service: Service, outer: Service) -> None:
     red, blue = (image_part(data_url(picture(280, 280, color))) for color in ("red", "blue"))
     for content in (["Hello"], [TEXT, red], [TEXT, blue], [TEXT, image_part(login_url())]):
         said = ask(outer, *content)
@@ -82,7 +82,7 @@ def test_text_and_picture_are_answered_as_there(service: Service, outer: Service
     assert ask(outer, TEXT, red) != ask(outer, TEXT, blue)
 
 
-def test_clients_use_the_names_here(outer: Service) -> None:
+def test_clients_use_the_outer_names(outer: Service) -> None:
     assert {"far-text", "far-vision", "auto"} == {model.id for model in outer.openai.models.list()}
     raw = outer.openai.chat.completions.with_raw_response.create(
         model="far-vision", messages=user(TEXT, image_part(login_url())), max_tokens=2
@@ -115,7 +115,7 @@ def test_other_protocols_are_answered_as_in_chat(outer: Service) -> None:
     assert outer.anthropic.messages.count_tokens(**messages).input_tokens == answer.usage.input_tokens
 
 
-def test_structured_output_holds(outer: Service) -> None:
+def test_structured_output_matches_the_constraint(outer: Service) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "paint", "schema": COLOR}}
     for constraint in ({"response_format": schema}, {"extra_body": {"guided_json": COLOR}}):
         said = ask(outer, "Write this as JSON: color: red", **constraint)
@@ -133,7 +133,7 @@ def test_structured_output_holds(outer: Service) -> None:
         ("/v1/responses", {"input": "word " * 5000}),
     ],
 )
-def test_prompt_that_is_too_long_is_told_with_the_numbers_from_there(
+def test_error_for_a_long_prompt_has_the_inner_numbers(
     outer: Service, path: str, fields: dict[str, Any], is_stream: bool
 ) -> None:
     answer = httpx.post(outer.url + path, json={**fields, "stream": is_stream}, headers=KEYED, timeout=120)
@@ -142,7 +142,7 @@ def test_prompt_that_is_too_long_is_told_with_the_numbers_from_there(
     assert re.search(r"4,?096", error["message"])
 
 
-def test_requests_count_here_and_there(service: Service, outer: Service) -> None:
+def test_requests_are_counted_by_both_gateways(service: Service, outer: Service) -> None:
     ask(outer, "Hello")
     here = httpx.get(f"{outer.url}/metrics", headers=KEYED).text
     assert re.search(r'vlserve_completion_tokens_total\{key="us",vlserve_engine="text"\} [1-9]', here)

@@ -1,4 +1,4 @@
-"""Videos over real vLLM: what the gateway says about them is what the engine does with them."""
+"""Videos with real vLLM: the sizes and tokens that the gateway reports are the engine's."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ VIDEOS = {
 
 
 @pytest.mark.parametrize("kind", VIDEOS)
-def test_tokens_told_are_those_that_vllm_takes(service: Service, kind: str) -> None:
+def test_reported_tokens_are_those_of_vllm(service: Service, kind: str) -> None:
     asked = part(film(*VIDEOS[kind]))
     body = {"messages": user(QUESTION, asked)}
     answer, tree = post(service, body)
@@ -51,14 +51,14 @@ def test_tokens_told_are_those_that_vllm_takes(service: Service, kind: str) -> N
     assert count["input_tokens_details"]["video_tokens"] == told
 
 
-def test_picture_and_video_stand_side_by_side(service: Service) -> None:
+def test_picture_and_video_in_one_request(service: Service) -> None:
     shot, asked = image_part(data_url(picture(280, 280))), part(film(280, 280, 8, 2))
     alone = prompt_tokens(service, {**QUESTION, "text": ""})
     assert prompt_tokens(service, shot, asked) == alone + 100 + 400 + 2 * _AROUND
 
 
-def test_model_sees_the_video_that_was_sent_also_by_name(service: Service) -> None:
-    """Told apart by the probabilities of the next token: what a model says of two videos may be the same."""
+def test_model_gets_the_right_video_also_by_uuid(service: Service) -> None:
+    """Compares probabilities of the next token, because two videos may have the same answer."""
 
     def likely(raw: bytes) -> list[float]:
         _, tree = post(service, {"messages": user(part(raw), QUESTION), "logprobs": True, "top_logprobs": 5})
@@ -76,7 +76,7 @@ def test_model_sees_the_video_that_was_sent_also_by_name(service: Service) -> No
 
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_video_with_more_tokens_than_the_engine_keeps_at_once_is_a_clear_400(service: Service, is_stream: bool) -> None:
-    """The demo engine keeps less than its prompt may have; Qwen2.5-VL's keeps more than 32 frames take."""
+    """The demo engine's encoder cache is smaller than its context; Qwen2.5-VL's is larger than 32 frames."""
     answer, tree = post(service, {"messages": user(part(film(640, 480, 20, 2))), "stream": is_stream})
     assert (answer.status_code, tree["error"]["code"]) == (400, "video_too_large")
     assert "3910" in tree["error"]["message"]

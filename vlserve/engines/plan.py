@@ -312,10 +312,8 @@ def _flags(
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
-    # The gateway logs each request in more detail; clients read cached_tokens from the usage.
-    for flag in ("--disable-uvicorn-access-log", "--enable-prompt-tokens-details"):
-        if flag in known:
-            flags[flag] = []
+    if "--disable-uvicorn-access-log" in known:  # the gateway logs each request in more detail
+        flags["--disable-uvicorn-access-log"] = []
     # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (0.32).
     structured = "--structured-outputs-config"
     if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):

@@ -18,7 +18,7 @@ ABORTED_ERROR = b'{"error":{"message":"EngineCore aborted the request.","code":5
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # Programs read into these objects of usage, which vLLM leaves null or out (0.32). These models do not reason.
 _USAGE_DETAILS = {
-    "prompt_tokens_details": b'{"cached_tokens":0}',
+    "prompt_tokens_details": b'{"cached_tokens":null}',
     "completion_tokens_details": b'{"reasoning_tokens":0}',
 }
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
