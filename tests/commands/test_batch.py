@@ -1,6 +1,7 @@
 """`vlserve batch`: every line answered once, whatever ends the run, and invalid lines are reported."""
 
 import asyncio
+import codecs
 import contextlib
 import email.utils
 import hashlib
@@ -265,6 +266,14 @@ async def test_more_workers_than_places_fail_no_line(tmp_path: pathlib.Path, ope
     async with open_gateway(server={"key_limits": {"max_in_flight": 2}}) as gateway:
         summary = await batch.run(source, output, gateway.url, None, 6, Retries(attempts=2, first_s=0.01))
     assert (summary.answered, summary.failed) == (6, 0)
+
+
+async def test_byte_order_mark_of_the_input_is_skipped(tmp_path: pathlib.Path) -> None:
+    async with serve() as service:
+        first = codecs.BOM_UTF8 + json.dumps(line("a")).encode()
+        source, output = write(tmp_path, first, line("b"))
+        await finish(await start(source, output, service.url))
+        assert sorted(whole(output)) == ["a", "b"]
 
 
 async def test_no_more_lines_at_once_than_asked_for(tmp_path: pathlib.Path) -> None:

@@ -37,6 +37,12 @@ def test_made_key_comes_in_with_its_line(tmp_path: pathlib.Path, capsys: pytest.
     assert keys.read(Server(api_keys_file=file), {}) == (ApiKey("ana", digest(key)),)
 
 
+def test_byte_order_mark_of_an_editor_is_skipped(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"\ufeffana: sha256:{digest('sk-1').hex()}\n", encoding="utf-8")
+    assert keys.read(Server(api_keys_file=file), {}) == (ApiKey("ana", digest("sk-1")),)
+
+
 def test_plain_key_in_the_file_is_refused_with_the_line_to_write(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "keys"
     for plain in ("ana: sk-secret-1", "sk-secret-1"):

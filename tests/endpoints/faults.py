@@ -75,7 +75,8 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.UnsupportedMediaType,
-        "without API keys: the Content-Type is not JSON, or `multipart/form-data` where forms are accepted",
+        "the Content-Encoding is not `gzip` or `deflate` (`unsupported_content_encoding`); without API keys also: the "
+        "Content-Type is not JSON, or `multipart/form-data` where forms are accepted",
         (),
     ),
     (

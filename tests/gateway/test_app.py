@@ -64,6 +64,7 @@ async def test_large_picture_arrives_whole(gateway: Gateway) -> None:
 async def test_stream_has_no_usage_unless_requested(gateway: Gateway) -> None:
     async with gateway.post({"messages": user("hi"), "stream": True}) as answer:
         assert answer.content_type == "text/event-stream"
+        assert answer.headers["x-accel-buffering"] == "no"
         chunks = events(await answer.text())
     assert text_of(chunks) == "one two three"
     assert chunks[-1] == "[DONE]"
@@ -279,11 +280,28 @@ async def test_models(gateway: Gateway) -> None:
     async with gateway.get("/v1/models") as answer:
         models = (await answer.json())["data"]
     assert [model["id"] for model in models] == ["org/text-7b", "org/vision-7b", "auto"]
-    assert [model.get("max_model_len") for model in models] == [fake_engine.MAX_MODEL_LEN] * 2 + [None]
+    assert [model["max_model_len"] for model in models] == [fake_engine.MAX_MODEL_LEN] * 3
     async with gateway.get("/v1/models/org/vision-7b") as answer:
         assert (await answer.json()) == models[1]
     async with gateway.get("/v1/models/org/other") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("text", "vision", "auto"), [(100, 50, 50), (50, 100, 50), (100, None, None), (None, 50, None)]
+)
+async def test_auto_has_the_smaller_max_model_len(
+    open_gateway: OpenGateway, text: int | None, vision: int | None, auto: int | None
+) -> None:
+    """Without one while an engine's is unknown."""
+    async with open_gateway(auto_aliases=["gpt-4o"]) as gateway:
+        gateway.views["text"].max_model_len, gateway.views["vision"].max_model_len = text, vision
+        async with gateway.get("/v1/models") as answer:
+            models = (await answer.json())["data"]
+        assert [model.get("max_model_len") for model in models] == [text, vision, auto, auto]
+        for name in ("auto", "gpt-4o"):
+            async with gateway.get(f"/v1/models/{name}") as answer:
+                assert (await answer.json()).get("max_model_len") == auto
 
 
 async def test_ready_reports_every_engine(gateway: Gateway) -> None:

@@ -148,7 +148,9 @@ def test_overridden_methods_of_uvicorn_exist_and_are_called() -> None:
 
 async def test_used_attributes_of_uvicorn_exist() -> None:
     protocol = HttpToolsProtocol(http_server.configure(app, ServerSettings(), Metrics()), ServerState(), {})
-    assert {"transport", "cycle", "loop", "timeout_keep_alive_task"} <= vars(protocol).keys()
+    assert {"transport", "cycle", "loop", "timeout_keep_alive_task", "parser"} <= vars(protocol).keys()
+    protocol.on_message_begin()
+    assert (protocol.url, protocol.headers) == (b"", [])
     assert {"response_complete", "more_body"} <= set(RequestResponseCycle.__init__.__code__.co_names)
     assert isinstance(ServerState().tasks, set)
     assert "capture_signals" in vars(uvicorn.Server)

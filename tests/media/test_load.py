@@ -4,6 +4,9 @@ import asyncio
 import base64
 import hashlib
 import io
+import pathlib
+import re
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,9 +16,10 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
-from tests.fakes.fake_engine import FAULTS, PICTURES
+from tests.conftest import REPOSITORY, Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.fakes.fake_engine import ANSWER, FAULTS, PICTURES
 from vlserve.config.keys import ApiKey
+from vlserve.media.pixels import Grid
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 ANA, BO = (ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
@@ -494,7 +498,7 @@ async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:
 
 async def test_error_for_a_refused_method_lists_the_allowed_ones(gateway: Gateway) -> None:
     async with gateway.session.put(f"{gateway.url}/v1/files/file-1") as answer:
-        assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")
+        assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, HEAD")
 
 
 @pytest.mark.parametrize(
@@ -527,3 +531,30 @@ async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gatew
     async with gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer:
         assert answer.status == 200
     assert urls(gateway) == [data_url(raw)]
+
+
+async def test_python_in_the_documentation_prints_boxes_of_the_original(
+    gateway: Gateway, tmp_path: pathlib.Path
+) -> None:
+    """The examples of docs/pictures.md, one after the other, as one program."""
+    text = (REPOSITORY / "docs" / "pictures.md").read_text()
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    code = code.replace("http://localhost:8000", gateway.url)
+    (tmp_path / "shot.png").write_bytes(picture(560, 280))
+    gateway.engines["vision"][ANSWER][0] = 'Here:\n```json\n[{"bbox_2d": [28, 14, 56, 28], "label": "Sign in"}]\n```'
+    gateway.views["vision"].grid = Grid(max_pixels=280 * 140)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    label, *box = output.decode().splitlines()[-1].rsplit(" ", 4)
+    assert label == "Sign in"
+    header = re.compile(r"original=560x280; model=(\d+)x(\d+);")
+    body = {"messages": user(image_part(data_url(picture(560, 280))))}
+    async with gateway.post(body) as answer:
+        found = header.match(answer.headers["x-vlserve-images"])
+    assert found
+    wide, high = 560 / int(found[1]), 280 / int(found[2])
+    assert wide > 1.5
+    assert [float(value) for value in box] == pytest.approx([28 * wide, 14 * high, 56 * wide, 28 * high])

@@ -473,7 +473,8 @@ def test_line_breaks_do_not_count_towards_the_limit_and_bytes_do() -> None:
         (b"\0\0\0\x1cftypavif" + bytes(60), "an AVIF"),
         (b"\0\0\0\x18ftypheic" + bytes(60), "a HEIC"),
         (b"II*\0" + bytes(60), "a TIFF"),
-        (b"<?xml version='1.0'?><svg/>", "an SVG"),
+        (b"<?xml version='1.0'?><!-- Inkscape -->\n<svg/>", "an SVG"),
+        (b"\xef\xbb\xbf<svg xmlns='http://www.w3.org/2000/svg'>", "an SVG"),
         (b"%PDF-1.7\n" + bytes(60), "a PDF"),
         (b"8BPS\0\1" + bytes(60), "a PSD"),
     ],
@@ -481,6 +482,14 @@ def test_line_breaks_do_not_count_towards_the_limit_and_bytes_do() -> None:
 def test_other_formats_are_named_with_those_that_are_accepted(start: bytes, name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"this is {name}\\b.*JPEG, PNG, WebP"):
         header(start)
+
+
+def test_pages_and_other_xml_are_not_taken_for_pictures() -> None:
+    for page in (b"<!DOCTYPE html><title>x</title><svg/>", b"\n<html lang=en><svg/>"):
+        with pytest.raises(InvalidRequest, match="web page"):
+            header(page)
+    with pytest.raises(InvalidRequest, match="not a JPEG, PNG, WebP or GIF picture"):
+        header(b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

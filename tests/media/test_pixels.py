@@ -6,14 +6,18 @@ import math
 import pathlib
 import typing
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from vlserve.media import pixels
+from tests.conftest import picture
+from vlserve.config.settings import Image
+from vlserve.media import load, picture_checks, pixels
 from vlserve.media.pixels import Grid, Size
+from vlserve.protocols.media_reference import Media, PixelLimits
 
 SmartResize = Callable[..., Size]
 _SIDES = st.integers(1, 20_000) | st.floats(0, math.log(20_000)).map(lambda power: int(math.exp(power)))
@@ -179,3 +183,34 @@ def test_fit_shrinks_the_largest_first_and_wastes_little() -> None:
 )
 def test_the_grid_is_read_from_the_processors_file(tree: dict[str, Any], expected: Grid) -> None:
     assert Grid.from_preprocessor(tree) == expected
+
+
+_LIMIT = st.none() | st.sampled_from([6272, 50_000, 200_704, 1_003_520, 4_000_000])
+
+
+@given(_SIZES, _LIMIT, _LIMIT, st.none() | st.tuples(st.integers(28, 3000), st.integers(28, 3000)))
+@example((1000, 500), None, 200_704, None)
+@example((100, 50), 200_704, None, None)
+@example((100, 50), None, 6272, (1000, 500))
+@example((28, 64), 6272, None, None)
+def test_sizes_that_clients_want_are_those_of_qwen_vl_utils(
+    size: Size, least: int | None, most: int | None, resized: tuple[int, int] | None
+) -> None:
+    """Where its result has no side of 0, and is within the limits, so that the engine does not resize it again. Sides
+    below one factor are rounded in another way by transformers, which the engine uses."""
+    grid = Grid()
+    assume(min(size) >= grid.factor)
+    assume((least or 0) <= (most or grid.max_pixels))
+    wide, high = resized or (None, None)
+    media = Media("image", "p", pixel_limits=PixelLimits(least, most, high, wide))
+    header = replace(picture_checks.read_header(picture(), "p", Image()), width=size[0], height=size[1])
+    budget = load._budget(media, grid.max_pixels, grid)
+    found = pixels.resized(*load._shown_size(media, header, budget, grid), grid, budget)
+    if wide and high:
+        expected_high, expected_wide = QWEN(high, wide, grid.factor, grid.min_pixels, min(grid.max_pixels, budget))
+    else:
+        limits = least or grid.min_pixels, most or grid.max_pixels
+        expected_high, expected_wide = QWEN(size[1], size[0], grid.factor, *limits)
+    assume(grid.min_pixels <= expected_wide * expected_high <= budget)
+    assume(max(expected_wide, expected_high) <= pixels.LARGEST_RATIO * min(expected_wide, expected_high))
+    assert found == (expected_wide, expected_high)

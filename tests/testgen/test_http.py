@@ -382,6 +382,7 @@ async def test_steps_come_in_order_while_the_work_goes_on(gateway: Gateway, set_
     set_work(work)
     async with gateway.post(WANTED, PATH) as answer:
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
         first = (await answer.content.readuntil(b"\n\n")).decode()
         assert events(first) == [("step", {"step": "inventory", "text": ""})]
         go_on.set()

@@ -51,7 +51,7 @@ def _read_file(server: Server) -> list[ApiKey]:
     if not path:
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         hint = f" `vlserve key NAME >> {path}` makes it." if isinstance(error, FileNotFoundError) else ""

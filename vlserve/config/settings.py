@@ -77,7 +77,8 @@ class Server(Settings):
     """Time for running answers to finish after SIGTERM, SIGHUP or Ctrl-C; new requests are a 503 meanwhile."""
     cors_origins: Origins = []
     """Origins of other web pages and of browser extensions that may call this service: `https://host`,
-    `chrome-extension://id`. `*` means every page, `null` pages that hide their origin. Default: none."""
+    `chrome-extension://id`. `*` means every page, `null` pages that hide their origin. Such pages may send the
+    headers of OpenAI's and Anthropic's SDKs. Default: none."""
 
     def limits(self, key: str) -> KeyLimits:
         """The limits of the API key of this name."""

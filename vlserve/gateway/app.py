@@ -15,7 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlserve import __version__
@@ -25,9 +25,10 @@ from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config, Server
 from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, Unauthorized
-from vlserve.gateway import origins, scrape, uploads
+from vlserve.gateway import origins, paths, scrape, uploads
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.admission import Admission
+from vlserve.gateway.cors import CORS
 from vlserve.gateway.error_handlers import add_error_handlers, error_response, is_anthropic
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
@@ -78,6 +79,7 @@ def create_app(
     add_error_handlers(app)
     add_page(app, needs_key=bool(keys), testgen=testgen.mode if testgen else "off")
     add_docs(app, config.request, needs_key=bool(keys), parts=[testgen.openapi] if testgen else [])
+    _add_head(app)
     _add_middleware(app, config.server, testgen, needs_key=bool(keys))
     return app
 
@@ -146,6 +148,13 @@ def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
     app.get("/metrics", response_model=None)(scrape.metrics)
 
 
+def _add_head(app: FastAPI) -> None:
+    """Let every GET route answer HEAD, as Starlette's own routes do and FastAPI's do not."""
+    for route in app.routes:
+        if isinstance(route, Route) and route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")
+
+
 def _add_middleware(app: FastAPI, server: Server, testgen: Routes | None, *, needs_key: bool) -> None:
     if not needs_key:
         form_paths = (*_FORM_PATHS, *(testgen.form_paths if testgen else ()))
@@ -153,13 +162,13 @@ def _add_middleware(app: FastAPI, server: Server, testgen: Routes | None, *, nee
         app.add_middleware(_origin_check(server.host, server), origins=allowed, form_paths=form_paths)
     if server.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            CORS,
             allow_origins=server.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "x-request-id", "x-api-key", "anthropic-version"],
-            expose_headers=["x-request-id", "retry-after", *_OWN_HEADERS],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],  # CORS limits them
+            expose_headers=["x-request-id", "request-id", "retry-after", *_OWN_HEADERS],
         )
-    app.add_middleware(_RequestId)
+    app.add_middleware(_RequestHead)
 
 
 def create_metrics_app(app: FastAPI, server: Server, keys: tuple[ApiKey, ...]) -> FastAPI:
@@ -169,10 +178,11 @@ def create_metrics_app(app: FastAPI, server: Server, keys: tuple[ApiKey, ...]) -
     metrics_app = FastAPI(title="vlserve metrics", openapi_url=None, redirect_slashes=False)
     metrics_app.state = app.state
     metrics_app.get("/metrics", response_model=None)(scrape.metrics if needs_key else scrape.open_metrics)
+    _add_head(metrics_app)
     add_error_handlers(metrics_app)
     if not needs_key:
         metrics_app.add_middleware(_origin_check(host, server))
-    metrics_app.add_middleware(_RequestId)
+    metrics_app.add_middleware(_RequestHead)
     return metrics_app
 
 
@@ -193,8 +203,9 @@ def _salts(names: set[str]) -> Mapping[str, str]:
     return {name: hmac.new(secret, name.encode(), hashlib.sha256).hexdigest() for name in names}
 
 
-class _RequestId:
-    """Middleware that sets each request's id: the client's ``x-request-id`` if it is valid, else a new one."""
+class _RequestHead:
+    """Outermost middleware: normalizes the path before anything reads it, and sets the request's id: the client's
+    ``x-request-id`` if it is valid, else a new one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -203,6 +214,7 @@ class _RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope["path"] = paths.normalize(scope["path"])
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         request_id = given if _CLIENT_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
@@ -234,9 +246,13 @@ async def get_model(request: Request, model: str) -> dict[str, Any]:
 
 
 def _model(runtime: Runtime, name: str) -> dict[str, Any]:
-    """Return a model object, with vLLM's ``max_model_len`` (prompt and answer) if it is known."""
+    """Return a model object, with vLLM's ``max_model_len`` (prompt and answer) if it is known.
+
+    ``auto`` and its aliases have the smallest of all engines: any of them may answer.
+    """
     limits = {served: runtime.engines[engine].max_model_len for engine, served in runtime.served.items()}
-    limit = {"max_model_len": limits[name]} if limits.get(name) else {}
+    own = limits.get(name) if name in limits else min((each or 0 for each in limits.values()), default=0)
+    limit = {"max_model_len": own} if own else {}
     return {"id": name, "object": "model", "created": runtime.started, "owned_by": "vlserve", **limit}
 
 

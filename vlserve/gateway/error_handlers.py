@@ -10,10 +10,13 @@ from starlette.routing import Match, Route
 
 from vlserve.errors import MethodNotAllowed, NotFound, VlserveError
 from vlserve.exhaustion import reported
+from vlserve.gateway import paths
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.runtime import Runtime
 from vlserve.protocols import routing
 from vlserve.protocols.definitions import MESSAGES_PATH
+
+_LONGEST_PATH = 200
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -47,8 +50,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     """Convert Starlette's 404 and 405 to errors in the protocol's format."""
     with contextlib.suppress(VlserveError):  # the key is only logged
         request.state.key = request.app.state.runtime.admission.authenticate(request.headers)
-    where = f"{request.method} {request.scope['path'][:200]}"
-    refusal: VlserveError = NotFound(f"{where}: there is no such path.")
+    where = f"{request.method} {request.scope['path'][:_LONGEST_PATH]}"
+    refusal: VlserveError = NotFound(f"{where}: there is no such path.{_hint(request)}")
     if error.status_code == 405:
         refusal = MethodNotAllowed(f"{where}: this path does not support the method.")
     answer = await error_response(request, refusal)
@@ -56,6 +59,16 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
     if error.status_code == 405:  # Starlette lists only the methods of the path's first route
         answer.headers["allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _hint(request: Request) -> str:
+    meant = paths.suggest(request.scope["path"][:_LONGEST_PATH], request.app.routes)
+    if not meant:
+        return ""
+    hint = f" Did you mean {meant}?"
+    if meant.startswith("/v1/"):
+        hint += " Check the client's base URL: for OpenAI's SDKs it ends in /v1, for Anthropic's it has no path."
+    return hint
 
 
 def _methods(request: Request) -> list[str]:

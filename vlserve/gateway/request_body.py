@@ -1,6 +1,7 @@
-"""Request bodies: reading them with limits on bytes and time."""
+"""Request bodies: reading and decompressing them with limits on bytes and time."""
 
 import asyncio
+import codecs
 import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -8,19 +9,34 @@ from contextlib import aclosing
 from fastapi import Request
 
 from vlserve.errors import PayloadTooLarge, RequestTimeout, service_ends
+from vlserve.gateway import content_encoding
 from vlserve.gateway.runtime import Runtime
 
 _MIN_BYTES_PER_S = 64 * 1024
 
 
-async def pieces(
+def pieces(
     request: Request, runtime: Runtime, limit: int, setting: str, charge: Callable[[int], None] | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body in chunks. ``limit`` (bytes) is the setting ``setting``; ``charge`` is called with each size.
+    """Return a generator of the body's chunks, decompressed.
 
-    Raises PayloadTooLarge, RequestTimeout, TooManyRequests, and EngineAway during shutdown.
+    ``limit`` (bytes, the setting ``setting``) applies to the body as it was sent and to the decompressed body.
+    ``charge`` is called with the size of each chunk.
+
+    Raises UnsupportedEncoding. The generator raises PayloadTooLarge, RequestTimeout, TooManyRequests, InvalidRequest
+    for damaged compressed data, and EngineAway during shutdown.
     """
-    too_large = PayloadTooLarge(f"The body is larger than {limit:,} bytes (setting {setting}).")
+    encoding = content_encoding.check(", ".join(request.headers.getlist("content-encoding")))
+    if encoding:
+        return _decompressed(request, runtime, limit, setting, encoding, charge)
+    return _received(request, runtime, limit, setting, charge)
+
+
+async def _received(
+    request: Request, runtime: Runtime, limit: int, setting: str, charge: Callable[[int], None] | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as the client sent it."""
+    too_large = _too_large(limit, setting)
     if int(request.headers.get("content-length") or 0) > limit:
         raise too_large
     loop = asyncio.get_running_loop()
@@ -44,11 +60,41 @@ async def pieces(
         yield piece
 
 
+async def _decompressed(
+    request: Request,
+    runtime: Runtime,
+    limit: int,
+    setting: str,
+    encoding: str,
+    charge: Callable[[int], None] | None,
+) -> AsyncGenerator[bytes, None]:
+    async def run(read: Callable[[], bytes]) -> bytes:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(runtime.threads, read)
+        except asyncio.CancelledError:  # shutdown after the grace period
+            raise service_ends() from None
+
+    size = 0
+    received = _received(request, runtime, limit, setting)
+    async with aclosing(received), aclosing(content_encoding.decompress(received, encoding, run)) as stream:
+        async for piece in stream:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit, setting)
+            if charge:
+                charge(len(piece))
+            yield piece
+
+
+def _too_large(limit: int, setting: str) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit:,} bytes (setting {setting}).")
+
+
 async def whole(request: Request, runtime: Runtime, charge: Callable[[int], None]) -> bytes:
-    """Read the whole body into memory. Raises what ``pieces`` raises."""
+    """Read the whole body into memory, without a byte order mark. Raises what ``pieces`` raises."""
     body = io.BytesIO()  # unlike a bytearray it returns bytes without spare capacity and without a copy
     limit = runtime.config.server.max_body_bytes
     async with aclosing(pieces(request, runtime, limit, "server.max_body_bytes", charge)) as stream:
         async for piece in stream:
             body.write(piece)
-    return body.getvalue()
+    return body.getvalue().removeprefix(codecs.BOM_UTF8)

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vlserve.config.settings import Server
 from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
 from vlserve.gateway.accounting import refuse
+from vlserve.gateway.upgrade import RequestParser
 from vlserve.metrics import Metrics
 
 # Limit for the request line, headers, chunk sizes and trailers, in addition to the size of the body.
@@ -71,6 +72,7 @@ class Connection(HttpToolsProtocol):
     head_timeout_s: ClassVar[float]
     stall_timeout_s: ClassVar[float]
     own_metrics: ClassVar[Metrics]
+    parser: RequestParser
 
     _head_timer: asyncio.TimerHandle | None = None
     """Runs until a request's head is complete."""
@@ -82,6 +84,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.parser = RequestParser(self)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,6 +111,8 @@ class Connection(HttpToolsProtocol):
         self._start_head_timer()
 
     def on_headers_complete(self) -> None:
+        if self.parser.will_parse_again():
+            return
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
@@ -126,6 +131,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.will_parse_again():
+            return
         super().on_message_complete()
         self._overhead = self._body = 0
         if self._body_timer:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, aclosing
 from typing import Any, BinaryIO, TypeVar, TypeVarTuple
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vlserve.config.settings import Config
 from vlserve.errors import InvalidRequest, NotFound
@@ -125,17 +125,19 @@ async def delete_file(request: Request, file_id: str) -> JSONResponse:
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
-async def get_content(request: Request, file_id: str) -> StreamingResponse:
+async def get_content(request: Request, file_id: str) -> Response:
     """Return the file as an attachment, so that browsers do not display or run it."""
     with ExitStack() as resources:
         _, key, store = _admit(request, resources)
         file = await _run(store, store.get, key, file_id)
-        content = await _run(store, store.open_content, key, file_id)
         headers = {
             "content-length": str(file.bytes),
             "content-disposition": "attachment",
             "content-security-policy": "default-src 'none'; sandbox",
         }
+        if request.method == "HEAD":
+            return Response(None, 200, headers, "application/octet-stream")
+        content = await _run(store, store.open_content, key, file_id)
         return StreamingResponse(_read(store, content, resources.pop_all()), 200, headers, "application/octet-stream")
 
 

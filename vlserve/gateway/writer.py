@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 from starlette.types import Send
 
 _COMMENT = b": waiting\n\n"
-_STREAM_HEAD = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+STREAM_HEAD = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx passes on each event at once
+}
 
 
 class Writer:
@@ -30,12 +34,12 @@ class Writer:
         """Send events of a stream."""
         if events:
             async with self._lock:
-                await self._write(b"".join(events), _STREAM_HEAD, is_last=False)
+                await self._write(b"".join(events), STREAM_HEAD, is_last=False)
 
     async def end(self, events: Sequence[bytes]) -> None:
         """Send the last events of a stream and end it."""
         async with self._lock:
-            await self._write(b"".join(events), _STREAM_HEAD, is_last=True)
+            await self._write(b"".join(events), STREAM_HEAD, is_last=True)
 
     @asynccontextmanager
     async def comments(self, quiet_s: float) -> AsyncIterator[None]:
@@ -57,7 +61,7 @@ class Writer:
                 continue
             async with self._lock:
                 if not self.is_over and time.monotonic() - self._written_at >= quiet_s:
-                    await self._write(_COMMENT, _STREAM_HEAD, is_last=False)
+                    await self._write(_COMMENT, STREAM_HEAD, is_last=False)
 
     async def _write(self, body: bytes, head: Mapping[str, str], *, is_last: bool) -> None:
         self._written_at = time.monotonic()

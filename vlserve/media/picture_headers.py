@@ -6,6 +6,7 @@ of the picture, in time proportional to its bytes, and so refuses truncated and 
 Data after that end are ignored: phones append further pictures and videos there.
 """
 
+import codecs
 import re
 import struct
 import zlib
@@ -48,6 +49,7 @@ _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "an AVIF"),
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC"),
 }
+_HTML = re.compile(rb"<!doctype html|<html[ >]", re.IGNORECASE)
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
 
 
@@ -91,12 +93,14 @@ def read(raw: bytes) -> File:
 
 def _other_format(raw: bytes) -> str:
     """What a file is that is not read here, from its first bytes."""
-    start = raw[:512].lstrip()
+    start = raw[:1024].removeprefix(codecs.BOM_UTF8).lstrip()
     if start.startswith(b"%PDF"):
         return "this is a PDF, and PDFs are not read. Send its pages as pictures: JPEG, PNG, WebP or GIF."
     brand = raw[8:12] if raw[4:8] == b"ftyp" else b""
     name = next((name for sign, name in _OTHER_FORMATS.items() if start.startswith(sign)), _BRANDS.get(brand))
-    if name is None and (b"<svg" in start or start.startswith(b"<?xml")):
+    if name is None and _HTML.match(start):
+        return "this is a web page (HTML), not a picture. Send the address of the picture itself."
+    if name is None and start.startswith(b"<") and b"<svg" in start:
         name = "an SVG"
     if name is None:
         return "this is not a JPEG, PNG, WebP or GIF picture, or it is damaged."

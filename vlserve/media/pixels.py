@@ -64,12 +64,15 @@ def is_over(width: int, height: int, grid: Grid, max_pixels: int | None = None) 
 
 
 def enlarged(width: int, height: int, min_pixels: int, grid: Grid) -> Size:
-    """The size of a picture whose model size has at least ``min_pixels`` pixels; its own size if it has them."""
-    wide, high = _smart_resize(width, height, grid, grid.max_pixels)
-    if wide * high >= min_pixels:
+    """The size of a picture whose model size has at least ``min_pixels`` pixels; its own size if it has them.
+
+    The rule is that of smart_resize in qwen-vl-utils.
+    """
+    factor = grid.factor
+    wide, high = (max(factor, round(side / factor) * factor) for side in (width, height))
+    if wide * high >= min_pixels or min_pixels <= grid.min_pixels:
         return width, height
     beta = math.sqrt(min_pixels / (width * height))
-    factor = grid.factor
     return math.ceil(width * beta / factor) * factor, math.ceil(height * beta / factor) * factor
 
 

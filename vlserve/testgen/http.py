@@ -39,6 +39,7 @@ from vlserve.gateway.relay import until_disconnect
 from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.gateway.tracing import Trace
+from vlserve.gateway.writer import STREAM_HEAD
 from vlserve.media import addresses
 from vlserve.protocols import routing
 from vlserve.protocols.media_reference import Media
@@ -355,7 +356,7 @@ class TestgenResponse(Response):
 
     async def _send(self, send: Send, body: bytes, *, is_last: bool = False, length: int | None = None) -> None:
         if not self.is_started:
-            headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+            headers = STREAM_HEAD
             if length is not None:
                 headers = {"content-type": "application/json", "content-length": str(length)}
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -8,6 +8,7 @@ The input is read twice and not kept in memory: first to check every line before
 """
 
 import asyncio
+import codecs
 import contextlib
 import fcntl
 import json
@@ -88,7 +89,7 @@ async def check(source: pathlib.Path) -> dict[str, int]:
 def _parse(raw: bytes) -> Line:
     """Raises InvalidRequest."""
     try:
-        tree = parse_json(raw)
+        tree = parse_json(raw.removeprefix(codecs.BOM_UTF8))
     except InvalidRequest as error:
         raise InvalidRequest(error.message.replace("The body", "the line", 1)) from None
     custom_id, url, body = tree.get("custom_id"), tree.get("url"), tree.get("body")
