@@ -19,7 +19,9 @@ from vlserve.protocols.fields import (
     TEXT_KEYS,
 )
 from vlserve.protocols.media_reference import Media
-from vlserve.protocols.stream_events import Events, MessageEvents, ResponseEvents
+from vlserve.protocols.messages import MessageEvents
+from vlserve.protocols.responses import ResponseEvents
+from vlserve.protocols.stream_events import Events
 
 # Field → why it is refused. These are not dropped: they change the server itself, or ignoring them would silently
 # change the answer.

@@ -1,19 +1,21 @@
-"""Anthropic's Messages: checks and cleans content blocks, and finds every picture.
+"""Anthropic's Messages: checks and cleans content blocks, finds every picture, reads and writes stream events.
 
 vLLM silently drops what it does not know: pictures in ``system``, without a source, or in a tool result next to
 unknown blocks (0.32, vllm/entrypoints/anthropic/serving.py). Such a picture is refused here. Turns with the role
 ``system`` stay where they are; vLLM moves them into the system prompt if the model's template requires it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from vlserve.errors import InvalidRequest
+from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.protocols import pixel_limits
 from vlserve.protocols.changes import Changes
 from vlserve.protocols.chat import refuse_uuid
 from vlserve.protocols.fields import HOSTED_BLOCKS, TURN_KEYS
 from vlserve.protocols.media_reference import Media, PixelLimits
+from vlserve.protocols.stream_events import Kind, TypedEvents, parse_object, write_event
 
 # Type of a block → its keys.
 _KEYS: Mapping[str, frozenset[str]] = {
@@ -143,3 +145,27 @@ def _picture(
     # The client's media_type is ignored: the format is read from the bytes.
     url = value if kind == "url" else f"data:image/png;base64,{value}"
     return Media("image", where, blocks, index, url=url, pixel_limits=limits)
+
+
+class MessageEvents(TypedEvents):
+    """Anthropic's Messages. vLLM replaces the error in an error event by a validation error of its own chunk, so only
+    the status is known (0.32)."""
+
+    _LOST_REASON = re.compile(rb"validation errors? for ChatCompletionStreamResponse")
+
+    _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        if name == "message_delta":
+            return parse_object(data).get("usage")
+        if name == "message_start":
+            message = parse_object(data).get("message")
+            usage = message.get("usage") if isinstance(message, dict) else None
+            return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
+        return None
+
+    def is_reason_lost(self, data: bytes) -> bool:
+        return bool(self._LOST_REASON.search(data))
+
+    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
+        return write_event("error", error.anthropic(request_id))

@@ -1,4 +1,4 @@
-"""OpenAI's Responses: checks and normalises the input items, and finds every picture.
+"""OpenAI's Responses: checks and normalises the input items, finds every picture, reads and writes stream events.
 
 vLLM validates an item against about sixty types. One that matches none blocks its event loop for 8 ms and takes a
 megabyte: 40,000 items ``{}`` crashed the server (0.32). Of an assistant's message it reads only the first part.
@@ -6,13 +6,14 @@ Therefore items are rewritten into the one form that vLLM reads completely.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from vlserve.errors import InvalidRequest
+from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.protocols.changes import Changes
 from vlserve.protocols.chat import read_part, text_of
 from vlserve.protocols.fields import HOSTED_ITEMS, ITEM_KEYS
 from vlserve.protocols.media_reference import Media
+from vlserve.protocols.stream_events import Kind, TypedEvents, parse_object, write_event
 from vlserve.protocols.tools import clean_arguments
 
 Item = dict[str, Any]
@@ -160,3 +161,22 @@ _READERS: Mapping[str, Callable[[Item, str, Changes], tuple[Item, str]]] = {
     "custom_tool_call_output": _output,
     "reasoning": _reasoning,
 }
+
+
+class ResponseEvents(TypedEvents):
+    """OpenAI's Responses: typed, numbered events. vLLM sends two before its engine checks the request, and closes the
+    connection if the engine refuses it (0.32)."""
+
+    _kinds: ClassVar = {
+        "error": Kind.ERROR,
+        **dict.fromkeys(("response.completed", "response.incomplete", "response.failed"), Kind.LAST),
+        **dict.fromkeys(("response.created", "response.queued", "response.in_progress"), Kind.PREAMBLE),
+    }
+
+    def _usage(self, name: str, data: bytes) -> Any:
+        response = parse_object(data).get("response") if self._kinds.get(name) is Kind.LAST else None
+        return response.get("usage") if isinstance(response, dict) else None
+
+    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
+        tree = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return write_event("error", tree | {"sequence_number": sent})

@@ -1,4 +1,4 @@
-"""Events of each protocol's streams: reads those of an engine, and writes the error event that ends a failed stream."""
+"""What the events of an engine's stream mean: what all protocols share, and the events of chat and completions."""
 
 import json
 import re
@@ -119,8 +119,8 @@ class Events:
         return b"data: " + error.body() + b"\n\n"
 
 
-class _TypedEvents(Events):
-    """Events that have a type, also in their JSON."""
+class TypedEvents(Events):
+    """Events that have a type, also in their JSON: those of Responses and Messages."""
 
     _kinds: ClassVar[Mapping[str, Kind]]
 
@@ -142,49 +142,6 @@ class _TypedEvents(Events):
 
     def is_for_client(self, meaning: Meaning) -> bool:  # noqa: ARG002
         return True
-
-
-class ResponseEvents(_TypedEvents):
-    """OpenAI's Responses: typed, numbered events. vLLM sends two before its engine checks the request, and closes the
-    connection if the engine refuses it (0.32)."""
-
-    _kinds: ClassVar = {
-        "error": Kind.ERROR,
-        **dict.fromkeys(("response.completed", "response.incomplete", "response.failed"), Kind.LAST),
-        **dict.fromkeys(("response.created", "response.queued", "response.in_progress"), Kind.PREAMBLE),
-    }
-
-    def _usage(self, name: str, data: bytes) -> Any:
-        response = parse_object(data).get("response") if self._kinds.get(name) is Kind.LAST else None
-        return response.get("usage") if isinstance(response, dict) else None
-
-    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
-        tree = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return _event("error", tree | {"sequence_number": sent})
-
-
-class MessageEvents(_TypedEvents):
-    """Anthropic's Messages. vLLM replaces the error in an error event by a validation error of its own chunk, so only
-    the status is known (0.32)."""
-
-    _LOST_REASON = re.compile(rb"validation errors? for ChatCompletionStreamResponse")
-
-    _kinds: ClassVar = {"error": Kind.ERROR, "message_stop": Kind.LAST, "ping": Kind.IDLE}
-
-    def _usage(self, name: str, data: bytes) -> Any:
-        if name == "message_delta":
-            return parse_object(data).get("usage")
-        if name == "message_start":
-            message = parse_object(data).get("message")
-            usage = message.get("usage") if isinstance(message, dict) else None
-            return {"input_tokens": usage.get("input_tokens")} if isinstance(usage, dict) else None
-        return None
-
-    def is_reason_lost(self, data: bytes) -> bool:
-        return bool(self._LOST_REASON.search(data))
-
-    def failure(self, error: VlserveError, request_id: str, sent: int) -> bytes:  # noqa: ARG002
-        return _event("error", error.anthropic(request_id))
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -213,5 +170,5 @@ def status(data: bytes) -> int:
         return int(found[1]) if found else _STATUSES.get(word, 500)
 
 
-def _event(name: str, tree: dict[str, Any]) -> bytes:
+def write_event(name: str, tree: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(tree)}\n\n".encode()
