@@ -39,8 +39,8 @@ soak: $(INSTALLED) ## Run every fault test in full (hours); writes the figures i
 	@$(BIN)/python -m tests.reliability --write $(ARGS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure the gateway beside nginx, vllm-router and LiteLLM (needs wrk, nginx, cc; ARGS=--turns 1)
-	@$(BIN)/python -m tests.benchmarks.gateways --folder .bench $(ARGS)
+bench: $(INSTALLED) ## Measure the gateway beside nginx, vllm-router and LiteLLM; writes docs/benchmarks.md (needs wrk, nginx, cc)
+	@$(BIN)/python -m tests.benchmarks.gateways --folder .bench --docs docs/benchmarks.md $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, format and types
