@@ -64,13 +64,13 @@ class FairQueue:
             raise self._full("is full, and so is its queue")
 
     @asynccontextmanager
-    async def place(self, key: str) -> AsyncIterator[None]:
+    async def permit(self, key: str) -> AsyncIterator[None]:
         """Hold a permit for the duration of the block. Raises TooManyRequests."""
-        await self.enter(key)
+        await self.acquire(key)
         try:
             yield
         finally:
-            self.leave(key)
+            self.release(key)
 
     def _has_permit(self, key: str) -> bool:
         return self._max_in_flight - self.in_flight > (self._in_flight[key] if self._limits_permits else 0)
@@ -79,8 +79,8 @@ class FairQueue:
         self.in_flight += 1
         self._in_flight[key] += 1
 
-    async def enter(self, key: str) -> None:
-        """Acquire a permit, which ``leave`` releases. Raises TooManyRequests."""
+    async def acquire(self, key: str) -> None:
+        """Acquire a permit, which ``release`` returns to the queue. Raises TooManyRequests."""
         self.check(key)
         if self._has_permit(key):
             self._take(key)
@@ -96,13 +96,13 @@ class FairQueue:
                 is_admitted = True
         finally:
             if not is_admitted and waiter.granted.done() and not waiter.granted.cancelled():
-                self.leave(key)  # granted at the moment of the timeout or cancellation: it must not leak
+                self.release(key)  # granted at the moment of the timeout or cancellation: it must not leak
             elif not is_admitted:
                 self._remove(waiter)
         if not is_admitted:
             raise self._full(f"stayed full for queue_timeout_s ({self._timeout_s:g} s)")
 
-    def leave(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Release a permit of this key, and grant it to the next waiting request."""
         now = time.monotonic()
         self._interval_s += 0.2 * (min(now - self._released_at, _LONGEST_RETRY_S) - self._interval_s)

@@ -140,22 +140,22 @@ class Admission:
 
     def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit to decode pictures, which takes memory and time. Raises TooManyRequests."""
-        return self._decoding.place(key)
+        return self._decoding.permit(key)
 
     def reading_video(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit for a child process that reads a video. Raises TooManyRequests."""
-        return self._reading.place(key)
+        return self._reading.permit(key)
 
     def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit to upload a file, which takes its size twice on the disk. Raises TooManyRequests."""
-        return self._uploading.place(key)
+        return self._uploading.permit(key)
 
     def permit(self, engine: str, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit of an engine for the duration of the block, after waiting in its queue if necessary.
 
         Raises TooManyRequests if the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
-        return self._queues[engine].place(key)
+        return self._queues[engine].permit(key)
 
 
 class _Budget:

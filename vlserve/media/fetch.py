@@ -166,7 +166,7 @@ class Fetcher:
         progress = _Progress(key)
         _PROGRESS.set(progress)
         try:
-            async with self._permits.place(key), asyncio.timeout(self._settings.total_timeout_s):
+            async with self._permits.permit(key), asyncio.timeout(self._settings.total_timeout_s):
                 return await self._follow(url, kind)
         except TimeoutError as error:
             # A timeout while connecting must not differ from a refused address.
