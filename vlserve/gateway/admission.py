@@ -126,7 +126,7 @@ class Admission:
         return self._memory.used
 
     @contextmanager
-    def holding(self, key: str) -> Iterator["RequestMemory"]:
+    def request_memory(self, key: str) -> Iterator["RequestMemory"]:
         """Count one request's bytes in memory for the duration of the block."""
         memory = RequestMemory(self._memory, key)
         try:

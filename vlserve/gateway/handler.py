@@ -154,7 +154,7 @@ def _admit(request: Request, resources: ExitStack) -> RequestContext:
     key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     resources.enter_context(runtime.admission.request(key))
-    memory = resources.enter_context(runtime.admission.holding(key))
+    memory = resources.enter_context(runtime.admission.request_memory(key))
     scope = request.scope
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
     return RequestContext(request, runtime, key, account, resources, memory)

@@ -142,7 +142,7 @@ async def _make_test(request: Request, slots: Slots) -> "TestgenResponse":
         # Only while it is read: the questions to the models count as requests of this key, which may allow one alone.
         with admission.request(key):
             slots.check()
-            memory = resources.enter_context(admission.holding(key))
+            memory = resources.enter_context(admission.request_memory(key))
             form = await request_form.read(request, runtime, memory.charge)
             _check_engines(runtime, form.picture)
             picture = await request_form.load(form.picture, runtime, key, memory.charge)
