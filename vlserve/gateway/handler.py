@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.engines.view import EngineView
-from vlserve.errors import service_ends
+from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.accounting import Account, client_of
 from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, write_body
@@ -130,7 +130,7 @@ async def _run_while_connected(context: RequestContext, work: Coroutine[Any, Any
             raise ClientDisconnect
         return task.result()
     except asyncio.CancelledError:
-        raise service_ends() from None
+        raise shutdown_error() from None
     finally:
         for one in (task, disconnect):
             one.cancel()

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from vlserve.engines.errors import from_engine
 from vlserve.engines.view import Activity
-from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, service_ends
+from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, shutdown_error
 from vlserve.exhaustion import exhausted, reported
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
@@ -157,7 +157,7 @@ class PassThrough(Response):
         except asyncio.CancelledError:  # shutdown: report it to the client
             relay.cancel()
             await asyncio.wait((relay,))
-            error = service_ends()
+            error = shutdown_error()
             if not client.is_started:
                 raise error from None
             await self._report(error, client)

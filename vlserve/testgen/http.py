@@ -33,7 +33,7 @@ from vlserve.errors import (
     TooManyRequests,
     VlserveError,
     internal_error,
-    service_ends,
+    shutdown_error,
 )
 from vlserve.gateway.relay import until_disconnect
 from vlserve.gateway.routes import Routes
@@ -287,7 +287,7 @@ class TestgenResponse(Response):
         except asyncio.CancelledError:
             relay.cancel()
             await asyncio.wait((relay,))
-            ending = service_ends()
+            ending = shutdown_error()
             if not self.is_started:
                 raise ending from None
             if self.is_over:
