@@ -23,11 +23,11 @@ from yarl import URL
 from vlserve.config.keys import ANONYMOUS
 from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
-from vlserve.exhaustion import exhausted
 from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, may_connect, parse_ip
 from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
 from vlserve.protocols.media_reference import MediaKind
+from vlserve.resource_errors import resource_error
 
 log = logging.getLogger("vlserve.fetch")
 
@@ -314,7 +314,7 @@ def _reason(error: BaseException) -> str:
 
 def _fetch_error(error: BaseException, progress: _Progress) -> VlserveError:
     """ServiceExhausted if this process lacks file descriptors or memory, else the error of an unreachable URL."""
-    shortages = map(exhausted, (*progress.socket_errors, error))
+    shortages = map(resource_error, (*progress.socket_errors, error))
     return next(filter(None, shortages), None) or _unreachable()
 
 
