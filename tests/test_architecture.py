@@ -82,7 +82,14 @@ def test_no_circles() -> None:
     "module",
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
-        *("engines/plan", "engines/memory", "engines/model", "engines/diagnosis", "engines/restarts"),
+        *(
+            "engines/plan",
+            "engines/gpu_memory",
+            "engines/cpu_memory",
+            "engines/model",
+            "engines/diagnosis",
+            "engines/restarts",
+        ),
         "commands/doctor/checks",
     ],
 )

@@ -21,8 +21,8 @@ from vlserve.commands.doctor.checks import Finding
 from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
 from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan, ram
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Vllm
-from vlserve.engines.memory import GIB
 from vlserve.engines.ram import Ram
 
 MIB = 1024**2

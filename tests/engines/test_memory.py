@@ -12,8 +12,8 @@ from tests.conftest import REPOSITORY
 from vlserve.config import load as config
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan, ram
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.memory import GIB
 from vlserve.engines.model import known_models
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.ram import Ram

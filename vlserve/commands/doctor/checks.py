@@ -10,8 +10,8 @@ from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config, Server
 from vlserve.engines.diagnosis import diagnose
+from vlserve.engines.gpu_memory import GIB, share
 from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.memory import GIB, share
 from vlserve.engines.plan import EnginePlan, Plan, reads_weights
 from vlserve.engines.ram import Ram
 
