@@ -82,14 +82,8 @@ def test_no_circles() -> None:
     "module",
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
-        *(
-            "engines/plan",
-            "engines/gpu_memory",
-            "engines/cpu_memory",
-            "engines/model",
-            "engines/diagnosis",
-            "engines/restarts",
-        ),
+        *("engines/plan", "engines/gpu_memory", "engines/cpu_memory", "engines/model"),
+        *("engines/diagnosis", "engines/restarts"),
         "commands/doctor/checks",
     ],
 )

@@ -20,10 +20,10 @@ from vlserve.commands.doctor import checks, doctor, system_info
 from vlserve.commands.doctor.checks import Finding
 from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
 from vlserve.config.settings import Config, Server
-from vlserve.engines import machine, plan, ram
+from vlserve.engines import machine, plan, system_memory
 from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Vllm
-from vlserve.engines.ram import Ram
+from vlserve.engines.system_memory import SystemMemory
 
 MIB = 1024**2
 GPU = Gpu(0, "NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))
@@ -199,10 +199,10 @@ def test_ram_that_others_hold_is_reported(free_gib: float, expected: str, words:
     there = dataclasses.replace(there, models=machine.read_models(config))
     made = plan.make(config, there, {}, pathlib.Path("/run/v"))
     assert "text on the CPU, 2 cores, 16." in checks.judge_plan(made, there).text
-    found = checks.judge_ram(made, Ram(23 * GIB, int(free_gib * GIB)))
+    found = checks.judge_ram(made, SystemMemory(23 * GIB, int(free_gib * GIB)))
     assert found
     assert (str(found.verdict), words in found.text) == (expected, True), found
-    assert checks.judge_ram(two_gpus()[1], Ram(23 * GIB, GIB)) is None
+    assert checks.judge_ram(two_gpus()[1], SystemMemory(23 * GIB, GIB)) is None
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
         return Vllm("0.32.0", True, ("vllm", "serve"), None)
 
     monkeypatch.setattr(machine, "find_vllm", find_vllm)
-    monkeypatch.setattr(ram, "read", lambda: Ram(23 * GIB, 22 * GIB))
+    monkeypatch.setattr(system_memory, "read", lambda: SystemMemory(23 * GIB, 22 * GIB))
     engines: dict[str, dict[str, Any]] = {"text": {"model": QWEN}, "vision": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps({"server": {"port": 0}, "engines": engines}))

@@ -2,7 +2,7 @@
 
 vLLM 0.32 allocates a KV cache of the configured size (``kv_cache_memory_bytes``, or VLLM_CPU_KVCACHE_SPACE in an
 engine's ``env``), or else fills its share of RAM (``gpu_memory_utilization``, which must be free when it starts).
-For GPU memory see gpu_memory.py; how much RAM there is, ram.py reads.
+For GPU memory see gpu_memory.py; system_memory.py reads how much RAM there is.
 """
 
 import math

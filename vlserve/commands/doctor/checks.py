@@ -13,7 +13,7 @@ from vlserve.engines.diagnosis import diagnose
 from vlserve.engines.gpu_memory import GIB, share
 from vlserve.engines.machine import Machine, Vllm
 from vlserve.engines.plan import EnginePlan, Plan, reads_weights
-from vlserve.engines.ram import Ram
+from vlserve.engines.system_memory import SystemMemory
 
 OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
 NCCL_TIMEOUT_S = 90.0
@@ -163,7 +163,7 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
             )
 
 
-def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
+def judge_ram(made: Plan, seen: SystemMemory | None) -> Finding | None:
     """Judge free RAM for engines on the CPU; None if the need or the RAM is unknown."""
     needed = sum(engine.ram.total for engine in made.engines if engine.ram)
     if not needed or not seen:

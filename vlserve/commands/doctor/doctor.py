@@ -14,7 +14,7 @@ from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, ram
+from vlserve.engines import machine, plan, system_memory
 from vlserve.engines.machine import Machine
 from vlserve.errors import ConfigError
 
@@ -63,7 +63,7 @@ async def _engines(
     settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[system_info.Gpu, ...]
 ) -> AsyncIterator[Finding]:
     """Check vLLM, GPUs or CPU, the plan, and the models."""
-    memory = ram.read()
+    memory = system_memory.read()
     there = Machine(tuple(sorted(os.sched_getaffinity(0))), None, ram_bytes=memory.total_bytes if memory else 0)
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
