@@ -35,7 +35,7 @@ from vlserve.gateway import server as http_server
 from vlserve.gateway import tracing
 from vlserve.gateway.app import create_app, create_metrics_app
 from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.metrics import Metrics
 from vlserve.testgen import command
 from vlserve.testgen import http as testgen_http

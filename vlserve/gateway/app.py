@@ -37,7 +37,7 @@ from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.fetch import Fetcher
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics

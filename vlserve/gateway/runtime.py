@@ -12,7 +12,7 @@ from vlserve.engines.view import EngineView
 from vlserve.errors import EngineAway, shutdown_error
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.tracing import Tracing
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics

@@ -16,7 +16,7 @@ from vlserve.errors import InvalidRequest, NotFound
 from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media import picture_checks, video_checks
-from vlserve.media.files import PIECE_BYTES, FileStore
+from vlserve.media.file_store import PIECE_BYTES, FileStore
 
 log = logging.getLogger("vlserve.files")
 
