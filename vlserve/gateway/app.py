@@ -25,7 +25,7 @@ from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config, Server
 from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, Unauthorized
-from vlserve.gateway import origins, paths, scrape, uploads
+from vlserve.gateway import files_api, origins, paths, scrape
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.cors import CORS
@@ -48,7 +48,7 @@ _OWN_HEADERS = [
     f"x-vlserve-{name}"
     for name in ("engine", "reason", "dropped", "control-tokens", "images", "images-dropped", "videos")
 ]
-_FORM_PATHS = ("/v1/analyze", uploads.PATH)
+_FORM_PATHS = ("/v1/analyze", files_api.PATH)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -128,7 +128,7 @@ async def _open_runtime(
         )
         stack.push_async_callback(tracing.shutdown)
         if store:
-            expiring = asyncio.create_task(uploads.remove_expired(store))
+            expiring = asyncio.create_task(files_api.remove_expired(store))
             stack.callback(expiring.cancel)
         yield runtime
 
@@ -138,7 +138,7 @@ def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
         app.post(protocol.path, response_model=None)(answer(protocol))
     app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
-    uploads.add_routes(app)
+    files_api.add_routes(app)
     if testgen:
         testgen.add(app)
     app.get("/v1/models")(list_models)

@@ -1,7 +1,7 @@
 """Loads the pictures and videos of a request, checks them against the limits, and prepares them for the engine.
 
-Sources: data: URLs, http(s) URLs (fetch.py), uploaded files (file_store.py) and forms. Sizes are read from headers, so each
-picture's tokens are known before anything is decoded or an engine is asked; error messages list them.
+Sources: data: URLs, http(s) URLs (fetch.py), uploaded files (file_store.py) and forms. Sizes are read from headers, so
+each picture's tokens are known before anything is decoded or an engine is asked; error messages list them.
 """
 
 import asyncio
