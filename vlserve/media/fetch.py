@@ -25,7 +25,7 @@ from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
 from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, may_connect, parse_ip
-from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
+from vlserve.media.resolver import LookUp, RefusedError, Resolver, ResolverThreads, look_up
 from vlserve.protocols.media_reference import MediaKind
 from vlserve.resource_errors import resource_error
 
@@ -115,7 +115,7 @@ class Fetcher:
         self._permits = FairQueue(
             "fetcher (fetch.max_in_flight)", most, _MAX_QUEUE, queue_timeout_s, is_shared=is_shared, is_slow=True
         )
-        threads = Threads(
+        threads = ResolverThreads(
             "resolver (4 × fetch.max_in_flight)", look_up, _THREADS_PER_PERMIT * most, is_shared=is_shared
         )
         self._open_socket = open_socket

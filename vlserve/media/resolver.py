@@ -31,7 +31,7 @@ def look_up(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-class Threads:
+class ResolverThreads:
     """Runs ``look_up`` in at most ``most`` threads at once; ``what`` names them in errors."""
 
     def __init__(self, what: str, look_up: LookUp, most: int, *, is_shared: bool = False) -> None:
@@ -91,7 +91,7 @@ def _shortage() -> OSError | None:
 class Resolver(AbstractResolver):
     """For aiohttp: refuses a name if any of its addresses is not allowed. ``key`` returns the request's API key."""
 
-    def __init__(self, threads: Threads, networks: tuple[Network, ...], key: Callable[[], str]) -> None:
+    def __init__(self, threads: ResolverThreads, networks: tuple[Network, ...], key: Callable[[], str]) -> None:
         self._threads = threads
         self._networks = networks
         self._key = key
