@@ -110,21 +110,21 @@ class FairQueue:
         self.in_flight -= 1
         self._in_flight[key] -= 1
         while (turn := next((one for one in self._waiters if self._has_permit(one)), None)) is not None:
-            line = self._waiters[turn]
-            waiter = line[0]
+            waiting = self._waiters[turn]
+            waiter = waiting[0]
             self._remove(waiter)
-            if line:  # this key goes to the end of the round
+            if waiting:  # this key goes to the end of the round
                 self._waiters[turn] = self._waiters.pop(turn)
             if not waiter.granted.done():  # else it was cancelled and has not run since
                 self._take(turn)
                 waiter.granted.set_result(None)
 
     def _remove(self, waiter: _Waiter) -> None:
-        line = self._waiters.get(waiter.key, ())
-        if waiter in line:
+        waiting = self._waiters.get(waiter.key, ())
+        if waiter in waiting:
             self._waiters[waiter.key].remove(waiter)
             self.queued -= 1
-        if not line:
+        if not waiting:
             self._waiters.pop(waiter.key, None)
 
     def _full(self, problem: str) -> TooManyRequests:

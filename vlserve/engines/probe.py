@@ -112,9 +112,9 @@ class Probe:
                 tree = await answer.json()
             models = {model["id"]: model.get("max_model_len") for model in tree["data"]}
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
-            return self._settings.max_model_len
+            models = {}
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # not vLLM
-            return self._settings.max_model_len
+            models = {}
         length = models.get(self._settings.forwarded_model or self._settings.model_id)
         return length if isinstance(length, int) else self._settings.max_model_len
 

@@ -42,7 +42,7 @@ from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
+from vlserve.protocols.definitions import CHAT_TOKENS_PATH, PROTOCOLS
 
 _OWN_HEADERS = [
     f"x-vlserve-{name}"
@@ -134,9 +134,9 @@ async def _open_runtime(
 
 
 def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
-    for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS):
+    for protocol in PROTOCOLS:
         app.post(protocol.path, response_model=None)(answer(protocol))
-    app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
+    app.post(CHAT_TOKENS_PATH, response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
     files_api.add_routes(app)
     if testgen:
