@@ -251,7 +251,7 @@ class Fetcher:
         except (ValueError, IndexError):  # IndexError: yarl 1.25 for a host of nothing after an `@`
             raise _invalid_url() from None
         url = self._parse(joined, _unreachable)
-        # An https URL promises that nobody on the network can replace the picture.
+        # With https, others on the network cannot replace the picture.
         if base.scheme == "https" and url.scheme != "https":
             raise InvalidRequest("the URL redirects from https to http.", code="image_fetch_failed")
         return url
