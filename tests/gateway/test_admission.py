@@ -41,7 +41,7 @@ async def test_keys_are_served_in_turns() -> None:
         assert admission.queued("text") == 7
     await asyncio.gather(*tasks)
     assert served == ["a", "b", "c", "a", "b", "a", "a"]
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
 
 
 async def test_one_key_takes_half_of_the_queue_and_others_still_find_room() -> None:
@@ -88,7 +88,7 @@ async def test_queue_has_a_timeout() -> None:
             async with admission.permit("text", "a"):
                 pass
         assert admission.queued("text") == 0
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
 
 
 async def test_no_permit_leaks_when_requests_are_cancelled() -> None:
@@ -110,7 +110,7 @@ async def test_no_permit_leaks_when_requests_are_cancelled() -> None:
             await asyncio.sleep(0)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} == {type(None), asyncio.CancelledError}
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await asyncio.wait_for(stack.enter_async_context(admission.permit("text", "x")), 30)

@@ -64,10 +64,6 @@ class Admission:
         """Return the number of requests that wait for a permit of this engine."""
         return self._queues[engine].queued
 
-    @property
-    def is_idle(self) -> bool:
-        return not any(queue.in_flight or queue.queued for queue in self._queues.values())
-
     def authenticate(self, headers: Mapping[str, str]) -> str:
         """Return the name of the key in ``Authorization: Bearer …`` or ``x-api-key`` (Anthropic's clients).
 
