@@ -30,7 +30,7 @@ from vlserve.engines.machine import QWEN_SPECIAL_TOKENS
 from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.pixels import Grid
 from vlserve.metrics import Metrics
 from vlserve.testgen import http as testgen_http

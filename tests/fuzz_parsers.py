@@ -2,7 +2,7 @@
 
 python -m tests.fuzz_parsers --seconds 3600        (needs `pip install -e '.[fuzz]'`)
 
-The only exceptions allowed are the errors that a client is told. Exit code 0: none other was found, and no input took
+The only exceptions allowed are the errors for clients. Exit code 0: none other was found, and no input took
 longer than ten seconds or two gigabytes.
 """
 

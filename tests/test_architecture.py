@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "vlserve"
-HALL = {"errors", "exhaustion", "fair_queue", "log_queue", "logs", "metrics"}
+HALL = {"errors", "fair_queue", "log_queue", "logs", "metrics", "resource_errors"}
 # Each room, and what its modules may import besides each other and the hall: rooms, or single modules of rooms.
 DOORS: dict[str, set[str]] = {
     "config": set(),
@@ -82,7 +82,8 @@ def test_no_circles() -> None:
     "module",
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
-        *("engines/plan", "engines/memory", "engines/model", "engines/diagnosis", "engines/restarts"),
+        *("engines/plan", "engines/gpu_memory", "engines/cpu_memory", "engines/model"),
+        *("engines/diagnosis", "engines/restarts"),
         "commands/doctor/checks",
     ],
 )

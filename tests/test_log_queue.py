@@ -147,7 +147,7 @@ def test_lines_that_do_not_fit_are_counted_and_announced_where_they_are_missing(
     lines = [json.loads(line) for line in read_until(reader, "were dropped")]
     log.info("request", extra={"fields": {"number": count}})
     assert json.loads(reader.readline())["number"] == count
-    assert lines[-1]["message"] == f"{dropped} log lines were dropped: nobody read them"
+    assert lines[-1]["message"] == f"{dropped} log lines were dropped: stderr was not read"
     assert [line["number"] for line in lines[:-1]] == list(range(count - dropped))
     assert f"vlserve_log_lines_dropped_total {dropped:.1f}\n" in Metrics().render({}).decode()
 

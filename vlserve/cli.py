@@ -35,14 +35,12 @@ from vlserve.gateway import server as http_server
 from vlserve.gateway import tracing
 from vlserve.gateway.app import create_app, create_metrics_app
 from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.metrics import Metrics
 from vlserve.testgen import command
 from vlserve.testgen import http as testgen_http
 
 log = logging.getLogger("vlserve")
-_LOG_DRAIN_S = 1.0  # limit for writing the log at exit, because nothing may read the pipe
-
 _NO_ENGINE_EXIT_CODE = 3  # as uvicorn's for a failed start
 
 
@@ -61,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as in shells
     finally:
-        logs.drain(_LOG_DRAIN_S)
+        logs.drain()
 
 
 def _shutdown_signals() -> list[signal.Signals]:

@@ -165,7 +165,7 @@ def internal_error() -> VlserveError:
     return VlserveError("The server failed on this request. It was logged.", code="internal_error")
 
 
-def service_ends() -> EngineAway:
+def shutdown_error() -> EngineAway:
     """Return the error for requests during shutdown. When a successor starts is unknown."""
     return EngineAway("The service is shutting down. Please send the request again.", retry_after_s=5)
 

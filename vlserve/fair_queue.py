@@ -64,13 +64,13 @@ class FairQueue:
             raise self._full("is full, and so is its queue")
 
     @asynccontextmanager
-    async def place(self, key: str) -> AsyncIterator[None]:
+    async def permit(self, key: str) -> AsyncIterator[None]:
         """Hold a permit for the duration of the block. Raises TooManyRequests."""
-        await self.enter(key)
+        await self.acquire(key)
         try:
             yield
         finally:
-            self.leave(key)
+            self.release(key)
 
     def _has_permit(self, key: str) -> bool:
         return self._max_in_flight - self.in_flight > (self._in_flight[key] if self._limits_permits else 0)
@@ -79,8 +79,8 @@ class FairQueue:
         self.in_flight += 1
         self._in_flight[key] += 1
 
-    async def enter(self, key: str) -> None:
-        """Acquire a permit, which ``leave`` releases. Raises TooManyRequests."""
+    async def acquire(self, key: str) -> None:
+        """Acquire a permit, which ``release`` returns to the queue. Raises TooManyRequests."""
         self.check(key)
         if self._has_permit(key):
             self._take(key)
@@ -96,13 +96,13 @@ class FairQueue:
                 is_admitted = True
         finally:
             if not is_admitted and waiter.granted.done() and not waiter.granted.cancelled():
-                self.leave(key)  # granted at the moment of the timeout or cancellation: it must not leak
+                self.release(key)  # granted at the moment of the timeout or cancellation: it must not leak
             elif not is_admitted:
                 self._remove(waiter)
         if not is_admitted:
             raise self._full(f"stayed full for queue_timeout_s ({self._timeout_s:g} s)")
 
-    def leave(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Release a permit of this key, and grant it to the next waiting request."""
         now = time.monotonic()
         self._interval_s += 0.2 * (min(now - self._released_at, _LONGEST_RETRY_S) - self._interval_s)
@@ -110,21 +110,21 @@ class FairQueue:
         self.in_flight -= 1
         self._in_flight[key] -= 1
         while (turn := next((one for one in self._waiters if self._has_permit(one)), None)) is not None:
-            line = self._waiters[turn]
-            waiter = line[0]
+            waiting = self._waiters[turn]
+            waiter = waiting[0]
             self._remove(waiter)
-            if line:  # this key goes to the end of the round
+            if waiting:  # this key goes to the end of the round
                 self._waiters[turn] = self._waiters.pop(turn)
             if not waiter.granted.done():  # else it was cancelled and has not run since
                 self._take(turn)
                 waiter.granted.set_result(None)
 
     def _remove(self, waiter: _Waiter) -> None:
-        line = self._waiters.get(waiter.key, ())
-        if waiter in line:
+        waiting = self._waiters.get(waiter.key, ())
+        if waiter in waiting:
             self._waiters[waiter.key].remove(waiter)
             self.queued -= 1
-        if not line:
+        if not waiting:
             self._waiters.pop(waiter.key, None)
 
     def _full(self, problem: str) -> TooManyRequests:

@@ -19,7 +19,7 @@ _MOST_BYTES = 8 * 1024**2
 """Limit of one source's queued entries: some 3,000 request lines, or 25,000 lines of an engine."""
 _MOST_AT_ONCE = 64 * 1024
 _ENTRY_BYTES = 200  # memory of one entry besides its text
-_NOT_READ = "nobody read them"
+_NOT_READ = "stderr was not read"
 
 Entry = str | Callable[[], str]
 """Text, or a function that formats it in the thread."""

@@ -55,7 +55,7 @@ def engine_line(name: str, text: str) -> None:
             sys.stderr.write(_Pretty().format(record) + "\n")
 
 
-def drain(timeout_s: float) -> None:
+def drain(timeout_s: float = _EXIT_S) -> None:
     """Wait until everything logged so far is written, at most ``timeout_s``."""
     if handler := _installed():
         handler.queue.drain(timeout_s)

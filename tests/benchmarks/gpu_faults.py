@@ -107,11 +107,11 @@ def one_fault(engine: str, title: str, name: str, models: dict[str, str], log: p
                 errors += 1
         time.sleep(0.2)
     back_s = time.monotonic() - begun
-    told = [stream.lines[-1] for stream in streams]
+    last_lines = [stream.lines[-1] for stream in streams]
     return {
         "fault": f"{engine}:{title}:{name}",
         "streams": len(streams),
-        "streams_ended_with_error": sum("engine_unavailable" in line for line in told),
+        "streams_ended_with_error": sum("engine_unavailable" in line for line in last_lines),
         "fake_dones": sum("data: [DONE]" in stream.lines for stream in streams),
         "slowest_stream_end_s": round(max(stream.ended for stream in streams) - begun, 2),
         "away_s": round(away_s, 1),

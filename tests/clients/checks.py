@@ -64,7 +64,7 @@ def run(**checks: Callable[[], None]) -> None:
     for name, check in checks.items():
         try:
             check()
-        except Exception as error:  # noqa: BLE001  (any: it is what is to be told)
+        except Exception as error:  # noqa: BLE001  (any: it is the result to report)
             traceback.print_exc()
             print(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)
         else:

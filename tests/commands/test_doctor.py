@@ -18,12 +18,12 @@ from tests.conftest import REPOSITORY, is_alive, until
 from tests.engines.test_engine import fake
 from vlserve.commands.doctor import checks, doctor, system_info
 from vlserve.commands.doctor.checks import Finding
-from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
+from vlserve.commands.doctor.system_info import DiskSpace, Driver, Gpu, Output
 from vlserve.config.settings import Config, Server
-from vlserve.engines import machine, plan, ram
+from vlserve.engines import machine, plan, system_memory
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Vllm
-from vlserve.engines.memory import GIB
-from vlserve.engines.ram import Ram
+from vlserve.engines.system_memory import SystemMemory
 
 MIB = 1024**2
 GPU = Gpu(0, "NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))
@@ -199,10 +199,10 @@ def test_ram_that_others_hold_is_reported(free_gib: float, expected: str, words:
     there = dataclasses.replace(there, models=machine.read_models(config))
     made = plan.make(config, there, {}, pathlib.Path("/run/v"))
     assert "text on the CPU, 2 cores, 16." in checks.judge_plan(made, there).text
-    found = checks.judge_ram(made, Ram(23 * GIB, int(free_gib * GIB)))
+    found = checks.judge_ram(made, SystemMemory(23 * GIB, int(free_gib * GIB)))
     assert found
     assert (str(found.verdict), words in found.text) == (expected, True), found
-    assert checks.judge_ram(two_gpus()[1], Ram(23 * GIB, GIB)) is None
+    assert checks.judge_ram(two_gpus()[1], SystemMemory(23 * GIB, GIB)) is None
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,10 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
+def space(folder: str, free_bytes: int, is_writable: bool) -> DiskSpace:
+    return DiskSpace(pathlib.Path(folder), free_bytes, is_writable)
+
+
 @pytest.mark.parametrize(
     ("found", "expected", "words"),
     [
@@ -228,12 +232,20 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_port(Server(), "Address already in use", "nginx (pid 7)"), "problem", "nginx (pid 7) listens"),
         (checks.judge_keys(Server(), 2), "ok", "2 API keys"),
         (checks.judge_keys(Server(host="0.0.0.0", allow_unauthenticated=True), 0), "warning", "anyone who can reach"),
-        (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, True)), "ok", "1000.0 GB free"),
-        (checks.judge_cache(Room(pathlib.Path("/c"), 10**9, True)), "warning", "XDG_CACHE_HOME"),
-        (checks.judge_cache(Room(pathlib.Path("/c"), 10**12, False)), "warning", "/c cannot be written"),
-        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, True)), "ok", "for uploads"),
-        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**9, True)), "warning", "allows 21.5"),
-        (checks.judge_files_folder(text_engine(), Room(pathlib.Path("/f"), 10**12, False)), "warning", "set files."),
+        (checks.judge_cache(space("/c", 10**12, True)), "ok", "1000.0 GB free"),
+        (checks.judge_cache(space("/c", 10**9, True)), "warning", "XDG_CACHE_HOME"),
+        (checks.judge_cache(space("/c", 10**12, False)), "warning", "/c cannot be written"),
+        (checks.judge_files_folder(text_engine(), space("/f", 10**12, True)), "ok", "for uploads"),
+        (
+            checks.judge_files_folder(text_engine(), space("/f", 10**9, True)),
+            "warning",
+            "allows 21.5",
+        ),
+        (
+            checks.judge_files_folder(text_engine(), space("/f", 10**12, False)),
+            "warning",
+            "set files.",
+        ),
         (checks.judge_file_limit(1024), "warning", "ulimit -n"),
         (checks.judge_file_limit(65536), "ok", "65,536"),
         (checks.judge_file_limit(None), "ok", "unlimited"),
@@ -279,9 +291,9 @@ def test_environment(environ: dict[str, str], gpus: list[Gpu], expected: str, wo
 def test_busy_port_is_seen_with_who_has_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert system_info.why_not_listen("127.0.0.1", port) == "Address already in use"
+        assert system_info.listen_error("127.0.0.1", port) == "Address already in use"
         assert f"(pid {os.getpid()})" in (system_info.listener(port) or "")
-    assert system_info.why_not_listen("127.0.0.1", port) is None
+    assert system_info.listen_error("127.0.0.1", port) is None
     assert system_info.listener(port) is None
 
 
@@ -290,13 +302,13 @@ def test_host_that_has_no_address_is_reported_in_the_systems_words(monkeypatch: 
         raise OSError(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "create_server", create_server)
-    assert system_info.why_not_listen("nowhere.invalid", 8000) == "Name or service not known"
+    assert system_info.listen_error("nowhere.invalid", 8000) == "Name or service not known"
 
 
 def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path: pathlib.Path) -> None:
-    seen = system_info.room(tmp_path / "not" / "yet")
+    seen = system_info.disk_space(tmp_path / "not" / "yet")
     assert (seen.folder, seen.is_writable, seen.free_bytes > 0) == (tmp_path, True, True)
-    assert system_info.room(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
+    assert system_info.disk_space(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
 
 
 def test_this_machines_torch_and_limits_are_seen() -> None:
@@ -482,7 +494,7 @@ async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
         return Vllm("0.32.0", True, ("vllm", "serve"), None)
 
     monkeypatch.setattr(machine, "find_vllm", find_vllm)
-    monkeypatch.setattr(ram, "read", lambda: Ram(23 * GIB, 22 * GIB))
+    monkeypatch.setattr(system_memory, "read", lambda: SystemMemory(23 * GIB, 22 * GIB))
     engines: dict[str, dict[str, Any]] = {"text": {"model": QWEN}, "vision": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps({"server": {"port": 0}, "engines": engines}))

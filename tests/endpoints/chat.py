@@ -70,9 +70,9 @@ CHAT_ROWS = [
     ),
     row(
         "`messages`: parts",
-        "A text, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
-        "([pictures.md](pictures.md)) in every role; a `video_url` where [videos](pictures.md#videos) are taken; a "
-        "bare string among parts is a text. Parts of other types are a 400.",
+        "A string, or parts: `text` (also `input_text`, `output_text`, `refusal`) and pictures in all spellings "
+        "([pictures.md](pictures.md)) in every role; a `video_url` if [videos](pictures.md#videos) are enabled; a "
+        "string among the parts is a text. Parts of other types are a 400.",
         same(messages=[{"role": "user", "content": [QUESTION]}]),
         same(messages=user({"type": "input_text", "text": QUESTION})),
         same(messages=user({"type": "output_text", "text": QUESTION})),
@@ -84,8 +84,8 @@ CHAT_ROWS = [
     ),
     row(
         "`messages`: earlier tool calls",
-        "Arguments that are no JSON object, such as those of an answer that was cut off, are sent as `{}`; "
-        "`x-vlserve-dropped` names them.",
+        "Arguments that are not a JSON object, such as truncated ones, are replaced by `{}`; "
+        "`x-vlserve-dropped` lists them.",
         _goes_on,
     ),
     row(
@@ -95,13 +95,14 @@ CHAT_ROWS = [
     ),
     row(
         "`max_completion_tokens`, `max_tokens`",
-        "The answer's length; the first counts where both are given. Cut off: `finish_reason` is `length`. 0 is a 400.",
+        "Maximum length of the answer; the first applies if both are given. At the limit `finish_reason` is "
+        "`length`. 0 is a 400.",
         limits("length"),
         _first_counts,
     ),
     row(
         "`n`",
-        "So many answers to one prompt, for `temperature` above 0.",
+        "Number of answers to one prompt; more than one needs a `temperature` above 0.",
         answers_twice,
         refuses("greedy", n=2),
     ),
@@ -109,14 +110,14 @@ CHAT_ROWS = [
     *STOPS,
     row(
         "`logprobs`, `top_logprobs`",
-        "`true`, and how many other tokens to tell at each place.",
+        "`true`, and the number of most likely tokens to report at each position.",
         _scores,
         refuses("top_logprobs", top_logprobs=2),
     ),
     row(
         "`stream`, `stream_options`",
-        "Chunks, at the end `[DONE]`. `include_usage`: one more with the counts of tokens; `continuous_usage_stats`: "
-        "in each (vLLM's). Other options, and all of them without `stream`, are left out.",
+        "Chunks, then `[DONE]`. `include_usage`: one more chunk with token counts; `continuous_usage_stats`: "
+        "in each chunk (vLLM's). Other options, and all of them without `stream`, are ignored.",
         gives_events("", "[DONE]"),
         tells_usage_when_asked,
         tells_usage_on_the_way,
@@ -126,8 +127,8 @@ CHAT_ROWS = [
     *STRUCTURED,
     row(
         "`tools`, `tool_choice`",
-        "Functions. `auto`, `required` (at least one call), a named one; with `none` nothing is taken for a call, "
-        "though the model still reads the tools. An empty list is none. Hosted tools are left out.",
+        "Functions. `auto`, `required` (at least one call), a named one; with `none` nothing is parsed as a call, "
+        "though the prompt still contains the tools. An empty list is the same as none. Hosted tools are ignored.",
         tools.calls_by_itself,
         tools.must_call,
         tools.calls_named,
@@ -139,14 +140,14 @@ CHAT_ROWS = [
     row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
     row(
         "`user`, `reasoning_effort`, `include_reasoning`",
-        "Taken without effect: these models do not reason.",
+        "Accepted without effect: these models do not reason.",
         same(user="ana"),
         same(reasoning_effort="high"),
         same(include_reasoning=False),
     ),
     row(
         "`add_generation_prompt`, `continue_final_message`, `echo`",
-        "vLLM's: `false` with `true` goes on with the assistant's last message; `echo` puts that in front of the "
+        "vLLM's: `false` with `true` continues the assistant's last message; `echo` puts that message before the "
         "answer.",
         _continues,
         refuses("continue_final_message", continue_final_message=True),
@@ -155,7 +156,7 @@ CHAT_ROWS = [
     *RARE,
     row(
         "`metadata`, `store`, `service_tier`, `prediction`, `verbosity`, `modalities`, `web_search_options`, any other",
-        "Left out and named in `x-vlserve-dropped`.",
+        "Ignored and listed in `x-vlserve-dropped`.",
         drops(metadata={"a": "b"}, store=True, service_tier="auto"),
         drops(verbosity="low", modalities=["text"], prediction={"type": "content", "content": "x"}),
         drops(web_search_options={}, guided_decoding_backend="xgrammar", max_output_tokens=3),

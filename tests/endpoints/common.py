@@ -38,7 +38,8 @@ _GRAMMAR = 'root ::= "SELECT " ("a" | "b")'
 _WORDS = "word " * 5000
 MODEL = row(
     "`model`",
-    "`auto` or none: pictures go to the vision model, else the text model answers. A model's name is obeyed; any other "
+    "`auto` or absent: the vision model if there is a picture, else the text model. A model's name selects it; "
+    "any other "
     "is a 404 that lists the models.",
     routes,
 )
@@ -59,12 +60,12 @@ SAMPLING = [
     ),
     row(
         "`seed`",
-        "The same seed gives the same text, another seed another.",
+        "Requests with the same seed get the same text.",
         seeded,
     ),
     row(
         "`presence_penalty`, `frequency_penalty`, `repetition_penalty`",
-        "-2 to 2; the last is vLLM's, above 0. Tokens that were there already come less often.",
+        "-2 to 2; the last is vLLM's, above 0. Tokens that occurred before become less likely.",
         varies(presence_penalty=2),
         varies(frequency_penalty=2),
         varies(repetition_penalty=3),
@@ -72,17 +73,17 @@ SAMPLING = [
         refuses("frequency_penalty", frequency_penalty=-3),
         refuses("repetition_penalty", repetition_penalty=0),
     ),
-    row("`logit_bias`", "Token id → what is added to its score; with 100 nothing else comes.", forces_token),
+    row("`logit_bias`", "Token id → number that is added to its score; 100 forces the token.", forces_token),
 ]
 STOPS = [
     row(
         "`stop`",
-        "A text or a list. The answer ends where one of them would begin, without it.",
+        "A string or a list. The answer ends before the first of these texts.",
         cuts("stop", "stop"),
     ),
     row(
         "`include_stop_str_in_output`, `stop_token_ids`, `ignore_eos`",
-        "vLLM's: keep the text that ended the answer; end at these tokens; go on behind the model's own end.",
+        "vLLM's: include the stop text in the answer; stop at these tokens; continue after the model's end token.",
         keeps_stop,
         stops_at_token,
         goes_on,
@@ -104,29 +105,29 @@ def streams_in_larger_chunks(ask: Ask) -> None:
 RARE = [
     row(
         "`min_tokens`, `bad_words`, `allowed_token_ids`",
-        "vLLM's: no end before; texts that may not come; the only tokens that may.",
+        "vLLM's: the answer's minimum length; texts that may not occur; the only tokens that may occur.",
         is_as_long,
         never_says,
         chooses_from_tokens,
     ),
     row(
         "`prompt_logprobs`, `return_token_ids`",
-        "vLLM's: scores of the prompt's tokens (not in a stream), ids of all tokens.",
+        "vLLM's: log-probabilities of the prompt's tokens (not in a stream); ids of all tokens.",
         scores_prompt,
         refuses("prompt_logprobs", prompt_logprobs=1, stream=True),
         gives_token_ids,
     ),
     row(
         "`logprob_token_ids`, `return_tokens_as_token_ids`",
-        "vLLM's: with `logprobs`, the scores of these tokens at each place; tokens as `token_id:…`.",
+        "vLLM's: with `logprobs`, those of these tokens at each position; tokens as `token_id:…`.",
         scores_named_tokens,
     ),
-    row("`stream_interval`", "vLLM's: tokens in each chunk of a stream.", streams_in_larger_chunks),
-    row("`add_special_tokens`", "vLLM's, without effect here.", same(add_special_tokens=False)),
+    row("`stream_interval`", "vLLM's: tokens per chunk of a stream.", streams_in_larger_chunks),
+    row("`add_special_tokens`", "vLLM's; no effect here.", same(add_special_tokens=False)),
     row("`skip_special_tokens`", "vLLM's: `false` shows tokens like `<\\|im_end\\|>`.", shows_special_tokens),
     row(
         "`length_penalty`, `spaces_between_special_tokens`",
-        "vLLM's, without effect here.",
+        "vLLM's; no effect here.",
         same(length_penalty=2.0),
         same(spaces_between_special_tokens=False),
     ),
@@ -134,7 +135,7 @@ RARE = [
 FORMATS = [
     row(
         "`response_format`",
-        "`json_object`, `json_schema`, `text`. The answer keeps to it; `structured_outputs` beside it is a 400.",
+        "`json_object`, `json_schema`, `text`. The answer matches it; `structured_outputs` in addition is a 400.",
         says_json(response_format={"type": "json_object"}),
         matches(RED_OR_BLUE, response_format={"type": "json_schema", "json_schema": SCHEMA}),
         same(response_format={"type": "text"}),
@@ -158,7 +159,7 @@ STRUCTURED = [
     ),
     row(
         "`guided_json`, `guided_regex`, `guided_choice`, `guided_grammar`, `guided_whitespace_pattern`",
-        "vLLM's older names; handed on as `structured_outputs`.",
+        "vLLM's former names, translated into `structured_outputs`.",
         matches(RED_OR_BLUE, guided_json=COLOR, guided_whitespace_pattern="[ ]?"),
         matches("[ab]{3}", guided_regex="[ab]{3}"),
         matches("red|blue", guided_choice=["red", "blue"]),

@@ -43,22 +43,29 @@ COMPLETION_ROWS = [
     MODEL,
     row(
         "`prompt`",
-        "A text, a list of texts, token ids, or a list of such lists; as it is, without a chat template and pictures. "
+        "A string, a list of strings, token ids, or a list of such lists; without chat template and pictures. "
         "`request.max_n` bounds prompts × `n`. One that is too long is a 400 with both numbers.",
         _prompts,
         is_too_long,
     ),
     row(
         "`max_tokens`",
-        "The answer's length, 16 by default. Cut off: `finish_reason` is `length`. 0 is a 400.",
+        "Maximum length of the answer, 16 by default. At the limit `finish_reason` is `length`. 0 is a 400.",
         limits("length"),
         _ends_after_16,
     ),
-    row("`n`", "So many answers to each prompt, for `temperature` above 0.", answers_twice, refuses("greedy", n=2)),
+    row(
+        "`n`",
+        "Number of answers to each prompt; more than one needs a `temperature` above 0.",
+        answers_twice,
+        refuses("greedy", n=2),
+    ),
     *SAMPLING,
     *STOPS,
-    row("`logprobs`", "A number: each token's score and those of so many others.", _scores_tokens),
-    row("`echo`", "The prompt stands in front of the answer.", _echoes),
+    row(
+        "`logprobs`", "A number: the log-probability of each token, and of this many most likely ones.", _scores_tokens
+    ),
+    row("`echo`", "The answer begins with the prompt.", _echoes),
     row(
         "`stream`, `stream_options`",
         "As in chat.",
@@ -71,13 +78,13 @@ COMPLETION_ROWS = [
     *STRUCTURED,
     row(
         "`user`",
-        "Taken without effect.",
+        "Accepted without effect.",
         same(user="ana"),
     ),
     *RARE,
     row(
         "`metadata`, `store`, `messages`, any other",
-        "Left out and named in `x-vlserve-dropped`.",
+        "Ignored and listed in `x-vlserve-dropped`.",
         drops(metadata={"a": "b"}, store=True, messages=[], tools=[]),
     ),
 ]

@@ -25,7 +25,7 @@ def written(text: str) -> str:
     tables: Mapping[str, Callable[[], str]] = {
         "refused": lambda: _refused(_EVERYWHERE),
         "left-out": _left_out,
-        "headers": lambda: _rows("header | what it says", HEADERS),
+        "headers": lambda: _rows("header | description", HEADERS),
         "codes": lambda: _rows("code | when", CODES),
         "statuses": _statuses,
         "ends": _ends,
@@ -54,12 +54,12 @@ def _refused(refused: Mapping[str, str]) -> str:
     reasons: dict[str, list[str]] = {}
     for field, reason in refused.items():
         reasons.setdefault(reason, []).append(f"`{field}`")
-    return _table("refused | why", (f"{', '.join(fields)} | {reason}" for reason, fields in reasons.items()))
+    return _table("refused | reason", (f"{', '.join(fields)} | {reason}" for reason, fields in reasons.items()))
 
 
 def _left_out() -> str:
     return _table(
-        "of a | vLLM's field | here | why",
+        "in | vLLM's field | here | reason",
         (
             f"{one.level} | {', '.join(f'`{name}`' for name in one.names)} | {one.outcome} | {one.reason}"
             for one in LEFT_OUT
@@ -68,7 +68,7 @@ def _left_out() -> str:
 
 
 def _endpoint(path: str) -> str:
-    protocol, table = PROTOCOLS[path], _rows("field | what happens", TABLES[path])
+    protocol, table = PROTOCOLS[path], _rows("field | description", TABLES[path])
     own = {field: reason for field, reason in protocol.refused.items() if field not in _EVERYWHERE}
     if own and path != MESSAGE_TOKENS.path:  # refuses the same as messages
         table += f"\n{_refused(own)}"

@@ -49,7 +49,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     ),
     (
         errors.NotFound,
-        "no such path, model (`model_not_found`) or file (`file_not_found`; `files_unavailable`: none are kept)",
+        "no such path, model (`model_not_found`) or file (`file_not_found`; `files_unavailable`: none are stored)",
         (
             _is(404, "invalid_request_error", "/v1/nothing"),
             _is(404, "invalid_request_error", "/v1/responses/resp_1", method="GET"),
@@ -89,18 +89,19 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
     (
         errors.EngineFailed,
         "the engine failed on this request, or refused it without a reason; at `/v1/messages` also when the arguments "
-        "of the model's tool call are no object (`invalid_tool_call` in the log). `internal_error`: the gateway itself "
+        "of the model's tool call are not an object (`invalid_tool_call` in the log). `internal_error`: the "
+        "gateway itself "
         "failed",
         (),
     ),
     (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (`vlserve[testgen]`)", ()),
-    (errors.EngineAway, "the engine is loading or restarting, or died under the request; with `retry-after`", ()),
+    (errors.EngineAway, "the engine is loading or restarting, or died during the request; with `retry-after`", ()),
     (
         errors.ServiceExhausted,
         "the gateway has no file descriptors or memory left for a connection; with `retry-after`",
         (),
     ),
-    (errors.EngineTimeout, "no whole answer in `server.request_timeout_s`", ()),
+    (errors.EngineTimeout, "no complete answer within `server.request_timeout_s`", ()),
     (errors.InsufficientStorage, "the disk for files is full", ()),
 ]
 
@@ -125,7 +126,7 @@ CODES: list[Row] = [
     ),
     row(
         "`unsupported_content_part`, `unsupported_content_block`, `unsupported_input_item`",
-        "a part, block or item of another type than the tables have, or with a `uuid`",
+        "a part, block or item of a type that is not in the tables, or with a `uuid`",
         refuses("unsupported_content_part", messages=user({"type": "file_search"})),
         refuses("unsupported_content_part", messages=user({**image_part(), "uuid": "x"})),
     ),
@@ -136,24 +137,25 @@ CODES: list[Row] = [
     ),
     row(
         "`invalid_value`",
-        "an answer is asked for that is longer than `max_model_len`; a picture's `min_pixels` … are no such numbers",
+        "`max_tokens` exceeds `max_model_len`; `min_pixels` … of a picture are invalid",
         refuses("invalid_value", max_tokens=100_000),
     ),
     row(
         "`invalid_structured_output`",
-        "a schema, pattern, grammar or tool that cannot be compiled, or would cost too much",
+        "a schema, pattern, grammar or tool that cannot be compiled, or is too expensive",
         refuses("invalid_structured_output", structured_outputs={"json": {"type": "nosuch"}}),
         refuses("invalid_structured_output", structured_outputs={"regex": "(((a{1,100}){1,100}){1,100}){1,100}"}),
     ),
     row(
         "`invalid_image`",
-        "bytes that are no picture of a known format, or cannot be decoded",
+        "bytes that are not a picture in a known format, or cannot be decoded",
         refuses("invalid_image", messages=user(image_part(data_url(b"no picture")))),
     ),
     row(
         "`invalid_image_url`, `image_fetch_failed`, `image_fetch_timeout`, `image_fetch_disabled`, "
         "`image_domain_not_allowed`",
-        "a picture's address that is none, cannot be fetched, or may not be ([pictures.md](pictures.md#addresses))",
+        "a picture's URL that is invalid, cannot be fetched, or may not be fetched "
+        "([pictures.md](pictures.md#addresses))",
         refuses("invalid_image_url", messages=user(image_part("ftp://127.0.0.1/x.png"))),
         refuses("image_fetch_failed", messages=user(image_part("http://127.0.0.1:1/x.png"))),
     ),
@@ -169,7 +171,7 @@ CODES: list[Row] = [
     ),
     row(
         "`invalid_video`, `video_too_large`, `too_many_videos`",
-        "the same of videos ([pictures.md](pictures.md#videos))",
+        "the same for videos ([pictures.md](pictures.md#videos))",
         refuses("invalid_video", messages=user(part(b"no video"))),
         refuses("video_too_large", messages=user(part(film(3840, 2160, 10, 2)))),
         refuses("too_many_videos", messages=user(part(), part())),
@@ -211,19 +213,19 @@ def _names_request(ask: Ask) -> None:
 HEADERS: list[Row] = [
     row(
         "`x-vlserve-engine`, `x-vlserve-reason`, `x-vlserve-images`",
-        "Which engine answered and why ([README](../README.md#which-engine-answers)); of each picture its size, the "
+        "The engine that answered, and the reason ([README](../README.md#which-engine-answers)); of each picture "
+        "its size, the "
         "size at which the model saw it, its tokens.",
         _says_which,
     ),
     row(
         "`x-vlserve-videos`",
-        "Of each video its size and frames, what the model saw of them, its tokens "
-        "([pictures.md](pictures.md#videos)).",
+        "For each video its size and frames, those for the model, its tokens ([pictures.md](pictures.md#videos)).",
         _says_what_of_video,
     ),
     row(
         "`x-vlserve-dropped`",
-        "What was left out, like `store, messages[3].content[0].foo`; each kind once, 20 at most.",
+        "Ignored fields, such as `store, messages[3].content[0].foo`; one of each kind, 20 at most.",
         _names_dropped,
     ),
     row(

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-DROPPED, REFUSED, USED = "left out", "400", "read here"
-NO_PART = "400; beside a text left out"
+DROPPED, REFUSED, USED = "ignored", "400", "read here"
+NO_PART = "400; ignored beside a text"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ LEFT_OUT = (
         USED,
         "`min_pixels`, `max_pixels`, `resized_height`, `resized_width` for all pictures; other keys in it are a 400",
     ),
-    LeftOut("request", ("thinking", "thinking_token_budget"), DROPPED, "these models do not think"),
+    LeftOut("request", ("thinking", "thinking_token_budget"), DROPPED, "these models have no thinking mode"),
     LeftOut("request", ("watermarking", "routed_experts_prompt_start"), DROPPED, _NO_EFFECT),
     LeftOut("request", ("truncation_side",), DROPPED, "prompts are not truncated"),
     LeftOut("request", ("return_token_offsets",), DROPPED, "vLLM ignores it at these paths"),

@@ -72,8 +72,8 @@ MESSAGE_ROWS = [
         "`messages`",
         "Turns of `user`, `assistant` and `system` (text). Blocks: `text`; `image` (base64, url, or the id of an "
         "uploaded file), `document` (of text) and `tool_result` of the user; `tool_use`, `thinking`, "
-        "`redacted_thinking` of the assistant. `cache_control` is taken without effect; blocks of hosted tools and "
-        "`tool_reference` are left out; other blocks, and PDFs, are a 400.",
+        "`redacted_thinking` of the assistant. `cache_control` has no effect; blocks of hosted tools and "
+        "`tool_reference` are ignored; other blocks, and PDFs, are a 400.",
         like_chat,
         same(messages=user({"type": "text", "text": QUESTION, "cache_control": {"type": "ephemeral"}})),
         looks_at(*_IMAGES),
@@ -86,10 +86,10 @@ MESSAGE_ROWS = [
         refuses("messages[1].content[0].input", messages=_calls("Rome")),
     ),
     row("a prompt that is too long", "400 with the tokens of its text and how many fit.", is_too_long),
-    row("`system`", "A text or blocks of text.", _systems),
+    row("`system`", "A string or text blocks.", _systems),
     row(
         "`max_tokens`",
-        "Must be there. Cut off: `stop_reason` is `max_tokens`. 0 is a 400.",
+        "Required. At the limit `stop_reason` is `max_tokens`. 0 is a 400.",
         limits("max_tokens"),
         refuses("max_tokens", max_tokens=None),
     ),
@@ -103,21 +103,19 @@ MESSAGE_ROWS = [
     ),
     row(
         "`stop_sequences`",
-        "The answer ends where one would begin; `stop_sequence` names it.",
+        "The answer ends before the first of these texts; `stop_sequence` names it.",
         cuts("stop_sequences", "stop_sequence"),
     ),
     row(
         "`stream`",
-        "Events: "
-        + ", ".join(f"`{name}`" for name in _MESSAGE_EVENTS)
-        + ", `message_delta` (with the counts of tokens), "
+        "Events: " + ", ".join(f"`{name}`" for name in _MESSAGE_EVENTS) + ", `message_delta` (with the token counts), "
         "`message_stop`. No `ping`.",
         gives_events(*_MESSAGE_EVENTS, "message_delta", "message_stop"),
         _tells_usage_at_the_end,
     ),
     row(
         "`tools`, `tool_choice`",
-        "Tools with an `input_schema`; Anthropic's own (`web_search_…`, `bash_…`) are left out. `auto`, `any`, `none`, "
+        "Tools with an `input_schema`; Anthropic's own (`web_search_…`, `bash_…`) are ignored. `auto`, `any`, `none`, "
         "a named one; "
         "`disable_parallel_tool_use`: one call at most.",
         tools.calls_by_itself,
@@ -130,14 +128,15 @@ MESSAGE_ROWS = [
     ),
     row(
         "`output_config`",
-        "`format`: a JSON schema that the answer keeps to. `effort` is taken without effect.",
+        "`format`: a JSON schema that the answer matches. `effort` has no effect.",
         matches(RED_OR_BLUE, output_config={"format": {"type": "json_schema", "schema": COLOR}}),
         same(output_config={"effort": "low"}),
     ),
-    row("`metadata`", "Taken without effect.", same(metadata={"user_id": "ana"})),
+    row("`metadata`", "Accepted without effect.", same(metadata={"user_id": "ana"})),
     row(
         "`thinking`, `context_management`, `mcp_servers`, `service_tier`, `seed`, `stop`, any other",
-        "Left out and named in `x-vlserve-dropped`: these models do not think, and vLLM's messages have no seed.",
+        "Ignored and listed in `x-vlserve-dropped`: these models have no thinking mode, and vLLM's Messages have "
+        "no seed.",
         drops(thinking={"type": "enabled", "budget_tokens": 1024}, service_tier="auto", seed=1, stop=["a"]),
         drops(context_management={"edits": []}, mcp_servers=[{"type": "url", "url": "x", "name": "x"}]),
     ),
@@ -176,15 +175,15 @@ COUNT_ROWS = [
         _systems,
     ),
     row("a prompt that is too long", "400 with the tokens of its text and how many fit.", is_too_long),
-    row("`tools`", "Count, too.", _adds(tools=[tools.MESSAGES_TOOL])),
+    row("`tools`", "Counted, too.", _adds(tools=[tools.MESSAGES_TOOL])),
     row(
         "`tool_choice`, `output_config`",
-        "Taken without effect on the number.",
+        "Accepted; no effect on the count.",
         _adds_nothing,
     ),
     row(
         "`max_tokens`, `stream`, `thinking`, any other",
-        "Left out and named in `x-vlserve-dropped`: clients count the body that they are about to send.",
+        "Ignored and listed in `x-vlserve-dropped`: clients send the body of the request to be counted.",
         drops(max_tokens=9, stream=True, temperature=1, thinking={"type": "adaptive"}),
     ),
 ]

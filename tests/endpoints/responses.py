@@ -97,7 +97,7 @@ RESPONSE_ROWS = [
         "`input`",
         "A text, or items: `message` (or a `role` with `content`), `function_call`, `function_call_output`, "
         "`custom_tool_call`, `custom_tool_call_output`; `reasoning` and items of hosted tools (`web_search_call` …) "
-        "are left out. Others are a 400.",
+        "are ignored. Others are a 400.",
         like_chat,
         _items,
         tools.takes_result,
@@ -121,7 +121,8 @@ RESPONSE_ROWS = [
     row("`instructions`", "The system prompt.", _instructs),
     row(
         "`max_output_tokens`",
-        "The answer's length. Cut off: `status` is `incomplete`, with the reason `max_output_tokens`. 0 is a 400.",
+        "Maximum length of the answer. At the limit `status` is `incomplete`, with the reason "
+        "`max_output_tokens`. 0 is a 400.",
         limits("max_output_tokens"),
     ),
     *SAMPLING,
@@ -130,24 +131,24 @@ RESPONSE_ROWS = [
     row("`skip_special_tokens`", "As in chat.", shows_special_tokens),
     row(
         "`include`, `top_logprobs`",
-        "`message.output_text.logprobs` gives scores, and so many others at each place. "
-        "`reasoning.encrypted_content` is taken without effect; others are left out.",
+        "`message.output_text.logprobs` gives log-probabilities, and those of the `top_logprobs` most likely tokens. "
+        "`reasoning.encrypted_content` has no effect; others are ignored.",
         _scores_parts,
         _leaves_out_includes,
         same(include=["reasoning.encrypted_content"]),
     ),
     row(
         "`stream`",
-        "Typed events, numbered: "
+        "Numbered events with a type: "
         + ", ".join(f"`{name}`" for name in _TEXT_EVENTS)
-        + ". The last has the counts of tokens; "
+        + ". The last one has the token counts; "
         "there is no `[DONE]`.",
         gives_events(*_TEXT_EVENTS),
         _numbers_events,
     ),
     row(
         "`text`",
-        "`format`: `text`, `json_object`, `json_schema`. `verbosity` is taken without effect.",
+        "`format`: `text`, `json_object`, `json_schema`. `verbosity` has no effect.",
         says_json(text={"format": {"type": "json_object"}}),
         matches(RED_OR_BLUE, text={"format": {"type": "json_schema", **SCHEMA, "strict": True}}),
         same(text={"format": {"type": "text"}, "verbosity": "low"}),
@@ -155,7 +156,7 @@ RESPONSE_ROWS = [
     *STRUCTURED,
     row(
         "`tools`, `tool_choice`",
-        "Functions, and custom tools without a grammar; hosted tools (`web_search` …) and namespaces are left out. "
+        "Functions, and custom tools without a grammar; hosted tools (`web_search` …) and namespaces are ignored. "
         "`auto`, `none`, `required`, a named one; `allowed_tools` and other types are a 400.",
         tools.calls_by_itself,
         tools.must_call,
@@ -170,31 +171,31 @@ RESPONSE_ROWS = [
     row("`parallel_tool_calls`", "`false`: one call at most.", tools.calls_one),
     row(
         "`truncation`",
-        "`disabled`; `auto` is left out: no prompt is truncated, and one that is too long is a 400.",
+        "`disabled`; `auto` is ignored: no prompt is truncated, and one that is too long is a 400.",
         same(truncation="disabled"),
         same(truncation=None),
         drops(truncation="auto"),
     ),
     row(
         "`store`",
-        "Taken; nothing is kept. `GET /v1/responses/{id}` is a 404; send the earlier items in `input`.",
+        "Accepted; nothing is stored. `GET /v1/responses/{id}` is a 404; send the earlier items in `input`.",
         same(store=True),
         _keeps_nothing,
     ),
     row(
         "`metadata`, `user`, `service_tier`",
-        "Given back in the answer, without effect.",
+        "Returned in the answer; no effect.",
         _gives_back(metadata={"a": "b"}, service_tier="flex", user="ana"),
     ),
     row(
         "`reasoning`, `include_reasoning`, `max_tool_calls`, `prompt_cache_key`, `safety_identifier`",
-        "Taken without effect.",
+        "Accepted without effect.",
         same(reasoning={"effort": "high", "summary": "auto"}, include_reasoning=False),
         same(max_tool_calls=1, prompt_cache_key="a", safety_identifier="b"),
     ),
     row(
         "`max_tokens`, `stream_options`, `logprobs`, any other",
-        "Left out and named in `x-vlserve-dropped`.",
+        "Ignored and listed in `x-vlserve-dropped`.",
         drops(max_tokens=2, stream_options={"include_usage": True}, logprobs=True),
     ),
 ]

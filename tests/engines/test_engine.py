@@ -24,8 +24,8 @@ from vlserve.engines import engine as engines
 from vlserve.engines import plan, probe, process, restarts
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus
+from vlserve.engines.gpu_memory import GIB, Budget
 from vlserve.engines.machine import Machine
-from vlserve.engines.memory import GIB, Budget
 from vlserve.metrics import Metrics
 
 

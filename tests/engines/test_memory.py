@@ -11,12 +11,12 @@ import pytest
 from tests.conftest import REPOSITORY
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, ram
+from vlserve.engines import machine, plan, system_memory
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.memory import GIB
 from vlserve.engines.model import known_models
 from vlserve.engines.plan import EnginePlan
-from vlserve.engines.ram import Ram
+from vlserve.engines.system_memory import SystemMemory
 from vlserve.errors import ConfigError
 
 RUN = pathlib.Path("/run/v")
@@ -338,28 +338,28 @@ def test_demo_models_fit_a_small_machine() -> None:
     assert all(one.ram and one.ram.full_length_requests >= 1 for one in engines)
 
 
-def ram_of(root: pathlib.Path, cgroup: str, **files: str) -> Ram | None:
+def ram_of(root: pathlib.Path, cgroup: str, **files: str) -> SystemMemory | None:
     meminfo = "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 12582912 kB\n"  # 16 and 12 GiB
     for name, text in {"proc/meminfo": meminfo, "proc/self/cgroup": cgroup, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return ram.read(root)
+    return system_memory.read(root)
 
 
 def test_ram_is_the_machines_or_what_a_control_group_leaves_of_it(tmp_path: pathlib.Path) -> None:
-    assert ram_of(tmp_path / "bare", "0::/\n") == Ram(16 * GIB, 12 * GIB)
+    assert ram_of(tmp_path / "bare", "0::/\n") == SystemMemory(16 * GIB, 12 * GIB)
     v2 = {"memory.max": f"{8 * GIB}\n", "memory.current": f"{3 * GIB}\n", "memory.stat": f"inactive_file {GIB}\n"}
     folder = "sys/fs/cgroup/system.slice/"
     inside = {f"{folder}v.service/memory.max": "max\n", **{folder + name: text for name, text in v2.items()}}
-    assert ram_of(tmp_path / "v2", "0::/system.slice/v.service\n", **inside) == Ram(8 * GIB, 6 * GIB)
+    assert ram_of(tmp_path / "v2", "0::/system.slice/v.service\n", **inside) == SystemMemory(8 * GIB, 6 * GIB)
     v1 = {"limit_in_bytes": f"{4 * GIB}", "usage_in_bytes": f"{GIB}", "stat": "total_inactive_file 0"}
     # A container without its own cgroup namespace sees its path on the host, which is not below the mount.
     files = {f"sys/fs/cgroup/memory/memory.{name}": text for name, text in v1.items()}
-    assert ram_of(tmp_path / "v1", "5:cpu:/x\n4:memory:/docker/abc\n", **files) == Ram(4 * GIB, 3 * GIB)
+    assert ram_of(tmp_path / "v1", "5:cpu:/x\n4:memory:/docker/abc\n", **files) == SystemMemory(4 * GIB, 3 * GIB)
     unlimited = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}
-    assert ram_of(tmp_path / "none", "4:memory:/\n", **unlimited) == Ram(16 * GIB, 12 * GIB)
-    assert ram.read(tmp_path) is None
-    here = ram.read()
+    assert ram_of(tmp_path / "none", "4:memory:/\n", **unlimited) == SystemMemory(16 * GIB, 12 * GIB)
+    assert system_memory.read(tmp_path) is None
+    here = system_memory.read()
     assert here
     assert 0 < here.free_bytes <= here.total_bytes

@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from vlserve.config.settings import Config
 from vlserve.engines import plan
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import COMPAT, Machine, Vllm, parse_flags, read_models
-from vlserve.engines.memory import GIB
 from vlserve.engines.plan import EnginePlan
 from vlserve.errors import ConfigError
 

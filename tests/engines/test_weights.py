@@ -176,7 +176,7 @@ async def test_licence_that_must_be_accepted_is_reported_with_what_to_do(tmp_pat
 
 def test_too_little_room_is_reported_before_anything_is_downloaded(tmp_path: pathlib.Path) -> None:
     with pytest.raises(OSError, match=r"1000000.0 GB are missing and .* GB are free in .*HF_HOME") as raised:
-        weights._check_room("org/m", tmp_path, 10**15)
+        weights._check_disk_space("org/m", tmp_path, 10**15)
     assert raised.value.errno == errno.ENOSPC
 
 

@@ -41,7 +41,7 @@ async def test_keys_are_served_in_turns() -> None:
         assert admission.queued("text") == 7
     await asyncio.gather(*tasks)
     assert served == ["a", "b", "c", "a", "b", "a", "a"]
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
 
 
 async def test_one_key_takes_half_of_the_queue_and_others_still_find_room() -> None:
@@ -88,7 +88,7 @@ async def test_queue_has_a_timeout() -> None:
             async with admission.permit("text", "a"):
                 pass
         assert admission.queued("text") == 0
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
 
 
 async def test_no_permit_leaks_when_requests_are_cancelled() -> None:
@@ -110,7 +110,7 @@ async def test_no_permit_leaks_when_requests_are_cancelled() -> None:
             await asyncio.sleep(0)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} == {type(None), asyncio.CancelledError}
-    assert admission.is_idle
+    assert (admission.in_flight("text"), admission.queued("text")) == (0, 0)
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await asyncio.wait_for(stack.enter_async_context(admission.permit("text", "x")), 30)
@@ -181,28 +181,28 @@ async def test_rate_limit_has_a_retry_after() -> None:
 
 def test_bytes_of_all_requests_are_bounded_together() -> None:
     admission = make_admission(max_bodies_bytes=1000)
-    with admission.holding("a") as memory:
+    with admission.request_memory("a") as memory:
         memory.charge(600)
-        with admission.holding("b") as other:
+        with admission.request_memory("b") as other:
             with pytest.raises(TooManyRequests):
                 other.charge(600)
             other.charge(400)
-        with admission.holding("b") as other:
+        with admission.request_memory("b") as other:
             other.charge(400)
-    with admission.holding("a") as memory:
+    with admission.request_memory("a") as memory:
         memory.charge(1000)
 
 
 @pytest.mark.parametrize(("api_keys", "least"), [((), 1000), (SEVERAL[:1], 1000), (SEVERAL, 500)])
 def test_one_of_several_keys_may_use_half_of_the_bytes(api_keys: tuple[ApiKey, ...], least: int) -> None:
     admission = make_admission(max_bodies_bytes=1000, api_keys=api_keys)
-    with admission.holding("a") as memory, admission.holding("a") as second:
+    with admission.request_memory("a") as memory, admission.request_memory("a") as second:
         for one in [memory, second] * (least // 20):
             one.charge(10)
         with pytest.raises(TooManyRequests):
             second.charge(10)
         if least < 1000:
-            with admission.holding("b") as other:
+            with admission.request_memory("b") as other:
                 other.charge(500)
                 memory.resize(0)
                 with pytest.raises(TooManyRequests):
@@ -215,11 +215,11 @@ def test_one_of_several_keys_may_use_half_of_the_bytes(api_keys: tuple[ApiKey, .
 
 def test_bytes_that_were_freed_make_room_for_others() -> None:
     admission = make_admission(max_bodies_bytes=1000)
-    with admission.holding("a") as memory:
+    with admission.request_memory("a") as memory:
         memory.charge(600)
         memory.resize(100)
         assert admission.request_bytes == 100
-        with admission.holding("b") as other:
+        with admission.request_memory("b") as other:
             other.charge(900)
             with pytest.raises(TooManyRequests):
                 memory.resize(101)

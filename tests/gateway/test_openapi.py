@@ -16,7 +16,7 @@ from vlserve.config.settings import Config, Request
 from vlserve.gateway.app import create_app
 from vlserve.gateway.openapi import document
 from vlserve.gateway.routes import Routes
-from vlserve.media.files import LONGEST_LIST, PURPOSES
+from vlserve.media.file_store import LONGEST_LIST, PURPOSES
 from vlserve.protocols.definitions import CHAT as CHAT_PROTOCOL
 from vlserve.protocols.definitions import COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.fields import CHAT_FIELDS

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, until, user
 from tests.fakes import fake_engine, fake_protocols
-from vlserve import exhaustion
+from vlserve import resource_errors
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Server
 from vlserve.engines import probe
@@ -423,12 +423,12 @@ async def test_engines_are_asked_for_plain_bytes(gateway: Gateway) -> None:
 @pytest.fixture
 def seldom() -> Iterator[None]:
     """Reset the rate limit of the exhaustion log."""
-    [once] = exhaustion.log.filters
-    exhaustion.log.removeFilter(once)
-    exhaustion.log.addFilter(exhaustion.AtMostEvery(60))
+    [once] = resource_errors.log.filters
+    resource_errors.log.removeFilter(once)
+    resource_errors.log.addFilter(resource_errors.AtMostEvery(60))
     yield
-    exhaustion.log.removeFilter(exhaustion.log.filters[0])
-    exhaustion.log.addFilter(once)
+    resource_errors.log.removeFilter(resource_errors.log.filters[0])
+    resource_errors.log.addFilter(once)
 
 
 @contextmanager
@@ -475,7 +475,7 @@ async def test_picture_that_cannot_be_fetched_for_lack_of_file_descriptors_is_a_
 
 def test_exhaustion_is_logged_at_most_once_a_minute() -> None:
     now = [0.0]
-    seldom = exhaustion.AtMostEvery(60, lambda: now[0])
+    seldom = resource_errors.AtMostEvery(60, lambda: now[0])
     record = logging.LogRecord("x", logging.ERROR, "", 0, "x", None, None)
     passed = []
     for now[0] in (0, 1, 59, 60, 61, 119, 120):

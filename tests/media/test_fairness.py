@@ -148,7 +148,7 @@ async def test_another_key_gets_a_permit_while_other_keys_hold_permits() -> None
     inside: list[str] = []
 
     async def enter(key: str) -> None:
-        await queue.enter(key)
+        await queue.acquire(key)
         inside.append(key)
 
     tasks = [asyncio.create_task(enter(key)) for key in "aaaaaabbbbccd"]
@@ -156,16 +156,16 @@ async def test_another_key_gets_a_permit_while_other_keys_hold_permits() -> None
         await settle()
         assert "".join(inside) == "aaaabbcd"
         assert queue.in_flight == 8
-        queue.leave("a")  # one is free, and each waiting key holds one or more
+        queue.release("a")  # one is free, and each waiting key holds one or more
         await settle()
         assert (queue.in_flight, "".join(inside[8:])) == (7, "")
         for _ in range(3):
-            queue.leave("a")
+            queue.release("a")
         await settle()
         # c entered when two were free, then a got its former permits back; b has two and waits for one of them.
         assert "".join(inside[8:]) == "caa"
         assert queue.queued == 2
-        queue.leave("b")
+        queue.release("b")
         await settle()
         assert "".join(inside[11:]) == "b"
 
@@ -175,7 +175,7 @@ async def test_no_permit_of_slow_work_is_lost_when_requests_are_cancelled() -> N
     queue = FairQueue("x", 5, 1000, 60, is_shared=True, is_slow=True)
 
     async def ask(key: str) -> None:
-        async with queue.place(key):
+        async with queue.permit(key):
             assert queue.in_flight <= 5
             await asyncio.sleep(chance.choice((0, 0, 0.001)))
 
@@ -190,9 +190,9 @@ async def test_no_permit_of_slow_work_is_lost_when_requests_are_cancelled() -> N
     assert {type(result) for result in results} == {type(None), asyncio.CancelledError}
     assert (queue.in_flight, queue.queued) == (0, 0)
     for _ in range(3):
-        await asyncio.wait_for(queue.enter("x"), 10)  # as many as are still free: 5 > 0, 4 > 1, 3 > 2
+        await asyncio.wait_for(queue.acquire("x"), 10)  # as many as are still free: 5 > 0, 4 > 1, 3 > 2
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(queue.enter("x"), 0.01)
+        await asyncio.wait_for(queue.acquire("x"), 0.01)
 
 
 @dataclass

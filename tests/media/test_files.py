@@ -30,9 +30,9 @@ from tests.conftest import REPOSITORY
 from vlserve.config.settings import Files
 from vlserve.errors import ConfigError, InsufficientStorage, InvalidRequest, NotFound, PayloadTooLarge, VlserveError
 from vlserve.media import disk
+from vlserve.media.file_store import PIECE_BYTES, FileStore
 from vlserve.media.file_table import StoredFile
 from vlserve.media.filenames import clean_filename
-from vlserve.media.files import PIECE_BYTES, FileStore
 
 Clock = Callable[[], float]
 

@@ -90,8 +90,9 @@ def test_text_model_reports_what_it_does_not_know(service: Service) -> None:
 
 @pytest.mark.parametrize("name", ["Ana", "Tom"])
 def test_history_is_used(service: Service, name: str) -> None:
-    told, between, recalled = asked(f"My name is {name}."), asked("What is 7 plus 5?"), asked("What is my name?")
-    assert chat(service, told, between, recalled) == f"Your name is {name}."
+    name_turn, between = asked(f"My name is {name}."), asked("What is 7 plus 5?")
+    recalled = asked("What is my name?")
+    assert chat(service, name_turn, between, recalled) == f"Your name is {name}."
     assert chat(service, between, recalled) == "You have not told me your name."
 
 

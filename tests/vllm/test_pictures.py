@@ -120,13 +120,13 @@ def test_reported_tokens_are_those_of_vllm(service: Service, width: int, height:
     body = {"model": "demo-vision", "messages": user(QUESTION, part), "max_tokens": 1}
     answer, tree = post(service, "/v1/chat/completions", body)
     assert answer.status_code == 200, answer.text
-    told = int(re.findall(r"tokens=(\d+)", answer.headers["x-vlserve-images"])[0])
+    reported = int(re.findall(r"tokens=(\d+)", answer.headers["x-vlserve-images"])[0])
     _, alone = post(service, "/v1/chat/completions", {**body, "messages": user(QUESTION, {**QUESTION, "text": ""})})
     around = 2  # <|vision_start|> and <|vision_end|>
-    assert tree["usage"]["prompt_tokens"] == alone["usage"]["prompt_tokens"] + told + around
+    assert tree["usage"]["prompt_tokens"] == alone["usage"]["prompt_tokens"] + reported + around
     counted, count = post(service, "/v1/chat/completions/input_tokens", body)
     assert (counted.status_code, count["input_tokens"]) == (200, tree["usage"]["prompt_tokens"])
-    assert count["input_tokens_details"]["image_tokens"] == told
+    assert count["input_tokens_details"]["image_tokens"] == reported
 
 
 def test_picture_sent_by_uuid_in_later_turns_is_the_same(service: Service) -> None:
@@ -146,8 +146,8 @@ def test_error_for_too_many_picture_tokens_lists_them(service: Service) -> None:
     part, text = image_part(data_url(picture(1920, 1080))), {"type": "text", "text": "word " * 2000}
     answer, tree = post(service, "/v1/chat/completions", {"messages": user(text, *[part] * 4)})
     assert (answer.status_code, tree["error"]["code"]) == (400, "context_length_exceeded")
-    told = r"the pictures take [\d,]+ tokens \(.*messages\[0\]\.content\[4\] 1920×1080: \d+\)"
-    assert re.search(told, tree["error"]["message"])
+    listed = r"the pictures take [\d,]+ tokens \(.*messages\[0\]\.content\[4\] 1920×1080: \d+\)"
+    assert re.search(listed, tree["error"]["message"])
 
 
 def test_upload_form_and_url_give_the_same_answer_as_data_url(service: Service, site: str) -> None:

@@ -167,14 +167,14 @@ def test_tokens_of_a_message_are_those_of_its_answer(service: Service) -> None:
 def test_structured_output_matches_the_constraint(
     service: Service, path: str, constraint: dict[str, Any], pattern: str
 ) -> None:
-    told = post(service, path, body(path, "Name a colour.", **constraint)).json()
+    tree = post(service, path, body(path, "Name a colour.", **constraint)).json()
     if path == RESPONSES:
-        said = told["output"][0]["content"][0]["text"]
+        text = tree["output"][0]["content"][0]["text"]
     elif path == MESSAGES:
-        said = told["content"][0]["text"]
+        text = tree["content"][0]["text"]
     else:
-        said = told["choices"][0].get("text") or told["choices"][0]["message"]["content"]
-    assert re.fullmatch(pattern, said), said
+        text = tree["choices"][0].get("text") or tree["choices"][0]["message"]["content"]
+    assert re.fullmatch(pattern, text), text
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

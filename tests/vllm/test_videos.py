@@ -43,12 +43,12 @@ def test_reported_tokens_are_those_of_vllm(service: Service, kind: str) -> None:
     body = {"messages": user(QUESTION, asked)}
     answer, tree = post(service, body)
     assert answer.status_code == 200, answer.text
-    told = int(re.findall(r"; tokens=(\d+)", answer.headers["x-vlserve-videos"])[0])
+    reported = int(re.findall(r"; tokens=(\d+)", answer.headers["x-vlserve-videos"])[0])
     alone = prompt_tokens(service, {**QUESTION, "text": ""})
-    assert tree["usage"]["prompt_tokens"] == alone + told + _AROUND
+    assert tree["usage"]["prompt_tokens"] == alone + reported + _AROUND
     _, count = post(service, body, "/input_tokens")
     assert count["input_tokens"] == tree["usage"]["prompt_tokens"]
-    assert count["input_tokens_details"]["video_tokens"] == told
+    assert count["input_tokens_details"]["video_tokens"] == reported
 
 
 def test_picture_and_video_in_one_request(service: Service) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine
-from vlserve.engines.memory import GIB
 from vlserve.engines.plan import Plan
 
 

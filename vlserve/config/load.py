@@ -29,21 +29,8 @@ _ENGINE_ENVIRONMENT = {
     *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
 }
 _ENGINE_ENVIRONMENT_PREFIXES = (
-    *(
-        "HF_",
-        "MODELSCOPE_",
-        "XDG_",
-        "LC_",
-        "CUDA_",
-        "NCCL_",
-        "NVIDIA_",
-        "NVSHMEM_",
-        "TRITON_",
-        "TORCHINDUCTOR_",
-        "GLOO_",
-        "OMP_",
-        "OTEL_",
-    ),
+    *("HF_", "MODELSCOPE_", "XDG_", "LC_", "CUDA_", "NCCL_", "NVIDIA_", "NVSHMEM_"),
+    *("TRITON_", "TORCHINDUCTOR_", "GLOO_", "OMP_", "OTEL_"),
 )
 _LONGEST_SHOWN = 200  # characters of an invalid value in a message
 

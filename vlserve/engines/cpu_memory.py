@@ -2,7 +2,7 @@
 
 vLLM 0.32 allocates a KV cache of the configured size (``kv_cache_memory_bytes``, or VLLM_CPU_KVCACHE_SPACE in an
 engine's ``env``), or else fills its share of RAM (``gpu_memory_utilization``, which must be free when it starts).
-For GPU memory see memory.py; how much RAM there is, ram.py reads.
+For GPU memory see gpu_memory.py; system_memory.py reads how much RAM there is.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.engines.memory import GIB, cache_too_small, size_up
+from vlserve.engines.gpu_memory import GIB, cache_too_small, size_up
 from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 

@@ -27,8 +27,8 @@ from typing import Any
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.gpu_memory import GIB, share
 from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
-from vlserve.engines.memory import GIB, share
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
 from vlserve.engines.process import COMPLETED, Process

@@ -18,7 +18,7 @@ import pynvml
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
-from vlserve.engines import ram
+from vlserve.engines import system_memory
 from vlserve.engines.model import Model, from_config, known_models
 from vlserve.errors import ConfigError
 from vlserve.media.pixels import Grid
@@ -87,7 +87,7 @@ async def observe(
         return Machine(cpus, None)
     vllm = await find_vllm(cache, environment, progress)
     if vllm.is_cpu:
-        memory = ram.read()
+        memory = system_memory.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
     gpus, gpu_bytes = usable_gpus(environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models)

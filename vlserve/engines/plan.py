@@ -12,8 +12,8 @@ from vlserve.config.engine_settings import AUTO, EngineName, EngineSettings
 from vlserve.config.settings import Config, Video
 from vlserve.engines import extra_args, vllm_checks
 from vlserve.engines.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
+from vlserve.engines.gpu_memory import Budget, plan_memory, share
 from vlserve.engines.machine import FETCH, Machine, Vllm, compat_path
-from vlserve.engines.memory import Budget, plan_memory, share
 from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 from vlserve.media.pixels import VIDEO_MIN_PIXELS
@@ -259,7 +259,7 @@ def _with_videos(settings: EngineSettings, video: Video) -> EngineSettings:
     """Set the number and size of video frames in ``extra_args``.
 
     Without a size vLLM reserves several times the memory of the largest picture for videos (seven times with
-    max_model_len 131,072), which memory.py does not count.
+    max_model_len 131,072), which gpu_memory.py does not count.
     """
     size = {"shortest_edge": VIDEO_MIN_PIXELS, "longest_edge": video.max_pixels}
     arguments = settings.extra_args

@@ -29,7 +29,7 @@ from vlserve.engines.errors import from_engine
 from vlserve.engines.plan import EnginePlan, HangLimits
 from vlserve.engines.process import is_running
 from vlserve.engines.view import Activity, Address
-from vlserve.exhaustion import exhausted
+from vlserve.resource_errors import resource_error
 
 log = logging.getLogger("vlserve.engine")
 
@@ -112,9 +112,9 @@ class Probe:
                 tree = await answer.json()
             models = {model["id"]: model.get("max_model_len") for model in tree["data"]}
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
-            return self._settings.max_model_len
+            models = {}
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):  # not vLLM
-            return self._settings.max_model_len
+            models = {}
         length = models.get(self._settings.forwarded_model or self._settings.model_id)
         return length if isinstance(length, int) else self._settings.max_model_len
 
@@ -171,7 +171,7 @@ class Probe:
         except TimeoutError:
             is_dead = False
         except (aiohttp.ClientError, ConnectionError) as fault:
-            if exhausted(fault):  # our own shortage, not the engine's failure
+            if resource_error(fault):  # our own shortage, not the engine's failure
                 return None
             self._activity.is_suspect = True
             return False
@@ -191,7 +191,7 @@ class Probe:
             async with session.get(f"{self._base_url}/v1/models", timeout=timeout) as answer:
                 self.problem = remote.FAILING if answer.status >= 500 else None
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
-            if exhausted(fault):
+            if resource_error(fault):
                 return None
             self.problem = remote.of_fault(fault)
         if not self.problem:
@@ -264,7 +264,7 @@ class Probe:
             async with self._post_one_token(session) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
-            if shortage := exhausted(fault):
+            if shortage := resource_error(fault):
                 return _Problem(shortage.message)
             if self._plan:
                 return _Problem("starting")
@@ -282,7 +282,7 @@ class Probe:
                 await answer.read()
                 return bool(answer.status == 200)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as fault:
-            if exhausted(fault):  # the request was not sent, so it proves nothing
+            if resource_error(fault):  # the request was not sent, so it proves nothing
                 self._activity.progressed()
             return False
 

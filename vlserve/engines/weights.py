@@ -126,11 +126,11 @@ def fetch(model: str, revision: str | None, cache: str | None, *, verify: bool =
             f"We couldn't connect to {constants.ENDPOINT} for {model} ({why}); {folder} has no copy"
         ) from error
     blobs = _blobs(model, commit, cache, files)
-    present = {file: path for file in files if (path := _place(model, commit, cache, file))}
+    present = {file: path for file in files if (path := _cached_path(model, commit, cache, file))}
     if verify:
         present = {file: path for file, path in present.items() if not _removed_as_damaged(model, file, path)}
     missing = [file for file in files if file not in present]
-    _check_room(model, folder, sum(file.size for file in missing) - _begun(blobs, missing))
+    _check_disk_space(model, folder, sum(file.size for file in missing) - _resumable_bytes(blobs, missing))
     with _progress(model, sum(file.size for file in files), lambda: _size(blobs.glob("*"))):
         blobs.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -163,7 +163,7 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
         sizes = {entry["Path"]: int(entry.get("Size") or 0) for entry in listed if entry.get("Type") != "tree"}
         ignored = _ignored(sizes)
         wanted = {name: size for name, size in sizes.items() if not _matches(name, ignored)}
-        _check_room(model, folder, sum(wanted.values()) - _size(folder.rglob("*")))
+        _check_disk_space(model, folder, sum(wanted.values()) - _size(folder.rglob("*")))
         with _progress(model, sum(wanted.values()), lambda: _size(folder.rglob("*"))):
             download(model, revision=revision, local_dir=str(folder), ignore_patterns=ignored)
     except OSError:
@@ -185,22 +185,22 @@ def check(model: str, revision: str | None, cache: str | None) -> dict[str, obje
         return {"folder": model, "free_bytes": 0, "missing_bytes": 0, "hub": None, **inspect(pathlib.Path(model))}
     root = pathlib.Path(cache or constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
-    place: dict[str, object] = {"folder": str(root), "free_bytes": free}
+    where: dict[str, object] = {"folder": str(root), "free_bytes": free}
     try:
         commit, files, _ = _listing(model, revision)
     except Exception as error:  # noqa: BLE001  (any: each version of huggingface_hub has another HTTP client)
         path = _cached(model, revision, cache)
         seen = inspect(path) if path else {"files": [], "problems": []}
         hub = f"{type(error).__name__}: {_first_line(error)}"
-        return {**place, "missing_bytes": 0 if path else None, "hub": hub, **seen}
-    paths = {file: path for file in files if (path := _place(model, commit, cache, file))}
+        return {**where, "missing_bytes": 0 if path else None, "hub": hub, **seen}
+    paths = {file: path for file in files if (path := _cached_path(model, commit, cache, file))}
     absent = [file for file in files if file not in paths]
     problems = [f"{file.name} is cut off or damaged" for file, path in paths.items() if is_cut_off(path)]
     missing = sum(file.size for file in absent)
     with contextlib.suppress(OSError):  # the hub lists a gated model's files but does not serve them
-        missing -= _begun(_blobs(model, commit, cache, files), absent)
+        missing -= _resumable_bytes(_blobs(model, commit, cache, files), absent)
     return {
-        **place,
+        **where,
         "missing_bytes": missing,
         "hub": None,
         "files": [file.name for file in files],
@@ -227,7 +227,7 @@ def _matches(name: str, patterns: list[str]) -> bool:
     return any(map(pathlib.PurePath(name).match, patterns))
 
 
-def _place(model: str, commit: str, cache: str | None, file: File) -> pathlib.Path | None:
+def _cached_path(model: str, commit: str, cache: str | None, file: File) -> pathlib.Path | None:
     path = try_to_load_from_cache(model, file.name, cache_dir=cache, revision=commit)
     return pathlib.Path(path) if isinstance(path, str) else None
 
@@ -237,12 +237,12 @@ def _blobs(model: str, commit: str, cache: str | None, files: list[File]) -> pat
     if not files:
         raise OSError(f"{model} has no files on {constants.ENDPOINT}")
     name = files[0].name
-    place = hf_hub_download(model, name, revision=commit, cache_dir=cache, dry_run=True).local_path
+    path = hf_hub_download(model, name, revision=commit, cache_dir=cache, dry_run=True).local_path
     # The documented layout: MODEL/snapshots/COMMIT/NAME is a link to MODEL/blobs/CHECKSUM.
-    return pathlib.Path(place).parents[len(pathlib.PurePath(name).parts) + 1] / "blobs"
+    return pathlib.Path(path).parents[len(pathlib.PurePath(name).parts) + 1] / "blobs"
 
 
-def _check_room(model: str, folder: pathlib.Path, missing: int) -> None:
+def _check_disk_space(model: str, folder: pathlib.Path, missing: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if missing > (free := shutil.disk_usage(folder).free):
         raise OSError(
@@ -254,7 +254,7 @@ def _check_room(model: str, folder: pathlib.Path, missing: int) -> None:
         print(f"{model}: {missing / _GB:.2f} GB to download into {folder}", flush=True)
 
 
-def _begun(blobs: pathlib.Path, missing: Iterable[File]) -> int:
+def _resumable_bytes(blobs: pathlib.Path, missing: Iterable[File]) -> int:
     """Bytes of unfinished downloads that will be resumed."""
     return _size(_unfinished(blobs, file) for file in missing if file.is_large)
 
@@ -348,7 +348,7 @@ def _removed_as_damaged(model: str, file: File, path: pathlib.Path) -> bool:
 
 
 def _cached(model: str, revision: str | None, cache: str | None) -> pathlib.Path | None:
-    """The model's folder in the cache, if every weights file of its index is there."""
+    """The model's folder in the cache, if every weights file of its index is in it."""
     try:
         path = snapshot_download(
             model, revision=revision, cache_dir=cache, ignore_patterns=_OTHER_FORMATS, local_files_only=True

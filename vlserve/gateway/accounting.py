@@ -8,12 +8,12 @@ from typing import Self
 
 from starlette.types import Scope
 
-from vlserve.errors import VlserveError, service_ends
-from vlserve.exhaustion import reported
+from vlserve.errors import VlserveError, shutdown_error
 from vlserve.gateway.relay import Outcome
 from vlserve.gateway.tracing import Trace
 from vlserve.metrics import Metrics
 from vlserve.protocols.routing import Route
+from vlserve.resource_errors import to_client_error
 
 log = logging.getLogger("vlserve.request")
 
@@ -55,7 +55,7 @@ class Account:
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
         """Note the exception that ended the request, if any, and close the account."""
         if fault is not None:
-            error = service_ends() if isinstance(fault, asyncio.CancelledError) else reported(fault)
+            error = shutdown_error() if isinstance(fault, asyncio.CancelledError) else to_client_error(fault)
             self.outcome.status = self.outcome.status or error.status
             self.outcome.error = self.outcome.error or error.code or error.type
         self.close()

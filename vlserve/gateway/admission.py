@@ -64,10 +64,6 @@ class Admission:
         """Return the number of requests that wait for a permit of this engine."""
         return self._queues[engine].queued
 
-    @property
-    def is_idle(self) -> bool:
-        return not any(queue.in_flight or queue.queued for queue in self._queues.values())
-
     def authenticate(self, headers: Mapping[str, str]) -> str:
         """Return the name of the key in ``Authorization: Bearer …`` or ``x-api-key`` (Anthropic's clients).
 
@@ -126,7 +122,7 @@ class Admission:
         return self._memory.used
 
     @contextmanager
-    def holding(self, key: str) -> Iterator["RequestMemory"]:
+    def request_memory(self, key: str) -> Iterator["RequestMemory"]:
         """Count one request's bytes in memory for the duration of the block."""
         memory = RequestMemory(self._memory, key)
         try:
@@ -140,22 +136,22 @@ class Admission:
 
     def decoding(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit to decode pictures, which takes memory and time. Raises TooManyRequests."""
-        return self._decoding.place(key)
+        return self._decoding.permit(key)
 
     def reading_video(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit for a child process that reads a video. Raises TooManyRequests."""
-        return self._reading.place(key)
+        return self._reading.permit(key)
 
     def uploading(self, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit to upload a file, which takes its size twice on the disk. Raises TooManyRequests."""
-        return self._uploading.place(key)
+        return self._uploading.permit(key)
 
     def permit(self, engine: str, key: str) -> AbstractAsyncContextManager[None]:
         """Hold a permit of an engine for the duration of the block, after waiting in its queue if necessary.
 
         Raises TooManyRequests if the queue has no room for this key, or after ``queue_timeout_s`` in it.
         """
-        return self._queues[engine].place(key)
+        return self._queues[engine].permit(key)
 
 
 class _Budget:

@@ -25,7 +25,7 @@ from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config, Server
 from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, Unauthorized
-from vlserve.gateway import origins, paths, scrape, uploads
+from vlserve.gateway import files_api, origins, paths, scrape
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.cors import CORS
@@ -37,18 +37,18 @@ from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.fetch import Fetcher
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
+from vlserve.protocols.definitions import CHAT_TOKENS_PATH, PROTOCOLS
 
 _OWN_HEADERS = [
     f"x-vlserve-{name}"
     for name in ("engine", "reason", "dropped", "control-tokens", "images", "images-dropped", "videos")
 ]
-_FORM_PATHS = ("/v1/analyze", uploads.PATH)
+_FORM_PATHS = ("/v1/analyze", files_api.PATH)
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -128,17 +128,17 @@ async def _open_runtime(
         )
         stack.push_async_callback(tracing.shutdown)
         if store:
-            expiring = asyncio.create_task(uploads.remove_expired(store))
+            expiring = asyncio.create_task(files_api.remove_expired(store))
             stack.callback(expiring.cancel)
         yield runtime
 
 
 def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
-    for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS):
+    for protocol in PROTOCOLS:
         app.post(protocol.path, response_model=None)(answer(protocol))
-    app.post("/v1/chat/completions/input_tokens", response_model=None)(count_tokens)
+    app.post(CHAT_TOKENS_PATH, response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
-    uploads.add_routes(app)
+    files_api.add_routes(app)
     if testgen:
         testgen.add(app)
     app.get("/v1/models")(list_models)

@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from vlserve.errors import MethodNotAllowed, NotFound, VlserveError
-from vlserve.exhaustion import reported
 from vlserve.gateway import paths
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.runtime import Runtime
 from vlserve.protocols import routing
 from vlserve.protocols.definitions import MESSAGES_PATH
+from vlserve.resource_errors import to_client_error
 
 _LONGEST_PATH = 200
 
@@ -86,6 +86,6 @@ async def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     """Report a bug as a 500. Starlette logs the exception and raises it again."""
-    answer = await error_response(request, reported(error))
+    answer = await error_response(request, to_client_error(error))
     answer.headers["x-request-id"] = request.state.request_id  # this response bypasses the middleware that sets it
     return answer

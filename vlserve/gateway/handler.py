@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.engines.view import EngineView
-from vlserve.errors import service_ends
+from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.accounting import Account, client_of
 from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, write_body
@@ -130,7 +130,7 @@ async def _run_while_connected(context: RequestContext, work: Coroutine[Any, Any
             raise ClientDisconnect
         return task.result()
     except asyncio.CancelledError:
-        raise service_ends() from None
+        raise shutdown_error() from None
     finally:
         for one in (task, disconnect):
             one.cancel()
@@ -154,7 +154,7 @@ def _admit(request: Request, resources: ExitStack) -> RequestContext:
     key = request.state.key = runtime.admission.authenticate(request.headers)
     trace = request.state.trace = runtime.tracing.begin(f"POST {request.scope['path']}", request.headers)
     resources.enter_context(runtime.admission.request(key))
-    memory = resources.enter_context(runtime.admission.holding(key))
+    memory = resources.enter_context(runtime.admission.request_memory(key))
     scope = request.scope
     account = Account(runtime.metrics, trace, request.state.request_id, key, Outcome(), client_of(scope), scope["path"])
     return RequestContext(request, runtime, key, account, resources, memory)

@@ -14,13 +14,13 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from vlserve import __version__
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.gateway.origins import REFUSALS
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
+from vlserve.protocols.definitions import CHAT, CHAT_TOKENS_PATH, MESSAGES, PROTOCOLS, Protocol
 from vlserve.protocols.request import capped_fields
 
 _DOCUMENT = pathlib.Path(__file__).with_name("openapi.yaml")
 _BODIES: Mapping[str, Protocol] = {
-    **{protocol.path: protocol for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)},
-    f"{CHAT.path}/input_tokens": CHAT,
+    **{protocol.path: protocol for protocol in PROTOCOLS},
+    CHAT_TOKENS_PATH: CHAT,
 }
 """Path → protocol of its request body."""
 

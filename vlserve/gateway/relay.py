@@ -20,13 +20,13 @@ from starlette.types import Receive, Scope, Send
 
 from vlserve.engines.errors import from_engine
 from vlserve.engines.view import Activity
-from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, service_ends
-from vlserve.exhaustion import exhausted, reported
+from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, shutdown_error
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
 from vlserve.protocols.sse import EventTooLongError
 from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status
+from vlserve.resource_errors import resource_error, to_client_error
 
 _WRITE_PIECE_BYTES = 256 * 1024
 _LAST_EVENT_S = 1.0  # limit for sending an error event to a client that does not read
@@ -157,7 +157,7 @@ class PassThrough(Response):
         except asyncio.CancelledError:  # shutdown: report it to the client
             relay.cancel()
             await asyncio.wait((relay,))
-            error = service_ends()
+            error = shutdown_error()
             if not client.is_started:
                 raise error from None
             await self._report(error, client)
@@ -171,7 +171,7 @@ class PassThrough(Response):
     async def _raise_bug(self, fault: BaseException | None, client: Writer) -> None:
         """Report an unexpected exception of ``_relay`` in the stream, and raise it for the log."""
         if fault and client.is_started:
-            await self._report(reported(fault), client)
+            await self._report(to_client_error(fault), client)
         if fault:
             raise fault
 
@@ -280,7 +280,7 @@ class PassThrough(Response):
             return fault
         if isinstance(fault, TimeoutError):
             return EngineTimeout(f"The {self.upstream.engine} engine did not finish in {self.upstream.timeout_s:g} s.")
-        return exhausted(fault) or EngineDied(
+        return resource_error(fault) or EngineDied(
             f"The connection to the {self.upstream.engine} engine was lost during this request. Please send it again.",
             retry_after_s=self.upstream.retry_after_s(),
         )

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from fastapi import Request
 
-from vlserve.errors import PayloadTooLarge, RequestTimeout, service_ends
+from vlserve.errors import PayloadTooLarge, RequestTimeout, shutdown_error
 from vlserve.gateway import content_encoding
 from vlserve.gateway.runtime import Runtime
 
@@ -47,7 +47,7 @@ async def _received(
             async with asyncio.timeout_at(end + size / _MIN_BYTES_PER_S):
                 piece = await anext(stream, None)
         except asyncio.CancelledError:  # shutdown after the grace period
-            raise service_ends() from None
+            raise shutdown_error() from None
         except TimeoutError:
             raise RequestTimeout("The body of the request did not arrive in time (server.body_timeout_s).") from None
         if piece is None:
@@ -72,7 +72,7 @@ async def _decompressed(
         try:
             return await asyncio.get_running_loop().run_in_executor(runtime.threads, read)
         except asyncio.CancelledError:  # shutdown after the grace period
-            raise service_ends() from None
+            raise shutdown_error() from None
 
     size = 0
     received = _received(request, runtime, limit, setting)

@@ -9,10 +9,10 @@ import aiohttp
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
 from vlserve.engines.view import EngineView
-from vlserve.errors import EngineAway, service_ends
+from vlserve.errors import EngineAway, shutdown_error
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.tracing import Tracing
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
@@ -47,7 +47,7 @@ def check_ready(name: EngineName, engine: EngineView) -> None:
     if engine.is_ready:
         return
     if engine.state in ("draining", "stopped"):
-        raise service_ends()
+        raise shutdown_error()
     cause = f" {engine.diagnosis.cause}" if engine.diagnosis else ""
     raise EngineAway(
         f"The {name} engine is not ready (state: {engine.state}).{cause} Please try again later.",

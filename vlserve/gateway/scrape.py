@@ -6,10 +6,10 @@ import aiohttp
 from fastapi import Request, Response
 
 from vlserve.engines.view import Address
-from vlserve.exhaustion import exhausted
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.runtime import Runtime
 from vlserve.metrics import CONTENT_TYPE
+from vlserve.resource_errors import resource_error
 
 _SCRAPE_TIMEOUT_S = 5.0
 
@@ -46,5 +46,5 @@ async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> s
             # Other servers may have something else there: TensorRT-LLM has JSON.
             return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
     except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
-        exhausted(fault)  # logs it
+        resource_error(fault)  # logs it
         return ""

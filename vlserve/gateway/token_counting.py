@@ -11,10 +11,10 @@ import aiohttp
 
 from vlserve.engines.errors import from_engine
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError
-from vlserve.exhaustion import exhausted
 from vlserve.gateway.context import RequestContext, RoutedRequest, write_body
 from vlserve.gateway.relay import Body, in_pieces
 from vlserve.protocols.media_reference import MediaReference
+from vlserve.resource_errors import resource_error
 
 _COUNT_TIMEOUT_S = 60.0
 _TOKENIZE_PATH = "/tokenize"  # has no limit on tokens
@@ -98,7 +98,7 @@ async def count(context: RequestContext, routed: RoutedRequest, body: Body, path
     except TimeoutError:
         raise EngineTimeout(f"The {name} engine did not count the tokens in {_COUNT_TIMEOUT_S:g} s.") from None
     except (aiohttp.ClientError, ConnectionError) as fault:
-        if shortage := exhausted(fault):
+        if shortage := resource_error(fault):
             raise shortage from fault
         routed.engine.activity.lost()
         raise EngineDied(

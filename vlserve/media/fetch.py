@@ -23,11 +23,11 @@ from yarl import URL
 from vlserve.config.keys import ANONYMOUS
 from vlserve.config.settings import Fetch
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
-from vlserve.exhaustion import exhausted
 from vlserve.fair_queue import FairQueue
 from vlserve.media.addresses import NOT_PUBLIC, Network, is_allowed, may_connect, parse_ip
-from vlserve.media.resolver import LookUp, RefusedError, Resolver, Threads, look_up
+from vlserve.media.resolver import LookUp, RefusedError, Resolver, ResolverThreads, look_up
 from vlserve.protocols.media_reference import MediaKind
+from vlserve.resource_errors import resource_error
 
 log = logging.getLogger("vlserve.fetch")
 
@@ -115,7 +115,7 @@ class Fetcher:
         self._permits = FairQueue(
             "fetcher (fetch.max_in_flight)", most, _MAX_QUEUE, queue_timeout_s, is_shared=is_shared, is_slow=True
         )
-        threads = Threads(
+        threads = ResolverThreads(
             "resolver (4 × fetch.max_in_flight)", look_up, _THREADS_PER_PERMIT * most, is_shared=is_shared
         )
         self._open_socket = open_socket
@@ -166,7 +166,7 @@ class Fetcher:
         progress = _Progress(key)
         _PROGRESS.set(progress)
         try:
-            async with self._permits.place(key), asyncio.timeout(self._settings.total_timeout_s):
+            async with self._permits.permit(key), asyncio.timeout(self._settings.total_timeout_s):
                 return await self._follow(url, kind)
         except TimeoutError as error:
             # A timeout while connecting must not differ from a refused address.
@@ -251,7 +251,7 @@ class Fetcher:
         except (ValueError, IndexError):  # IndexError: yarl 1.25 for a host of nothing after an `@`
             raise _invalid_url() from None
         url = self._parse(joined, _unreachable)
-        # An https URL promises that nobody on the network can replace the picture.
+        # With https, others on the network cannot replace the picture.
         if base.scheme == "https" and url.scheme != "https":
             raise InvalidRequest("the URL redirects from https to http.", code="image_fetch_failed")
         return url
@@ -314,7 +314,7 @@ def _reason(error: BaseException) -> str:
 
 def _fetch_error(error: BaseException, progress: _Progress) -> VlserveError:
     """ServiceExhausted if this process lacks file descriptors or memory, else the error of an unreachable URL."""
-    shortages = map(exhausted, (*progress.socket_errors, error))
+    shortages = map(resource_error, (*progress.socket_errors, error))
     return next(filter(None, shortages), None) or _unreachable()
 
 

@@ -1,7 +1,7 @@
 """Loads the pictures and videos of a request, checks them against the limits, and prepares them for the engine.
 
-Sources: data: URLs, http(s) URLs (fetch.py), uploaded files (files.py) and forms. Sizes are read from headers, so each
-picture's tokens are known before anything is decoded or an engine is asked; error messages list them.
+Sources: data: URLs, http(s) URLs (fetch.py), uploaded files (file_store.py) and forms. Sizes are read from headers, so
+each picture's tokens are known before anything is decoded or an engine is asked; error messages list them.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.media import picture_checks, pixels, video_checks
 from vlserve.media.fetch import Fetcher
-from vlserve.media.files import FileStore
+from vlserve.media.file_store import FileStore
 from vlserve.media.picture_cache import PictureCache
 from vlserve.media.picture_checks import Header, Picture
 from vlserve.media.pixels import Grid, Size

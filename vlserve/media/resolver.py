@@ -31,25 +31,25 @@ def look_up(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-class Threads:
+class ResolverThreads:
     """Runs ``look_up`` in at most ``most`` threads at once; ``what`` names them in errors."""
 
     def __init__(self, what: str, look_up: LookUp, most: int, *, is_shared: bool = False) -> None:
         self._look_up = look_up
         # Requests do not queue: while all threads wait for names that never resolve, none becomes free.
-        self._places = FairQueue(what, most, 0, 0, is_shared=is_shared, is_slow=True)
+        self._permits = FairQueue(what, most, 0, 0, is_shared=is_shared, is_slow=True)
 
     async def addresses(self, host: str, key: str) -> Sequence[str]:
         """The addresses of a host name; empty if it has none.
 
         Raises TooManyRequests, ServiceExhausted, and OSError if no file descriptor is free.
         """
-        await self._places.enter(key)
+        await self._permits.acquire(key)
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Sequence[str]] = loop.create_future()
 
         def finish(addresses: Sequence[str], shortage: OSError | None) -> None:
-            self._places.leave(key)
+            self._permits.release(key)
             if found.done():  # its caller gave up
                 return
             if shortage:
@@ -71,7 +71,7 @@ class Threads:
         try:
             threading.Thread(target=run, name="vlserve-look-up", daemon=True).start()
         except RuntimeError:
-            self._places.leave(key)
+            self._permits.release(key)
             raise ServiceExhausted(
                 "The gateway cannot start a thread. Please send the request again.", retry_after_s=_RETRY_AFTER_S
             ) from None
@@ -91,7 +91,7 @@ def _shortage() -> OSError | None:
 class Resolver(AbstractResolver):
     """For aiohttp: refuses a name if any of its addresses is not allowed. ``key`` returns the request's API key."""
 
-    def __init__(self, threads: Threads, networks: tuple[Network, ...], key: Callable[[], str]) -> None:
+    def __init__(self, threads: ResolverThreads, networks: tuple[Network, ...], key: Callable[[], str]) -> None:
         self._threads = threads
         self._networks = networks
         self._key = key

@@ -194,7 +194,10 @@ MESSAGES = Protocol(
     has_flat_tools=True,
     tool_choices=("auto", "any", "tool", "none"),
 )
+CHAT_TOKENS_PATH = f"{CHAT.path}/input_tokens"
+"""Counts the tokens of a chat request."""
 # Token counting. SDKs send the whole body of a request, so other fields are dropped silently.
 MESSAGE_TOKENS = replace(
     MESSAGES, path=f"{MESSAGES_PATH}/count_tokens", fields=frozenset(MESSAGE_PROMPT_FIELDS), max_tokens_fields=()
 )
+PROTOCOLS = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)

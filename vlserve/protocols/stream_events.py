@@ -1,4 +1,4 @@
-"""What the events of an engine's stream mean: what all protocols share, and the events of chat and completions."""
+"""Classifies the events of an engine's stream: what all protocols share, and the events of chat and completions."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _LONGEST_DONE_BYTES = 16
 _ABORTED = b'"finish_reason":"abort"'
 ABORTED_ERROR = b'{"error":{"message":"EngineCore aborted the request.","code":500}}'
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-# Programs read into these objects of usage, which vLLM leaves null or out (0.32). These models do not reason.
+# Clients read fields of these objects in usage, which vLLM leaves out or null (0.32). These models do not reason.
 _USAGE_DETAILS = {
     "prompt_tokens_details": b'{"cached_tokens":null}',
     "completion_tokens_details": b'{"reasoning_tokens":0}',

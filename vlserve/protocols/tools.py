@@ -90,7 +90,7 @@ def _chooses(choice: Any, hosted: Sequence[Mapping[str, Any]]) -> bool:
 
 def clean_calls(calls: Any, changes: Changes, where: str) -> None:
     """Clean a message's ``tool_calls``. Arguments that are no JSON object, such as those of an answer that was cut off,
-    are replaced by ``{}``: the conversation can go on. Raises InvalidRequest if it is not a list of objects."""
+    are replaced by ``{}``: the conversation can continue. Raises InvalidRequest if it is not a list of objects."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise InvalidRequest(f"{where} must be a list of objects.", param=where, code="invalid_structured_output")
     for number, call in enumerate(calls):

@@ -33,7 +33,7 @@ from vlserve.errors import (
     TooManyRequests,
     VlserveError,
     internal_error,
-    service_ends,
+    shutdown_error,
 )
 from vlserve.gateway.relay import until_disconnect
 from vlserve.gateway.routes import Routes
@@ -142,7 +142,7 @@ async def _make_test(request: Request, slots: Slots) -> "TestgenResponse":
         # Only while it is read: the questions to the models count as requests of this key, which may allow one alone.
         with admission.request(key):
             slots.check()
-            memory = resources.enter_context(admission.holding(key))
+            memory = resources.enter_context(admission.request_memory(key))
             form = await request_form.read(request, runtime, memory.charge)
             _check_engines(runtime, form.picture)
             picture = await request_form.load(form.picture, runtime, key, memory.charge)
@@ -287,7 +287,7 @@ class TestgenResponse(Response):
         except asyncio.CancelledError:
             relay.cancel()
             await asyncio.wait((relay,))
-            ending = service_ends()
+            ending = shutdown_error()
             if not self.is_started:
                 raise ending from None
             if self.is_over:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from vlserve.errors import VlserveError
-from vlserve.media.resolver import Threads, look_up
+from vlserve.media.resolver import ResolverThreads, look_up
 
 MayConnect = Callable[[str], bool]
 """Whether an IP address, as text, may be connected to."""
@@ -58,7 +58,9 @@ class OriginProxy:
     failures: dict[str, str] = field(default_factory=dict)
     """Origin → why the connection failed."""
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
-    _resolver: Threads = field(default_factory=lambda: Threads("browser's resolver", look_up, _MOST_LOOK_UPS))
+    _resolver: ResolverThreads = field(
+        default_factory=lambda: ResolverThreads("browser's resolver", look_up, _MOST_LOOK_UPS)
+    )
 
     @property
     def address(self) -> str:

@@ -27,12 +27,10 @@ import pybase64
 
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.media import picture_headers
+from vlserve.protocols.definitions import CHAT_TOKENS_PATH, PROTOCOLS
 from vlserve.protocols.strict_json import parse_json
 
-ENDPOINTS = (
-    *("/v1/chat/completions", "/v1/chat/completions/input_tokens", "/v1/completions", "/v1/responses"),
-    *("/v1/messages", "/v1/messages/count_tokens"),
-)
+ENDPOINTS = (*(protocol.path for protocol in PROTOCOLS), CHAT_TOKENS_PATH)
 """Endpoints that a line may use: those of the service that take JSON."""
 LINES_AT_ONCE = 100
 """Lines to read before the event loop runs, so that Ctrl-C is noticed."""

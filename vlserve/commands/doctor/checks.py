@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vlserve.commands.doctor.system_info import Driver, Gpu, Output, Room
+from vlserve.commands.doctor.system_info import DiskSpace, Driver, Gpu, Output
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config, Server
 from vlserve.engines.diagnosis import diagnose
+from vlserve.engines.gpu_memory import GIB, share
 from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.memory import GIB, share
 from vlserve.engines.plan import EnginePlan, Plan, reads_weights
-from vlserve.engines.ram import Ram
+from vlserve.engines.system_memory import SystemMemory
 
 OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
 NCCL_TIMEOUT_S = 90.0
@@ -163,7 +163,7 @@ def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iter
             )
 
 
-def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
+def judge_ram(made: Plan, seen: SystemMemory | None) -> Finding | None:
     """Judge free RAM for engines on the CPU; None if the need or the RAM is unknown."""
     needed = sum(engine.ram.total for engine in made.engines if engine.ram)
     if not needed or not seen:
@@ -178,7 +178,7 @@ def judge_ram(made: Plan, seen: Ram | None) -> Finding | None:
 
 def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
     gpus = engine.environment.get("CUDA_VISIBLE_DEVICES", "")
-    lines = output.words.strip().splitlines()
+    lines = output.stderr.strip().splitlines()
     error = next((line.strip() for line in reversed(lines) if "Error" in line), None)
     if output.code is None and not error:
         return Finding(
@@ -187,7 +187,7 @@ def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
             f"GPUs {gpus} did not finish an all-reduce within {NCCL_TIMEOUT_S:g} s: try env: {{NCCL_P2P_DISABLE: '1'}} "
             "(virtual machines, PCIe switches); NCCL_DEBUG: INFO logs where it hangs",
         )
-    found = re.search(r'\{"is_right": (true|false), "bytes": (\d+), "seconds": ([\d.e-]+)\}', output.text)
+    found = re.search(r'\{"is_right": (true|false), "bytes": (\d+), "seconds": ([\d.e-]+)\}', output.stdout)
     if output.code != 0 or not found:
         known = diagnose(lines)
         last = error or (lines[-1] if lines else "no output")
@@ -295,7 +295,7 @@ def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Findi
     return Finding(_OK, "shared memory", f"{what}, {needed / _MIB:,.0f} are needed")
 
 
-def judge_files_folder(settings: Config, seen: Room) -> Finding:
+def judge_files_folder(settings: Config, seen: DiskSpace) -> Finding:
     what = f"{seen.free_bytes / _GB:.1f} GB free in {seen.folder} for uploads"
     if not seen.is_writable:
         return Finding(
@@ -307,7 +307,7 @@ def judge_files_folder(settings: Config, seen: Room) -> Finding:
     return Finding(_OK, "files", what)
 
 
-def judge_cache(seen: Room) -> Finding:
+def judge_cache(seen: DiskSpace) -> Finding:
     what = f"{seen.free_bytes / _GB:.1f} GB free in {seen.folder} for vLLM's compile caches"
     if not seen.is_writable:
         return Finding(

@@ -14,7 +14,7 @@ from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, ram
+from vlserve.engines import machine, plan, system_memory
 from vlserve.engines.machine import Machine
 from vlserve.errors import ConfigError
 
@@ -40,20 +40,20 @@ async def examine(
     async for finding in _engines(settings, config.cache_folder(environ), environment, seen):
         yield finding
     server = settings.server
-    why = system_info.why_not_listen(server.host, server.port)
+    why = system_info.listen_error(server.host, server.port)
     yield checks.judge_port(server, why, system_info.listener(server.port) if why else None)
     if server.metrics_address:
         host, port = server.metrics_address
-        why = system_info.why_not_listen(host, port)
+        why = system_info.listen_error(host, port)
         yield checks.judge_metrics_listen(server, why, system_info.listener(port) if why else None)
     yield _keys(settings, environ)
-    refused = list(_refused(settings, environ))
-    for finding in refused:
+    problems = list(_startup_problems(settings, environ))
+    for finding in problems:
         yield finding
     yield checks.judge_shared_memory(settings, system_info.shared_memory())
-    if "files" not in (finding.subject for finding in refused):
-        yield checks.judge_files_folder(settings, system_info.room(config.files_folder(settings.files, environ)))
-    yield checks.judge_cache(system_info.room(config.cache_folder(environ)))
+    if "files" not in (finding.subject for finding in problems):
+        yield checks.judge_files_folder(settings, system_info.disk_space(config.files_folder(settings.files, environ)))
+    yield checks.judge_cache(system_info.disk_space(config.cache_folder(environ)))
     yield checks.judge_file_limit(system_info.file_limit())
     for finding in checks.judge_environment(environ, environment, seen):
         yield finding
@@ -63,7 +63,7 @@ async def _engines(
     settings: Config, cache: pathlib.Path, environment: Mapping[str, str], seen: tuple[system_info.Gpu, ...]
 ) -> AsyncIterator[Finding]:
     """Check vLLM, GPUs or CPU, the plan, and the models."""
-    memory = ram.read()
+    memory = system_memory.read()
     there = Machine(tuple(sorted(os.sched_getaffinity(0))), None, ram_bytes=memory.total_bytes if memory else 0)
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
@@ -133,7 +133,7 @@ def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
     return checks.judge_keys(settings.server, len(found))
 
 
-def _refused(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _startup_problems(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The other checks that `serve` makes at its start."""
     for subject, check in startup.OTHER_CHECKS.items():
         try:

@@ -52,7 +52,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskSpace:
     folder: pathlib.Path
     """The folder, or its nearest parent that exists."""
     free_bytes: int
@@ -61,11 +61,11 @@ class Room:
 
 @dataclass(frozen=True)
 class Output:
-    """Result of a child process: exit code (None: killed at the timeout), standard output, standard error."""
+    """Result of a child process. ``code``: its exit code; None: it was killed at the timeout."""
 
     code: int | None
-    text: str
-    words: str
+    stdout: str
+    stderr: str
 
 
 def driver() -> Driver | None:
@@ -151,11 +151,11 @@ def torch_build() -> tuple[str, tuple[int, int] | None] | None:
     return (version[1] if version else "?", (int(cuda[1]), int(cuda[2])) if cuda else None)
 
 
-def room(path: pathlib.Path) -> Room:
+def disk_space(path: pathlib.Path) -> DiskSpace:
     """Free space where ``path`` is or would be created."""
     parents = (path, *path.parents)
     folder = next(one for one in parents if os.path.exists(one))  # noqa: PTH110  (pathlib's raises without permission)
-    return Room(folder, shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK))
+    return DiskSpace(folder, shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK))
 
 
 def shared_memory() -> tuple[int, int] | None:
@@ -173,7 +173,7 @@ def file_limit() -> int | None:
     return None if hard == resource.RLIM_INFINITY else hard
 
 
-def why_not_listen(host: str, port: int) -> str | None:
+def listen_error(host: str, port: int) -> str | None:
     """The system's error message for listening on this address; None if it works."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -215,10 +215,10 @@ async def model(argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[s
     """The report of weights.py about an engine's model, or its error output."""
     output = await run(argv, environment, 120)
     try:
-        found = json.loads(output.text.splitlines()[-1])
+        found = json.loads(output.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        return output.words or "no answer"
-    return found if isinstance(found, dict) else output.words
+        return output.stderr or "no answer"
+    return found if isinstance(found, dict) else output.stderr
 
 
 async def run(argv: tuple[str, ...], environment: Mapping[str, str], timeout_s: float) -> Output:
@@ -238,5 +238,6 @@ async def run(argv: tuple[str, ...], environment: Mapping[str, str], timeout_s: 
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        text, words = await talk
-    return Output(None if is_late else child.returncode, text.decode(errors="replace"), words.decode(errors="replace"))
+        stdout, stderr = await talk
+    code = None if is_late else child.returncode
+    return Output(code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))

@@ -16,7 +16,7 @@ from vlserve.errors import InvalidRequest, NotFound
 from vlserve.gateway import multipart, request_body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media import picture_checks, video_checks
-from vlserve.media.files import PIECE_BYTES, FileStore
+from vlserve.media.file_store import PIECE_BYTES, FileStore
 
 log = logging.getLogger("vlserve.files")
 
@@ -54,7 +54,7 @@ async def create_file(request: Request) -> JSONResponse:
         runtime, key, store = _admit(request, resources)
         limit = runtime.config.files.max_file_bytes + _FORM_BYTES
         await stack.enter_async_context(runtime.admission.uploading(key))
-        resources.enter_context(runtime.admission.holding(key)).charge(_FORM_BYTES)
+        resources.enter_context(runtime.admission.request_memory(key)).charge(_FORM_BYTES)
         async with aclosing(request_body.pieces(request, runtime, limit, "files.max_file_bytes")) as stream:
             form = await multipart.read_form(
                 request.headers, stream, max_files=1, max_fields=len(_FORM_FIELDS), max_text_bytes=_LONGEST_TEXT_BYTES

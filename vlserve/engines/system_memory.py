@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Ram:
+class SystemMemory:
     total_bytes: int
     free_bytes: int
     """Includes memory that the kernel can reclaim at once, such as the page cache."""
 
 
-def read(root: pathlib.Path = pathlib.Path("/")) -> Ram | None:
+def read(root: pathlib.Path = pathlib.Path("/")) -> SystemMemory | None:
     """Read total and free RAM; None if it cannot be read. ``root``: the folder that contains ``proc`` and ``sys``."""
     memory = {name.rstrip(":"): value * 1024 for name, value in _numbers(root / "proc" / "meminfo")}
     if not {"MemTotal", "MemAvailable"} <= memory.keys():
@@ -21,7 +21,7 @@ def read(root: pathlib.Path = pathlib.Path("/")) -> Ram | None:
     for limit, used in _limits(root):
         if limit < memory["MemTotal"]:  # no limit is a very large number in v1
             total, free = min(total, limit), min(free, max(0, limit - used))
-    return Ram(total, free)
+    return SystemMemory(total, free)
 
 
 def _limits(root: pathlib.Path) -> Iterator[tuple[int, int]]:

@@ -62,7 +62,7 @@ class Budget:
         return self.tokens / self.max_model_len
 
 
-def place(engines: Mapping[EngineName, EngineSettings], gpu_count: int) -> dict[EngineName, tuple[int, ...]]:
+def assign_gpus(engines: Mapping[EngineName, EngineSettings], gpu_count: int) -> dict[EngineName, tuple[int, ...]]:
     """Assign GPUs: as configured, else separate ones for each engine if there are enough, else all share the first.
 
     Raises ConfigError if there are fewer GPUs than an engine needs.
@@ -91,7 +91,7 @@ def plan_memory(
     gpu_count: int,
 ) -> dict[EngineName, Budget]:
     """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit."""
-    placed = place(engines, gpu_count)
+    placed = assign_gpus(engines, gpu_count)
     budgets = {}
     for name, settings in engines.items():
         sharing = {other: engines[other] for other in engines if set(placed[other]) & set(placed[name])}

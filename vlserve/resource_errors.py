@@ -1,4 +1,4 @@
-"""Detection of exhausted local resources: file descriptors and memory, as opposed to an unreachable peer."""
+"""Errors of exhausted local resources, file descriptors and memory, as opposed to those of an unreachable peer."""
 
 import errno
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vlserve.errors import ServiceExhausted, VlserveError, internal_error
 
-log = logging.getLogger("vlserve.exhaustion")
+log = logging.getLogger("vlserve.resource_errors")
 
 _LOG_EVERY_S = 60.0
 _RETRY_AFTER_S = 5.0
@@ -38,8 +38,8 @@ class AtMostEvery(logging.Filter):
 log.addFilter(AtMostEvery(_LOG_EVERY_S))
 
 
-def exhausted(fault: BaseException) -> ServiceExhausted | None:
-    """Return the error if ``fault`` means exhausted local resources, else None. Logs it at most once a minute."""
+def resource_error(fault: BaseException) -> ServiceExhausted | None:
+    """Return a ServiceExhausted if ``fault`` means exhausted local resources, else None. Logs at most once a minute."""
     problem = _MESSAGES.get(fault.errno or 0) if isinstance(fault, OSError) else None
     if problem is None:
         return None
@@ -47,6 +47,6 @@ def exhausted(fault: BaseException) -> ServiceExhausted | None:
     return ServiceExhausted(f"{problem}. Please send the request again.", retry_after_s=_RETRY_AFTER_S)
 
 
-def reported(fault: BaseException) -> VlserveError:
+def to_client_error(fault: BaseException) -> VlserveError:
     """Return the error that reports any exception to a client."""
-    return fault if isinstance(fault, VlserveError) else exhausted(fault) or internal_error()
+    return fault if isinstance(fault, VlserveError) else resource_error(fault) or internal_error()
