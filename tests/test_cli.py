@@ -328,7 +328,7 @@ async def test_a_second_signal_cancels_running_answers_with_an_error(short_folde
     assert b"Traceback" not in rest
 
 
-async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:
+async def test_sigterm_while_vllm_prints_its_flags_leaves_no_process(short_folder: pathlib.Path) -> None:
     """PYTHONPATH has a vLLM whose --help never returns."""
     package = short_folder / "site" / "vllm" / "entrypoints"
     for module in ("openai", "cli"):

@@ -48,7 +48,7 @@ async def test_killed_runs_lose_no_line_and_repeat_none(tmp_path: pathlib.Path, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+async def test_ctrl_c_keeps_finished_lines_and_prints_how_to_continue(
     tmp_path: pathlib.Path, gateway: Gateway, number: signal.Signals
 ) -> None:
     source, output = write(tmp_path, *(line(f"line-{count}", user="work:0.05") for count in range(90)))
@@ -61,7 +61,7 @@ async def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert 5 <= len(read(output)) < 90
 
 
-async def test_a_bar_on_a_terminal(tmp_path: pathlib.Path, gateway: Gateway) -> None:
+async def test_progress_bar_is_shown_on_a_terminal(tmp_path: pathlib.Path, gateway: Gateway) -> None:
     source, output = write(tmp_path, line("a"), line("b", user="refuse"), line("c"))
     terminal, inner = pty.openpty()
     termios.tcsetwinsize(inner, (24, 120))
@@ -78,7 +78,7 @@ async def test_a_bar_on_a_terminal(tmp_path: pathlib.Path, gateway: Gateway) -> 
     assert b"2 of 3 lines answered, 1 failed" in printed
 
 
-async def test_failures_go_to_a_file_of_their_own_and_the_next_run_tries_them_again(tmp_path: pathlib.Path) -> None:
+async def test_failures_are_written_to_a_separate_file_and_retried_by_the_next_run(tmp_path: pathlib.Path) -> None:
     source, output = write(tmp_path, line("a"), line("b"), line("c"), line("html"))
     errors = tmp_path / "out.errors.jsonl"
     async with serve(b=[400], c=[500, 500, 500]) as service:
@@ -114,7 +114,7 @@ TORN = [b"{", b'{"id": "batch_req_1", "custom_id": "b", "response": {', b"\0" * 
 
 
 @pytest.mark.parametrize("torn", TORN, ids=["brace", "half", "zeros"])
-async def test_a_piece_of_a_line_is_cut_off(tmp_path: pathlib.Path, torn: bytes) -> None:
+async def test_incomplete_last_line_is_removed(tmp_path: pathlib.Path, torn: bytes) -> None:
     source, output = write(tmp_path, line("a"), line("b"))
     async with serve(b=[400]) as service:
         await batch.run(source, output, service.url, None, 1, QUICK)
@@ -128,7 +128,7 @@ async def test_a_piece_of_a_line_is_cut_off(tmp_path: pathlib.Path, torn: bytes)
 
 @pytest.mark.parametrize("content", [b"dear diary", b"dear\ndiary\n", json.dumps(GOOD).encode() + b"\n", b"3\n"])
 @pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl"])
-async def test_other_files_are_left_alone(tmp_path: pathlib.Path, content: bytes, name: str) -> None:
+async def test_files_of_another_format_are_not_overwritten(tmp_path: pathlib.Path, content: bytes, name: str) -> None:
     source, output = write(tmp_path, GOOD)
     (tmp_path / name).write_bytes(content)
     async with serve() as service:
@@ -166,7 +166,7 @@ async def test_a_full_disk_ends_the_run_with_whole_lines_only(tmp_path: pathlib.
     assert Counter(whole(output)) == Counter(f"line-{number}" for number in range(50))
 
 
-async def test_an_answer_is_one_line_for_every_reader(tmp_path: pathlib.Path, gateway: Gateway) -> None:
+async def test_answer_with_line_separators_is_one_line(tmp_path: pathlib.Path, gateway: Gateway) -> None:
     gateway.engines["text"][fake_engine.ANSWER][0] = "eins\u2028zwei\x85drei\n你好"
     source, output = write(tmp_path, line("a"))
     await batch.run(source, output, gateway.url, None, 1)

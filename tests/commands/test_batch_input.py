@@ -67,7 +67,7 @@ async def test_bad_lines_are_reported_with_their_number_before_anything_is_sent(
     assert not output.exists()
 
 
-async def test_many_bad_lines_are_reported_together_but_not_without_end(tmp_path: pathlib.Path) -> None:
+async def test_many_bad_lines_are_reported_up_to_a_limit(tmp_path: pathlib.Path) -> None:
     source, output = write(tmp_path, *(b"{}" for _ in range(1000)))
     process = await start(source, output, "http://127.0.0.1:1")
     _, log = await finish(process)
@@ -77,7 +77,7 @@ async def test_many_bad_lines_are_reported_together_but_not_without_end(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["folder", "none", "empty"])
-async def test_input_that_is_none_is_reported(tmp_path: pathlib.Path, kind: str) -> None:
+async def test_missing_or_empty_input_is_reported(tmp_path: pathlib.Path, kind: str) -> None:
     source, output = write(tmp_path)
     given = {"folder": tmp_path, "none": tmp_path / "none.jsonl", "empty": source}[kind]
     with pytest.raises(ConfigError, match="has no lines" if kind == "empty" else "is not a file"):

@@ -21,7 +21,7 @@ from vlserve.errors import ConfigError
 
 
 @pytest.mark.parametrize("status", [0, 408, 429, 500, 502, 503, 504], ids=lambda status: str(status or "reset"))
-async def test_what_may_pass_is_tried_again(tmp_path: pathlib.Path, status: int) -> None:
+async def test_transient_errors_are_retried(tmp_path: pathlib.Path, status: int) -> None:
     source, output = write(tmp_path, line("a"))
     async with serve(a=[status, status]) as service:
         summary = await batch.run(source, output, service.url, None, 4, QUICK)
@@ -31,7 +31,7 @@ async def test_what_may_pass_is_tried_again(tmp_path: pathlib.Path, status: int)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 422])
-async def test_what_would_fail_again_is_not(tmp_path: pathlib.Path, status: int) -> None:
+async def test_permanent_errors_are_not_retried(tmp_path: pathlib.Path, status: int) -> None:
     source, output = write(tmp_path, line("a"))
     async with serve(a=[status]) as service:
         assert (await batch.run(source, output, service.url, None, 4, QUICK)).failed == 1
@@ -54,19 +54,19 @@ async def test_retry_after_is_waited_for(tmp_path: pathlib.Path, is_date: bool) 
     ("failures", "retry_after_s", "least_s", "most_s"),
     [(1, 0, 0.5, 1), (3, 0, 2, 4), (7, 0, 30, 60), (50, 0, 30, 60), (1, 42, 42, 42.5), (5, 10, 10, 18)],
 )
-def test_waits_double_and_differ(failures: int, retry_after_s: float, least_s: float, most_s: float) -> None:
+def test_backoff_doubles_with_jitter(failures: int, retry_after_s: float, least_s: float, most_s: float) -> None:
     waits = [Retries().wait_s(failures, retry_after_s) for _ in range(100)]
     assert least_s <= min(waits) < max(waits) <= most_s
 
 
-async def test_more_workers_than_places_fail_no_line(tmp_path: pathlib.Path, open_gateway: OpenGateway) -> None:
+async def test_more_workers_than_permits_fail_no_line(tmp_path: pathlib.Path, open_gateway: OpenGateway) -> None:
     source, output = write(tmp_path, *(line(str(number), user="work:0.1") for number in range(6)))
     async with open_gateway(server={"key_limits": {"max_in_flight": 2}}) as gateway:
         summary = await batch.run(source, output, gateway.url, None, 6, Retries(attempts=2, first_s=0.01))
     assert (summary.answered, summary.failed) == (6, 0)
 
 
-async def test_no_more_lines_at_once_than_asked_for(tmp_path: pathlib.Path) -> None:
+async def test_concurrency_is_limited(tmp_path: pathlib.Path) -> None:
     source, output = write(tmp_path, *(line(str(number)) for number in range(40)))
     async with serve() as service:
         await batch.run(source, output, service.url, None, 3, QUICK)
@@ -74,7 +74,7 @@ async def test_no_more_lines_at_once_than_asked_for(tmp_path: pathlib.Path) -> N
     assert len(read(output)) == 40
 
 
-async def test_a_service_that_goes_away_ends_the_run_and_fails_no_line(tmp_path: pathlib.Path) -> None:
+async def test_service_that_stops_ends_the_run_and_fails_no_line(tmp_path: pathlib.Path) -> None:
     source, output = write(tmp_path, line("a"), line("end"), *(line(str(number)) for number in range(20)))
     async with serve(end=[0]) as service:
         with pytest.raises(ConfigError, match="No service answers at"):
@@ -83,7 +83,7 @@ async def test_a_service_that_goes_away_ends_the_run_and_fails_no_line(tmp_path:
     assert whole(tmp_path / "out.errors.jsonl") == []
 
 
-async def test_a_service_that_is_not_there_is_reported_at_once_and_earlier_failures_stay(
+async def test_unreachable_service_is_reported_at_once_and_earlier_failures_are_kept(
     tmp_path: pathlib.Path,
 ) -> None:
     source, output = write(tmp_path, line("a"))
@@ -94,10 +94,10 @@ async def test_a_service_that_is_not_there_is_reported_at_once_and_earlier_failu
     assert whole(tmp_path / "out.errors.jsonl") == ["a"]
 
 
-async def test_a_service_that_makes_no_connection_is_gone_too(
+async def test_connection_timeouts_count_as_an_unreachable_service(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where its machine is away: a connection is not refused, it only never comes."""
+    """As when its machine is down: connections are not refused, they time out."""
 
     async def looked(*_: object) -> None:
         await asyncio.sleep(0)
@@ -118,7 +118,7 @@ async def test_a_service_that_makes_no_connection_is_gone_too(
     assert whole(output) == whole(tmp_path / "out.errors.jsonl") == []
 
 
-async def test_a_service_that_says_nothing_is_not_waited_for_as_for_an_answer(
+async def test_first_request_to_a_silent_service_has_a_short_timeout(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "_CHECK_TIMEOUT", aiohttp.ClientTimeout(total=0.2))

@@ -25,7 +25,7 @@ from vlserve.engines.memory import GIB
 from vlserve.engines.ram import Ram
 
 
-def test_busy_port_is_seen_with_who_has_it() -> None:
+def test_busy_port_is_reported_with_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert system_info.why_not_listen("127.0.0.1", port) == "Address already in use"
@@ -34,7 +34,7 @@ def test_busy_port_is_seen_with_who_has_it() -> None:
     assert system_info.listener(port) is None
 
 
-def test_host_that_has_no_address_is_reported_in_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresolvable_host_is_reported_with_the_system_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def create_server(*_: object, **__: object) -> socket.socket:
         raise OSError(socket.EAI_NONAME, "Name or service not known")
 
@@ -42,13 +42,13 @@ def test_host_that_has_no_address_is_reported_in_the_systems_words(monkeypatch: 
     assert system_info.why_not_listen("nowhere.invalid", 8000) == "Name or service not known"
 
 
-def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path: pathlib.Path) -> None:
+def test_free_space_is_that_of_the_nearest_existing_folder(tmp_path: pathlib.Path) -> None:
     seen = system_info.room(tmp_path / "not" / "yet")
     assert (seen.folder, seen.is_writable, seen.free_bytes > 0) == (tmp_path, True, True)
     assert system_info.room(tmp_path / ("x" * 300) / "y").folder == tmp_path  # where the system refuses to look
 
 
-def test_this_machines_torch_and_limits_are_seen() -> None:
+def test_torch_and_limits_of_this_machine_are_read() -> None:
     torch = system_info.torch_build()
     assert torch
     assert torch[0][0].isdigit()
@@ -64,8 +64,8 @@ async def test_program_that_hangs_is_ended_with_its_children(tmp_path: pathlib.P
     await until(lambda: not is_alive(child))
 
 
-async def test_adding_up_works_over_two_processes() -> None:
-    """The program that GPUs are tried with, on the CPU."""
+async def test_allreduce_works_over_two_processes() -> None:
+    """The NCCL check's program, run on the CPU."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     output = await system_info.run((*system_info.ALL_REDUCE, "2", "--backend", "gloo"), environment, 120)
     (engine,) = two_gpus()[1].engines
@@ -115,7 +115,7 @@ class Nvml:
         return SimpleNamespace(total=80 * GIB, free=79 * GIB)
 
 
-def test_lost_gpu_hides_no_other_and_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_gpu_is_reported_and_other_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml(monkeypatch)
     assert machine.usable_gpus({}) == (("0",), 80 * GIB)
     seen = system_info.gpus()
@@ -140,7 +140,7 @@ def run_doctor(folder: pathlib.Path, **settings: Any) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_command_prints_a_line_for_each_thing_and_its_exit_code_says_whether_it_is_well(tmp_path: pathlib.Path) -> None:
+def test_command_prints_a_line_per_check_and_exits_1_on_a_problem(tmp_path: pathlib.Path) -> None:
     code, said = run_doctor(tmp_path, server={"port": 0})
     assert code == 0, said
     assert {line.split()[0] for line in said.splitlines()} <= {"ok", "warning"}
@@ -161,9 +161,7 @@ async def report(path: pathlib.Path, **environ: str) -> dict[str, tuple[str, str
     return {found.subject: verdict(found) async for found in doctor.examine(path, environ)}
 
 
-async def test_machine_with_two_gpus_is_examined_as_a_whole(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_report_covers_both_gpus_of_a_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
     async def find_vllm(*_: object, **__: object) -> Vllm:
@@ -199,7 +197,7 @@ async def test_machine_with_two_gpus_is_examined_as_a_whole(
     assert (*system_info.ALL_REDUCE, "2") in asked
 
 
-async def test_missing_vllm_and_what_cannot_fit_are_problems(
+async def test_missing_vllm_and_models_that_do_not_fit_are_problems(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_DISTRIBUTIONS", ("no-such-vllm",))
@@ -244,9 +242,7 @@ async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
     assert (found["plan"][0], found["memory"][0]) == ("ok", "ok")
 
 
-async def test_video_without_its_library_is_a_problem_of_doctors_too(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_video_without_its_library_is_a_problem(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlserve.engines.machine.find_spec", lambda name: None)
     engine = {"model": "a", "url": "http://127.0.0.1:9", "limit_mm_per_prompt": {"video": 1}}
     path = tmp_path / "c.yaml"

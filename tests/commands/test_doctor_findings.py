@@ -73,7 +73,7 @@ def test_broken_gpu_that_no_engine_uses_is_no_problem() -> None:
     assert str(checks.judge_gpu(broken, text_engine(), is_used=False).verdict) == "warning"
 
 
-def test_memory_that_others_hold_is_reported_with_their_names() -> None:
+def test_gpu_memory_of_other_processes_is_reported_with_their_names() -> None:
     config, made = two_gpus()
     free = dataclasses.replace(GPU, number=1)
     taken = dataclasses.replace(GPU, free_bytes=30 * GIB, users=("python train.py (pid 7)",))
@@ -140,7 +140,7 @@ def test_weights(change: dict[str, Any], settings: dict[str, object], expected: 
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
-def test_downloads_that_fit_one_by_one_but_not_together() -> None:
+def test_downloads_are_added_up_against_the_free_space() -> None:
     small = COMPLETE | {"missing_bytes": 15 * 10**9, "free_bytes": 20 * 10**9}
     found = checks.judge_downloads([small, small])
     assert found
@@ -160,7 +160,7 @@ def test_downloads_that_fit_one_by_one_but_not_together() -> None:
         (12.0, "problem", "12.0 of 23.0 GiB are free: end other processes, or lower kv_cache_memory_bytes"),
     ],
 )
-def test_ram_that_others_hold_is_reported(free_gib: float, expected: str, words: str) -> None:
+def test_ram_of_other_processes_is_reported(free_gib: float, expected: str, words: str) -> None:
     config = text_engine(max_model_len=8192, kv_cache_memory_bytes="1GiB")
     there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
     there = dataclasses.replace(there, models=machine.read_models(config))
@@ -206,7 +206,7 @@ def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, 
         (checks.judge_file_limit(None), "ok", "unlimited"),
     ],
 )
-def test_the_rest(found: Finding, expected: str, words: str) -> None:
+def test_other_findings(found: Finding, expected: str, words: str) -> None:
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 

@@ -33,7 +33,7 @@ async def test_longest_prompt_of_another_vlserve_is_known(two: tuple[Outer, Gate
         assert gateway.engines[name].max_model_len == inner.views[name].max_model_len == fake_engine.MAX_MODEL_LEN
 
 
-async def test_headers_of_another_vlserve_come_once_and_the_request_can_be_followed(
+async def test_headers_of_another_vlserve_are_not_duplicated_and_request_ids_match(
     two: tuple[Outer, Gateway], caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway, inner = two
@@ -51,7 +51,7 @@ async def test_headers_of_another_vlserve_come_once_and_the_request_can_be_follo
     assert "authorization" not in seen
 
 
-async def test_figures_of_another_vlserves_engines_are_not_reported_as_ones_own(two: tuple[Outer, Gateway]) -> None:
+async def test_metrics_of_another_vlserve_are_not_reported_as_own(two: tuple[Outer, Gateway]) -> None:
     gateway, _ = two
     text = await gateway.metrics()
     assert "vllm:" not in text
@@ -72,7 +72,7 @@ def _ending(inner: Gateway) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("prepare", "is_stream", "retry_after"), [(_away, False, "42"), (_away, True, "42"), (_ending, True, None)]
 )
-async def test_another_vlserve_whose_engine_is_away_is_away(
+async def test_another_vlserve_without_a_ready_engine_is_unavailable(
     two: tuple[Outer, Gateway], prepare: Callable[[Gateway], dict[str, Any]], is_stream: bool, retry_after: str | None
 ) -> None:
     gateway, inner = two
@@ -85,7 +85,7 @@ async def test_another_vlserve_whose_engine_is_away_is_away(
     assert (reply["error"]["type"], reply["error"]["code"]) == ("service_unavailable_error", "engine_unavailable")
 
 
-async def test_refusals_of_another_vlserve_keep_their_sense(two: tuple[Outer, Gateway]) -> None:
+async def test_refusals_of_another_vlserve_keep_status_and_message(two: tuple[Outer, Gateway]) -> None:
     gateway, _ = two
     asked = chat(image_part(), image_part())
     for path, body in ((CHAT, asked), ("/v1/messages", {**chat(IMAGE, IMAGE), "max_tokens": 9})):

@@ -39,7 +39,7 @@ def config_of(folder: pathlib.Path, **engines: object) -> str:
     return str(path)
 
 
-async def test_fetch_command_brings_every_engines_model_or_one(tmp_path: pathlib.Path) -> None:
+async def test_fetch_command_downloads_every_model_or_one(tmp_path: pathlib.Path) -> None:
     config = config_of(tmp_path, text={"model": "org/small"}, vision={"model": "./folder"})
     async with hub_with("org/small", FILES) as hub:
         code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
@@ -51,7 +51,7 @@ async def test_fetch_command_brings_every_engines_model_or_one(tmp_path: pathlib
         assert (code, "org/small" in said) == (0, False)
 
 
-async def test_fetch_command_fails_where_a_model_cannot_be_had(tmp_path: pathlib.Path) -> None:
+async def test_fetch_command_fails_if_a_model_is_unavailable(tmp_path: pathlib.Path) -> None:
     config = config_of(tmp_path, text={"model": "org/typo"})
     async with hub_with("org/small", FILES) as hub:
         code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
@@ -63,7 +63,7 @@ async def test_fetch_command_fails_where_a_model_cannot_be_had(tmp_path: pathlib
 
 
 @pytest.mark.parametrize(("option", "more"), [(["--from=modelscope"], {}), ([], {"VLLM_USE_MODELSCOPE": "True"})])
-async def test_fetch_command_does_not_promise_to_verify_what_modelscope_brought(
+async def test_fetch_command_does_not_verify_modelscope_downloads(
     tmp_path: pathlib.Path, option: list[str], more: dict[str, str]
 ) -> None:
     config = config_of(tmp_path, text={"model": "org/small"})
@@ -91,7 +91,7 @@ async def test_ctrl_c_ends_a_fetch_and_leaves_no_process(tmp_path: pathlib.Path)
     assert session_of(int(children[0])) == []
 
 
-async def test_engine_starts_after_its_model_came_and_restarts_without_asking_again(
+async def test_engine_starts_after_its_download_and_restarts_without_the_hub(
     short_folder: pathlib.Path,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +121,7 @@ async def test_engine_starts_after_its_model_came_and_restarts_without_asking_ag
     assert said.index("org/small: complete in") < said.index("Loading weights")
 
 
-async def test_model_that_is_not_on_the_hub_is_reported_with_what_to_do(
+async def test_model_missing_from_the_hub_is_reported_with_advice(
     short_folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = Config.model_validate({"engines": {"text": {"model": "org/typo", "command": fake()}}})

@@ -125,7 +125,7 @@ def test_settings_of_videos_reach_the_engine() -> None:
         ["--media-io-kwargs=[]"],
     ],
 )
-def test_flags_that_say_otherwise_about_videos_are_refused(arguments: list[str]) -> None:
+def test_flags_that_contradict_video_settings_are_refused(arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="must be one JSON object"):
         make({**VIDEO, "extra_args": arguments}, engine="vision")
 
@@ -144,7 +144,7 @@ def test_remote_code_is_off_unless_asked_for() -> None:
         (["--max-model-len", "5"], "--max-model-len is already set by max_model_len"),
     ],
 )
-def test_flags_that_cannot_work_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
+def test_impossible_flags_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         make({"extra_args": arguments, "max_model_len": 9})
     assert message in error.value.message
@@ -218,7 +218,7 @@ def test_no_gpu_is_reported_before_anything_starts() -> None:
         make({}, Machine(CPUS, GPU.vllm))
 
 
-def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
+def test_two_models_of_unknown_size_need_configured_memory() -> None:
     numbers = {"gpu_memory_utilization": 0.4, "kv_cache_memory_bytes": "2GiB"}
     for text, vision, works in (
         ({}, {}, False),

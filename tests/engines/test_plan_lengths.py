@@ -58,7 +58,7 @@ def for_length(engine: str, settings: dict[str, Any], version: str = "0.32.0") -
         ),
     ],
 )
-def test_longer_than_the_model_is_refused_with_both_numbers_and_the_way_out(
+def test_max_model_len_above_the_models_is_refused_with_both_numbers(
     engine: str, settings: dict[str, Any], numbers: tuple[str, ...]
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -88,11 +88,11 @@ def test_longer_than_the_model_is_refused_with_both_numbers_and_the_way_out(
         {"model": TEXT, "max_model_len": 65_536, "extra_args": ["--hf-overrides", "not JSON: vLLM says it"]},
     ],
 )
-def test_what_vllm_takes_or_may_take_is_planned(settings: dict[str, Any]) -> None:
+def test_lengths_that_vllm_may_accept_are_planned(settings: dict[str, Any]) -> None:
     assert value(for_length("text", settings), "--max-model-len") == str(settings["max_model_len"])
 
 
-def test_older_vllm_scales_yarn_itself_and_is_left_to_say_so() -> None:
+def test_yarn_lengths_are_not_checked_for_older_vllm() -> None:
     arguments = ["--hf-overrides", json.dumps({"rope_parameters": YARN})]
     assert for_length("text", {"model": TEXT, "max_model_len": 65_536, "extra_args": arguments}, "0.26.0")
 
@@ -137,7 +137,7 @@ def test_longest_request_of_a_folder_is_that_of_its_config(
         {"rope_parameters": {"all": {"rope_type": "linear", "factor": None}}},
     ],
 )
-def test_odd_config_of_a_model_is_left_to_vllm(tmp_path: pathlib.Path, change: dict[str, Any]) -> None:
+def test_unusual_model_config_is_left_to_vllm(tmp_path: pathlib.Path, change: dict[str, Any]) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     tree = json.loads((REPOSITORY / "samples" / "demo-models" / "text" / "config.json").read_text())
@@ -163,7 +163,7 @@ def test_folder_whose_config_is_no_object_holds_no_model(tmp_path: pathlib.Path)
         ({"model": TEXT + "-AWQ", "dtype": "float32"}, r"engines\.text\.dtype.*AWQ.*float16 or bfloat16"),
     ],
 )
-def test_what_vllm_refuses_at_its_start_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_vllm_refuses_at_start_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         for_length("text", {"model": "org/m", **settings})
 

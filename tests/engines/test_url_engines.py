@@ -53,7 +53,7 @@ async def over_trtllm(
         yield gateway, theirs
 
 
-async def test_text_and_pictures_go_to_their_servers_with_nothing_that_only_vllm_knows() -> None:
+async def test_requests_have_no_vllm_only_fields() -> None:
     async with over_trtllm() as (gateway, theirs):
         status, headers, reply = await gateway.answer(chat("hi", temperature=0, max_completion_tokens=9))
         assert (status, headers["x-vlserve-engine"], reply["usage"]["prompt_tokens"]) == (200, "text", 7)
@@ -67,7 +67,7 @@ async def test_text_and_pictures_go_to_their_servers_with_nothing_that_only_vllm
         assert [one["body"] for one in theirs.seen("vision")] == [asked | {"model": "their-vision"}] * 2
 
 
-async def test_stream_has_the_usage_that_the_client_asks_for_and_the_log_counts_it_anyhow() -> None:
+async def test_stream_has_requested_usage_and_the_log_always_has_it() -> None:
     async with over_trtllm() as (gateway, theirs):
         *events, last = await gateway.events(chat("hi"))
         assert "".join(event["choices"][0]["delta"].get("content", "") for event in events) == "one two three"
@@ -88,7 +88,7 @@ async def test_tools_are_called_whole_and_streamed() -> None:
         assert called == streamed == {"name": "look", "arguments": '{"x": 1}'}
 
 
-async def test_server_sees_its_own_key_alone() -> None:
+async def test_server_receives_only_its_own_key() -> None:
     async with over_trtllm() as (gateway, theirs):
         async with gateway.post(chat("hi"), cookie="a=b", **{"x-api-key": "sk-mine"}) as answer:
             assert answer.status == 200
@@ -100,7 +100,7 @@ async def test_server_sees_its_own_key_alone() -> None:
         assert not any("cookie" in one["headers"] for one in everything)
 
 
-async def test_wrong_key_is_the_operators_matter_not_the_clients(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wrong_upstream_key_is_a_server_error(caplog: pytest.LogCaptureFixture) -> None:
     async with over_trtllm(key="sk-wrong") as (gateway, theirs):
         await until(lambda: len(theirs.apps["text"][fake_trtllm.SEEN]) > 0)
         status, headers, reply = await gateway.answer(chat("hi"))
@@ -150,7 +150,7 @@ async def test_stream_that_breaks_off_ends_with_an_error() -> None:
         ("/v1/chat/completions/input_tokens", chat("hi"), 400, "invalid_request_error"),
     ],
 )
-async def test_what_the_server_lacks_is_said_in_the_clients_form(
+async def test_unsupported_endpoints_are_reported_in_the_clients_protocol(
     path: str, body: dict[str, Any], status: int, kind: str
 ) -> None:
     async with over_trtllm() as (gateway, _):
@@ -173,7 +173,7 @@ async def test_pictures_are_fitted_without_a_server_that_counts(counting: int) -
         assert counted["body"]["model"] == "their-vision"
 
 
-async def test_limits_hold_before_the_server_is_asked() -> None:
+async def test_limits_are_checked_before_the_server_is_called() -> None:
     async with over_trtllm(request={"max_tokens": 5}, engine={"max_in_flight": 1, "max_queued": 1}) as (
         gateway,
         theirs,
@@ -219,7 +219,7 @@ async def test_metrics_are_the_gateways_own_where_the_server_has_none(caplog: py
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_server_that_ends_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopped_server_is_unavailable_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.05)
 
     async def start(port: int = 0) -> web.AppRunner:

@@ -61,7 +61,7 @@ async def test_model_is_fetched_once_without_other_formats_and_then_needs_no_hub
     assert "has no copy" in said
 
 
-async def test_connection_that_is_cut_is_taken_up_where_it_ended(tmp_path: pathlib.Path) -> None:
+async def test_interrupted_download_is_resumed(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         hub.cut_after = [11_000_000]
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -71,7 +71,7 @@ async def test_connection_that_is_cut_is_taken_up_where_it_ended(tmp_path: pathl
     assert weights_in(tmp_path) == LARGE[WEIGHTS]
 
 
-async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -> None:
+async def test_killed_download_is_resumed_by_the_next_run(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         hub.stall_after = [11_000_000]
         child = await begin(tmp_path, hub.endpoint)
@@ -89,7 +89,7 @@ async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -
     assert not [name for name in blobs(tmp_path) if name.endswith(weights.UNFINISHED)]
 
 
-async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) -> None:
+async def test_two_downloads_do_not_write_to_one_file(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         results = await asyncio.gather(fetch(tmp_path, hub.endpoint), fetch(tmp_path, hub.endpoint))
     assert [code for code, _ in results] == [0, 0], results
@@ -97,7 +97,7 @@ async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) ->
     assert weights_in(tmp_path) == LARGE[WEIGHTS]
 
 
-async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None:
+async def test_damaged_file_is_downloaded_again(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.damaged = 1
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -106,7 +106,7 @@ async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None
     assert weights_in(tmp_path) == FILES[WEIGHTS]
 
 
-async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Path) -> None:
+async def test_file_that_stays_damaged_is_never_used(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.damaged = 9
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -115,7 +115,7 @@ async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Pa
     assert blobs(tmp_path) == {}
 
 
-async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: pathlib.Path) -> None:
+async def test_verify_finds_damage_and_downloads_only_damaged_files(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         await fetch(tmp_path, hub.endpoint)
         blob = blobs(tmp_path)[sha256(FILES[WEIGHTS])]
@@ -130,7 +130,7 @@ async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: path
 
 
 @pytest.mark.parametrize("token", ["", "hf_of_someone_who_did_not_accept"])
-async def test_licence_that_must_be_accepted_is_reported_with_what_to_do(tmp_path: pathlib.Path, token: str) -> None:
+async def test_gated_model_is_reported_with_advice(tmp_path: pathlib.Path, token: str) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.is_gated = True
         code, said = await fetch(tmp_path, hub.endpoint, **({"HF_TOKEN": token} if token else {}))
@@ -145,7 +145,7 @@ def test_too_little_room_is_reported_before_anything_is_downloaded(tmp_path: pat
     assert raised.value.errno == errno.ENOSPC
 
 
-async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib.Path) -> None:
+async def test_check_reports_missing_and_damaged_files(tmp_path: pathlib.Path) -> None:
     async def check(model: str = "org/small") -> dict[str, object]:
         code, said = await fetch(tmp_path, hub.endpoint, model, "--check")
         assert code == 0, said
@@ -209,7 +209,7 @@ async def from_modelscope(tmp_path: pathlib.Path, model: str, client: dict[str, 
 
 
 async def test_modelscope_says_where_the_model_is_and_how_to_serve_it(tmp_path: pathlib.Path) -> None:
-    """Its client is a stand-in of ours here: what is tested is what we make of it."""
+    """ModelScope's client is replaced by a stand-in."""
     code, said = await from_modelscope(tmp_path, "org/small", MODELSCOPE)
     folder = tmp_path / "cache" / "models" / "org" / "small"
     assert code == 0, said

@@ -31,7 +31,7 @@ async def test_stream_with_any_line_end_comes_through_whole(
     )  # of a chat without usage its events are counted
 
 
-async def test_comments_of_an_engine_go_through_and_are_no_tokens(
+async def test_engine_comments_are_forwarded_and_are_not_tokens(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = [b": ping\n\n", ONE, b": ping\n\n", b"retry: 9\n\n", TWO, DONE]
@@ -53,7 +53,9 @@ async def test_comment_or_preamble_does_not_count_as_first_token(
     assert (status, fields["time_to_first_token_s"], fields["completion_tokens"]) == (503, None, 0)
 
 
-async def test_usage_is_read_in_any_format_and_held_back(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+async def test_usage_is_read_in_any_format_and_not_forwarded(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     counts = (
         b'id: 3\r\ndata: {"choices" : [ ],\r\ndata: "usage": {"prompt_tokens": 70, "completion_tokens": 30}}\r\n\r\n'
     )

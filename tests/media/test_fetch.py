@@ -37,7 +37,7 @@ from vlserve.errors import InvalidRequest
     ],
     ids=["typed", "wrong type", "identity", "until close", "chunked", "after a 100"],
 )
-async def test_bytes_come_back(answer: bytes) -> None:
+async def test_bytes_are_returned(answer: bytes) -> None:
     async with Site({"/a.png?x=1": answer}).running() as site, fetching(site) as fetcher:
         assert await fetcher.fetch(site.url("/a.png?x=1#part"), PARAM) == RAW
         assert await fetcher.fetch(f"HTTP://Pictures.EXAMPLE:{site.port}/a.png?x=1", PARAM) == RAW
@@ -82,7 +82,7 @@ async def test_redirects(count: int, most: int, is_fetched: bool, form: str) -> 
 
 
 @pytest.mark.parametrize("status", [*range(201, 209), 300, 302, 304, 400, 401, 403, 404, 418, 429, 500, 503, 999])
-async def test_only_200_counts(status: int) -> None:
+async def test_other_statuses_than_200_are_refused(status: int) -> None:
     body = b"" if status in (204, 304) else RAW
     async with Site({"/": http(body, f"{status} Odd")}).running() as site, fetching(site) as fetcher:
         message, code = await refusal(fetcher, site.url())

@@ -206,7 +206,7 @@ async def test_fetching_can_be_switched_off() -> None:
         ("", [LOOPBACK], False),
     ],
 )
-def test_addresses(address: str, networks: list[str], is_allowed: bool) -> None:
+def test_allowed_networks(address: str, networks: list[str], is_allowed: bool) -> None:
     assert may_connect(address, [ipaddress.ip_network(network) for network in networks]) is is_allowed
 
 

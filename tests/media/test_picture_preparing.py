@@ -273,7 +273,7 @@ def _differences(one: Pillow.Image, other: Pillow.Image) -> list[tuple[int, int]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_of_an_animation_the_model_gets_the_first_frame(kind: str) -> None:
+def test_animation_is_sent_as_its_first_frame(kind: str) -> None:
     file = io.BytesIO()
     colors = [Pillow.new("RGB", (84, 56), color) for color in ("red", "green", "blue")]
     colors[0].save(file, kind, save_all=True, append_images=colors[1:], lossless=True)
@@ -286,7 +286,7 @@ def test_of_an_animation_the_model_gets_the_first_frame(kind: str) -> None:
     assert shown.convert("RGB").getpixel((40, 20)) in ((255, 0, 0), (254, 0, 0))
 
 
-def test_a_wanted_size_is_what_the_model_gets() -> None:
+def test_requested_size_is_sent() -> None:
     raw, grid = picture(280, 140), Grid()
     for wanted in ((560, 280), (140, 84)):
         made = picture_checks.prepare(raw, header(raw), PARAM, wanted, grid, MOST_PIXELS)

@@ -53,7 +53,7 @@ async def test_detail_and_budget_decide_the_size(
         assert not is_sent_smaller or size_of(url) == model
 
 
-async def test_prompt_that_pictures_alone_overflow_is_told_with_their_tokens(gateway: Gateway) -> None:
+async def test_error_for_pictures_that_exceed_the_prompt_lists_their_tokens(gateway: Gateway) -> None:
     gateway.views["vision"].max_model_len = 5000
     parts = image_part(page(1920, 1080)), image_part(page(1920, 1080))
     status, _, tree = await receive(gateway.post({"messages": user(*parts)}))
@@ -92,7 +92,7 @@ async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGatewa
         assert urls(gateway) == [page(1920, 1080)]
 
 
-async def test_pictures_that_cannot_be_made_small_enough_are_told(open_gateway: OpenGateway) -> None:
+async def test_error_for_pictures_that_cannot_be_shrunk_enough(open_gateway: OpenGateway) -> None:
     async with open_gateway(image={"fit": "shrink"}) as gateway:
         gateway.views["vision"].max_model_len = 1000
         status, _, tree = await receive(gateway.post({"messages": user(image_part(page(800, 600))), "max_tokens": 998}))

@@ -62,12 +62,12 @@ async def test_video_beside_pictures_keeps_its_place(taking: Gateway) -> None:
     assert second["video_url"]["url"] == video_url(film())
 
 
-async def test_size_is_that_of_the_frames_whatever_the_container_says(taking: Gateway) -> None:
+async def test_size_is_read_from_the_frames_not_the_container(taking: Gateway) -> None:
     _, headers, _ = await receive(taking.post({"messages": user(part(wide(20_000)))}))
     assert headers["x-vlserve-videos"].startswith("original=280x280;")
 
 
-async def test_a_second_video_is_one_too_many(taking: Gateway) -> None:
+async def test_second_video_is_refused(taking: Gateway) -> None:
     status, _, tree = await receive(taking.post({"messages": user(part(), part())}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[1]")
 
@@ -191,7 +191,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-async def test_what_engines_cannot_read_is_refused(taking: Gateway, kind: str) -> None:
+async def test_unreadable_videos_are_refused(taking: Gateway, kind: str) -> None:
     make, words = HOSTILE[kind]
     status, _, tree = await receive(taking.post({"messages": user(image_part(), part(make()))}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "invalid_video", "messages[0].content[1]")
@@ -280,7 +280,7 @@ async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None
         assert 400 < taken + 100 <= 8192 - 7500
 
 
-async def test_latest_pictures_are_kept_whatever_the_videos(open_gateway: OpenGateway) -> None:
+async def test_videos_do_not_change_which_pictures_are_kept(open_gateway: OpenGateway) -> None:
     vision = {**WITH_VIDEOS["vision"], "limit_mm_per_prompt": {"image": 1, "video": 1}}
     async with open_gateway({"vision": vision}, image_overflow="keep_latest") as gateway:
         status, headers, _ = await receive(gateway.post({"messages": user(part(), image_part(), image_part())}))

@@ -98,11 +98,11 @@ def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> N
     assert done.stdout.split() == ["no"] * 3
 
 
-def test_reader_and_gateway_agree() -> None:
+def test_reader_and_gateway_have_the_same_message_for_unreadable_videos() -> None:
     assert video_reader.UNREADABLE == video_checks._UNREADABLE
 
 
-def test_service_without_the_library_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_video_library_is_reported_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlserve.engines.machine.find_spec", lambda name: None)
     config = Config.model_validate({"engines": {"vision": {**WITH_VIDEOS["vision"], "url": URL}}})
     with pytest.raises(ConfigError, match="OpenCV, which is not installed"):

@@ -111,7 +111,7 @@ def message(error: dict[str, Any]) -> str:
         (COUNT, {"messages": user("x"), "model": "nobody"}, 404, "nobody"),
     ],
 )
-async def test_what_cannot_be_answered_is_refused_before_any_engine(
+async def test_invalid_requests_are_refused_before_any_engine(
     open_gateway: OpenGateway, path: str, body: dict[str, Any], status: int, said: str
 ) -> None:
     engines = {
@@ -142,7 +142,7 @@ async def test_errors_of_messages_have_anthropics_form(gateway: Gateway, path: s
 
 @pytest.mark.parametrize("path", ANSWERS)
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway, path: str, is_stream: bool) -> None:
+async def test_engine_refusal_is_a_400_with_its_reason(gateway: Gateway, path: str, is_stream: bool) -> None:
     async with gateway.post(wishing(path, "refuse", stream=is_stream), path) as answer:
         reply = await answer.json()
         assert (answer.status, message(reply)) == (400, "top_p must be in (0, 1]")
@@ -150,9 +150,7 @@ async def test_what_the_engine_refuses_is_a_400_with_its_reason(gateway: Gateway
 
 
 @pytest.mark.parametrize(("path", "status"), [(RESPONSES, 500), (MESSAGES, 400)])
-async def test_what_the_engine_refuses_inside_a_stream_without_a_reason_is_an_error_status(
-    gateway: Gateway, path: str, status: int
-) -> None:
+async def test_engine_refusal_inside_a_stream_is_an_error_status(gateway: Gateway, path: str, status: int) -> None:
     async with gateway.post(wishing(path, "refuse-late", stream=True), path) as answer:
         assert answer.status == status
         assert "gave no reason" in message(await answer.json())
@@ -166,7 +164,7 @@ async def test_what_the_engine_refuses_inside_a_stream_without_a_reason_is_an_er
         (MESSAGES, {"type": "error"}),
     ],
 )
-async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_event(
+async def test_engine_exit_inside_a_stream_is_an_error_event_of_the_protocol(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, last: dict[str, Any]
 ) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
@@ -196,7 +194,7 @@ async def test_engine_that_dies_inside_a_stream_is_told_in_the_protocols_own_eve
         (MESSAGES, {"mcp_servers": [], "container": None}),
     ],
 )
-async def test_refused_field_that_asks_for_nothing_is_left_out(
+async def test_refused_field_with_its_default_value_is_dropped(
     gateway: Gateway, path: str, idle: dict[str, Any]
 ) -> None:
     async with gateway.post({**BODIES[path], **idle}, path) as answer:
@@ -205,7 +203,7 @@ async def test_refused_field_that_asks_for_nothing_is_left_out(
     assert not idle.keys() & sent(gateway, "text")[0]["body"].keys()
 
 
-async def test_tool_call_that_the_model_wrote_wrong_is_not_the_clients_fault(gateway: Gateway) -> None:
+async def test_invalid_tool_call_of_the_model_is_not_a_client_error(gateway: Gateway) -> None:
     tool = {"name": "look", "input_schema": {"type": "object"}}
     async with gateway.post(wishing(MESSAGES, "bad-call", tools=[tool]), MESSAGES) as answer:
         reply = await answer.json()
@@ -213,7 +211,7 @@ async def test_tool_call_that_the_model_wrote_wrong_is_not_the_clients_fault(gat
     assert "called a tool" in message(reply)
 
 
-async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gateway) -> None:
+async def test_error_for_a_long_prompt_has_both_numbers(gateway: Gateway) -> None:
     async with gateway.post({"messages": user("a b c"), "user": "too-long"}) as answer:
         reply = await answer.json()
     assert (answer.status, reply["error"]["code"]) == (400, "context_length_exceeded")
@@ -228,7 +226,7 @@ async def test_prompt_that_is_too_long_is_told_with_both_numbers(gateway: Gatewa
     assert "Its text alone has 1 tokens, and 8,192 fit" in message(reply)
 
 
-async def test_caps_hold_for_fields_that_are_taken_only(gateway: Gateway) -> None:
+async def test_caps_apply_only_to_supported_fields(gateway: Gateway) -> None:
     for path, left_out in ((RESPONSES, {"prompt_logprobs": 50, "bad_words": ["a"] * 40}), (COUNT, {"max_tokens": 0})):
         async with gateway.post({**BODIES[path], **left_out}, path) as answer:
             assert (answer.status, answer.headers["x-vlserve-dropped"]) == (200, ", ".join(left_out))

@@ -37,7 +37,7 @@ def without_name(part: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_text_goes_to_text_as_it_came(gateway: Gateway, path: str) -> None:
+async def test_text_is_forwarded_to_the_text_engine_unchanged(gateway: Gateway, path: str) -> None:
     async with gateway.post(BODIES[path], path) as answer:
         assert answer.status == 200
         assert (answer.headers["x-vlserve-engine"], answer.headers["x-vlserve-reason"]) == ("text", "text_only")
@@ -68,7 +68,7 @@ async def test_picture_goes_to_vision_in_the_spelling_that_vllm_reads(gateway: G
         (MESSAGES, {"messages": user(SEEN_IMAGE)}),
     ],
 )
-async def test_no_picture_is_overlooked(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+async def test_every_picture_is_found(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
     async with gateway.post({"max_tokens": 9, **body} if path == MESSAGES else body, path) as answer:
         assert (answer.status, answer.headers["x-vlserve-engine"]) == (200, "vision")
     assert json.dumps(sent(gateway, "vision")[0]["body"]).count(ENCODED) == 1
@@ -93,7 +93,7 @@ async def test_uploaded_file_is_sent_as_a_picture(open_gateway: OpenGateway, tmp
             assert ENCODED in json.dumps(sent(gateway, "vision")[-1]["body"])
 
 
-async def test_counted_tokens_are_not_computed_ones(gateway: Gateway) -> None:
+async def test_counted_tokens_are_not_logged_as_computed(gateway: Gateway) -> None:
     async with gateway.post(BODIES[COUNT], COUNT) as answer:
         assert (await answer.json())["input_tokens"] == 7
     async with gateway.get("/metrics") as answer:
@@ -112,7 +112,7 @@ async def test_key_may_come_as_anthropics_clients_send_it(open_gateway: OpenGate
 
 @pytest.mark.parametrize("path", ANSWERS)
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_answer_comes_whole_and_its_cost_is_in_the_log(
+async def test_answer_is_complete_and_its_usage_is_logged(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, path: str, is_stream: bool
 ) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
@@ -212,7 +212,7 @@ def test_details_of_usage_are_objects(given: str, prompt: int | None, completion
 
 
 @pytest.mark.parametrize("usage", ["null", "{}", "[]", '"usage"'])
-def test_an_answer_without_usage_stays(usage: str) -> None:
+def test_answer_without_usage_is_unchanged(usage: str) -> None:
     raw = f'{{"choices":[],"usage":{usage}}}'.encode()
 
     assert CHAT.events(wants_usage=True).add_usage_details(raw, json.loads(usage)) == raw
