@@ -1,4 +1,4 @@
-"""Samples over fake engines; test_vllm_answers.py runs them over real ones."""
+"""Samples over fake engines; tests/vllm/test_answers.py runs them over real ones."""
 
 import asyncio
 import json

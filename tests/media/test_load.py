@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.gateway.metrics import REQUEST_BYTES, until_metric
 from tests.media.media_requests import ANA, BLUE, BO, RED, bearer, receive, urls
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
@@ -250,9 +251,9 @@ async def test_client_that_leaves_during_its_upload_leaves_nothing(
         + b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\nabc'
     )
     await writer.drain()
-    await asyncio.sleep(0.3)
+    await until_metric(gateway, REQUEST_BYTES, lambda value: value > 0)
     writer.transport.abort()
-    await asyncio.sleep(0.3)
+    await until_metric(gateway, REQUEST_BYTES, lambda value: value == 0)
     assert (await receive(gateway.get("/v1/files")))[2]["data"] == []
     assert not [record for record in caplog.records if record.exc_info]
 
