@@ -53,12 +53,12 @@ def name_of(path: pathlib.Path) -> str:
 MODULES = {name_of(path): own(path) for path in PACKAGE.rglob("*.py")}
 
 
-def test_every_module_is_in_a_room_or_in_the_hall() -> None:
+def test_every_module_is_in_a_listed_package() -> None:
     assert {name.split(".")[0] for name in MODULES} == {*DOORS, *HALL, "__init__", "cli"}
 
 
 @pytest.mark.parametrize("room", DOORS)
-def test_rooms_import_through_their_doors_only(room: str) -> None:
+def test_packages_import_only_what_is_allowed(room: str) -> None:
     allowed = DOORS[room] | HALL | {room}
     wrong = [
         f"{name} imports {imported}"
@@ -70,11 +70,11 @@ def test_rooms_import_through_their_doors_only(room: str) -> None:
     assert wrong == []
 
 
-def test_the_hall_imports_no_room() -> None:
+def test_top_level_modules_import_no_package() -> None:
     assert {name: MODULES[name] - HALL for name in HALL if MODULES[name] - HALL} == {}
 
 
-def test_no_circles() -> None:
+def test_imports_have_no_cycles() -> None:
     graphlib.TopologicalSorter(MODULES).prepare()
 
 
@@ -108,7 +108,7 @@ def test_pure_modules_do_no_io(module: str) -> None:
     assert not any(word in path.read_text() for word in ("open(", ".read_", ".write_", ".exists(", "os.environ"))
 
 
-def test_programs_of_their_own_import_nothing_of_ours() -> None:
+def test_standalone_programs_import_nothing_from_vlserve() -> None:
     for name in PROGRAMS:
         beside = {"engines.safetensors_files"} if name == "engines/weights" else set()
         assert own(PACKAGE / f"{name}.py") == beside, name
@@ -125,7 +125,7 @@ def test_gateway_imports_no_model_code() -> None:
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "vllm", "transformers", "qwen_vl_utils"}
 
 
-def test_the_service_imports_nothing_of_an_extra_before_it_is_asked_for() -> None:
+def test_service_imports_optional_packages_only_when_they_are_used() -> None:
     extras = {"playwright", "selenium", "pytest", "modelscope", "opentelemetry.sdk"}
     script = f"import sys, vlserve.cli; print(*{extras} & sys.modules.keys())"
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY)

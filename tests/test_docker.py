@@ -42,7 +42,7 @@ def test_copied_files_exist_and_are_not_ignored() -> None:
     assert all((REPOSITORY / name).exists() for name in copied)
 
 
-def test_runs_as_nobody_special_with_a_healthcheck_and_caches_outside() -> None:
+def test_runs_without_root_with_a_healthcheck_and_caches_in_one_folder() -> None:
     assert re.search(r"^USER [1-9]\d*$", TEXT, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK .*\\\n.*/health", TEXT, re.MULTILINE)
     caches = re.findall(r"(\w+(?:HOME|ROOT|DIR))=(\S+)", TEXT)

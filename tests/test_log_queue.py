@@ -88,7 +88,7 @@ def read_until(reader: io.TextIOWrapper, words: str) -> list[str]:
     [("", 0), ("raise RuntimeError('x' * 100_000)", 1), ("print('e' * 100_000, file=sys.stderr); sys.exit(2)", 2)],
     ids=["end", "exception", "message"],
 )
-def test_pipe_that_nobody_reads_blocks_neither_the_process_nor_its_end(
+def test_unread_pipe_blocks_neither_logging_nor_exit(
     format: logs.Format,  # noqa: A002
     end: str,
     code: int,
@@ -105,7 +105,7 @@ print("still here", flush=True)
     assert run(lines + end, format)[:2] == (code, "still here\n")
 
 
-def test_exception_and_last_lines_are_written_before_the_end() -> None:
+def test_exception_and_last_lines_are_written_before_exit() -> None:
     lines = 'for number in range(300): log.info("line %d", number)\nraise RuntimeError("the last word")'
     code, _, log = run(lines)
     assert code == 1
@@ -113,7 +113,7 @@ def test_exception_and_last_lines_are_written_before_the_end() -> None:
     assert log.endswith("RuntimeError: the last word\n")
 
 
-def test_what_is_logged_while_the_process_ends_is_written() -> None:
+def test_lines_logged_during_exit_are_written() -> None:
     """Exit handlers run last in, first out: this one after logging's own."""
     before = """
 @atexit.register
@@ -135,7 +135,7 @@ def test_forked_child_writes_its_own_lines() -> None:
     assert sorted(line.rpartition(" ")[2] for line in log.splitlines()) == ["before", "child", "parent"]
 
 
-def test_lines_that_do_not_fit_are_counted_and_announced_where_they_are_missing(pipe: Pipe) -> None:
+def test_dropped_lines_are_counted_in_a_line_at_their_place(pipe: Pipe) -> None:
     reader, writer = pipe
     fill(writer)
     logs.set_up("json", writer)
@@ -152,7 +152,7 @@ def test_lines_that_do_not_fit_are_counted_and_announced_where_they_are_missing(
     assert f"vlserve_log_lines_dropped_total {dropped:.1f}\n" in Metrics().render({}).decode()
 
 
-def test_engine_that_prints_a_lot_pushes_out_no_line_of_another_source(pipe: Pipe) -> None:
+def test_verbose_engine_does_not_displace_lines_of_other_sources(pipe: Pipe) -> None:
     reader, writer = pipe
     fill(writer)
     logs.set_up("pretty", writer)
@@ -169,7 +169,7 @@ def test_engine_that_prints_a_lot_pushes_out_no_line_of_another_source(pipe: Pip
     assert re.findall(r"\[vision\] line (\d+)", lines) == [str(number) for number in range(500)]
 
 
-def test_pipe_that_another_process_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+def test_non_blocking_pipe_loses_no_lines(pipe: Pipe) -> None:
     reader, writer = pipe
     os.set_blocking(writer.fileno(), False)
     logs.set_up("pretty", writer)
@@ -180,7 +180,7 @@ def test_pipe_that_another_process_made_non_blocking_loses_nothing(pipe: Pipe) -
     assert (len(lines), logs.dropped_lines()) == (2001, 0)
 
 
-def test_lines_that_cannot_be_written_are_announced_with_the_reason() -> None:
+def test_failed_writes_are_reported_with_the_reason() -> None:
     class FullDisk(io.StringIO):
         is_full = True
 
@@ -203,8 +203,8 @@ def test_lines_that_cannot_be_written_are_announced_with_the_reason() -> None:
     assert second.endswith("WARNING 3 log lines were dropped: [Errno 28] No space left on device")
 
 
-def test_line_is_what_it_was_when_it_was_logged() -> None:
-    """However late it is formatted."""
+def test_line_is_formatted_when_it_is_logged() -> None:
+    """Even if it is formatted later."""
     may_write = threading.Event()
 
     class Slow(io.StringIO):
@@ -233,7 +233,7 @@ def test_line_is_what_it_was_when_it_was_logged() -> None:
     assert four["exception"].endswith("ValueError: before")
 
 
-def test_line_larger_than_the_bound_is_written_where_nothing_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_larger_than_the_queue_is_written_when_the_queue_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_queue, "_MOST_BYTES", 100)
     queue = LogQueue(stream := io.StringIO())
     queue.put(GATEWAY, 1000, "x" * 1000)

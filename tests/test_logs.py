@@ -92,7 +92,7 @@ def test_pretty_values(value: object, shown: str) -> None:
     assert written(stream).endswith(f" x value={shown}\n")
 
 
-def test_one_record_is_one_printable_line_whatever_a_client_sends(stream: io.StringIO) -> None:
+def test_record_is_one_printable_line_for_any_client_input(stream: io.StringIO) -> None:
     log.info("GET %s", HOSTILE, extra={"fields": {"path": HOSTILE}})
     logs.engine_line("text", HOSTILE)
     lines = written(stream).removesuffix("\n").split("\n")
@@ -100,7 +100,7 @@ def test_one_record_is_one_printable_line_whatever_a_client_sends(stream: io.Str
     assert all(line.isprintable() for line in lines)
 
 
-def test_json_keeps_what_a_client_sent_and_our_own_keys() -> None:
+def test_json_line_keeps_client_values_and_reserved_keys() -> None:
     stream = set_up("json")
     log.info("GET %s", HOSTILE, extra={"fields": {"path": "\ud800" + HOSTILE, "level": "DEBUG", "none": None}})
     line = json.loads(written(stream))
@@ -132,7 +132,7 @@ def test_other_libraries_extras_are_not_shown(stream: io.StringIO) -> None:
     assert "Started\\n" not in written(stream)
 
 
-def test_the_last_set_up_counts_and_others_handlers_stay() -> None:
+def test_second_setup_replaces_the_first_and_keeps_foreign_handlers() -> None:
     other = logging.NullHandler()
     logging.getLogger().addHandler(other)
     first, second = set_up("pretty"), set_up("json")
@@ -154,13 +154,13 @@ def test_engine_lines() -> None:
     assert line == {"level": "INFO", "logger": "vlserve.engine.vision.output", "message": "100% loaded %s"}
 
 
-def test_engine_lines_show_without_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_lines_are_shown_before_setup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     logs.engine_line("text", "one")
     assert stream.getvalue() == "[text] one\n"
 
 
-def test_what_is_printed_to_stderr_stays_in_order_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stderr_output_keeps_its_order_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     logs.set_up("json")
     logs.set_up("pretty")
@@ -173,7 +173,7 @@ def test_what_is_printed_to_stderr_stays_in_order_with_the_log(monkeypatch: pyte
     assert lines[1:] == ["two", "[text] three", "four", ""]
 
 
-def test_stderr_is_written_again_after_another_stream_was_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stderr_is_restored_after_a_setup_with_another_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     logs.set_up("pretty")
     set_up("pretty")
@@ -185,7 +185,7 @@ def test_stderr_is_written_again_after_another_stream_was_set_up(monkeypatch: py
 
 @pytest.mark.parametrize("how", ["its reader left", "it was closed", "it never was"])
 @pytest.mark.parametrize("format", ["pretty", "json"])
-def test_a_closed_terminal_stops_nothing(format: logs.Format, how: str) -> None:  # noqa: A002
+def test_closed_terminal_does_not_raise(format: logs.Format, how: str) -> None:  # noqa: A002
     code = f"""
 import logging, sys
 from vlserve import logs

@@ -67,7 +67,7 @@ def test_time_grows_with_the_text(use: Callable[[str], object], piece: str, time
         ("1/2 of 3/4", "1/2 of 3/4"),
     ],
 )
-def test_words_about_the_inside_are_left_out(message: str, shown: str) -> None:
+def test_internal_names_are_removed_from_messages(message: str, shown: str) -> None:
     assert engine_errors._without_internals(message) == shown
 
 

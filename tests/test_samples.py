@@ -1,4 +1,4 @@
-"""Samples over fake engines; test_vllm_answers.py runs them over real ones."""
+"""Samples over fake engines; tests/vllm/test_answers.py runs them over real ones."""
 
 import asyncio
 import json
@@ -114,7 +114,7 @@ async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> No
     assert "wrong-one" not in written
 
 
-async def test_what_is_not_on_the_picture_is_reported(tmp_path: pathlib.Path) -> None:
+async def test_elements_missing_from_the_picture_are_reported(tmp_path: pathlib.Path) -> None:
     async with models(STORIES) as server:
         code, output, _ = await sample(
             *("testgen_pipeline.py", str(LOGIN), "--scenario", "pay the order", "-o", str(tmp_path)),
@@ -128,7 +128,7 @@ async def test_what_is_not_on_the_picture_is_reported(tmp_path: pathlib.Path) ->
 
 
 @pytest.mark.parametrize("name", ["testgen_pipeline.py", "testgen_suite.py"])
-async def test_service_that_is_not_there_is_told(name: str, tmp_path: pathlib.Path) -> None:
+async def test_unreachable_service_is_reported(name: str, tmp_path: pathlib.Path) -> None:
     shutil.copy(LOGIN, tmp_path)
     (tmp_path / "scenarios.csv").write_text("picture,scenario\nlogin.png,sign in\n")
     given = [str(LOGIN), "--scenario", "sign in"] if name == "testgen_pipeline.py" else [str(tmp_path)]
@@ -215,7 +215,7 @@ async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
     ],
     ids=["missing", "comma", "no-scenario", "no-names"],
 )
-async def test_list_that_cannot_be_read_is_reported(written: str | None, message: str, tmp_path: pathlib.Path) -> None:
+async def test_unreadable_list_is_reported(written: str | None, message: str, tmp_path: pathlib.Path) -> None:
     if written:
         (tmp_path / "scenarios.csv").write_text(written)
     code, _, errors = await sample("testgen_suite.py", str(tmp_path), url="http://127.0.0.1:9/v1")

@@ -1,4 +1,4 @@
-"""What every client is asked, and how a script tells what worked: a line `check ok`, or `check: what went wrong`."""
+"""Requests that every client sends. A script prints a line per check: `check ok`, or `check: ` and the error."""
 
 import json
 import os

@@ -30,7 +30,7 @@ def test_only_equal_tokens_and_close_log_probabilities_are_equal(
     assert (finding.problem, finding.is_tie, finding.is_skipped) == (problem, is_tie, False)
 
 
-def test_what_a_deployment_refuses_by_its_limits_is_reported_and_not_judged() -> None:
+def test_questions_refused_by_limits_are_reported_and_not_judged() -> None:
     finding = judge(QUESTION, "too_many_images", None, 1e-3)
     assert finding.is_skipped
     assert "too_many_images" in str(finding.problem)

@@ -26,7 +26,9 @@ def test_keys_come_from_file_and_environment(tmp_path: pathlib.Path) -> None:
     assert "sk-3" not in repr(found)
 
 
-def test_made_key_comes_in_with_its_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_key_is_accepted_with_its_printed_line(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["key", "ana"]) == 0
     printed = capsys.readouterr()
     key, line = printed.err.split()[-1], printed.out
@@ -53,7 +55,7 @@ def test_plain_key_in_the_file_is_refused_with_the_line_to_write(tmp_path: pathl
         assert "sk-secret-1" not in error.value.message
 
 
-def test_keys_that_are_announced_but_missing_are_an_error(tmp_path: pathlib.Path) -> None:
+def test_configured_keys_that_are_missing_are_an_error(tmp_path: pathlib.Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for server, environ, expected in (

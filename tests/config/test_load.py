@@ -137,9 +137,7 @@ ONE = "engines: {text: {model: x}}\n"
         (ONE + "---\n" + ONE, 2, "found another document"),
     ],
 )
-def test_what_is_no_plain_yaml_is_refused_with_its_line(
-    tmp_path: pathlib.Path, text: str, line: int, expected: str
-) -> None:
+def test_invalid_yaml_is_refused_with_its_line(tmp_path: pathlib.Path, text: str, line: int, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, text)
     assert expected in error.value.message
@@ -162,7 +160,7 @@ def test_what_is_no_plain_yaml_is_refused_with_its_line(
         ("a: \0", 'special characters are not allowed\n  in "c.yaml"'),
     ],
 )
-def test_other_odd_files_are_refused_in_a_few_words(tmp_path: pathlib.Path, text: str, expected: str) -> None:
+def test_unreadable_files_are_refused_with_a_short_message(tmp_path: pathlib.Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(tmp_path, text)
     assert expected in error.value.message
@@ -200,7 +198,7 @@ def test_folders_are_relative_to_the_file_and_named_by_their_last_part(tmp_path:
     assert (settings.engines.text.model_id, settings.engines.vision.model_id) == ("my-model", "org/b")
 
 
-def test_command_line_wins_over_the_file(tmp_path: pathlib.Path) -> None:
+def test_command_line_overrides_the_file(tmp_path: pathlib.Path) -> None:
     text = "server: {port: 1, host: 0.0.0.0}\nengines: {text: {model: x}}"
     assert load(tmp_path, text, port=2, host=None).server.port == 2
     assert load(tmp_path, text, port=2, host=None).server.host == "0.0.0.0"

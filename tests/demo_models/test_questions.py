@@ -123,6 +123,11 @@ def shown(request: pytest.FixtureRequest) -> Page:
     return PAGES[request.param]
 
 
+def test_every_checked_kind_is_asked() -> None:
+    kinds = {turn.kind for page in PAGES.values() for turn in asked(page)}
+    assert kinds >= {"boxes", "read", "state", "exists", "colour", "count", "where", "code", "shapes", "describe"}
+
+
 def test_dialogues_have_one_to_three_turns_and_repeat_no_question(shown: Page) -> None:
     for dialogue in questions.dialogues(shown, Random(1), 300, ELSEWHERE):
         assert 1 <= len(dialogue) <= 3

@@ -17,7 +17,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-async def test_loss_wakes_the_probe_and_a_check_clears_it(clock: list[float]) -> None:
+async def test_lost_connection_wakes_the_probe_and_a_good_check_clears_it(clock: list[float]) -> None:
     engine = Activity()
     engine.begin()
     clock[0] += 60
@@ -29,7 +29,7 @@ async def test_loss_wakes_the_probe_and_a_check_clears_it(clock: list[float]) ->
     assert not engine.is_suspect
 
 
-async def test_loss_during_a_check_is_not_cleared_by_it() -> None:
+async def test_connection_lost_during_a_check_is_not_cleared_by_it() -> None:
     engine = Activity()
     engine.lost()
     await engine.until_lost(3600)  # a check begins
@@ -41,7 +41,7 @@ async def test_loss_during_a_check_is_not_cleared_by_it() -> None:
     assert not engine.is_suspect
 
 
-async def test_losses_without_reason_refuse_others_once_in_a_second(clock: list[float]) -> None:
+async def test_unexplained_losses_suspend_requests_at_most_once_a_second(clock: list[float]) -> None:
     engine = Activity()
     suspected = 0
     for _ in range(50):
@@ -53,7 +53,7 @@ async def test_losses_without_reason_refuse_others_once_in_a_second(clock: list[
     assert suspected in (5, 6)
 
 
-async def test_check_on_request_suspects_nothing_and_waits_for_the_next_good_result() -> None:
+async def test_requested_check_waits_for_the_next_good_result() -> None:
     engine = Activity()
     asking = asyncio.create_task(engine.is_healthy(3600))
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_waiting_for_a_loss_ends_with_its_time() -> None:
     assert not engine.is_suspect
 
 
-async def test_end_of_a_life_ends_its_requests_and_refuses_new_ones_until_the_next() -> None:
+async def test_engine_exit_ends_its_requests_and_refuses_new_ones_until_the_restart() -> None:
     engine = Activity()
     engine.begin()
 
@@ -114,7 +114,7 @@ async def test_complete_answer_is_not_ended() -> None:
     assert await task == "answered"
 
 
-async def test_cancellation_from_elsewhere_stays_one() -> None:
+async def test_outside_cancellation_is_propagated() -> None:
     """The client leaves in the moment in which the engine ends."""
     engine = Activity()
 

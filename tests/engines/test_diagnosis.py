@@ -29,17 +29,17 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("words", "advice"), WORDS.items())
-def test_known_words_are_understood(words: str, advice: str) -> None:
+def test_known_messages_have_their_hint(words: str, advice: str) -> None:
     found = diagnose(["Traceback (most recent call last):", words])
     assert found
     assert advice in found.remedy or advice in found.cause
 
 
-def test_unknown_words_are_not_guessed_at() -> None:
+def test_unknown_messages_have_no_hint() -> None:
     assert diagnose(["RuntimeError: something new", "KeyError: 'layers'"]) is None
 
 
-async def test_hint_is_printed_when_an_engine_dies_with_known_words(
+async def test_hint_is_printed_when_an_engine_exits_with_a_known_message(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with fleet_of(short_folder, text=fake("out-of-memory")):

@@ -86,7 +86,7 @@ async def test_engines_become_ready_and_end_with_their_sockets(short_folder: pat
         }
 
 
-async def test_stale_socket_is_no_obstacle(short_folder: pathlib.Path) -> None:
+async def test_stale_socket_is_replaced(short_folder: pathlib.Path) -> None:
     (short_folder / "run").mkdir(mode=0o700)
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(short_folder / "run" / "text.sock"))
@@ -95,7 +95,7 @@ async def test_stale_socket_is_no_obstacle(short_folder: pathlib.Path) -> None:
         await until(lambda: fleet.engines["text"].is_ready)
 
 
-async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
+async def test_killed_engine_is_restarted_and_the_other_one_is_unaffected(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with fleet_of(short_folder, text=fake("die-on-request"), vision=fake()) as fleet:
@@ -118,8 +118,8 @@ async def test_engine_that_was_killed_comes_back_and_the_other_one_stays(
         assert "text engine: failed (killed by SIGKILL" in caplog.text
 
 
-def test_wait_for_an_engine_is_a_second_at_least_in_every_state() -> None:
-    """The first that learn of a death ask while the engine is still called ready."""
+def test_retry_after_is_at_least_one_second_in_every_state() -> None:
+    """The first clients that lose their stream ask while the engine is still reported as ready."""
     engine = Engine("text", EngineSettings(model="m", url="http://x"), None, Metrics())
     engine._expected_start_s = 0.1
     for state in EngineState:
@@ -127,7 +127,7 @@ def test_wait_for_an_engine_is_a_second_at_least_in_every_state() -> None:
         assert engine.retry_after_s() >= 1, state
 
 
-async def test_crash_at_start_is_reported_in_plain_words_and_tried_again_more_and_more_slowly(
+async def test_crash_at_start_is_reported_and_retried_with_backoff(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with fleet_of(short_folder, text=fake("crash")):
@@ -139,14 +139,12 @@ async def test_crash_at_start_is_reported_in_plain_words_and_tried_again_more_an
     assert "[text] Loading weights\n" in capfd.readouterr().err
 
 
-async def test_start_line_that_does_not_exist_is_reported(
-    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_missing_executable_is_reported(short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     async with fleet_of(short_folder, text=["/no/such/program"]):
         await until(lambda: "FileNotFoundError" in caplog.text)
 
 
-async def test_engine_that_says_it_cannot_serve_is_replaced(short_folder: pathlib.Path) -> None:
+async def test_unhealthy_engine_is_restarted(short_folder: pathlib.Path) -> None:
     async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
         text = fleet.engines["text"]
         await until(lambda: text.is_ready)
@@ -173,7 +171,7 @@ async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
     await engine.stop()
 
 
-async def test_sigterm_is_not_enough_for_some(short_folder: pathlib.Path) -> None:
+async def test_engine_that_ignores_sigterm_is_killed(short_folder: pathlib.Path) -> None:
     async with fleet_of(short_folder, text=fake("ignore-sigterm")) as fleet:
         await until(lambda: fleet.engines["text"].is_ready)
 
@@ -286,7 +284,7 @@ async def test_progress_bars_are_passed_on_as_they_move(
     assert "[text] 10%\n" in printed
 
 
-async def test_killed_reaper_takes_its_engine_along(short_folder: pathlib.Path) -> None:
+async def test_killed_reaper_ends_its_engine(short_folder: pathlib.Path) -> None:
     async with fleet_of(short_folder, text=fake()) as fleet:
         text = fleet.engines["text"]
         await until(lambda: text.is_ready)
@@ -368,7 +366,7 @@ async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
         await fleet.stop()
 
 
-async def test_server_elsewhere_is_ready_when_it_answers_and_away_when_it_does_not() -> None:
+async def test_url_engine_is_ready_when_it_answers_and_unavailable_otherwise() -> None:
     runner = web.AppRunner(fake_engine.make_app())
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

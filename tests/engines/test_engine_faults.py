@@ -116,7 +116,7 @@ def core_of(leader: int) -> int:
 
 
 @pytest.mark.parametrize("fault", ["core", "die-on-request"])
-async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Path, fault: str) -> None:
+async def test_ready_reports_a_loss_found_by_a_stream_at_once(short_folder: pathlib.Path, fault: str) -> None:
     async with supervised(short_folder, fault) as client:
         text = client.engines["text"]
         states, pids = list[tuple[int, str]](), set[int | None]({None})
@@ -136,7 +136,7 @@ async def test_ready_knows_at_once_what_a_stream_knows(short_folder: pathlib.Pat
 @pytest.mark.parametrize(
     ("wish", "status", "code"), [("die-late", 503, "engine_unavailable"), ("refuse-late", 500, "engine_failed")]
 )
-async def test_stream_that_is_cut_before_its_first_part_is_not_taken_for_a_death(
+async def test_stream_cut_before_its_first_event_does_not_count_as_an_engine_exit(
     short_folder: pathlib.Path, wish: str, status: int, code: str
 ) -> None:
     """vLLM cuts a stream of responses that it refuses, as the end of its process does."""
@@ -149,7 +149,7 @@ async def test_stream_that_is_cut_before_its_first_part_is_not_taken_for_a_death
                 assert ("retry-after" in answer.headers) == (status == 503)
 
 
-async def test_request_behind_a_death_is_refused_as_for_an_engine_that_is_away(short_folder: pathlib.Path) -> None:
+async def test_request_after_an_engine_exit_is_refused_as_unavailable(short_folder: pathlib.Path) -> None:
     async with supervised(short_folder, "die-on-request") as client:
         answer = await client.post("drip:60", stream=True)
         assert "error" in await last_event(answer)
@@ -159,7 +159,7 @@ async def test_request_behind_a_death_is_refused_as_for_an_engine_that_is_away(s
         assert int(headers["retry-after"]) >= 1
 
 
-async def test_stream_that_breaks_for_its_own_reasons_costs_others_one_look(short_folder: pathlib.Path) -> None:
+async def test_broken_stream_of_a_healthy_engine_triggers_one_check(short_folder: pathlib.Path) -> None:
     async with supervised(short_folder) as client:
         text = client.engines["text"]
         first, other = text.pid, await client.post("drip:2", stream=True)
@@ -172,9 +172,7 @@ async def test_stream_that_breaks_for_its_own_reasons_costs_others_one_look(shor
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_requests_end_with_the_life_of_an_engine_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, *, stream: bool
-) -> None:
+async def test_requests_end_when_a_url_engine_exits(monkeypatch: pytest.MonkeyPatch, *, stream: bool) -> None:
     """The server stops answering, but its connections stay open. One request is open, one waits in the queue."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
     async with elsewhere(max_in_flight=1) as (client, theirs):
@@ -224,7 +222,7 @@ async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, st
     assert b"".join(sent).endswith(b"data: [DONE]\n\n" if stream else b"}")
 
 
-async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_broken_stream_of_a_url_engine_triggers_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine stays ready until the server has failed to answer, because one lost connection proves little."""
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 3600.0)
     async with elsewhere() as (client, theirs):
@@ -237,7 +235,7 @@ async def test_broken_stream_of_an_engine_elsewhere_has_it_asked_at_once(monkeyp
         await until(lambda: not text.is_ready, timeout_s=30)
 
 
-async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_count_ends_when_its_engine_exits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
     async with elsewhere() as (client, theirs):
         theirs[fake_engine.FAULTS].add("tokenize-hangs")
@@ -249,7 +247,7 @@ async def test_count_ends_with_the_life_of_its_engine_too(monkeypatch: pytest.Mo
         assert (status, reply["error"]["code"]) == (503, "engine_unavailable")
 
 
-async def test_requests_end_with_a_process_that_hangs_and_will_not_end(
+async def test_requests_end_when_a_hung_engine_ignores_sigterm(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process is stopped, so it ignores SIGTERM, and its sockets stay open until it is killed."""

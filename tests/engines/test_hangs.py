@@ -64,7 +64,7 @@ def test_limits_depend_on_the_device_and_a_number_holds_everywhere(
 
 
 @pytest.mark.parametrize("vllm", [CPU, GPU])
-def test_null_is_never(vllm: Vllm) -> None:
+def test_null_disables_hang_detection(vllm: Vllm) -> None:
     assert limits(vllm, hang_after_s=None) is None
 
 
@@ -124,8 +124,8 @@ async def test_longer_block_is_a_hang(
 
 
 @pytest.mark.parametrize("pause_s", [600.0, 0.0])
-async def test_pause_of_the_gateway_while_it_looks_is_no_hang(monkeypatch: pytest.MonkeyPatch, pause_s: float) -> None:
-    """A container that is frozen, a debugger: the clock runs on, and nothing of the engine was seen meanwhile."""
+async def test_pause_of_the_gateway_is_not_a_hang(monkeypatch: pytest.MonkeyPatch, pause_s: float) -> None:
+    """As in a frozen container or a debugger: the clock advances while the engine is not observed."""
     now = [1000.0]
     for module in (activity, probe):
         monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))

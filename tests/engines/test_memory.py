@@ -53,7 +53,7 @@ def test_weights_of_known_models(name: str, gigabytes: float) -> None:
 
 
 def test_kv_cache_tokens_are_vllms_own() -> None:
-    """vLLM 0.26 on an H100 said 224,688 and 187,232 tokens for 12 and 10 GiB; it rounds down to blocks of 16."""
+    """vLLM 0.26 on an H100 reported 224,688 and 187,232 tokens for 12 and 10 GiB; it rounds down to blocks of 16."""
     assert 12 * GIB // known_models()[TEXT].kv_bytes_per_token() // 16 * 16 == 224_688
     assert 10 * GIB // known_models()[VISION].kv_bytes_per_token() // 16 * 16 == 187_232
 
@@ -89,7 +89,7 @@ def test_two_engines_on_one_gpu_get_both_flags_and_fit_together() -> None:
     assert all(flag(one, "--kv-cache-memory-bytes") > 10 * GIB for one in engines.values())
 
 
-def test_engines_on_gpus_of_their_own_leave_measuring_to_vllm() -> None:
+def test_engines_on_separate_gpus_get_no_kv_cache_flag() -> None:
     engines = both("2xH100-80G")
     assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()] == ["0", "1"]
     for one in engines.values():
@@ -97,7 +97,7 @@ def test_engines_on_gpus_of_their_own_leave_measuring_to_vllm() -> None:
         assert flag(one, "--gpu-memory-utilization") == 0.9
 
 
-def test_a_share_by_hand_is_what_is_planned_with() -> None:
+def test_configured_memory_share_is_used() -> None:
     caches = []
     for share in (0.5, 0.9):
         settings = {"model": TEXT, "max_model_len": 8192, "gpu_memory_utilization": share}
@@ -108,7 +108,7 @@ def test_a_share_by_hand_is_what_is_planned_with() -> None:
     assert caches[1] - caches[0] == pytest.approx(0.4 * 79.2 * GIB, rel=0.01)
 
 
-def test_gpus_by_hand_are_kept_and_the_planner_takes_the_others() -> None:
+def test_configured_gpus_are_kept_and_the_planner_uses_the_others() -> None:
     engines = planned(
         "3x80G",
         text={"model": TEXT, "max_model_len": 8192, "gpus": [0]},
@@ -117,7 +117,7 @@ def test_gpus_by_hand_are_kept_and_the_planner_takes_the_others() -> None:
     assert engines["vision"].environment["CUDA_VISIBLE_DEVICES"] == "1,2"
 
 
-def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
+def test_one_configured_kv_size_leaves_the_rest_to_the_other_engine() -> None:
     engines = planned(
         "1x80G",
         text={"model": TEXT, "max_model_len": 8192, "kv_cache_memory_bytes": "4GiB"},
@@ -154,7 +154,7 @@ def test_one_kv_size_by_hand_leaves_the_rest_to_the_other() -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_number_to_change(
+def test_impossible_settings_are_refused_with_the_number_to_change(
     spec: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -198,8 +198,8 @@ def test_size_of_another_engines_kv_cache_is_named_too(size: str) -> None:
         planned("1x80G", text={"model": TEXT}, vision={"model": VISION, "kv_cache_memory_bytes": size})
 
 
-def test_kv_cache_by_hand_does_not_have_to_fit_the_share() -> None:
-    """vLLM then only wants the share free at its start, and measures nothing within it."""
+def test_configured_kv_cache_may_exceed_the_memory_share() -> None:
+    """vLLM then only checks that the share is free when it starts."""
     settings = {"model": TEXT, "gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": "12GiB"}
     (one,) = planned("1x80G", text=settings).values()
     assert flag(one, "--kv-cache-memory-bytes") == 12 * GIB
@@ -223,7 +223,7 @@ def test_machine_without_the_memory_of_its_gpus_is_refused_with_what_is_missing(
 
 
 @pytest.mark.parametrize("spec", ["H100", "0x80G", "1x0G", "2", "1xH100", ""])
-def test_machines_that_are_none(spec: str) -> None:
+def test_invalid_machines_are_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match="1xH100-80G"):
         machine.from_spec(spec, Config.model_validate({"engines": {"text": {"model": TEXT}}}))
 
@@ -326,7 +326,7 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_ram_is_refused_with_numbers(ram_gib: float, engines: dict[str, Any], message: str) -> None:
+def test_models_larger_than_ram_are_refused_with_numbers(ram_gib: float, engines: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         on_cpu(ram_gib, **engines)
 

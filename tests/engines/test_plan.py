@@ -1,4 +1,4 @@
-"""The engines' command lines and environments."""
+"""Plans of engines: flags, environment, devices and refused settings."""
 
 import json
 import pathlib
@@ -6,40 +6,23 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.engines.plans import CARDS, CPU, CPUS, FLAGS, RUN, value
 from vlserve.config.settings import Config
 from vlserve.engines import plan
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import COMPAT, Machine, Vllm, parse_flags, read_models
+from vlserve.engines.machine import COMPAT, Machine, Vllm, parse_flags
 from vlserve.engines.plan import EnginePlan
 from vlserve.errors import ConfigError
 
-FLAGS = frozenset(
-    "--" + name
-    for name in (
-        "model uds served-model-name tensor-parallel-size dtype max-model-len gpu-memory-utilization seed hf-overrides"
-        " kv-cache-memory-bytes max-num-seqs max-num-batched-tokens enable-chunked-prefill no-enable-chunked-prefill"
-        " enforce-eager trust-remote-code override-generation-config limit-mm-per-prompt enable-auto-tool-choice"
-        " tool-call-parser otlp-traces-endpoint disable-log-stats mm-processor-kwargs media-io-kwargs"
-    ).split()
-)
-CPUS = (0, 1, 2, 3)
-CARDS = ("0", "1", "2", "3")
 GPU = Machine(
     CPUS, Vllm("0.32.0", False, ("python", "-m", "vllm.entrypoints.cli.main", "serve"), FLAGS), CARDS, 80 * GIB
 )
-CPU = Machine((0, 1), Vllm("0.32.0", True, ("python", "-m", "vllm.entrypoints.openai.api_server"), FLAGS))
-RUN = pathlib.Path("/run/v")
 
 
 def make(settings: dict[str, Any], machine: Machine = GPU, engine: str = "text", **environment: str) -> EnginePlan:
     parsed = Config.model_validate({"engines": {engine: {"model": "org/m", **settings}}})
     (planned,) = plan.make(parsed, machine, environment, RUN).engines
     return planned
-
-
-def value(planned: EnginePlan, flag: str) -> str:
-    return planned.argv[planned.argv.index(flag) + 1]
 
 
 def test_settings_that_are_not_given_are_not_passed() -> None:
@@ -142,7 +125,7 @@ def test_settings_of_videos_reach_the_engine() -> None:
         ["--media-io-kwargs=[]"],
     ],
 )
-def test_flags_that_say_otherwise_about_videos_are_refused(arguments: list[str]) -> None:
+def test_flags_that_contradict_video_settings_are_refused(arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="must be one JSON object"):
         make({**VIDEO, "extra_args": arguments}, engine="vision")
 
@@ -161,7 +144,7 @@ def test_remote_code_is_off_unless_asked_for() -> None:
         (["--max-model-len", "5"], "--max-model-len is already set by max_model_len"),
     ],
 )
-def test_flags_that_cannot_work_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
+def test_impossible_flags_are_refused_before_anything_starts(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         make({"extra_args": arguments, "max_model_len": 9})
     assert message in error.value.message
@@ -235,7 +218,7 @@ def test_no_gpu_is_reported_before_anything_starts() -> None:
         make({}, Machine(CPUS, GPU.vllm))
 
 
-def test_two_models_of_unknown_size_need_numbers_by_hand() -> None:
+def test_two_models_of_unknown_size_need_configured_memory() -> None:
     numbers = {"gpu_memory_utilization": 0.4, "kv_cache_memory_bytes": "2GiB"}
     for text, vision, works in (
         ({}, {}, False),
@@ -292,165 +275,6 @@ def test_caps_hold_in_vllm_too() -> None:
     assert json.loads(value(planned, "--override-generation-config")) == {"temperature": 0.5, "max_new_tokens": 100}
     smaller = with_service({"request": {"max_tokens": 100}}, override_generation_config={"max_new_tokens": 7})
     assert json.loads(value(smaller, "--override-generation-config")) == {"max_new_tokens": 7}
-
-
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768, "rope_theta": 1e6}
-LONG = {"max_position_embeddings": 131_072, "rope_parameters": YARN}
-TEXT, VISION = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
-ALLOWED = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": " True "}
-
-
-def for_length(engine: str, settings: dict[str, Any], version: str = "0.32.0") -> EnginePlan:
-    parsed = Config.model_validate({"engines": {engine: settings}})
-    vllm = Vllm(version, False, ("vllm", "serve"), None)
-    return plan.make(parsed, Machine(CPUS, vllm, CARDS, 80 * GIB, read_models(parsed)), {}, RUN).engines[0]
-
-
-@pytest.mark.parametrize(
-    ("engine", "settings", "numbers"),
-    [
-        ("text", {"model": TEXT, "max_model_len": 65_536}, ("65,536", "32,768")),
-        ("text", {"model": TEXT + "-AWQ", "max_model_len": 65_536}, ("65,536", "32,768")),
-        ("vision", {"model": VISION, "max_model_len": 200_000}, ("200,000", "128,000")),
-        ("vision", {"model": VISION + "-AWQ", "max_model_len": 200_000}, ("200,000", "128,000")),
-        ("text", {"model": TEXT, "max_model_len": 131_073, "extra_args": ["--hf-overrides", json.dumps(LONG)]}, ()),
-        ("text", {"model": TEXT, "max_model_len": 65_536, "env": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "0"}}, ()),
-        # YaRN's factor alone extends nothing: vLLM expects max_position_embeddings to be scaled already.
-        (
-            "text",
-            {
-                "model": TEXT,
-                "max_model_len": 65_536,
-                "extra_args": ["--hf-overrides", json.dumps({"rope_parameters": YARN})],
-            },
-            ("65,536", "32,768"),
-        ),
-        # The text part of a vision model has its own limit, which an override of the whole does not reach.
-        (
-            "vision",
-            {
-                "model": VISION,
-                "max_model_len": 200_000,
-                "extra_args": ["--hf-overrides.max_position_embeddings", "256000"],
-            },
-            ("200,000", "128,000"),
-        ),
-    ],
-)
-def test_longer_than_the_model_is_refused_with_both_numbers_and_the_way_out(
-    engine: str, settings: dict[str, Any], numbers: tuple[str, ...]
-) -> None:
-    with pytest.raises(ConfigError) as error:
-        for_length(engine, settings)
-    assert f"engines.{engine}.max_model_len" in error.value.message
-    assert all(number in error.value.message for number in numbers)
-    assert "configs/long-context-128k.yaml" in error.value.message
-    assert "--hf-overrides" in error.value.message
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"model": TEXT, "max_model_len": 32_768},
-        {"model": "org/unknown", "max_model_len": 10_000_000},
-        {"model": TEXT, "max_model_len": 40_000, "env": ALLOWED},
-        {"model": TEXT, "max_model_len": 40_000, "extra_args": ["--hf-config-path", "/elsewhere"]},
-        {"model": TEXT, "max_model_len": 131_072, "extra_args": ["--hf-overrides", json.dumps(LONG)]},
-        {"model": TEXT, "max_model_len": 131_072, "extra_args": [f"--hf_overrides={json.dumps(LONG)}"]},
-        {"model": TEXT, "max_model_len": 65_536, "extra_args": ["--hf-overrides.max_position_embeddings", "65536"]},
-        {"model": TEXT, "max_model_len": 65_536, "extra_args": ["--hf_overrides.max_position_embeddings=64K"]},
-        {
-            "model": TEXT,
-            "max_model_len": 65_536,
-            "extra_args": [f"--hf-overrides.rope_parameters.{part}" for part in ("rope_type=linear", "factor=2")],
-        },
-        {"model": TEXT, "max_model_len": 65_536, "extra_args": ["--hf-overrides", "not JSON: vLLM says it"]},
-    ],
-)
-def test_what_vllm_takes_or_may_take_is_planned(settings: dict[str, Any]) -> None:
-    assert value(for_length("text", settings), "--max-model-len") == str(settings["max_model_len"])
-
-
-def test_older_vllm_scales_yarn_itself_and_is_left_to_say_so() -> None:
-    arguments = ["--hf-overrides", json.dumps({"rope_parameters": YARN})]
-    assert for_length("text", {"model": TEXT, "max_model_len": 65_536, "extra_args": arguments}, "0.26.0")
-
-
-@pytest.mark.parametrize(
-    ("kind", "change", "arguments", "longest"),
-    # Measured with vLLM 0.32's own ModelConfig.
-    [
-        ("text", {}, [], 4096),
-        ("text", {"seq_length": 2048}, [], 2048),
-        ("text", {"model_max_length": 8192}, [], 8192),
-        ("text", {"rope_scaling": {"type": "linear", "factor": 2.0}}, [], 8192),
-        ("text", {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}}, [], 4096),
-        ("text", {"sliding_window": 1024, "use_sliding_window": True}, ["--disable-sliding-window"], 1024),
-        ("text", {"sliding_window": 1024, "use_sliding_window": False}, ["--disable-sliding-window"], 4096),
-        ("text", {"sliding_window": 1024, "use_sliding_window": True}, [], 4096),
-        ("vision", {"text_config": {"max_position_embeddings": 8192}}, [], 8192),
-    ],
-)
-def test_longest_request_of_a_folder_is_that_of_its_config(
-    tmp_path: pathlib.Path, kind: str, change: dict[str, Any], arguments: list[str], longest: int
-) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    tree = json.loads((REPOSITORY / "samples" / "demo-models" / kind / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**tree, **change}))
-    settings = {"model": str(folder), "extra_args": arguments}
-    assert for_length("text", {**settings, "max_model_len": longest})
-    with pytest.raises(ConfigError, match=f"{longest + 1:,}.*{longest:,}"):
-        for_length("text", {**settings, "max_model_len": longest + 1})
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"max_position_embeddings": None},
-        {"intermediate_size": [1, 2]},
-        {"num_hidden_layers": "2"},
-        {"num_key_value_heads": None},
-        {"text_config": None},
-        {"rope_scaling": {"factor": "auto"}},
-        {"rope_parameters": {"all": {"rope_type": "linear", "factor": None}}},
-    ],
-)
-def test_odd_config_of_a_model_is_left_to_vllm(tmp_path: pathlib.Path, change: dict[str, Any]) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    tree = json.loads((REPOSITORY / "samples" / "demo-models" / "text" / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**tree, **change}))
-    assert for_length("text", {"model": str(folder), "max_model_len": 1024})
-
-
-def test_folder_whose_config_is_no_object_holds_no_model(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ConfigError, match="there is no model in"):
-        for_length("text", {"model": str(tmp_path)})
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"enable_chunked_prefill": False, "max_num_batched_tokens": 2048, "max_model_len": 4096},
-            r"max_num_batched_tokens 2,048 is less than max_model_len 4,096",
-        ),
-        ({"model": TEXT, "enable_chunked_prefill": False, "max_num_batched_tokens": 2048}, r"max_model_len 32,768"),
-        ({"max_num_seqs": 512, "max_num_batched_tokens": 256}, r"max_num_batched_tokens 256 is less than max_num_seqs"),
-        ({"model": TEXT + "-AWQ", "dtype": "float32"}, r"engines\.text\.dtype.*AWQ.*float16 or bfloat16"),
-    ],
-)
-def test_what_vllm_refuses_at_its_start_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        for_length("text", {"model": "org/m", **settings})
-
-
-def test_heads_are_checked_on_the_cpu_too() -> None:
-    parsed = Config.model_validate({"engines": {"text": {"model": TEXT, "tensor_parallel_size": 3}}})
-    with pytest.raises(ConfigError, match="does not divide the 28 attention heads"):
-        plan.make(parsed, Machine(CPUS, CPU.vllm, models=read_models(parsed)), {}, RUN)
 
 
 @pytest.mark.parametrize(

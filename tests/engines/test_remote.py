@@ -136,7 +136,7 @@ async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCapt
         (error(400, NO_IMAGE), "vision", "refuses a plain request", "limit_mm_per_prompt"),
     ],
 )
-async def test_answers_that_are_none(
+async def test_unusable_answers_are_diagnosed(
     answers: Callable[[], web.Response], name: EngineName, cause: str, setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = list[int]()
@@ -166,25 +166,27 @@ async def test_path_that_has_v1_already(caplog: pytest.LogCaptureFixture) -> Non
     await runner.cleanup()
 
 
-async def test_silence(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_that_never_answers_is_diagnosed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(probe, "_PROGRESS_S", 0.1)
     async with served(silence) as url, engine_at(url) as client:
         await check(client, "not answered it yet", "`ready_timeout_s`", caplog)
 
 
-async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closed_port_is_diagnosed(caplog: pytest.LogCaptureFixture) -> None:
     async with served(redirect) as url:
         pass
     async with engine_at(url) as client:
         await check(client, "Nothing listens", "`url`", caplog)
 
 
-async def test_server_without_tls(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_without_tls_is_diagnosed(caplog: pytest.LogCaptureFixture) -> None:
     async with served(html(200)) as url, engine_at(url.replace("http:", "https:")) as client:
         await check(client, "No secure connection", "https://", caplog)
 
 
-async def test_server_that_hangs_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_server_that_closes_the_connection_is_diagnosed(caplog: pytest.LogCaptureFixture) -> None:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with server, engine_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
         await check(client, "closes the connection", "`url`", caplog)
@@ -198,7 +200,7 @@ def test_faults_that_need_a_network(kind: type[Any], words: str) -> None:
     assert words in remote.of_fault(kind(types.SimpleNamespace(host="h", port=1, ssl=True), OSError("x"))).cause
 
 
-async def test_answer_that_no_parser_takes_is_a_problem_and_no_bug() -> None:
+async def test_unparsable_answer_is_a_problem_and_not_a_bug() -> None:
     nested = b'{"error":' + b"[" * 100_000
     assert remote.of_answer(200, nested) is remote.NOT_OPENAI
     assert remote.of_answer(500, nested) is not None
@@ -209,7 +211,7 @@ async def test_answer_that_no_parser_takes_is_a_problem_and_no_bug() -> None:
             assert await asking.max_model_len(session) == 7
 
 
-async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_ends(
+async def test_problem_is_cleared_when_the_server_recovers_and_logged_again_when_it_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.1)
@@ -228,7 +230,7 @@ async def test_problem_goes_when_the_server_serves_and_is_said_again_when_it_end
         await until(lambda: "text engine: The server reports that it cannot serve now." in caplog.text, timeout_s=30)
 
 
-async def test_shortage_here_is_no_problem_of_the_server(
+async def test_local_resource_shortage_is_not_a_problem_of_the_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shortages = list[OSError]()

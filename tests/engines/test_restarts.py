@@ -18,11 +18,11 @@ def test_backoff_doubles_to_a_minute() -> None:
     assert found == [Pause(wait_s, False) for wait_s in (1, 2, 4, 8, 16, 32, 60, 60)]
 
 
-def test_stable_life_begins_anew() -> None:
+def test_stable_run_resets_the_backoff() -> None:
     assert pauses([(0, 0), (100, 0), (200, 11), (300, 9)])[2:] == [Pause(1, False), Pause(2, False)]
 
 
-def test_fifth_death_in_a_minute_opens_the_breaker_until_a_life_is_stable() -> None:
+def test_fifth_exit_in_a_minute_opens_the_breaker_until_a_stable_run() -> None:
     found = pauses(
         [(0, 0), (10, 0), (20, 0), (30, 0), (60, 0), (500, 0), (1500, 0), (9000, 0), (20000, 0), (30000, 11)]
     )
@@ -30,11 +30,11 @@ def test_fifth_death_in_a_minute_opens_the_breaker_until_a_life_is_stable() -> N
     assert found[4:] == [*(Pause(wait_s, True) for wait_s in (60, 120, 240, 480, 600)), Pause(1, False)]
 
 
-def test_five_deaths_in_more_than_a_minute_do_not() -> None:
+def test_five_exits_in_more_than_a_minute_do_not_open_the_breaker() -> None:
     assert pauses([(0, 0), (10, 0), (20, 0), (30, 0), (60.1, 0)])[-1] == Pause(16, False)
 
 
-def test_what_would_fail_the_same_way_is_not_tried_again() -> None:
+def test_permanent_failures_are_not_retried() -> None:
     assert Restarts().after(0, 0, is_lasting=True) is None
 
 

@@ -1,55 +1,20 @@
-"""Downloads of models before their engine starts, from a fake hub on the loopback address."""
+"""Downloading weights: resuming, verifying, damage, access and ModelScope."""
 
 import asyncio
-import dataclasses
 import errno
 import json
 import os
 import pathlib
-import random
-import signal
 import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY, session_of, until
-from tests.engines.test_engine import fake
+from tests.conftest import REPOSITORY, until
+from tests.engines.downloads import FILES, LARGE, WEIGHTS, environment, settings_of
 from tests.fakes.fake_hub import hub_with, sha256
 from vlserve.commands.doctor import checks
-from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
-from vlserve.engines import plan, restarts, weights
-from vlserve.engines.engine import Engine
-from vlserve.engines.machine import FETCH, Machine, Vllm
-from vlserve.metrics import Metrics
-
-HEAD = b'{"weight":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}'
-
-
-def safetensors(size: int) -> bytes:
-    """A file of weights, with random ones: in equal ones a part in the wrong place would not be seen."""
-    head = HEAD % (size, size)
-    return len(head).to_bytes(8, "little") + head + random.Random(7).randbytes(size)
-
-
-WEIGHTS = "model.safetensors"
-FILES = {"config.json": b"{}", WEIGHTS: safetensors(3_000_000), "pytorch_model.bin": b"b" * 9_000_000}
-LARGE = FILES | {WEIGHTS: safetensors(25_000_000)}
-
-
-def environment(home: pathlib.Path, endpoint: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "HF_HOME": str(home),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-
-
-def settings_of(config: Config) -> EngineSettings:
-    assert config.engines.text
-    return config.engines.text
+from vlserve.engines import weights
 
 
 async def begin(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> asyncio.subprocess.Process:
@@ -96,7 +61,7 @@ async def test_model_is_fetched_once_without_other_formats_and_then_needs_no_hub
     assert "has no copy" in said
 
 
-async def test_connection_that_is_cut_is_taken_up_where_it_ended(tmp_path: pathlib.Path) -> None:
+async def test_interrupted_download_is_resumed(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         hub.cut_after = [11_000_000]
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -106,7 +71,7 @@ async def test_connection_that_is_cut_is_taken_up_where_it_ended(tmp_path: pathl
     assert weights_in(tmp_path) == LARGE[WEIGHTS]
 
 
-async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -> None:
+async def test_killed_download_is_resumed_by_the_next_run(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         hub.stall_after = [11_000_000]
         child = await begin(tmp_path, hub.endpoint)
@@ -124,7 +89,7 @@ async def test_killed_download_goes_on_in_the_next_run(tmp_path: pathlib.Path) -
     assert not [name for name in blobs(tmp_path) if name.endswith(weights.UNFINISHED)]
 
 
-async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) -> None:
+async def test_two_downloads_do_not_write_to_one_file(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", LARGE) as hub:
         results = await asyncio.gather(fetch(tmp_path, hub.endpoint), fetch(tmp_path, hub.endpoint))
     assert [code for code, _ in results] == [0, 0], results
@@ -132,7 +97,7 @@ async def test_two_at_once_do_not_write_into_one_file(tmp_path: pathlib.Path) ->
     assert weights_in(tmp_path) == LARGE[WEIGHTS]
 
 
-async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None:
+async def test_damaged_file_is_downloaded_again(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.damaged = 1
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -141,7 +106,7 @@ async def test_damaged_file_is_fetched_once_more(tmp_path: pathlib.Path) -> None
     assert weights_in(tmp_path) == FILES[WEIGHTS]
 
 
-async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Path) -> None:
+async def test_file_that_stays_damaged_is_never_used(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.damaged = 9
         code, said = await fetch(tmp_path, hub.endpoint)
@@ -150,7 +115,7 @@ async def test_file_that_always_comes_damaged_is_never_used(tmp_path: pathlib.Pa
     assert blobs(tmp_path) == {}
 
 
-async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: pathlib.Path) -> None:
+async def test_verify_finds_damage_and_downloads_only_damaged_files(tmp_path: pathlib.Path) -> None:
     async with hub_with("org/small", FILES) as hub:
         await fetch(tmp_path, hub.endpoint)
         blob = blobs(tmp_path)[sha256(FILES[WEIGHTS])]
@@ -165,7 +130,7 @@ async def test_verify_finds_what_a_disk_did_and_fetches_only_that(tmp_path: path
 
 
 @pytest.mark.parametrize("token", ["", "hf_of_someone_who_did_not_accept"])
-async def test_licence_that_must_be_accepted_is_reported_with_what_to_do(tmp_path: pathlib.Path, token: str) -> None:
+async def test_gated_model_is_reported_with_advice(tmp_path: pathlib.Path, token: str) -> None:
     async with hub_with("org/small", FILES) as hub:
         hub.is_gated = True
         code, said = await fetch(tmp_path, hub.endpoint, **({"HF_TOKEN": token} if token else {}))
@@ -180,7 +145,7 @@ def test_too_little_room_is_reported_before_anything_is_downloaded(tmp_path: pat
     assert raised.value.errno == errno.ENOSPC
 
 
-async def test_check_tells_what_is_missing_and_what_is_damaged(tmp_path: pathlib.Path) -> None:
+async def test_check_reports_missing_and_damaged_files(tmp_path: pathlib.Path) -> None:
     async def check(model: str = "org/small") -> dict[str, object]:
         code, said = await fetch(tmp_path, hub.endpoint, model, "--check")
         assert code == 0, said
@@ -244,7 +209,7 @@ async def from_modelscope(tmp_path: pathlib.Path, model: str, client: dict[str, 
 
 
 async def test_modelscope_says_where_the_model_is_and_how_to_serve_it(tmp_path: pathlib.Path) -> None:
-    """Its client is a stand-in of ours here: what is tested is what we make of it."""
+    """ModelScope's client is replaced by a stand-in."""
     code, said = await from_modelscope(tmp_path, "org/small", MODELSCOPE)
     folder = tmp_path / "cache" / "models" / "org" / "small"
     assert code == 0, said
@@ -260,148 +225,3 @@ async def test_modelscope_without_its_client_names_the_extra(tmp_path: pathlib.P
     code, said = await from_modelscope(tmp_path, "org/small", {"__init__.py": missing})
     assert code == 1
     assert "pip install 'vlserve[modelscope]'" in said
-
-
-async def vlserve(home: pathlib.Path, endpoint: str, *arguments: str, **more: str) -> tuple[int | None, str]:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "vlserve.cli", *arguments),
-        env=environment(home, endpoint) | {"TMPDIR": "/tmp"} | more,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        said = (await child.communicate())[0].decode()
-    assert "Traceback" not in said
-    return child.returncode, said
-
-
-def config_of(folder: pathlib.Path, **engines: object) -> str:
-    path = folder / "c.yaml"
-    path.write_text(json.dumps({"engines": engines}))
-    return str(path)
-
-
-async def test_fetch_command_brings_every_engines_model_or_one(tmp_path: pathlib.Path) -> None:
-    config = config_of(tmp_path, text={"model": "org/small"}, vision={"model": "./folder"})
-    async with hub_with("org/small", FILES) as hub:
-        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
-        assert code == 0, said
-        assert "org/small: complete in" in said
-        assert f"vision: {tmp_path / 'folder'} is a folder; nothing to fetch" in said
-        assert sorted(hub.downloaded) == ["config.json", WEIGHTS]
-        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "vision", "--config", config)
-        assert (code, "org/small" in said) == (0, False)
-
-
-async def test_fetch_command_fails_where_a_model_cannot_be_had(tmp_path: pathlib.Path) -> None:
-    config = config_of(tmp_path, text={"model": "org/typo"})
-    async with hub_with("org/small", FILES) as hub:
-        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "--config", config)
-        assert code == 1
-        assert "There is no model of this name" in said
-        code, said = await vlserve(tmp_path, hub.endpoint, "fetch", "vision", "--config", config)
-        assert code == 2
-        assert "engines.vision: there is no such engine in this config" in said
-
-
-@pytest.mark.parametrize(("option", "more"), [(["--from=modelscope"], {}), ([], {"VLLM_USE_MODELSCOPE": "True"})])
-async def test_fetch_command_does_not_promise_to_verify_what_modelscope_brought(
-    tmp_path: pathlib.Path, option: list[str], more: dict[str, str]
-) -> None:
-    config = config_of(tmp_path, text={"model": "org/small"})
-    arguments = ("fetch", "--verify", *option, "--config", config)
-    code, said = await vlserve(tmp_path, "http://127.0.0.1:9", *arguments, **more)
-    assert (code, "--verify is for Hugging Face" in said) == (2, True), said
-
-
-async def test_ctrl_c_ends_a_fetch_and_leaves_no_process(tmp_path: pathlib.Path) -> None:
-    config = config_of(tmp_path, text={"model": "org/small"})
-    async with hub_with("org/small", LARGE) as hub:
-        hub.stall_after = [1_000_000]
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "vlserve.cli", "fetch", "--config", config),
-            env=environment(tmp_path, hub.endpoint) | {"TMPDIR": "/tmp"},
-            stderr=asyncio.subprocess.PIPE,
-        )
-        await until(lambda: bool(hub.begun_at), 30)
-        children = pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-        child.send_signal(signal.SIGINT)
-        async with asyncio.timeout(60):
-            said = (await child.communicate())[1].decode()
-    assert "Traceback" not in said
-    assert len(children) == 1
-    assert session_of(int(children[0])) == []
-
-
-async def test_engine_starts_after_its_model_came_and_restarts_without_asking_again(
-    short_folder: pathlib.Path,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.1)
-    settings = {"model": "org/small", "command": fake("crash"), "ready_timeout_s": 5}
-    config = Config.model_validate({"engines": {"text": settings}})
-    async with hub_with("org/small", FILES) as hub:
-        (planned,) = plan.make(
-            config, Machine((0,), None), environment(tmp_path, hub.endpoint), short_folder / "r"
-        ).engines
-        planned = dataclasses.replace(planned, fetch=(*FETCH, "org/small"))
-        engine = Engine("text", settings_of(config), planned, Metrics())
-        engine.start()
-        said = ""
-
-        def crashed_twice() -> bool:
-            nonlocal said
-            said += capfd.readouterr().err
-            return said.count("Loading weights") >= 2
-
-        await until(crashed_twice, timeout_s=60)
-        await engine.stop()
-    assert len(hub.downloaded) == 2
-    assert said.count("org/small: complete in") == 1
-    assert said.index("org/small: complete in") < said.index("Loading weights")
-
-
-async def test_model_that_is_not_on_the_hub_is_reported_with_what_to_do(
-    short_folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = Config.model_validate({"engines": {"text": {"model": "org/typo", "command": fake()}}})
-    async with hub_with("org/small", FILES) as hub:
-        (planned,) = plan.make(
-            config, Machine((0,), None), environment(tmp_path, hub.endpoint), short_folder / "r"
-        ).engines
-        planned = dataclasses.replace(planned, fetch=(*FETCH, "org/typo"))
-        engine = Engine("text", settings_of(config), planned, Metrics())
-        engine.start()
-        await until(lambda: "text engine: given_up" in caplog.text, timeout_s=60)
-        await engine.stop()
-    assert "its model could not be fetched: exit code 1" in caplog.text
-    assert "There is no model of this name" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("settings", "inherited", "expected"),
-    [
-        ({}, {}, (*FETCH, "org/m")),
-        ({"extra_args": ["--revision", "v2"]}, {}, (*FETCH, "org/m", "--revision=v2")),
-        (
-            {"extra_args": ["--revision=v2", "--download_dir=/d"]},
-            {},
-            (*FETCH, "org/m", "--revision=v2", "--download-dir=/d"),
-        ),
-        ({"extra_args": ["--load-format", "safetensors"]}, {}, (*FETCH, "org/m")),
-        ({"extra_args": ["--load-format", "dummy"]}, {}, ()),
-        ({"extra_args": ["--load_format=dummy"]}, {}, ()),
-        ({"model": "/models/m"}, {}, ()),
-        ({}, {"HF_HUB_OFFLINE": "1"}, ()),
-        ({}, {"VLLM_USE_MODELSCOPE": "True"}, ()),
-    ],
-)
-def test_only_hub_models_are_fetched(
-    settings: dict[str, object], inherited: dict[str, str], expected: tuple[str, ...]
-) -> None:
-    config = Config.model_validate({"engines": {"text": {"model": "org/m", **settings}}})
-    machine = Machine((0,), Vllm("0.32.0", False, ("vllm",), None), ("0",), 80 * 2**30)
-    (planned,) = plan.make(config, machine, inherited, pathlib.Path("/run/v")).engines
-    assert planned.fetch == expected

@@ -1,4 +1,4 @@
-"""Tests of the Files API: requests without files while the disk of uploaded files does not respond."""
+"""Uploads: requests without files while the disk of uploaded files does not respond."""
 
 import asyncio
 import os

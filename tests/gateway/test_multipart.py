@@ -77,7 +77,7 @@ PARTS = st.lists(st.tuples(NAMES, st.none() | NAMES, st.binary(max_size=40) | st
 
 
 @given(PARTS, st.integers(1, 50))
-def test_any_form_is_parsed_however_it_is_split(parts: Sequence[tuple[str, str | None, bytes]], size: int) -> None:
+def test_any_form_is_parsed_at_any_chunk_boundary(parts: Sequence[tuple[str, str | None, bytes]], size: int) -> None:
     boundary, raw, expected = b"x" * 8, b"", []
     for name, filename, content in parts:
         kept = content if filename else content.decode("latin-1").encode("utf-8")

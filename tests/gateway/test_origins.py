@@ -173,7 +173,7 @@ async def test_missing_repeated_and_target_hosts(gateway: Gateway) -> None:
     assert (await send(gateway, CHAT, doubled, "POST", BODY))[0] == 403
 
 
-async def test_allowed_hosts_hold_for_a_network_too(open_gateway: OpenGateway) -> None:
+async def test_allowed_hosts_apply_to_a_network_address(open_gateway: OpenGateway) -> None:
     """Otherwise a page could rebind its host name to a service that listens on all addresses."""
     server = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": ["gpu-box.lan"]}
     async with open_gateway(server=server) as gateway:
@@ -258,7 +258,7 @@ async def test_origins_are_not_checked_with_api_keys(open_gateway: OpenGateway) 
             assert (await send(gateway, CHAT, headers, "POST", BODY))[0] == 200, origin
 
 
-async def test_these_refusals_are_logged_and_counted(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+async def test_refused_origins_are_logged_and_counted(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "vlserve.request")
     await post(gateway, origin="https://evil.example")
     await post(gateway, content_type="text/plain")

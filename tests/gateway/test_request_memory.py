@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
 from tests.fakes import fake_engine
+from tests.gateway.metrics import REQUEST_BYTES, metric, until_metric
 from vlserve.gateway.relay import in_pieces
 
 LARGE = picture() + b"\0" * 1_000_000
@@ -97,19 +98,6 @@ def total() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
-async def figure(gateway: Gateway, name: str) -> float:
-    async with gateway.get("/metrics") as answer:
-        [found] = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", await answer.text(), re.MULTILINE)
-        return float(found)
-
-
-async def until_figure(gateway: Gateway, name: str, value: float) -> None:
-    async with asyncio.timeout(_GIVE_UP_S):
-        while await figure(gateway, name) != value:
-            await asyncio.sleep(0.05)
-
-
-COUNTED = "vlserve_request_bytes_in_memory"
 QUEUED = 'vlserve_requests_queued{vlserve_engine="%s"}'
 _TEXT = {"type": "text", "text": "?"}
 _LONG = "A sentence with an emoji: \N{GRINNING FACE}. " * 20_000
@@ -216,7 +204,7 @@ async def test_request_is_freed_when_its_stream_begins(
         client.send(count)
         await client.first_events()
         assert engine.asked == count
-        assert await figure(gateway, COUNTED) == 0
+        assert await metric(gateway, REQUEST_BYTES) == 0
         assert (traced() - before) / count <= 0.1e6
         assert (total() - total_before) / count <= 0.3e6
 
@@ -234,10 +222,10 @@ async def test_request_is_freed_when_the_head_of_a_plain_answer_arrives(
         async with asyncio.timeout(_GIVE_UP_S):
             while engine.asked < 4:
                 await asyncio.sleep(0.05)
-        assert await figure(gateway, COUNTED) >= 4 * 1_000_000
+        assert await metric(gateway, REQUEST_BYTES) >= 4 * 1_000_000
         assert traced() - before >= 4 * 1_000_000
         engine.may_answer.set()
-        await until_figure(gateway, COUNTED, 0)
+        await until_metric(gateway, REQUEST_BYTES, lambda value: value == 0)
         assert traced() - before <= 4 * 0.1e6
 
 
@@ -252,11 +240,11 @@ async def test_counted_bytes_match_the_memory_of_waiting_requests(
         await client.prepare(*(PICTURES | TEXTS)[what])
         before, total_before = traced(), total()
         client.send(5)
-        await until_figure(gateway, re.escape(QUEUED % name), 4)
+        await until_metric(gateway, re.escape(QUEUED % name), lambda value: value == 4)
         async with asyncio.timeout(_GIVE_UP_S):
             while not engine.asked:
                 await asyncio.sleep(0.05)
-        counted, held = await figure(gateway, COUNTED), traced() - before
+        counted, held = await metric(gateway, REQUEST_BYTES), traced() - before
         assert held <= counted
         held_in_all = total() - total_before - 5 * _CONNECTION_BYTES
         assert held_in_all <= counted <= 1.3 * held_in_all

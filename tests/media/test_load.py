@@ -1,12 +1,8 @@
-"""Pictures from all sources, through the whole gateway with fake engines."""
+"""Pictures from URLs, uploads and forms, through the gateway with fake engines."""
 
 import asyncio
 import base64
-import hashlib
 import io
-import pathlib
-import re
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,20 +10,12 @@ import aiohttp
 import openai
 import pytest
 from aiohttp import web
-from PIL import Image
 
-from tests.conftest import REPOSITORY, Gateway, OpenGateway, data_url, image_part, picture, until, user
-from tests.fakes.fake_engine import ANSWER, FAULTS, PICTURES
-from vlserve.config.keys import ApiKey
-from vlserve.media.pixels import Grid
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
+from tests.gateway.metrics import REQUEST_BYTES, until_metric
+from tests.media.media_requests import ANA, BLUE, BO, RED, bearer, receive, urls
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
-ANA, BO = (ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
-RED, BLUE = picture(color="red"), picture(color="blue")
-
-
-def bearer(name: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {name}"}
 
 
 async def form(gateway: Gateway, path: str, key: str | None = None, **fields: Any) -> Any:
@@ -42,23 +30,6 @@ async def form(gateway: Gateway, path: str, key: str | None = None, **fields: An
     headers = bearer(key) if key else {}
     async with gateway.session.post(gateway.url + path, data=data, headers=headers) as answer:
         return answer.status, answer.headers, await answer.json()
-
-
-async def receive(request: Any) -> tuple[int, Any, Any]:
-    async with request as answer:
-        return answer.status, answer.headers, await answer.json()
-
-
-async def receive_text(request: Any) -> str:
-    async with request as answer:
-        text: str = await answer.text()
-        return text
-
-
-def urls(gateway: Gateway) -> list[str]:
-    """The last request to the vision engine."""
-    parts = [part for message in gateway.seen("vision")[-1]["body"]["messages"] for part in message["content"]]
-    return [part["image_url"]["url"] for part in parts if part["type"] == "image_url" and part["image_url"]]
 
 
 @pytest.fixture
@@ -222,166 +193,11 @@ async def test_form_that_cannot_be_answered_says_which_field(
     assert (status, tree["error"]["param"]) == (400, param)
 
 
-def size_of(url: str) -> str:
-    width, height = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size
-    return f"{width}x{height}"
-
-
-def page(width: int, height: int) -> str:
-    return data_url(picture(width, height, "white"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "detail", "model", "tokens", "is_sent_smaller"),
-    [
-        ({}, None, "1932x1092", 2691, False),
-        ({}, "high", "1932x1092", 2691, False),
-        ({}, "low", "672x364", 312, True),
-        ({"max_pixels": 1_000_000}, "auto", "1316x728", 1222, True),
-    ],
-)
-async def test_detail_and_budget_decide_the_size(
-    open_gateway: OpenGateway,
-    settings: dict[str, int],
-    detail: str | None,
-    model: str,
-    tokens: int,
-    is_sent_smaller: bool,
-) -> None:
-    async with open_gateway(image=settings) as gateway:
-        part = {"type": "image_url", "image_url": {"url": page(1920, 1080)} | ({"detail": detail} if detail else {})}
-        status, headers, _ = await receive(gateway.post({"messages": user(part)}))
-        assert status == 200
-        assert headers["x-vlserve-images"] == f"original=1920x1080; model={model}; tokens={tokens}"
-        (url,) = urls(gateway)
-        assert (url != page(1920, 1080)) == is_sent_smaller
-        assert not is_sent_smaller or size_of(url) == model
-
-
-async def test_prompt_that_pictures_alone_overflow_is_told_with_their_tokens(gateway: Gateway) -> None:
-    gateway.views["vision"].max_model_len = 5000
-    parts = image_part(page(1920, 1080)), image_part(page(1920, 1080))
-    status, _, tree = await receive(gateway.post({"messages": user(*parts)}))
-    assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
-    for words in ("5,382 tokens", "messages[0].content[1] 1920×1080: 2,691", "5,000"):
-        assert words in tree["error"]["message"]
-    assert not gateway.seen("vision")
-
-
-async def test_error_for_a_prompt_too_long_lists_the_pictures_tokens(gateway: Gateway) -> None:
-    status, _, tree = await receive(gateway.post({"messages": user(image_part(page(1920, 1080))), "user": "too-long"}))
-    assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
-    assert "the pictures take 2,691 tokens" in tree["error"]["message"]
-
-
-async def test_pictures_are_made_smaller_until_they_fit(open_gateway: OpenGateway) -> None:
-    async with open_gateway(image={"fit": "shrink"}) as gateway:
-        gateway.views["vision"].max_model_len = 4000
-        body: Any = {
-            "messages": user("x", image_part(page(1920, 1080)), image_part(page(300, 200))),
-            "max_tokens": 1500,
-        }
-        body["messages"][0]["content"][0] = {"type": "text", "text": "word " * 100}
-        status, headers, _ = await receive(gateway.post(body))
-        assert status == 200
-        large, small = headers["x-vlserve-images"].split(", ")
-        assert small == "original=300x200; model=308x196; tokens=77"
-        assert large.startswith("original=1920x1080; model=")
-        assert large.endswith("; fit=shrink")
-        tokens = int(large.split("tokens=")[1].split(";")[0])
-        assert 2000 < tokens < 4000 - 1500 - 77 - 100
-        assert size_of(urls(gateway)[0]) in large
-        # What fits is left alone; the small one's name is known by now.
-        status, headers, _ = await receive(gateway.post({**body, "max_tokens": 1}))
-        assert "fit" not in headers["x-vlserve-images"]
-        assert urls(gateway) == [page(1920, 1080)]
-
-
-async def test_pictures_that_cannot_be_made_small_enough_are_told(open_gateway: OpenGateway) -> None:
-    async with open_gateway(image={"fit": "shrink"}) as gateway:
-        gateway.views["vision"].max_model_len = 1000
-        status, _, tree = await receive(gateway.post({"messages": user(image_part(page(800, 600))), "max_tokens": 998}))
-        assert (status, tree["error"]["code"]) == (400, "context_length_exceeded")
-
-
-async def test_latest_pictures_are_kept(open_gateway: OpenGateway) -> None:
-    engines = {"vision": {"model": "v", "limit_mm_per_prompt": {"image": 2}}}
-    async with open_gateway(engines=engines, image_overflow="keep_latest") as gateway:
-        colors = ["red", "green", "blue"]
-        turns = [user("look", image_part(data_url(picture(color=color))))[0] for color in colors]
-        turns[0]["content"][0] = turns[1]["content"][0] = turns[2]["content"][0] = {"type": "text", "text": "look"}
-        status, headers, _ = await receive(gateway.post({"messages": turns}))
-        assert (status, headers["x-vlserve-images-dropped"]) == (200, "1")
-        assert urls(gateway) == [data_url(picture(color=color)) for color in colors[1:]]
-        first = gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
-        assert [part["type"] for part in first] == ["text", "text"]
-        status, headers, _ = await receive(gateway.post({"messages": turns[:2]}))
-        assert "x-vlserve-images-dropped" not in headers
-
-
 async def test_pictures_left_out_are_not_fetched(open_gateway: OpenGateway, site: str) -> None:
     engines = {"vision": {"model": "v", "limit_mm_per_prompt": {"image": 1}}}
     async with open_gateway(engines=engines, image_overflow="keep_latest", fetch=LOOPBACK) as gateway:
         parts = image_part(f"{site}/none"), image_part(f"{site}/red.png")
         assert (await receive(gateway.post({"messages": user(*parts)})))[0] == 200
-
-
-async def test_tokens_are_counted_in_advance(gateway: Gateway) -> None:
-    body = {"messages": user(image_part(page(1920, 1080)), {"type": "text", "text": "one two three"})}
-    url = f"{gateway.url}/v1/chat/completions/input_tokens"
-    status, headers, tree = await receive(gateway.session.post(url, json=body))
-    assert (status, headers["x-vlserve-engine"], tree["input_tokens_details"]["image_tokens"]) == (200, "vision", 2691)
-    (asked,) = gateway.seen("vision")
-    assert asked["path"] == "/tokenize"
-    assert tree["images"] == [
-        {
-            "param": "messages[0].content[0]",
-            "width": 1920,
-            "height": 1080,
-            "model_width": 1932,
-            "model_height": 1092,
-            "tokens": 2691,
-        }
-    ]
-    assert tree["max_model_len"] == gateway.views["vision"].max_model_len
-
-
-async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway) -> None:
-    parts: list[dict[str, Any]] = []
-    for _ in range(3):
-        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(RED)))}))
-        assert status == 200
-        parts += gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
-    assert [part["image_url"] is None for part in parts] == [False, True, True]
-    assert len({part["uuid"] for part in parts}) == 1
-
-
-async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway) -> None:
-    body = {"messages": user(image_part(data_url(RED))), "user": "describe"}
-    answers = [await receive(gateway.post(body))]
-    gateway.engines["vision"][PICTURES].clear()
-    answers.append(await receive(gateway.post(body)))
-    assert [answer[0] for answer in answers] == [200, 200]
-    assert answers[0][2]["choices"] == answers[1][2]["choices"]
-    assert [seen["body"]["messages"][0]["content"][0]["image_url"] is None for seen in gateway.seen("vision")] == [
-        False,
-        True,
-        False,
-    ]
-
-
-async def test_picture_whose_cache_miss_is_reported_in_the_stream_is_sent_again(gateway: Gateway) -> None:
-    body = {"messages": user(image_part(data_url(RED))), "stream": True}
-    await receive_text(gateway.post(body))
-    gateway.engines["vision"][FAULTS].add("drifted")
-    text = await receive_text(gateway.post(body))
-    assert text.endswith("data: [DONE]\n\n")
-    assert "error" not in text
-    assert [seen["body"]["messages"][0]["content"][0]["image_url"] is None for seen in gateway.seen("vision")] == [
-        False,
-        True,
-        False,
-    ]
 
 
 async def test_pictures_count_towards_the_memory_limit(open_gateway: OpenGateway) -> None:
@@ -435,53 +251,17 @@ async def test_client_that_leaves_during_its_upload_leaves_nothing(
         + b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\nabc'
     )
     await writer.drain()
-    await asyncio.sleep(0.3)
+    await until_metric(gateway, REQUEST_BYTES, lambda value: value > 0)
     writer.transport.abort()
-    await asyncio.sleep(0.3)
+    await until_metric(gateway, REQUEST_BYTES, lambda value: value == 0)
     assert (await receive(gateway.get("/v1/files")))[2]["data"] == []
     assert not [record for record in caplog.records if record.exc_info]
-
-
-async def test_long_history_of_pictures_is_cut_quickly(open_gateway: OpenGateway) -> None:
-    async with open_gateway(image_overflow="keep_latest") as gateway:
-        parts = [image_part(data_url(RED))] + [{"type": "image_url", "image_url": "data:"}] * 20_000
-        parts += [image_part(data_url(BLUE))] * 4
-        async with asyncio.timeout(30):  # a quadratic algorithm would take minutes
-            status, headers, _ = await receive(gateway.post({"messages": user(*parts)}))
-        assert (status, headers["x-vlserve-images-dropped"]) == (200, "20001")
 
 
 async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway) -> None:
     url = data_url(RED).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
     assert (await receive(gateway.post({"messages": user(image_part(url))})))[0] == 200
     assert urls(gateway) == [data_url(RED)]
-
-
-async def test_clients_cannot_choose_uuids(gateway: Gateway) -> None:
-    for uuid, wanted in (("a", 400), ("", 400), (None, 200)):
-        part = {"type": "image_url", "image_url": {"url": data_url(RED)}, "uuid": uuid}
-        status, _, tree = await receive(gateway.post({"messages": user(part)}))
-        assert (status, tree.get("error", {}).get("param")) == (
-            wanted,
-            "messages[0].content[0]" if wanted == 400 else None,
-        )
-
-
-async def test_keys_do_not_share_uuids(open_gateway: OpenGateway) -> None:
-    async with open_gateway(keys=(ANA, BO)) as gateway:
-        for key in ("ana", "bo"):
-            body = {"messages": user(image_part(data_url(RED)))}
-            assert (await receive(gateway.post(body, headers=bearer(key))))[0] == 200
-        first, second = (seen["body"]["messages"][0]["content"][0] for seen in gateway.seen("vision"))
-        assert first["uuid"] != second["uuid"]
-        assert second["image_url"] is not None
-
-
-async def test_engines_that_are_not_vllm_get_no_uuids(open_gateway: OpenGateway) -> None:
-    async with open_gateway(engines={"vision": {"model": "v", "url": "http://x"}}) as gateway:
-        for _ in range(2):
-            assert (await receive(gateway.post({"messages": user(image_part(data_url(RED)))})))[0] == 200
-        assert "uuid" not in gateway.seen("vision")[-1]["body"]["messages"][0]["content"][0]
 
 
 async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:
@@ -501,29 +281,6 @@ async def test_error_for_a_refused_method_lists_the_allowed_ones(gateway: Gatewa
         assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, HEAD")
 
 
-@pytest.mark.parametrize(
-    ("limits", "size"),
-    [
-        ({}, "280x280"),
-        ({"max_pixels": 20_000}, "140x140"),
-        ({"min_pixels": 200_000}, "448x448"),
-        ({"resized_height": 140, "resized_width": 280}, "280x140"),
-        ({"max_pixels": 10**9}, "280x280"),
-        ({"min_pixels": 10**9}, "504x504"),
-    ],
-)
-async def test_sizes_that_clients_ask_for_are_obeyed_within_the_limits(
-    open_gateway: OpenGateway, limits: dict[str, int], size: str
-) -> None:
-    part = {"type": "image_url", "image_url": {"url": data_url(picture(280, 280))}, **limits}
-    async with (
-        open_gateway(image={"max_pixels": 504 * 504}) as gateway,
-        gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer,
-    ):
-        assert answer.status == 200
-        assert f"model={size}" in answer.headers["x-vlserve-images"]
-
-
 async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gateway: Gateway) -> None:
     raw = picture()
     lines = base64.encodebytes(raw).decode()
@@ -531,30 +288,3 @@ async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gatew
     async with gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer:
         assert answer.status == 200
     assert urls(gateway) == [data_url(raw)]
-
-
-async def test_python_in_the_documentation_prints_boxes_of_the_original(
-    gateway: Gateway, tmp_path: pathlib.Path
-) -> None:
-    """The examples of docs/pictures.md, one after the other, as one program."""
-    text = (REPOSITORY / "docs" / "pictures.md").read_text()
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
-    code = code.replace("http://localhost:8000", gateway.url)
-    (tmp_path / "shot.png").write_bytes(picture(560, 280))
-    gateway.engines["vision"][ANSWER][0] = 'Here:\n```json\n[{"bbox_2d": [28, 14, 56, 28], "label": "Sign in"}]\n```'
-    gateway.views["vision"].grid = Grid(max_pixels=280 * 140)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    label, *box = output.decode().splitlines()[-1].rsplit(" ", 4)
-    assert label == "Sign in"
-    header = re.compile(r"original=560x280; model=(\d+)x(\d+);")
-    body = {"messages": user(image_part(data_url(picture(560, 280))))}
-    async with gateway.post(body) as answer:
-        found = header.match(answer.headers["x-vlserve-images"])
-    assert found
-    wide, high = 560 / int(found[1]), 280 / int(found[2])
-    assert wide > 1.5
-    assert [float(value) for value in box] == pytest.approx([28 * wide, 14 * high, 56 * wide, 28 * high])

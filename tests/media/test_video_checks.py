@@ -1,13 +1,8 @@
-"""Videos through the whole gateway with a fake engine, each read by a real child process."""
+"""Videos in chat requests: sources, checks, limits and tokens."""
 
-import asyncio
 import hashlib
 import io
-import pathlib
-import signal
 import struct
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,39 +10,20 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.conftest import Gateway, OpenGateway, data_url, image_part, is_alive, picture, until, user
+from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, user
 from tests.fakes.fake_engine import FAULTS
-from tests.fakes.films import film, growing, lying, part, video_url, wide
-from vlserve.commands import startup
+from tests.fakes.films import film, lying, part, video_url, wide
+from tests.media.media_requests import WITH_VIDEOS, receive
 from vlserve.config.keys import ApiKey
-from vlserve.config.settings import Config
-from vlserve.errors import ConfigError
-from vlserve.media import pixels, video_checks, video_reader
+from vlserve.media import pixels
 from vlserve.media.pixels import Grid
 
-URL = "http://engine"
-ENGINES: dict[str, Any] = {
-    "text": {"model": "org/text-7b"},
-    "vision": {"model": "org/vision-7b", "limit_mm_per_prompt": {"image": 4, "video": 1}},
-}
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
-
-
-async def receive(request: Any) -> tuple[int, Any, Any]:
-    async with request as answer:
-        return answer.status, answer.headers, await answer.json()
 
 
 def last_parts(gateway: Gateway) -> list[dict[str, Any]]:
     """The last request to the vision engine."""
     return [one for message in gateway.seen("vision")[-1]["body"]["messages"] for one in message["content"]]
-
-
-@pytest.fixture
-async def taking(open_gateway: OpenGateway) -> AsyncIterator[Gateway]:
-    """A gateway that accepts videos."""
-    async with open_gateway(ENGINES) as opened:
-        yield opened
 
 
 async def test_no_video_is_accepted_unless_allowed(gateway: Gateway) -> None:
@@ -86,12 +62,12 @@ async def test_video_beside_pictures_keeps_its_place(taking: Gateway) -> None:
     assert second["video_url"]["url"] == video_url(film())
 
 
-async def test_size_is_that_of_the_frames_whatever_the_container_says(taking: Gateway) -> None:
+async def test_size_is_read_from_the_frames_not_the_container(taking: Gateway) -> None:
     _, headers, _ = await receive(taking.post({"messages": user(part(wide(20_000)))}))
     assert headers["x-vlserve-videos"].startswith("original=280x280;")
 
 
-async def test_a_second_video_is_one_too_many(taking: Gateway) -> None:
+async def test_second_video_is_refused(taking: Gateway) -> None:
     status, _, tree = await receive(taking.post({"messages": user(part(), part())}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "too_many_videos", "messages[0].content[1]")
 
@@ -124,14 +100,14 @@ async def site() -> AsyncIterator[str]:
 
 
 async def test_address_is_fetched(open_gateway: OpenGateway, site: str) -> None:
-    async with open_gateway(ENGINES, fetch=LOOPBACK) as gateway:
+    async with open_gateway(WITH_VIDEOS, fetch=LOOPBACK) as gateway:
         asked = {"type": "video_url", "video_url": {"url": f"{site}/film.mp4"}}
         status, _, _ = await receive(gateway.post({"messages": user(asked)}))
         assert (status, last_parts(gateway)[0]["video_url"]["url"]) == (200, video_url(film()))
         asked["video_url"] = {"url": f"{site}/shot.png"}
         status, _, tree = await receive(gateway.post({"messages": user(asked)}))
         assert (status, tree["error"]["code"]) == (400, "invalid_video")
-    async with open_gateway(ENGINES, fetch=LOOPBACK, video={"max_video_bytes": 100}) as gateway:
+    async with open_gateway(WITH_VIDEOS, fetch=LOOPBACK, video={"max_video_bytes": 100}) as gateway:
         asked["video_url"] = {"url": f"{site}/film.mp4"}
         status, _, tree = await receive(gateway.post({"messages": user(asked)}))
         assert (status, tree["error"]["code"]) == (400, "video_too_large")
@@ -215,7 +191,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-async def test_what_engines_cannot_read_is_refused(taking: Gateway, kind: str) -> None:
+async def test_unreadable_videos_are_refused(taking: Gateway, kind: str) -> None:
     make, words = HOSTILE[kind]
     status, _, tree = await receive(taking.post({"messages": user(image_part(), part(make()))}))
     assert (status, tree["error"]["code"], tree["error"]["param"]) == (400, "invalid_video", "messages[0].content[1]")
@@ -262,7 +238,7 @@ async def test_parts_of_another_form_are_refused(taking: Gateway, written: dict[
     ],
 )
 async def test_caps(open_gateway: OpenGateway, caps: dict[str, int], words: str) -> None:
-    async with open_gateway(ENGINES, video=caps) as gateway:
+    async with open_gateway(WITH_VIDEOS, video=caps) as gateway:
         status, _, tree = await receive(gateway.post({"messages": user(part())}))
         assert (status, tree["error"]["code"]) == (400, "video_too_large")
         assert words in tree["error"]["message"]
@@ -276,7 +252,7 @@ async def test_ten_minutes_of_a_still_screen_are_32_frames(taking: Gateway) -> N
 
 
 async def test_url_engine_samples_by_its_own_rules(open_gateway: OpenGateway) -> None:
-    engines = {"vision": {"command": ["x"], **ENGINES["vision"]}}
+    engines = {"vision": {"command": ["x"], **WITH_VIDEOS["vision"]}}
     async with open_gateway(engines) as gateway:
         status, headers, _ = await receive(gateway.post({"messages": user(part(film(560, 560, 60, 4)))}))
         assert (status, "model_frames=30; tokens=6000" in headers["x-vlserve-videos"]) == (200, True)
@@ -294,7 +270,7 @@ async def test_tokens_of_a_video_are_checked_before_the_engine_is_asked(taking: 
 
 
 async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None:
-    async with open_gateway(ENGINES, image={"fit": "shrink"}) as gateway:
+    async with open_gateway(WITH_VIDEOS, image={"fit": "shrink"}) as gateway:
         large = image_part(data_url(picture(2000, 1500)))
         body = {"messages": user(large, part(film(700, 560, 30, 2)), large), "max_tokens": 100}
         status, headers, _ = await receive(gateway.post(body))
@@ -304,8 +280,8 @@ async def test_pictures_shrink_beside_a_video(open_gateway: OpenGateway) -> None
         assert 400 < taken + 100 <= 8192 - 7500
 
 
-async def test_latest_pictures_are_kept_whatever_the_videos(open_gateway: OpenGateway) -> None:
-    vision = {**ENGINES["vision"], "limit_mm_per_prompt": {"image": 1, "video": 1}}
+async def test_videos_do_not_change_which_pictures_are_kept(open_gateway: OpenGateway) -> None:
+    vision = {**WITH_VIDEOS["vision"], "limit_mm_per_prompt": {"image": 1, "video": 1}}
     async with open_gateway({"vision": vision}, image_overflow="keep_latest") as gateway:
         status, headers, _ = await receive(gateway.post({"messages": user(part(), image_part(), image_part())}))
         assert (status, headers["x-vlserve-images-dropped"]) == (200, "1")
@@ -325,7 +301,7 @@ async def test_video_is_sent_as_uuid_in_later_turns_and_again_after_eviction(tak
 
 async def test_keys_do_not_share_uuids(open_gateway: OpenGateway) -> None:
     keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
-    async with open_gateway(ENGINES, keys) as gateway:
+    async with open_gateway(WITH_VIDEOS, keys) as gateway:
         for name in ("ana", "bo"):
             headers = {"authorization": f"Bearer {name}"}
             await receive(gateway.post({"messages": user(part())}, headers=headers))
@@ -364,91 +340,3 @@ async def test_other_protocols_and_the_text_model_accept_no_videos(
     assert words in tree["error"]["message"]
     assert not taking.seen("vision")
     assert not taking.seen("text")
-
-
-def instead(monkeypatch: pytest.MonkeyPatch, code: str, *arguments: str) -> None:
-    """Replaces the program that reads videos."""
-    monkeypatch.setattr(video_checks, "_PROGRAM", (sys.executable, "-c", code, *arguments))
-
-
-async def test_reader_that_crashes_or_hangs_is_a_bad_video(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    instead(monkeypatch, f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})")
-    assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
-    instead(monkeypatch, "import time; time.sleep(60)")
-    monkeypatch.setattr(video_checks, "_TIMEOUT_S", 0.2)
-    assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
-
-
-async def test_reader_that_fails_to_start_is_a_server_error(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    instead(monkeypatch, "import no_such_library")
-    status, _, tree = await receive(taking.post({"messages": user(part())}))
-    assert (status, tree["error"]["code"]) == (500, "video_unavailable")
-    assert "no_such_library" not in tree["error"]["message"]
-
-
-async def test_work_is_limited_even_if_later_frames_are_larger(
-    taking: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An engine would decode every one of these frames."""
-    raw = growing(600, 4000)
-    assert len(raw) < 1024**2
-    monkeypatch.setattr(video_checks, "_CPU_S", 2)
-    status, _, tree = await receive(taking.post({"messages": user(part(raw))}))
-    assert (status, tree["error"]["code"]) == (400, "invalid_video")
-    assert "too much work" in tree["error"]["message"]
-
-
-async def test_video_is_read_once_for_each_key(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = tuple(ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
-    async with open_gateway(ENGINES, keys) as gateway:
-
-        async def ask(name: str, raw: bytes) -> int:
-            headers = {"authorization": f"Bearer {name}"}
-            return (await receive(gateway.post({"messages": user(part(raw))}, headers=headers)))[0]
-
-        assert await ask("ana", film()) == 200
-        instead(monkeypatch, "raise SystemExit(3)")
-        assert await ask("ana", film()) == 200
-        assert await ask("ana", film(kind="webm")) == 400
-        assert await ask("bo", film()) == 400
-
-
-_WAITS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
-
-
-async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(
-    taking: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    instead(monkeypatch, _WAITS, str(tmp_path))
-    asked = [asyncio.create_task(receive(taking.post({"messages": user(part())}))) for _ in range(8)]
-    await until(lambda: len(list(tmp_path.iterdir())) == 4)
-    status, _, _ = await receive(taking.post({"messages": user("text is answered meanwhile")}))
-    assert status == 200
-    readers = [int(path.name) for path in tmp_path.iterdir()]
-    assert len(readers) == 4
-    for task in asked:
-        task.cancel()
-    await asyncio.wait(asked)
-    await until(lambda: not any(is_alive(pid) for pid in readers))
-
-
-def test_reader_opens_neither_files_nor_connections_and_has_little_memory() -> None:
-    code = (
-        "import socket, sys; from vlserve.media import video_reader; video_reader._limit(20)\n"
-        "for work in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 * video_reader._MEMORY_BYTES)):\n"
-        "    try: work()\n"
-        "    except (OSError, MemoryError): print('no')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["no"] * 3
-
-
-def test_reader_and_gateway_agree() -> None:
-    assert video_reader.UNREADABLE == video_checks._UNREADABLE
-
-
-def test_service_without_the_library_says_so_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlserve.engines.machine.find_spec", lambda name: None)
-    config = Config.model_validate({"engines": {"vision": {**ENGINES["vision"], "url": URL}}})
-    with pytest.raises(ConfigError, match="OpenCV, which is not installed"):
-        startup.check(config, {})

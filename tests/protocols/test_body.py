@@ -181,7 +181,7 @@ def test_guided_fields_of_older_vllm_are_translated(field: str, value: Any, kind
     assert sent(request) == {"messages": user("hi"), "structured_outputs": {kind: value}}
 
 
-def test_two_guided_fields_cannot_be_meant() -> None:
+def test_two_guided_fields_are_refused() -> None:
     for other in ("guided_regex", "structured_outputs"):
         with pytest.raises(InvalidRequest, match=other):
             parsed(**{"guided_json": {}, other: {"regex": "a"}})

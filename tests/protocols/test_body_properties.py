@@ -49,7 +49,7 @@ def count_pictures(tree: Any) -> int:
 
 
 @given(st.binary(max_size=200) | TREES.map(lambda tree: json.dumps(tree).encode()))
-def test_whatever_comes_is_a_request_or_a_clear_refusal(raw: bytes) -> None:
+def test_any_body_is_a_request_or_a_clear_refusal(raw: bytes) -> None:
     problem, messages = "", None
     try:
         messages = parse(raw).tree["messages"]
@@ -85,7 +85,7 @@ def test_no_picture_is_overlooked_and_all_go_on_in_one_spelling(messages: list[A
 
 
 @given(MESSAGES, st.booleans(), st.none() | TEXT, TEXT)
-def test_what_is_put_in_front_changes_nothing_else(
+def test_prepended_fields_change_nothing_else(
     messages: list[Any], is_stream: bool, model: str | None, salt: str
 ) -> None:
     tree = {"messages": messages, "stream": is_stream, "model": model}

@@ -138,7 +138,7 @@ def call(**keys: Any) -> list[dict[str, Any]]:
     ],
     ids=_name,
 )
-def test_what_vllm_would_ignore_or_refuse_without_need_is_left_out_and_named(
+def test_unsupported_optional_fields_are_dropped_and_named(
     protocol: Protocol, fields: dict[str, Any], name: str
 ) -> None:
     request = read(protocol, **fields)
@@ -160,7 +160,7 @@ def test_what_vllm_would_ignore_or_refuse_without_need_is_left_out_and_named(
     ],
     ids=_name,
 )
-def test_null_where_a_default_is_meant_is_taken(protocol: Protocol, fields: dict[str, Any]) -> None:
+def test_null_means_the_default(protocol: Protocol, fields: dict[str, Any]) -> None:
     request = read(protocol, **fields)
     assert "null" not in json.dumps(sent(request))
     known = {name for name in fields if name in protocol.fields}
@@ -180,7 +180,7 @@ def test_null_content_of_an_assistant_is_kept() -> None:
         {"stream": True, "stream_options": {"include_usage": True}},
     ],
 )
-def test_request_in_which_nothing_is_left_out_is_forwarded_as_it_came(fields: dict[str, Any]) -> None:
+def test_request_without_dropped_fields_is_forwarded_unchanged(fields: dict[str, Any]) -> None:
     raw = json.dumps({**PROMPTS[CHAT.path], **fields}).encode() if "messages" not in fields else b""
     raw = raw or json.dumps(fields, indent=1).encode()
     (part,) = parse(raw).body()
@@ -286,7 +286,7 @@ def test_limits_on_a_pictures_pixels_are_read_and_not_forwarded(
         ({"min_pixels": 2, "max_pixels": 1}, r"'min_pixels' \(2\) may not exceed 'max_pixels' \(1\)"),
     ],
 )
-def test_limits_that_cannot_be_meant_are_refused_with_their_place(keys: dict[str, Any], problem: str) -> None:
+def test_invalid_limits_are_refused_with_their_place(keys: dict[str, Any], problem: str) -> None:
     for place, fields in (
         ("messages[0].content[0]", {"messages": user({**image_part(), **keys})}),
         ("mm_processor_kwargs", {"mm_processor_kwargs": keys}),

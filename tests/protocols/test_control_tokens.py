@@ -120,7 +120,7 @@ def test_no_text_in_any_number_of_parts_forms_a_token(texts: list[str]) -> None:
     assert not any(token in joined for token in QWEN_SPECIAL_TOKENS)
 
 
-def test_what_is_not_rendered_stays() -> None:
+def test_text_outside_the_prompt_is_unchanged() -> None:
     fields = {"stop": [FORGED], "structured_outputs": {"choice": [FORGED]}, "user": FORGED}
 
     parsed = applied({"messages": user("hi"), **fields})
@@ -135,7 +135,7 @@ def test_a_request_without_tokens_is_forwarded_as_it_came() -> None:
     assert applied(raw).body() == (raw,)
 
 
-def test_a_picture_stays_and_text_beside_it_does_not() -> None:
+def test_picture_is_unchanged_and_text_beside_it_is_neutralized() -> None:
     part = {"type": "image_url", "image_url": {"url": data_url()}}
 
     parsed = applied({"messages": [{"role": "user", "content": [part, {"type": "text", "text": FORGED}]}]})

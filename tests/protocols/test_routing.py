@@ -28,14 +28,14 @@ def test_named_model_is_obeyed() -> None:
     assert choose("v", (IMAGE,), BOTH).reason == "named"
 
 
-def test_named_text_model_with_picture_says_which_message() -> None:
+def test_error_for_a_picture_to_the_text_model_names_the_message() -> None:
     with pytest.raises(InvalidRequest, match="reads text only") as error:
         choose("t", (IMAGE,), BOTH)
     assert error.value.param == "messages[2]"
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "T", "text", ""])
-def test_unknown_model_lists_what_there_is(model: str) -> None:
+def test_error_for_an_unknown_model_lists_the_models(model: str) -> None:
     with pytest.raises(NotFound) as error:
         choose(model, (), BOTH)
     assert error.value.code == "model_not_found"
@@ -52,7 +52,7 @@ def test_unknown_model_lists_what_there_is(model: str) -> None:
         (None, (IMAGE,), ["vision"], "vision", "has_image"),
     ],
 )
-def test_fallback_is_for_automatic_text_only_and_never_the_other_way(
+def test_fallback_applies_only_to_automatic_text_requests(
     model: str | None, media: tuple[Media, ...], away: list[EngineName], engine: str, reason: str
 ) -> None:
     route = choose(model, media, BOTH, away=away, fallback="vision")

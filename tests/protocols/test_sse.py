@@ -101,7 +101,7 @@ def test_one_event(stream: bytes, type: str, data: bytes, dispatches: bool) -> N
     assert read([stream]) == [Event(stream, type, data, dispatches)]
 
 
-def test_event_comes_with_its_last_byte() -> None:
+def test_event_is_complete_with_its_last_byte() -> None:
     reader = Reader(100)
     assert reader.feed(b"data: x\n") == []
     assert [event.data for event in reader.feed(b"\ndata: y")] == [b"x"]
@@ -110,7 +110,7 @@ def test_event_comes_with_its_last_byte() -> None:
     assert reader.finish() == []
 
 
-def test_what_has_no_end_is_no_event() -> None:
+def test_unterminated_event_is_not_returned() -> None:
     assert [event.data for event in read([b"data: x\n\ndata: y\n"])] == [b"x"]
 
 

@@ -54,7 +54,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": CAR}}
         {"structured_outputs": {"grammar": 'root ::= "SELECT " [a-z]+'}, "allow_grammar": True},
     ],
 )
-def test_what_people_ask_for_is_taken(fields: dict[str, Any]) -> None:
+def test_common_schemas_are_accepted(fields: dict[str, Any]) -> None:
     check(**fields)
 
 
@@ -84,7 +84,7 @@ def nested(levels: int) -> dict[str, Any]:
     ],
     ids=lambda schema: json.dumps(schema)[:50],
 )
-def test_schemas_that_cost_too_much_are_refused_wherever_they_stand(schema: dict[str, Any]) -> None:
+def test_expensive_schemas_are_refused_at_any_depth(schema: dict[str, Any]) -> None:
     for fields in (
         {"structured_outputs": {"json": schema}},
         {"structured_outputs": {"json": json.dumps(schema)}},
@@ -131,7 +131,7 @@ def test_schemas_that_cost_too_much_are_refused_wherever_they_stand(schema: dict
     ],
     ids=lambda fields: json.dumps(fields)[:60],
 )
-def test_others_that_harm_an_engine(fields: dict[str, Any]) -> None:
+def test_other_harmful_constraints_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         check(**fields)
 
@@ -226,5 +226,5 @@ def test_keywords_that_the_backend_does_not_support_are_named_with_their_place(
         },
     ],
 )
-def test_schemas_that_are_supported_or_not_compiled_are_taken(fields: dict[str, Any]) -> None:
+def test_supported_or_uncompiled_schemas_are_accepted(fields: dict[str, Any]) -> None:
     structured.check_backend(fields)

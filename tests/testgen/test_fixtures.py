@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from tests.gateway.test_page import FLAGS
+from tests.gateway.web_page import FLAGS
 from tests.testgen.gold_player import find, holds, open_page, take, variants
 from vlserve.testgen import fixture_pages
 from vlserve.testgen.fixture_pages import Scenario

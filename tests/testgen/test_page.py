@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.async_api import Locator, expect
 
 from tests.conftest import data_url, picture
-from tests.gateway.test_page import (
+from tests.gateway.web_page import (
     ATTACKS,
     BLUE,
     RED,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from playwright.async_api import Page, async_playwright
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
-from tests.gateway.test_page import FLAGS
+from tests.gateway.web_page import FLAGS
 from vlserve.testgen import playwright_code, selenium_code
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.naming import attribute_names

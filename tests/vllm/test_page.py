@@ -5,7 +5,7 @@ import shutil
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from tests.gateway.test_page import FLAGS
+from tests.gateway.web_page import FLAGS
 from tests.vllm.service import KEYS, LOGIN, Service
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
