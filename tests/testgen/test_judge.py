@@ -763,3 +763,20 @@ def test_another_typed_value_is_not_covered(case: tuple[str, str, str], data: st
 def test_any_text_is_judged(scenario: str, case: tuple[str, str, str]) -> None:
     for one in judged(case[0], scenario, case[2]).uncovered:
         assert one.reason
+
+
+@pytest.mark.parametrize(
+    ("scenario", "is_covered"),
+    [
+        ("click Delete, see the question", False),
+        ("delete, see the question", False),
+        ("click Delete account, see the question", True),
+        ("delete the account, see the question", True),
+    ],
+)
+def test_button_whose_name_has_other_words_is_not_what_a_clause_asks_for(scenario: str, is_covered: bool) -> None:
+    before = Look((el("e1", "heading", "Settings"), el("e2", "button", "Delete account")))
+    after = Look((*before.elements, el("a1", "text", "The question")))
+    made = planned("click e2 | visible a1", scenario)
+    known = {one.id: one for one in after.elements}
+    assert judge(split(scenario), made, known, before, after).is_covered is is_covered

@@ -41,6 +41,7 @@ from vlserve.testgen.wording import (
     is_same,
     negates,
     unmeant,
+    unnamed_words,
     without_ordinals,
 )
 
@@ -121,6 +122,8 @@ class Steps:
             return f"{one.told} is the opposite."
         if not words and not quoted and clause.verb in ("click", "double_click", "hover", "open", "tick", "untick"):
             return "It does not name what to use."
+        if why := _named_in_part(clause, one, words, quoted):
+            return why
         rival = self.pool.rival(one, words, quoted, clause.text, ROLES.get(self.steps[at].do), also=met)
         return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
@@ -282,6 +285,8 @@ class Steps:
             return f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
         if negates(one.name, clause.text):
             return f"{one.told} is the opposite."
+        if why := _named_in_part(clause, one, words, quoted):
+            return why
         same = [
             each for each in self.pool.elements if not clause.verb or is_called(each, clause.verb) or each.id == one.id
         ]
@@ -337,6 +342,18 @@ class Steps:
         if used:
             words = [word for word in words if word not in MADE_UP]
         return used, words, quoted, ""
+
+
+def _named_in_part(clause: Clause, one: Element, words: Sequence[str], quoted: Sequence[str]) -> str:
+    """Why a clause does not name a button or link: its name has other words, as "Delete account" for "click Delete"."""
+    by_verb = not words and not quoted
+    is_named = by_verb or any(has_word(word, one.name) for word in words)
+    if one.role not in CLICKED or not (is_named or any(has_phrase(each, one.name) for each in quoted)):
+        return ""
+    text = " | ".join((clause.text, " ".join(clause.words), *clause.quoted, NAMES.get(clause.verb, "")))
+    known = (FORM | THINGS) - ({"account"} if clause.verb not in ("log_in", "sign_up") else set())
+    rest = [word for word in unnamed_words(one, text) if not (clause.verb in NAMES and word in known)]
+    return f"{one.told} has another name, with {', '.join(map(repr, rest))}: name it in full." if rest else ""
 
 
 def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vlserve.testgen.clause_words import NEGATIONS, ROLE_NOUNS
+from vlserve.testgen.clause_words import NEGATIONS, ROLE_NOUNS, STOP, STOP_ZH
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element, Look
 
 _CJK = "\u3400-\u9fff"
@@ -93,6 +93,19 @@ def unmeant(words: Iterable[str], quoted: Iterable[str], element: Element, more:
     text = " | ".join((element.name, element.context, *element.around, more))
     return [word for word in words if not is_meant(word, element, more)] + [
         one for one in quoted if not has_phrase(one, text)
+    ]
+
+
+def unnamed_words(element: Element, text: str) -> list[str]:
+    """The content words of an element's name that a text does not have.
+
+    Stop words, numbers such as the count in "Cart (2)", and nouns of the element's role do not count.
+    """
+    words: list[str] = []
+    for run in re.findall(rf"[{_CJK}]+|[^\W\d_{_CJK}]+(?:['-][^\W\d_{_CJK}]+)*", normal(element.name)):
+        words += STOP_ZH.sub(" ", run).split() if re.match(f"[{_CJK}]", run) else [run]
+    return [
+        word for word in words if word not in STOP and not is_of_role(word, element.role) and not has_word(word, text)
     ]
 
 
