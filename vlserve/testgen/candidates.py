@@ -84,7 +84,7 @@ def facts(clause: Clause, before: Sequence[Look], after: Look) -> list[Assertion
 
 
 def guesses(elements: Sequence[Element], steps: Sequence[Step]) -> list[Assertion]:
-    """What may come of the steps of a draft."""
+    """Possible results of the steps of a draft."""
     found = [Assertion(expect="hidden", element=one.id) for one in elements if one.role in _GOES_AWAY]
     for one in elements:
         if one.role in TURNED_ON:

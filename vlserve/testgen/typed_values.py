@@ -42,7 +42,7 @@ def made_up(clause: Clause, words: Sequence[str], one: Element, value: str) -> t
         has_word(word, one.name) for word in ("password", "密码", "user", "username", "用户名")
     )
     if not value.strip():
-        return [], [], f"Nothing is typed into {one.told}."
+        return [], [], f"Nothing is typed into {one.description}."
     if "valid" in words and not (is_email and _EMAIL.fullmatch(value)):
         return [], [], f"Nobody can tell whether {value!r} is valid: write the value in quotation marks."
     if "invalid" in words and not ((is_email and not _EMAIL.fullmatch(value)) or (is_secret and not is_email)):

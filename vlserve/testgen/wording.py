@@ -145,13 +145,10 @@ class Pool:
         quoted: Sequence[str],
         text: str,
         roles: Collection[str] | None = None,
-        *,
-        also: Collection[str] = (),
     ) -> Element | None:
-        """Another element that a text means as well as this one, or better; ``also``: words met elsewhere."""
+        """Another element that a text means as well as this one, or better."""
         ordinal = next((_ORDINALS[word] for word in words if word in _ORDINALS and not is_meant(word, element)), None)
-        plain = [word for word in words if ordinal is None or word not in _ORDINALS]
-        wanted = [word for word in plain if word not in also]
+        wanted = [word for word in words if ordinal is None or word not in _ORDINALS]
         candidates = [
             one
             for one in self.elements
