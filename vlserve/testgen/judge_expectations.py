@@ -8,7 +8,7 @@ from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE, PLACES
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
 from vlserve.testgen.judge_reasons import explain_missing, explain_opposite, explain_rival, listed
-from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
+from vlserve.testgen.judge_words import ERROR, ERRORS, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
 from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
@@ -39,7 +39,7 @@ class Expectations:
             return (), "It is not clear what is expected of it."
         if _is_only(clause):
             return self._only(clause)
-        if not _subject(clause) and not clause.quoted and not clause.numbers:
+        if not clause.words and not clause.quoted and not clause.numbers:
             return (), "It does not say of what."
         reason = ""
         for one in self.assertions:
@@ -52,7 +52,7 @@ class Expectations:
     def _nothing(self, clause: Clause) -> str:
         if clause.quoted:
             return f"No expectation has the text {listed(clause.quoted)} in that sense."
-        return f"No expectation is about {' '.join(_subject(clause) or clause.words)!r} in that sense."
+        return f"No expectation is about {' '.join(clause.words)!r} in that sense."
 
     def why_not(self, clause: Clause, one: Assertion) -> str:
         """Why an assertion is not what a clause asks for; empty: it is."""
@@ -95,9 +95,7 @@ class Expectations:
         if element.is_group:
             return _OTHER
         if one.expect == "visible":
-            if clause.quoted and negates(element.name, " ".join(clause.quoted)):
-                return explain_opposite(element)
-            if not clause.quoted and negates(element.name, clause.text):
+            if negates(element.name, " ".join(clause.quoted) or clause.text):
                 return explain_opposite(element)
             if _is_message(words) and not clause.quoted:
                 return self._message(words, element)
@@ -124,7 +122,7 @@ class Expectations:
                 return f"The text {value!r} has nothing of {listed([*missing, *left])}."
             return f"The text {value!r} is the opposite." if negates(value, " ".join(clause.quoted)) else ""
         if _is_message(words):
-            is_error = any(word in ("error", "错误", "错误信息", "错误提示") for word in words)
+            is_error = any(word in ERRORS for word in words)
             is_one = bool(ERROR.search(normal(value))) if is_error else False
             return "" if is_one else f"The text {value!r} may be another one: write the text in quotation marks."
         left = [word for word in words if not has_word(word, value) and word not in ("message", "text", "提示")]
@@ -137,7 +135,7 @@ class Expectations:
         name = normal(element.name)
         if not _speaks(element) and not any(has_word(word, name) for word in words):
             return f"{element.description} is no message."
-        wants_error = any(word in ("error", "错误", "错误信息", "错误提示", "warning", "警告") for word in words)
+        wants_error = any(word in {*ERRORS, "warning", "警告"} for word in words)
         if wants_error and (GOOD.search(name) and not ERROR.search(name)):
             return f"{element.description} is no error."
         if wants_error and element.role != "alert" and not ERROR.search(name):
@@ -353,10 +351,6 @@ def opposite(clause: Clause) -> Clause | None:
 
 def _is_only(clause: Clause) -> bool:
     return clause.verb == "count" and bool(re.search(r"\bonly\b|只", clause.text, re.IGNORECASE)) and not clause.numbers
-
-
-def _subject(clause: Clause) -> list[str]:
-    return list(clause.words)
 
 
 def _names(name: str, value: str) -> bool:
