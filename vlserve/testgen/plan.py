@@ -109,7 +109,7 @@ class Plan(_Model):
 
 
 def check(plan: Plan, elements: Collection[Element]) -> None:
-    """Hold a plan against what is there before its steps and after them. Raises PlanError."""
+    """Check a plan against the elements before and after its steps. Raises PlanError."""
     known = {one.id: one for one in elements}
     for step in plan.steps:
         _check_step(step, known)
