@@ -123,7 +123,7 @@ async def test_every_locator_leads_to_one_element_alone(opened: Open, site: Site
     async with open_page(opened.browser, f"{site.origin}/alike", VIEWPORT, target) as live:
         elements = [one for one in (await live.look()).elements if not one.is_group]
         found = {(one.role, one.name, one.context) for one in elements}
-        counts = {(one.told, way): await live.count(way) for one in elements for way in one.locators}
+        counts = {(one.description, way): await live.count(way) for one in elements for way in one.locators}
     assert [name for role, name, _ in found if role == "button"].count("Close") == 1, "the hidden ones are not there"
     assert {context.split('"')[1][:7] for role, name, context in found if name == "Edit"} == {"Ann Lee", "Ben Roe"}
     assert {context for role, name, context in found if name == "Street"} == {'group "Shipping"', 'group "Billing"'}

@@ -289,12 +289,36 @@ OTHER_PAGE = [(f'{role} "{name}"', [40, top, 240, top + 30]) for role, name, top
 
 async def test_picture_of_another_page_is_refused_unless_forced(site: Site) -> None:
     job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
-    with pytest.raises(TestgenError, match=r"of its 4 elements 0 are on .*--force"):
+    with pytest.raises(TestgenError, match=r'4 names that were read .* 0 are on .*"Invoices".*--force'):
         await generate(job, Scripted(OTHER_PAGE, [], ["heading"]))
     for seen, is_forced in ((OTHER_PAGE, True), ([*SEEN[:2], *OTHER_PAGE[1:]], False)):
         job = dataclasses.replace(job, is_forced=is_forced)
         result = await generate(job, Scripted(seen, [], ["heading"]))
         assert result.report["note"].startswith("DRAFT: ")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["", "", "", ""],
+        ["", "Export", "Archive", ""],
+        ["?", "--", "\ufffd\ufffd", "Year"],
+        ["oooo", "oooo", "oooo", "oooo"],
+        ["Export", "Archive", "Year", "", "", "", ""],
+    ],
+)
+async def test_names_that_the_model_did_not_read_are_no_evidence_of_another_page(site: Site, names: list[str]) -> None:
+    """Few names, or none matched where most are empty, show that the model cannot read the picture."""
+    seen = [(f'button "{name}"', [40, 40 * at, 240, 40 * at + 30]) for at, name in enumerate(names)]
+    job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
+    result = await generate(job, Scripted(seen, [], ["heading"]))
+    assert result.report["note"].startswith("DRAFT: ")
+
+
+async def test_picture_of_another_page_with_a_few_unread_names_is_refused(site: Site) -> None:
+    job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
+    with pytest.raises(TestgenError, match="4 names that were read"):
+        await generate(job, Scripted([*OTHER_PAGE, ('img ""', [1, 1, 9, 9])], [], ["heading"]))
 
 
 async def test_plan_only_opens_the_page_and_does_nothing_there(site: Site) -> None:

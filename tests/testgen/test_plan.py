@@ -11,6 +11,9 @@ ELEMENTS = [
     Element("e3", "listitem", "Call Ben", (0, 0, 9, 9), (Locator("text", "Call Ben"),)),
     Element("g1", "listitem", "", (0, 0, 9, 9), (Locator("role", "listitem"),), items=("Buy milk", "Call Ben")),
 ]
+TYPED = Step(do="fill", element="e1", value="milk")
+CHECKED = Step(do="check", element="e1")
+MILK = Assertion(expect="value", element="e1", value="milk")
 SAVED = Assertion(expect="text", element="page", value="Saved")
 
 
@@ -91,6 +94,15 @@ def test_plan_is_refused_with_a_reason(part: Step | Assertion, why: str) -> None
         ([Step(do="hover", element="e1")], Assertion(expect="enabled", element="e1"), False),
         ([Step(do="click", element="e1")], Assertion(expect="pressed", element="e1"), False),
         ([Step(do="click", element="e1")], Assertion(expect="count", element="g1", value="2"), False),
+        ([TYPED, Step(do="fill", element="e1", value="tea")], MILK, True),
+        ([TYPED, Step(do="fill", element="e3", value="x")], MILK, True),
+        ([TYPED, Step(do="hover", element="e2")], MILK, True),
+        ([TYPED, Step(do="click", element="e2"), Step(do="click", element="e3")], MILK, False),
+        ([TYPED, Step(do="press", element="e3", value="Enter")], MILK, False),
+        ([TYPED, Step(do="click", element="e2"), TYPED], MILK, True),
+        ([TYPED, Step(do="click", element="e2")], Assertion(expect="contains", element="e1", value="ilk"), False),
+        ([CHECKED, Step(do="click", element="e2")], Assertion(expect="checked", element="e1"), False),
+        ([CHECKED], Assertion(expect="checked", element="e1"), True),
     ],
 )
 def test_tautologies(steps: list[Step], expected: Assertion, is_tautology: bool) -> None:

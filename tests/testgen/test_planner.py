@@ -9,7 +9,7 @@ from tests.testgen.test_rule_planner import LOGIN, el, look
 from vlserve.testgen import judge, planner
 from vlserve.testgen.clauses import split
 from vlserve.testgen.elements import Locator, Look
-from vlserve.testgen.plan import MOST_STEPS, PlanError, Step
+from vlserve.testgen.plan import MOST_STEPS, PlanError, Step, check
 from vlserve.testgen.planner import Planned
 
 pytestmark = pytest.mark.asyncio
@@ -167,3 +167,17 @@ async def test_draft_asks_for_what_rules_leave() -> None:
     planned = Planned("click Sign in and see the error", {one.id: one for one in LOGIN.elements})
     await planner.plan_draft(planned, LOGIN, "playwright", models)
     assert words(planned) == (['click button "Sign in"'], ["visible x_alert"])
+
+
+async def test_value_is_expected_after_later_steps() -> None:
+    first = look(el("e1", "textbox", "Name"), el("e2", "button", "Next"))
+    typed = look(el("e1", "textbox", "Name", value="Ana"), first.elements[1])
+    second = look(el("a1", "heading", "Your visit"), el("a2", "button", "Back"))
+    page = Page(first, {"e1 Ana": typed, "e2": second, "a2": typed})
+    planned = await plan(
+        'type "Ana" into Name, press Next, press Back, check that the Name is still "Ana"', page, Scripted([])
+    )
+    assert words(planned)[1] == ["value e1 Ana"]
+    verdict = judge.judge(split(planned.scenario), planned.plan, planned.elements, planned.looks[0], planned.looks[-1])
+    assert verdict.is_covered
+    check(planned.plan, planned.elements.values())

@@ -269,7 +269,7 @@ KNOWN = [*PAGE, element("a1", "alert", "Wrong"), element("e9", "checkbox", "Reme
                 Step(do="fill", element="e2", value="x"),
                 expects=(Assertion(expect="value", element="e2", value="x"),),
             ),
-            "wrote it there",
+            "did that",
         ),
         (
             a_plan(Step(do="check", element="e9"), expects=(Assertion(expect="checked", element="e9"),)),

@@ -1,38 +1,30 @@
-"""Code from a plan: its form and names, texts that stay texts, secrets, and locators."""
+"""Code from a plan: its form and names, and texts that stay texts."""
 
 import ast
-import dataclasses
 import itertools
-import json
 import pathlib
 import re
-import shutil
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
-import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.async_api import Page, async_playwright
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
-from tests.gateway.web_page import FLAGS
-from vlserve.testgen import playwright_code, selenium_code
+from vlserve.testgen import playwright_code
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.naming import attribute_names
 from vlserve.testgen.plan import PAGE, Action, Assertion, Expectation, Plan, PlanError, Step
 from vlserve.testgen.render import Suite, render
 from vlserve.testgen.result import Subject
-from vlserve.testgen.secrets import Secrets, environment
 from vlserve.testgen.source_format import SETTINGS
-from vlserve.testgen.static_checks import RULES, check
+from vlserve.testgen.static_checks import RULES
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 LIVE = Subject((1280, 720), "http://127.0.0.1:8000/login", "passed")
 DRAFT = Subject((1280, 720))
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def element(id_: str, role: str, name: str, locator: Locator | None = None, **more: Any) -> Element:
@@ -379,209 +371,3 @@ def test_points_are_numbers(value: str) -> None:
 
 
 # ---- Secrets
-
-
-NEW = element("e8", "textbox", "New password", is_secret=True)
-AGAIN = element("e9", "textbox", "确认密码", is_secret=True)
-
-
-def test_environment_is_what_the_plan_typed() -> None:
-    several = planned(
-        [
-            step("fill", "e2", "old one"),
-            step("fill", "e8", "n3w"),
-            step("fill", "e9", "n3w"),
-            step("press", "e9", "Enter"),
-        ],
-        expected("visible", "e4"),
-    )
-    elements = [*ELEMENTS, NEW, AGAIN]
-    assert environment(LOGIN, elements) == {"TEST_PASSWORD": "hunter2"}
-    assert environment(several, elements) == {
-        "TEST_PASSWORD": "old one",
-        "TEST_NEW_PASSWORD": "n3w",
-        "TEST_PASSWORD_2": "n3w",
-    }
-    twice = planned([step("fill", "e8", "first"), step("fill", "e8", "second")], expected("visible", "e4"))
-    assert environment(twice, elements) == {"TEST_PASSWORD": "first", "TEST_PASSWORD_2": "second"}
-    assert environment(planned([step("click", "e3")], expected("visible", "e4")), elements) == {}
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("secret", ["hunter2", 'it\'s "q" \\n', "密码很长", "two words", "x1", "${HOME}{0}"])
-def test_a_secret_is_nowhere(secret: str, target: Target) -> None:
-    elements = [
-        *ELEMENTS[:3],
-        element("a4", "alert", f"{secret} is wrong", Locator("text", f"{secret} is wrong"))
-        if len(secret) > 3
-        else dataclasses.replace(ERROR, id="a4"),
-    ]
-    plan = planned(
-        [step("fill", "e1", secret), step("fill", "e2", secret), step("click", "e3")],
-        expected("visible", "a4"),
-        expected("text", PAGE, f"Bye {secret}" if len(secret) > 3 else "Bye"),
-        scenario=f"Log in with {secret}, see an error.",
-        uncovered=(secret,),
-    )
-    suite = render(plan, elements, LIVE, target)
-    trees = [ast.parse(source) for source in (suite.code, page_source(suite))]
-    nodes = [one for tree in trees for one in ast.walk(tree)]
-    said = [one.value for one in nodes if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    said += [" ".join(one.split()) for one in said]
-    assert not [one for one in said if secret in one or " ".join(secret.split()) in one]
-    assert "Log in with $TEST_PASSWORD, see an error." in (ast.get_docstring(trees[0]) or "")
-    assert environment(plan, elements) == {"TEST_PASSWORD": secret}
-
-
-@pytest.mark.parametrize("target", TARGETS)
-async def test_what_the_page_shows_anyway_stays_in_the_code(target: Target, tmp_path: pathlib.Path) -> None:
-    """Its address, a name from before the steps, and a plain word: the test must hold with another password, too."""
-    welcome = element("e5", "button", "demo4 of demo", Locator("role", "button", "demo4 of demo"))
-    said = element("a1", "alert", "The password is wrong.", Locator("text", "The password is wrong."))
-    for secret in ("demo4", "wrong"):
-        plan = planned([step("fill", "e2", secret), step("click", "e5")], expected("visible", "a1"))
-        subject = dataclasses.replace(LIVE, url="https://demo4.example/login")
-        suite = render(plan, [*ELEMENTS[:3], welcome, said], subject, target)
-        assert sum(source.count('required("TEST_PASSWORD")') for source in suite.files.values()) == 1
-        word = Secrets(plan, ELEMENTS).shown("wrong")
-        assert word == "'wrong'"
-        folder = tmp_path / secret
-        checks = await check(suite.files, suite.test_file, folder, variables=environment(plan, ELEMENTS))
-        assert checks.problems == ()
-
-
-def test_a_secret_is_masked_also_as_pytest_and_json_spell_it() -> None:
-    value = 'it\'s "q" \\n'
-    masked = Secrets(planned([step("fill", "e2", value)], expected("visible", "e4")), ELEMENTS).masked
-    assert masked(f"{value} {value!r} {json.dumps(value)}") == (
-        "$TEST_PASSWORD " + repr(value)[0] + "$TEST_PASSWORD" + repr(value)[0] + ' "$TEST_PASSWORD"'
-    )
-
-
-def test_word_of_the_field_itself_is_no_secret_elsewhere() -> None:
-    plan = planned([step("fill", "e2", "password")], expected("text", PAGE, "Wrong password"))
-    source = render(plan, ELEMENTS, LIVE, "playwright").code
-    assert 'to_contain_text("Wrong password"' in source
-    assert "enter_password(test_password)" in source
-    assert 'test_password = required("TEST_PASSWORD")' in source
-
-
-# ---- Locators
-
-
-@pytest.mark.parametrize(
-    ("locator", "source"),
-    [
-        (Locator("role", "button", "Log in"), "get_by_role('button', name='Log in', exact=True)"),
-        (Locator("role", "alert"), "get_by_role('alert')"),
-        (Locator("label", "Email"), "get_by_label('Email', exact=True)"),
-        (Locator("placeholder", "Search"), "get_by_placeholder('Search', exact=True)"),
-        (Locator("text", "it's"), 'get_by_text("it\'s", exact=True)'),
-        (Locator("alt", "Logo"), "get_by_alt_text('Logo', exact=True)"),
-        (Locator("title", "Close"), "get_by_title('Close', exact=True)"),
-        (Locator("test_id", "go"), "get_by_test_id('go')"),
-        (Locator("id", "a:b"), "locator('[id=\"a:b\"]')"),
-        (Locator("aria_label", 'a "b"'), """locator('[aria-label="a \\\\22 b\\\\22 "]')"""),
-        (Locator("css", "#a > b"), "locator('#a > b')"),
-        (Locator("point", "120,40.5"), "mouse.click(120, 40.5)"),
-        (Locator("role", "row", has_role="cell"), "get_by_role('row').filter(has=page.get_by_role('cell'))"),
-        (
-            Locator("role", "button", "Edit", within=Locator("role", "row", "Dana"), frames=("#a", "#b")),
-            "frame_locator('#a').frame_locator('#b').get_by_role('row', name='Dana')"
-            ".get_by_role('button', name='Edit', exact=True)",
-        ),
-    ],
-)
-def test_playwright_expression(locator: Locator, source: str) -> None:
-    assert playwright_code.expression(locator) == source
-
-
-@pytest.mark.parametrize(
-    ("locator", "found"),
-    [
-        (Locator("id", "email"), ("id", "email")),
-        (Locator("id", 'a"b'), ("css selector", r'[id="a\22 b"]')),
-        (Locator("test_id", "go"), ("css selector", '[data-testid="go"]')),
-        (Locator("aria_label", "a\nb"), ("css selector", r'[aria-label="a\a b"]')),
-        (Locator("css", "b, i", within=Locator("id", "x")), ("css selector", ':is([id="x"]) :is(b, i)')),
-        (Locator("role", "alert"), ("xpath", "//*[@role='alert']")),
-        (Locator("id", "x", within=Locator("role", "alert")), ("xpath", "//*[@role='alert']//*[@id='x']")),
-    ],
-)
-def test_selenium_selector(locator: Locator, found: tuple[str, str]) -> None:
-    assert selenium_code.selector(locator) == found
-
-
-def test_css_within_a_role_is_refused() -> None:
-    with pytest.raises(PlanError):
-        selenium_code.selector(Locator("css", "b", within=Locator("role", "row")))
-
-
-MARKUP = """
-<h1>Log <b>in</b></h1> <label for=a>Email <b>*</b></label><input id=a>
-<label>Password <input id=b type=password></label> <input id=c placeholder="Find it" type=search>
-<label><input id=d type=checkbox> Remember me</label> <label>Country <select id=e><option>France</select></label>
-<button id=f>Log in</button> <input id=g type=submit value="Send off"> <a id=h href=/x>Help</a> <a>No link</a>
-<img id=i alt="Our logo"> <button id=j title=Close>×</button> <button id=k aria-label="Say “hi”, 'you'">!</button>
-<div id=l role=switch aria-checked=false>Dark</div> <span id=m>How's the "weather"?</span> <p id=q data-testid=w>x</p>
-<table><tr id=n><td>Dana</td><td>Reyes</td><td><button id=o>Edit</button></td></tr>
-<tr><td>Li</td><td>Wei</td><td><button>Edit</button></td></tr></table>
-<span id=r>Name of it</span><textarea id=s aria-labelledby=r></textarea> <button id=t><img alt=Basket></button>
-<fieldset id=u><legend>Size</legend><label><input type=radio id=v name=z>Small</label></fieldset>
-<label>Number <input id=x type=number></label> <button id=y role=tab>All</button>
-"""
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def shown() -> AsyncIterator[Page]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = await browser.new_page()
-        await page.set_content(MARKUP)
-        yield page
-        await browser.close()
-
-
-@pytest.mark.full
-@pytest.mark.browser
-@pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize(
-    ("locator", "id_"),
-    [
-        (Locator("role", "textbox", "Email *"), "a"),
-        (Locator("role", "textbox", "Password"), "b"),
-        (Locator("label", "Password"), "b"),
-        (Locator("role", "searchbox", "Find it"), "c"),
-        (Locator("placeholder", "Find it"), "c"),
-        (Locator("role", "checkbox", "Remember me"), "d"),
-        (Locator("role", "combobox", "Country"), "e"),
-        (Locator("role", "button", "Log in"), "f"),
-        (Locator("role", "button", "Send off"), "g"),
-        (Locator("role", "link", "Help"), "h"),
-        (Locator("role", "img", "Our logo"), "i"),
-        (Locator("alt", "Our logo"), "i"),
-        (Locator("title", "Close"), "j"),
-        (Locator("role", "button", "Say “hi”, 'you'"), "k"),
-        (Locator("aria_label", "Say “hi”, 'you'"), "k"),
-        (Locator("role", "switch", "Dark"), "l"),
-        (Locator("text", 'How\'s the "weather"?'), "m"),
-        (Locator("test_id", "w"), "q"),
-        (Locator("role", "row", "Dana Reyes Edit"), "n"),
-        (Locator("role", "button", "Edit", within=Locator("role", "row", "Dana Reyes Edit")), "o"),
-        (Locator("role", "textbox", "Name of it"), "s"),
-        (Locator("role", "button", "Basket"), "t"),
-        (Locator("role", "group", "Size"), "u"),
-        (Locator("role", "radio", "Small"), "v"),
-        (Locator("role", "spinbutton", "Number"), "x"),
-        (Locator("role", "tab", "All"), "y"),
-        (Locator("id", "y"), "y"),
-        (Locator("css", "button[role=tab], #nothing"), "y"),
-        (Locator("text", 'How\'s  the "weather"?'), "m"),
-    ],
-)
-async def test_both_targets_find_the_same_one(locator: Locator, id_: str, shown: Page) -> None:
-    strategy, value = selenium_code.selector(locator)
-    prefix = {"id": "id=", "css selector": "css=", "xpath": "xpath="}[strategy]
-    ids = "all => all.map(one => one.id)"
-    assert await shown.locator(prefix + value).evaluate_all(ids) == [id_]
-    assert await eval(f"shown.{playwright_code.expression(locator)}", {"shown": shown}).evaluate_all(ids) == [id_]

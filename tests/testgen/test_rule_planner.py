@@ -103,6 +103,15 @@ CHINESE = look(
     el("e5", "link", "创建账户"),
     el("e6", "combobox", "城市", options=("北京", "上海")),
 )
+SHOP = look(
+    el("e1", "button", "Cart (2)"),
+    el("e2", "link", "Go to the checkout…"),
+    el("e3", "button", "Account menu", "collapsed"),
+    el("e4", "button", "Cancel subscription"),
+    el("e5", "button", "Close account"),
+    el("e6", "button", "Save changes"),
+    el("e7", "link", "删除账户"),
+)
 
 
 def clause(text: str) -> Clause:
@@ -168,6 +177,15 @@ PLANNED = [
         "save the Shipping group with street 1 Hall Street and city Oslo",
         "fill e1 1 Hall Street; fill e2 Oslo; click e3",
     ),
+    (SETTINGS, "click Delete account", "click e10"),
+    (SETTINGS, 'click "delete account"', "click e10"),
+    (SETTINGS, "delete the account", "click e10"),
+    (SHOP, "click Cart", "click e1"),
+    (SHOP, "click Go to checkout", "click e2"),
+    (SHOP, "open the account menu", "click e3"),
+    (SHOP, "cancel the subscription", "click e4"),
+    (SHOP, "save", "click e6"),
+    (SHOP, "点击删除账户", "click e7"),
     (CHINESE, "点击登录", "click e4"),
     (CHINESE, '点击"登录"按钮', "click e4"),
     (CHINESE, "勾选记住我", "check e3"),
@@ -196,6 +214,15 @@ LEFT_ALONE = [
     (TODO, "delete Buy milk"),
     (TODO, "drag Write report"),
     (TODO, "tick Walk the dog"),
+    (SETTINGS, "click Delete"),
+    (SETTINGS, 'click "Delete"'),
+    (SETTINGS, "press the delete button"),
+    (SETTINGS, "delete"),
+    (LOGIN, "click Create"),
+    (SHOP, "click Cancel"),
+    (SHOP, "cancel"),
+    (SHOP, "close"),
+    (SHOP, "点击删除"),
     (SETTINGS, "choose the plan Gold"),
     (SETTINGS, 'type "x" into Nickname'),
     (TWINS, 'type "Oslo" into City'),

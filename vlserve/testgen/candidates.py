@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element, Look
-from vlserve.testgen.plan import LONGEST_VALUE, PAGE, Assertion, Expectation, Step, tautology
+from vlserve.testgen.plan import LONGEST_VALUE, PAGE, Assertion, Expectation, Step, is_done_by, tautology
 from vlserve.testgen.wording import has_phrase, normal
 
 MOST_CANDIDATES = 60
@@ -39,7 +39,9 @@ def changes(before: Look, after: Look, steps: Sequence[Step]) -> list[Assertion]
     gone = [one for one in before.elements if one.id not in later and not one.is_group]
     found += [Assertion(expect="hidden", element=one.id) for one in gone]
     found += _recounted(before, after) if steps else []
-    return [one for one in dict.fromkeys(found) if not tautology(steps, one)][:MOST_CANDIDATES]
+    done = {step.element: step for step in steps}
+    news = [one for one in found if not (one.element in done and is_done_by(done[one.element], one))]
+    return [one for one in dict.fromkeys(news) if not tautology(steps, one)][:MOST_CANDIDATES]
 
 
 def _changed(before: Element, after: Element) -> list[Assertion]:
@@ -82,7 +84,7 @@ def facts(clause: Clause, before: Sequence[Look], after: Look) -> list[Assertion
 
 
 def guesses(elements: Sequence[Element], steps: Sequence[Step]) -> list[Assertion]:
-    """What may come of the steps of a draft."""
+    """Possible results of the steps of a draft."""
     found = [Assertion(expect="hidden", element=one.id) for one in elements if one.role in _GOES_AWAY]
     for one in elements:
         if one.role in TURNED_ON:

@@ -7,7 +7,7 @@ def _each(words: str) -> list[str]:
     return words.split()
 
 
-def _listed(words: str) -> frozenset[str]:
+def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
@@ -50,7 +50,7 @@ ACTIONS: dict[str, str] = {
     "reload": "reload|refresh",
     "wait": "wait",
 }
-OTHER_VERBS = _listed(
+OTHER_VERBS = word_set(
     "accept allow apply approve archive ask buy complete continue copy decline decrease deny duplicate "
     "export finish follow hide import increase invite keep leave like load mute pause pay "
     "print publish redo reject reopen reply request reset restart restore resume retry "
@@ -178,9 +178,9 @@ UNDERSTOOD = {
     "gone": "any 任何",
 }
 """The qualifiers that have rules of their own, by verb."""
-KEPT_AFTER = _listed("sign log check turn switch opt roll zoom drop back pick set clock")
+KEPT_AFTER = word_set("sign log check turn switch opt roll zoom drop back pick set clock")
 """Verbs whose particle, such as "in" or "out", tells one name from another."""
-NEGATING = _listed("no not never nothing none without instead longer cannot can't don't")
+NEGATING = word_set("no not never nothing none without instead longer cannot can't don't")
 NEGATIONS = re.compile(
     r"\b(?:not|no\s+longer|never|no|none|nothing|neither|cannot|without|nowhere)\b|n't\b"
     r"|不再|没有|不会|不能|不应该|不应|不可|未|没|不|无(?!效|线|论)"
@@ -257,7 +257,7 @@ NUMBERS = {
     **dict(zip("零一二三四五六七八九十", range(11), strict=True)),
     "两": 2,
 }
-STOP = _listed(
+STOP = word_set(
     "a an the this that these those it its they them their his her he she i we you my your our me us of in on at "
     "to into onto from for with by as and or but so is are was were be been being am do does did has have had "
     "will would shall should can could may might must there here then now again also too just only still already "

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vlserve.testgen import clause_words as table
+from vlserve.testgen.clause_content import EMPTY, EMPTY_FIELD, numbers_of, without_left_empty, words_of
 from vlserve.testgen.clause_words import PREDICATE, PREDICATE_ZH
 from vlserve.testgen.counts import counted
-from vlserve.testgen.quotes import AND, CJK, MARK, MARKS, is_cjk, mask, unmasked
+from vlserve.testgen.quotes import AND, MARK, MARKS, is_cjk, mask, unmasked
 from vlserve.testgen.verbs import opening, verb_of
 
 Kind = Literal["action", "expectation"]
@@ -17,33 +18,14 @@ _SENTENCE_END = re.compile(
     rf"|[!?](?=\s+[A-Z{MARKS}]|$)"
 )
 _SEPARATOR = re.compile(table.SEPARATORS, re.IGNORECASE)
-_TOKEN = re.compile(rf"[{CJK}]+|[^\W_{CJK}{MARKS}]+(?:[’'.@/_:+-][^\W_{CJK}{MARKS}]+)*")
 _TIMES = re.compile(
     r"\s*\b(?:(once|twice)|(\d+|two|three|four|five)\s+times)\b|(?:连续)?([两二三四五\d])次", re.IGNORECASE
 )
 _WITH = re.compile(r"\b(?:with|using|as|where)\b|[用以]", re.IGNORECASE)
 _PREPOSITION = re.compile(r"(?:in|on|at|under|within|inside|for|with|from|next\s+to|of|into|to|using)\b", re.IGNORECASE)
 _PLURAL = re.compile(r"\b(?:are|aren't|were|weren't|have|stay|remain|appear|disappear|show|do\s+not|don't)\b")
-_ROLE_ZH = re.compile(
-    "(" + "|".join(sorted((one for one in table.ROLE_NOUNS if len(one) > 1 and not one.isascii()), key=len)[::-1]) + ")"
-)
-_NEVER_A_NAME = frozenset({"I", "A", "The", "There", "It", "They", "This", "That"})
 _IT = re.compile(r"\b(?:it|them|they|this|that)\b|[它其]", re.IGNORECASE)
 _TAKE_IT = frozenset({"click", "double_click", "hover", "tick", "untick", "toggle", "open", "close", "delete", "clear"})
-_EMPTY = re.compile(
-    r"(?:with|leaving|and)\s+(?:nothing|no\s+fields?)\s+(?:filled(?:\s+in)?|typed|entered)"
-    r"|(?:with|leaving)\s+(?:every|all|both)\s+(?:the\s+)?(?:\w+\s+)?fields?\s+empty"
-    r"|without\s+(?:filling\s+(?:in\s+)?|typing\s+|entering\s+)(?:in\s+)?(?:anything|any\s+\w+)|without\s+changing\s+anything"
-    r"|with\s+an?\s+empty\s+form|什么都不填|不填(?:写)?任何内容|不输入任何内容",
-    re.IGNORECASE,
-)
-_EMPTY_FIELD = re.compile(
-    rf"without\s+(?:filling\s+(?:in\s+)?|typing\s+(?:in\s+)?|entering\s+)?(?:an?\s+|the\s+|any\s+)?(?P<a>[\w ]+)"
-    rf"|with\s+an?\s+empty\s+(?P<b>[\w ]+)|with\s+(?:the\s+)?(?P<c>[\w ]+?)\s+empty"
-    rf"|leav(?:e|ing)\s+(?:the\s+)?(?P<d>[\w ]+?)\s+(?:empty|blank)"
-    rf"|不(?:输入|填写|填)(?P<e>[{CJK}]+?)(?=直接|就|点|登|提|，|$)",
-    re.IGNORECASE,
-)
 _INVALID = re.compile(r"(?:(?:that|which)\s+is\s+)?not\s+(?:an?\s+)?valid\b|无效的?", re.IGNORECASE)
 _INCORRECT = re.compile(r"(?:(?:that|which)\s+is\s+)?not\s+(?:the\s+)?(?:right|correct)\b|错误的?", re.IGNORECASE)
 _JOINED = frozenset({"log_in", "sign_up", "submit", "send", "save", "add", "edit", "change", "rename", "drag", ""})
@@ -130,7 +112,7 @@ def _take(parts: list[_Part], separator: str, fragment: str, prefix: str) -> str
     """Adds a fragment to the parts; returns what has to wait for the next fragment."""
     last = parts[-1] if parts else None
     part = _read(fragment, last)
-    if part is None and last is None and (_PREPOSITION.match(fragment) or _EMPTY_FIELD.match(fragment)):
+    if part is None and last is None and (_PREPOSITION.match(fragment) or EMPTY_FIELD.match(fragment)):
         return f"{prefix}{fragment}, "
     if part is not None:
         if last and part.has_predicate and not part.lead:
@@ -150,7 +132,7 @@ def _take(parts: list[_Part], separator: str, fragment: str, prefix: str) -> str
 def _further_object(last: _Part, separator: str, fragment: str) -> list[_Part]:
     """ "and B" after "tick A": another object of the same verb, or more about how it is done."""
     is_how = (bool(_WITH.search(last.rest)) and last.verb in _JOINED) or last.verb == "drag"
-    if is_how or _PREPOSITION.match(fragment) or _EMPTY.match(fragment):
+    if is_how or _PREPOSITION.match(fragment) or EMPTY.match(fragment):
         return [_longer(last, separator, fragment)]
     if not last.verb and ("then" in separator or last.lead == last.rest):
         return [last, _Part("action", "", fragment.split(" ")[0], fragment)]
@@ -328,7 +310,7 @@ def _finished(part: _Part, quotes: Sequence[str]) -> list[Clause]:
     left_empty: tuple[str, ...] = ()
     content = rest
     if part.kind == "action":
-        content, left_empty = _without_left_empty(_INVALID.sub("invalid ", _INCORRECT.sub("wrong ", rest)))
+        content, left_empty = without_left_empty(_INVALID.sub("invalid ", _INCORRECT.sub("wrong ", rest)))
     verb = part.verb
     is_untyped = part.verb in ("type", "clear") and not content.strip() and bool(left_empty)
     masked = part.text or (f"{part.lead} {rest}" if part.verb or part.kind == "expectation" else rest)
@@ -338,58 +320,8 @@ def _finished(part: _Part, quotes: Sequence[str]) -> list[Clause]:
         verb=verb,
         is_negative=part.is_negative or is_untyped or (not content.strip() and bool(left_empty)),
         quoted=tuple(quotes[ord(one) - MARK][1:-1].strip() for one in re.findall(f"[{MARKS}]", rest) if one != AND),
-        numbers=_numbers(content),
-        words=_words(content, part),
+        numbers=numbers_of(content),
+        words=words_of(content, verb=part.verb, is_action=part.kind == "action", has_lead=bool(part.lead)),
         left_empty=left_empty,
     )
     return [clause] * times
-
-
-def _without_left_empty(rest: str) -> tuple[str, tuple[str, ...]]:
-    content, count = _EMPTY.subn(" ", rest)
-    if count:
-        return content, ("",)
-    found = _EMPTY_FIELD.search(rest)
-    if not found:
-        return rest, ()
-    words = _tokens(next(one for one in found.groups() if one))
-    return f"{rest[: found.start()]} {rest[found.end() :]}", tuple(words) or ("",)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    found = [int(one) for one in re.findall(r"(?<![\w.,:/-])\d{1,18}(?![\w.:/-]*\w)", text)]
-    return (*found, *([number] if (number := counted(text)) is not None and number not in found else []))
-
-
-def _tokens(text: str, *, is_action: bool = False, has_lead: bool = True) -> list[str]:
-    """Words with content, casefolded, each once. A capitalised one is kept: a button may be called "More"."""
-    found: list[str] = []
-    previous = ""
-    for at, match in enumerate(_TOKEN.finditer(text)):
-        word, before = match.group(), previous
-        if is_cjk(word[0]):
-            spaced = _ROLE_ZH.sub(r" \1 ", word)
-            pieces = [part for one in spaced.split() for part in table.STOP_ZH.sub(" ", one).split()]
-            found += [part for one in pieces for part in table.STOP_ZH.sub(" ", one).split()]
-            continue
-        previous = folded = re.sub(r"(?:'s|’s)$", "", word.casefold())
-        is_name = word[0].isupper() and (at or has_lead) and word not in _NEVER_A_NAME
-        if word == "A":
-            following = _TOKEN.match(text[match.end() :].lstrip())
-            is_name = following is None or following.group().casefold() in table.STOP
-        is_negation = is_action and folded in table.NEGATING
-        is_particle = before in table.KEPT_AFTER and folded in ("in", "on", "up", "out", "off")
-        if folded not in table.STOP or is_name or is_negation or is_particle:
-            found.append(folded)
-    return list(dict.fromkeys(found))
-
-
-def _words(content: str, part: _Part) -> tuple[str, ...]:
-    text = re.sub(r"^(?:given|when|then)\b", " ", content, flags=re.IGNORECASE)
-    if part.kind == "expectation":
-        states = [pattern for _, pattern in table.STATES] if part.verb not in ("see", "contains", "") else []
-        for pattern in states:
-            text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
-        if part.verb == "order":
-            text = table.ORDER.sub(" ", text)
-    return tuple(_tokens(text, is_action=part.kind == "action", has_lead=bool(part.lead)))

@@ -87,8 +87,8 @@ class Element:
         return self.id.startswith("e")
 
     @property
-    def told(self) -> str:
-        """How a model is told of it, and how a report names it. The name is quoted as JSON: it is data of the page."""
+    def description(self) -> str:
+        """Role, name and context, for prompts and reports. The name is quoted as JSON: it is data of the page."""
         name = f" {quoted(self.name)}" if self.name else ""
         return f"{self.role}{name}{f' in {self.context}' if self.context else ''}"
 

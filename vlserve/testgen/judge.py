@@ -93,7 +93,7 @@ def _steps(
         if at not in taken and (reason := _unasked(steps, at, taken, pool, clauses)):
             earlier = [place for other, place in taken.items() if other < at]
             place = max(earlier, default=next((n for n, one in enumerate(clauses) if one.kind == "action"), 0))
-            reasons.setdefault(place, f"The plan also does {step.do!r} on {known[step.element].told}: {reason}")
+            reasons.setdefault(place, f"The plan also does {step.do!r} on {known[step.element].description}: {reason}")
     return asked, reasons
 
 

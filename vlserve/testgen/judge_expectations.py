@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from vlserve.testgen.clause_words import GROUP_NOUNS, NUMBERS, OPPOSITE, PLACES
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import ALERTS, TYPED_INTO, Element
-from vlserve.testgen.judge_words import ERROR, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
+from vlserve.testgen.judge_reasons import explain_missing, explain_opposite, explain_rival, listed
+from vlserve.testgen.judge_words import ERROR, ERRORS, GOOD, MESSAGE, NAMELESS, NOUNS_ZH, OF_ADDRESS, STATE_KINDS
 from vlserve.testgen.plan import OF_A_GROUP, OPPOSITES, PAGE, Assertion
 from vlserve.testgen.wording import (
     Pool,
@@ -38,7 +39,7 @@ class Expectations:
             return (), "It is not clear what is expected of it."
         if _is_only(clause):
             return self._only(clause)
-        if not _subject(clause) and not clause.quoted and not clause.numbers:
+        if not clause.words and not clause.quoted and not clause.numbers:
             return (), "It does not say of what."
         reason = ""
         for one in self.assertions:
@@ -50,8 +51,8 @@ class Expectations:
 
     def _nothing(self, clause: Clause) -> str:
         if clause.quoted:
-            return f"No expectation has the text {', '.join(map(repr, clause.quoted))} in that sense."
-        return f"No expectation is about {' '.join(_subject(clause) or clause.words)!r} in that sense."
+            return f"No expectation has the text {listed(clause.quoted)} in that sense."
+        return f"No expectation is about {' '.join(clause.words)!r} in that sense."
 
     def why_not(self, clause: Clause, one: Assertion) -> str:
         """Why an assertion is not what a clause asks for; empty: it is."""
@@ -75,13 +76,13 @@ class Expectations:
         """Why a clause is not about an element: its own name has to be meant, not only what is around it."""
         words = without_ordinals(words, element)
         if missing := unmeant(words, clause.quoted, element, value):
-            return f"{element.told} has nothing of {', '.join(map(repr, missing))}."
+            return explain_missing(element, missing)
         own = f"{element.name} | {value}"
         is_own = any(has_word(word, own) for word in words) or any(has_phrase(each, own) for each in clause.quoted)
         by_role = words and all(is_of_role(word, element.role) or is_meant(word, element) for word in words)
         is_by_role = by_role and any(is_of_role(word, element.role) for word in words)
         if not is_own and not (is_by_role and (not element.name or element.role in NAMELESS)):
-            return f"The scenario does not name {element.told}."
+            return f"The scenario does not name {element.description}."
         return ""
 
     def _seen(self, clause: Clause, one: Assertion) -> str:
@@ -94,10 +95,8 @@ class Expectations:
         if element.is_group:
             return _OTHER
         if one.expect == "visible":
-            if clause.quoted and negates(element.name, " ".join(clause.quoted)):
-                return f"{element.told} is the opposite."
-            if not clause.quoted and negates(element.name, clause.text):
-                return f"{element.told} is the opposite."
+            if negates(element.name, " ".join(clause.quoted) or clause.text):
+                return explain_opposite(element)
             if _is_message(words) and not clause.quoted:
                 return self._message(words, element)
             words = [word for word in words if word not in MESSAGE or not _speaks(element)]
@@ -107,45 +106,45 @@ class Expectations:
                 return why
             rival = self.pool.rival(element, words, clause.quoted, clause.text, _like(element))
             is_other = rival and not has_phrase(element.name, rival.name) and not has_phrase(rival.name, element.name)
-            return f"{rival.told} fits as well as {element.told}: name it in full." if rival and is_other else ""
+            return explain_rival(element, rival) if is_other else ""
         quoted = [each for each in clause.quoted if not has_phrase(each, one.value)]
         words = [word for word in words if not has_word(word, one.value)]
         if len(quoted) == len(clause.quoted) and len(words) == len(clause.words):
             return _OTHER
         missing = unmeant(words, quoted, element)
-        return f"{element.told} has nothing of {', '.join(map(repr, missing))}." if missing else ""
+        return explain_missing(element, missing)
 
     def _text(self, clause: Clause, value: str, words: Sequence[str]) -> str:
         if clause.quoted:
             missing = [each for each in clause.quoted if not has_phrase(each, value)]
             left = [word for word in words if word not in MESSAGE and not has_word(word, value)]
             if missing or left:
-                return f"The text {value!r} has nothing of {', '.join(map(repr, [*missing, *left]))}."
+                return f"The text {value!r} has nothing of {listed([*missing, *left])}."
             return f"The text {value!r} is the opposite." if negates(value, " ".join(clause.quoted)) else ""
         if _is_message(words):
-            is_error = any(word in ("error", "错误", "错误信息", "错误提示") for word in words)
+            is_error = any(word in ERRORS for word in words)
             is_one = bool(ERROR.search(normal(value))) if is_error else False
             return "" if is_one else f"The text {value!r} may be another one: write the text in quotation marks."
         left = [word for word in words if not has_word(word, value) and word not in ("message", "text", "提示")]
         if left or not words:
-            return f"The text {value!r} has nothing of {', '.join(map(repr, left))}."
+            return f"The text {value!r} has nothing of {listed(left)}."
         return f"The text {value!r} is the opposite." if negates(value, clause.text) else ""
 
     def _message(self, words: Sequence[str], element: Element) -> str:
         """ "The error", without its text."""
         name = normal(element.name)
         if not _speaks(element) and not any(has_word(word, name) for word in words):
-            return f"{element.told} is no message."
-        wants_error = any(word in ("error", "错误", "错误信息", "错误提示", "warning", "警告") for word in words)
+            return f"{element.description} is no message."
+        wants_error = any(word in {*ERRORS, "warning", "警告"} for word in words)
         if wants_error and (GOOD.search(name) and not ERROR.search(name)):
-            return f"{element.told} is no error."
+            return f"{element.description} is no error."
         if wants_error and element.role != "alert" and not ERROR.search(name):
-            return f"{element.told} is no error."
+            return f"{element.description} is no error."
         if "success" in words and (ERROR.search(name) or not GOOD.search(name)):
-            return f"{element.told} is no message of success."
+            return f"{element.description} is no message of success."
         known = ("error", "message", "alert", "warning", "notification", "notice", "status", "toast", "success", "text")
         rest = [word for word in words if word not in known and not has_word(word, name) and word not in MESSAGE]
-        return f"{element.told} has nothing of {', '.join(map(repr, rest))}." if rest else ""
+        return explain_missing(element, rest)
 
     def _gone(self, clause: Clause, one: Assertion) -> str:
         words = list(clause.words)
@@ -172,7 +171,7 @@ class Expectations:
         if _is_message(words) and not clause.quoted:
             return self._message(words, element)
         if element.role in ALERTS and not any(is_same(element.name, each) for each in clause.quoted):
-            return f"{element.told} is a message about it."
+            return f"{element.description} is a message about it."
         words = [word for word in words if word not in MESSAGE or not _speaks(element)]
         words = [word for word in words if word not in PLACES] or words
         if why := self._own(clause, element, words if clause.quoted else words or clause.words):
@@ -183,10 +182,10 @@ class Expectations:
             if each.role == element.role and each.id != element.id and not unmeant(words, clause.quoted, each)
         ]
         if present and not self.pool.is_draft:
-            return f"{present[0].told} is still there."
+            return f"{present[0].description} is still there."
         rival = self.pool.rival(element, words, clause.quoted, clause.text, {element.role})
         if rival and self.pool.is_draft:
-            return f"{rival.told} fits as well as {element.told}: name it in full."
+            return explain_rival(element, rival)
         return ""
 
     def _reported(self, clause: Clause, one: Assertion, words: Sequence[str]) -> str:
@@ -210,15 +209,15 @@ class Expectations:
             if len(words) == len(clause.words) and len(quoted) == len(clause.quoted):
                 return _OTHER
             missing = unmeant(words, quoted, element)
-            return f"{element.told} has nothing of {', '.join(map(repr, missing))}." if missing else ""
+            return explain_missing(element, missing)
         if one.expect not in STATE_KINDS.get(clause.verb, frozenset()):
             return _OTHER
         if negates(element.name, clause.text):
-            return f"{element.told} is the opposite."
+            return explain_opposite(element)
         if why := self._own(clause, element, words):
             return why
         rival = self.pool.rival(element, words, clause.quoted, clause.text, _like(element))
-        return f"{rival.told} fits as well as {element.told}: name it in full." if rival else ""
+        return explain_rival(element, rival)
 
     def _contains(self, clause: Clause, one: Assertion) -> str:
         if clause.is_negative:
@@ -230,16 +229,16 @@ class Expectations:
         element = self.elements[one.element]
         is_quoted = any(is_same(each, one.value) for each in clause.quoted)
         if clause.quoted and not is_quoted:
-            return f"The value {one.value!r} is not {', '.join(map(repr, clause.quoted))}."
+            return f"The value {one.value!r} is not {listed(clause.quoted)}."
         words = [word for word in clause.words if is_quoted or not has_word(word, one.value)]
         quoted = [each for each in clause.quoted if not is_same(each, one.value)]
         if not is_quoted and (not has_phrase(one.value, clause.text) or len(words) == len(clause.words)):
             return f"The value {one.value!r} is not what the scenario expects."
         if missing := unmeant(words, quoted, element):
-            return f"{element.told} has nothing of {', '.join(map(repr, missing))}."
+            return explain_missing(element, missing)
         rival = self.pool.rival(element, words, quoted, clause.text, _like(element))
         is_rival = rival is not None and bool(words or quoted)
-        return f"{rival.told} fits as well as {element.told}: name it in full." if rival and is_rival else ""
+        return explain_rival(element, rival) if is_rival else ""
 
     def _counted(self, clause: Clause, one: Assertion) -> str:
         number = clause.numbers[-1] if clause.numbers else None
@@ -265,7 +264,7 @@ class Expectations:
             noun = next((each for each in (word, word[:-1], f"{word[:-3]}y") if each in GROUP_NOUNS), None)
             roles = GROUP_NOUNS[noun] if noun else ()
             if roles and group.role not in roles:
-                return f"The test counts {group.told}, not {word}."
+                return f"The test counts {group.description}, not {word}."
             if not roles and len({each.id for each in groups}) > 1:
                 return f"The page has several groups: say which of them {word!r} are."
         return ""
@@ -292,7 +291,7 @@ class Expectations:
             if one.expect == "count" and one.value == str(len(names)) and self.elements[one.element].is_group
         ]
         if len(found) < len(names) or not counts:
-            return (), f"The test has to expect {', '.join(map(repr, names))}, and a count of {len(names)}."
+            return (), f"The test has to expect {listed(names)}, and a count of {len(names)}."
         return (*found, counts[0]), ""
 
     def _ordered(self, clause: Clause, one: Assertion) -> str:
@@ -314,7 +313,7 @@ class Expectations:
         ]
         places = [next((at for at, value in enumerate(values) if _names(name, value)), -1) for name in named]
         if not named or -1 in places or any(not is_meant(word, group) for word in left):
-            return f"The order has nothing of {', '.join(map(repr, [*left, *named]))}."
+            return f"The order has nothing of {listed([*left, *named])}."
         is_whole = len(values) == len(group.items)
         if re.search(r"\b(?:first|top)\b|第一", text) and "before" not in text:
             return "" if set(places) == {0} and is_whole else "The order has to name all items, that one first."
@@ -352,10 +351,6 @@ def opposite(clause: Clause) -> Clause | None:
 
 def _is_only(clause: Clause) -> bool:
     return clause.verb == "count" and bool(re.search(r"\bonly\b|只", clause.text, re.IGNORECASE)) and not clause.numbers
-
-
-def _subject(clause: Clause) -> list[str]:
-    return list(clause.words)
 
 
 def _names(name: str, value: str) -> bool:

@@ -1,67 +1,43 @@
 """Which steps of a plan do what an action clause asks for. Part of the judge: rules only, in doubt nothing."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-from vlserve.testgen.button_names import CLICKED, NAMES, is_called
+from vlserve.testgen.button_names import is_called
 from vlserve.testgen.clause_words import PLACES
 from vlserve.testgen.clauses import Clause, key_of
-from vlserve.testgen.elements import TURNED_ON, Element
+from vlserve.testgen.judge_reasons import explain_missing, listed
+from vlserve.testgen.judge_targets import StepTargets
 from vlserve.testgen.judge_words import (
     BY_ENTER,
     FORM,
     IMPLY_FILLS,
     KEY_WORDS,
     NOT_POSSIBLE,
-    POINTS,
-    ROLES,
     SEARCH,
     STEP_KINDS,
     TEXT_ROLES,
     THINGS,
 )
-from vlserve.testgen.plan import Step
 from vlserve.testgen.typed_values import (
-    MADE_UP,
     field_words,
     is_meant_by,
-    is_said_of,
-    made_up,
     names_no_text,
-    tells_value,
 )
 from vlserve.testgen.wording import (
-    Pool,
     bare,
     has_phrase,
     has_word,
     is_meant,
     is_of_role,
     is_same,
-    negates,
     unmeant,
-    without_ordinals,
 )
 
 
-@dataclass(frozen=True)
-class Steps:
-    """The steps of a plan, with the elements that they use."""
-
-    steps: Sequence[Step]
-    elements: Mapping[str, Element]
-    pool: Pool
-
-    def element(self, at: int) -> Element:
-        return self.elements[self.steps[at].element]
-
-    def is_possible(self, at: int) -> bool:
-        """Its element takes such a step, and can be there by then."""
-        step, one = self.steps[at], self.element(at)
-        roles = ROLES.get(step.do)
-        takes = roles is None or one.role in roles or (step.do == "fill" and one.takes_text)
-        return takes and (at > 0 or self.pool.is_draft or self.pool.was_there(one.id))
+class Steps(StepTargets):
+    """Finds the steps that a clause asks for."""
 
     def find(self, clause: Clause, start: int) -> tuple[tuple[int, ...], str]:
         """The steps from ``start`` on that a clause asks for; or none, and why."""
@@ -86,7 +62,7 @@ class Steps:
         for at in range(end):
             step, one = self.steps[at], self.element(at)
             if step.do == "fill" and all(is_meant_by(word, one) for word in clause.left_empty):
-                return f"A step types into {one.told}, which has to stay empty."
+                return f"A step types into {one.description}, which has to stay empty."
         return ""
 
     def _left_empty(self, clause: Clause) -> str:
@@ -106,58 +82,22 @@ class Steps:
             if any(not word or is_meant(word, one, step.value) for word in wanted) or any(
                 has_phrase(each, f"{one.name} | {one.context} | {step.value}") for each in clause.quoted
             ):
-                return (), f"A step uses {one.told}, which must not be done."
+                return (), f"A step uses {one.description}, which must not be done."
         known = any(not unmeant(wanted, clause.quoted, one) for one in self.pool.elements) or wanted == ("",)
         return ((-1,), "") if known else ((), "The page has nothing that this names.")
-
-    def _is_only(
-        self, at: int, clause: Clause, words: Sequence[str], quoted: Sequence[str], met: Sequence[str] = ()
-    ) -> str:
-        """Why a step's element may not be the one that a clause means; empty: it is."""
-        one = self.element(at)
-        if missing := unmeant([word for word in without_ordinals(words, one) if word not in met], quoted, one):
-            return f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
-        if negates(one.name, clause.text):
-            return f"{one.told} is the opposite."
-        if not words and not quoted and clause.verb in ("click", "double_click", "hover", "open", "tick", "untick"):
-            return "It does not name what to use."
-        rival = self.pool.rival(one, words, quoted, clause.text, ROLES.get(self.steps[at].do), also=met)
-        return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
 
     def _direct(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
         """One step, on the element that the clause names."""
         step, one = self.steps[at], self.element(at)
-        if not self._is_kind(clause.verb, at):
+        if not self.is_kind(clause.verb, at):
             return (), ""
         if clause.verb in ("choose", "switch", "filter", "sort", "change") and step.do == "select":
             return self._chosen(clause, at)
         words = [word for word in clause.words if word not in ("filter", "sort", "option")]
-        why = self._is_only(at, clause, words, clause.quoted)
+        why = self.why_not(at, clause, words, clause.quoted)
         if not why and clause.verb == "sort" and one.role not in ("columnheader", "button", "link", "radio", "option"):
-            why = f"{one.told} does not sort."
+            why = f"{one.description} does not sort."
         return ((), why) if why else ((at,), "")
-
-    def _is_kind(self, verb: str, at: int) -> bool:
-        step, one = self.steps[at], self.element(at)
-        if verb in ("tick", "untick"):
-            is_on = bool({"checked", "pressed", "selected"} & one.states) if self.pool.is_draft else self._was_on(at)
-            toggles = one.role in TURNED_ON or {"pressed", "not_pressed"} & one.states
-            is_first = all(self.steps[each].element != step.element for each in range(at))
-            flips = step.do == "click" and bool(toggles) and is_first and is_on == (verb == "untick")
-            if step.do == "click" and verb == "untick" and one.role == "radio":
-                return False
-            return step.do == ("check" if verb == "tick" else "uncheck") or flips
-        if verb == "open" and one.role in TURNED_ON:
-            return self._is_kind("tick", at)
-        if verb == "click" and step.do == "uncheck":
-            return self._was_on(at)
-        if verb == "click" and step.do == "check":
-            return not self._was_on(at)
-        return step.do in STEP_KINDS.get(verb, POINTS[:1])
-
-    def _was_on(self, at: int) -> bool:
-        before = next((one for one in self.pool.before.elements if one.id == self.steps[at].element), None)
-        return bool(before and {"checked", "pressed", "selected"} & before.states)
 
     def _chosen(self, clause: Clause, at: int) -> tuple[tuple[int, ...], str]:
         step, one = self.steps[at], self.element(at)
@@ -173,7 +113,7 @@ class Steps:
                 return (), f"The value {step.value!r} is not what the scenario chooses."
         else:
             return (), ""
-        why = self._is_only(at, replace(clause, verb="choose"), words, quoted)
+        why = self.why_not(at, replace(clause, verb="choose"), words, quoted)
         return ((), why) if why else ((at,), "")
 
     def _typed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -183,7 +123,7 @@ class Steps:
         if step.do != "fill":
             return (), ""
         words, quoted, why = field_words(clause, step, one)
-        why = why or self._is_only(at, clause, words, quoted)
+        why = why or self.why_not(at, clause, words, quoted)
         return ((), why) if why else ((at,), "")
 
     def _pressed(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -194,7 +134,7 @@ class Steps:
         typed = at > 0 and self.steps[at - 1].do == "fill" and self.steps[at - 1].element != step.element
         is_named = bool(words or clause.quoted)
         if unmeant(words, clause.quoted, one) or (typed and not is_named):
-            return (), f"The key is pressed in {one.told}."
+            return (), f"The key is pressed in {one.description}."
         return (at,), ""
 
     def _dragged(self, clause: Clause, _start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -212,7 +152,7 @@ class Steps:
             texts = [each for each in clause.quoted if each in part]
             named = not (words or texts) or bool(unmeant(words, texts, element))
             if named or self.pool.rival(element, words, texts, part):
-                return (), f"{element.told} is not clearly what {bare(part)!r} names."
+                return (), f"{element.description} is not clearly what {bare(part)!r} names."
         return (at,), ""
 
     def _searched(self, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -221,12 +161,12 @@ class Steps:
             is_search = one.role == "searchbox" or any(has_word(word, one.name) for word in SEARCH)
             fields = [each for each in self.pool.elements if each.role in TEXT_ROLES and not each.is_inert]
             if not is_search and len(fields) != 1:
-                return (), f"{one.told} is not a field to search in."
+                return (), f"{one.description} is not a field to search in."
             words, quoted, why = field_words(clause, step, one)
             if why or names_no_text(clause, step.value):
                 return (), why or "It does not say what to search for."
             if missing := unmeant([word for word in words if word not in SEARCH], quoted, one):
-                return (), f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
+                return (), f"The step on {explain_missing(one, missing)}"
             end = at + 1
             if end < len(self.steps) and self._goes(end, at):
                 return (at, end), ""
@@ -255,7 +195,7 @@ class Steps:
             for each in range(start, at)
             if self.steps[each].do in ("fill", "select", "check") and self.is_possible(each)
         ]
-        used, words, quoted, why = self._filled(clause, fills, at)
+        used, words, quoted, why = self.filled(clause, fills, at)
         if why:
             return (), why
         if is_enter:
@@ -265,78 +205,16 @@ class Steps:
             if left or quoted or not field:
                 return (
                     (),
-                    f"Enter in {one.told} does not show {', '.join(map(repr, [*left, *quoted])) or 'what it sends'}.",
+                    f"Enter in {one.description} does not show {listed([*left, *quoted]) or 'what it sends'}.",
                 )
         else:
             ignored = FORM | PLACES | (THINGS if clause.quoted else frozenset())
             left = [word for word in words if word not in ignored or is_meant(word, one)]
-            why = self._is_only_named(clause, at, left, quoted)
+            why = self.why_not_named(clause, at, left, quoted)
         if why:
             return (), why
         more = fills if clause.verb in IMPLY_FILLS else used
         return (*sorted({*used, *more}), at), ""
-
-    def _is_only_named(self, clause: Clause, at: int, words: Sequence[str], quoted: Sequence[str]) -> str:
-        one = self.element(at)
-        if missing := unmeant(without_ordinals(words, one), quoted, one):
-            return f"The step on {one.told} has nothing of {', '.join(map(repr, missing))}."
-        if negates(one.name, clause.text):
-            return f"{one.told} is the opposite."
-        same = [
-            each for each in self.pool.elements if not clause.verb or is_called(each, clause.verb) or each.id == one.id
-        ]
-        pool = replace(self.pool, elements=tuple(each for each in same if each.role in CLICKED))
-        rival = pool.rival(one, words, quoted, clause.text)
-        return f"{rival.told} fits as well as {one.told}, or better: name it in full." if rival else ""
-
-    def _is_only_field(self, clause: Clause, at: int, fills: Sequence[int]) -> bool:
-        """No other field could be meant where none is named."""
-        one, used = self.element(at), {self.steps[each].element for each in fills}
-        is_for_it = any(has_word(word, one.name) for word in NAMES.get(clause.verb, "").split("|"))
-        if self.steps[at].do == "select":
-            return any(has_phrase(self.steps[at].value, each) for each in one.options)
-        others = [each for each in self.pool.before.elements if each.role in TEXT_ROLES and each.id not in used]
-        return is_for_it or not any(each.context == one.context and not each.is_inert for each in others)
-
-    def _filled(
-        self, clause: Clause, fills: Sequence[int], trigger: int
-    ) -> tuple[list[int], list[str], list[str], str]:
-        """The fills that a clause speaks of, and its words and quoted texts that are left for the button."""
-        used: list[int] = []
-        words, quoted = list(clause.words), list(clause.quoted)
-        button = self.element(trigger)
-        for at in fills:
-            step, one = self.steps[at], self.element(at)
-            if button.context and one.context != button.context and self.steps[trigger].do != "press":
-                continue
-            value = " ".join(step.value.split())
-            own = [word for word in words if has_word(word, one.name)]
-            typed = [word for word in words if word not in own and word not in MADE_UP and has_word(word, value)]
-            is_quoted = bool(value) and any(is_same(value, each) for each in quoted)
-            if (is_quoted or typed) and not is_said_of(
-                clause.text, own, value, [self.steps[each].value for each in used]
-            ):
-                return [], [], [], f"The scenario does not say {value!r} of {one.told}."
-            if (is_quoted or typed) and not own and not self._is_only_field(clause, at, fills):
-                return [], [], [], f"The scenario does not say that {value!r} is typed into {one.told}."
-            if is_quoted:
-                quoted = [each for each in quoted if not is_same(value, each)]
-            elif typed and not has_phrase(value, clause.text):
-                return [], [], [], f"The value {value!r} is not what the scenario types."
-            elif clause.quoted and own and clause.verb not in ("",):
-                return [], [], [], f"The value {value!r} of {one.told} is not in quotation marks in the scenario."
-            elif not typed and own:
-                if why := made_up(clause, own + [word for word in words if word in MADE_UP], one, value)[2]:
-                    return [], [], [], why
-                if tells_value(clause, own):
-                    return [], [], [], f"The value {value!r} of {one.told} is not what the scenario types."
-            elif not typed:
-                continue
-            used.append(at)
-            words = [word for word in words if word not in own and word not in typed]
-        if used:
-            words = [word for word in words if word not in MADE_UP]
-        return used, words, quoted, ""
 
 
 def _by_name(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[int, ...], str]:
@@ -377,13 +255,13 @@ def _renamed(self: Steps, clause: Clause, start: int, at: int) -> tuple[tuple[in
         one = self.element(opener)
         opens = self.steps[opener].do == "double_click" or is_called(one, "rename")
         why = (
-            self._is_only_named(clause, opener, words, quoted)
+            self.why_not_named(clause, opener, words, quoted)
             if is_called(one, "rename")
-            else self._is_only(opener, clause, words, quoted)
+            else self.why_not(opener, clause, words, quoted)
         )
         if opens and not why:
             return (opener, at), ""
-    why = self._is_only(at, clause, words, quoted)
+    why = self.why_not(at, clause, words, quoted)
     return ((at,), "") if not why and (words or quoted) else ((), why or "It does not name what is renamed.")
 
 

@@ -2,35 +2,17 @@
 
 import re
 
+from vlserve.testgen.clause_words import word_set
 from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO
 
-BY_ENTER = frozenset({"log_in", "sign_up", "submit", "send", "add", "search", "save", "rename", "change", "edit"})
+BY_ENTER = word_set("log_in sign_up submit send add search save rename change edit")
 IMPLY_FILLS = frozenset({"log_in", "sign_up", "submit", "send", "save", ""})
-FORM = frozenset({"form", "表单", "it", "button", "按钮", "changes", "account", "credentials"})
-THINGS = frozenset(
-    {
-        "message",
-        "item",
-        "task",
-        "todo",
-        "entry",
-        "note",
-        "file",
-        "comment",
-        "post",
-        "product",
-        "消息",
-        "任务",
-        "项目",
-        "评论",
-    }
-)
+FORM = word_set("form 表单 it button 按钮 changes account credentials")
+THINGS = word_set("message item task todo entry note file comment post product 消息 任务 项目 评论")
 """Nouns for what a quoted text names."""
 POINTS = ("click", "double_click")
 SEARCH = ("search", "find", "filter", "query", "搜索", "查找", "查询", "搜索框", "输入框", "field", "box")
-KEY_WORDS = frozenset(
-    {"key", "键", "arrow", "down", "up", "arrowdown", "arrowup", "return", "esc", "回车", "回车键", "空格", "空格键"}
-)
+KEY_WORDS = word_set("key 键 arrow down up arrowdown arrowup return esc 回车 回车键 空格 空格键")
 STEP_KINDS: dict[str, tuple[str, ...]] = {
     "click": ("click",),
     "double_click": ("double_click",),
@@ -51,28 +33,12 @@ NOT_POSSIBLE = {
     "wait": "A test waits by itself: write what is to be seen then.",
     "reload": "A test cannot load the page again.",
 }
-MESSAGE = frozenset(
-    [
-        "message",
-        "text",
-        "warning",
-        "notice",
-        "notification",
-        "hint",
-        "note",
-        "status",
-        "toast",
-        "question",
-        "label",
-        "sentence",
-        "info",
-        "success",
-        "error",
-        "alert",
-        "popup",
-    ]
-) | {"消息", "信息", "提示", "文字", "警告", "问题", "提示信息", "错误信息", "错误", "错误提示"}
+MESSAGE = word_set(
+    "message text warning notice notification hint note status toast question label sentence info success error "
+    "alert popup 消息 信息 提示 文字 警告 问题 提示信息 错误信息 错误 错误提示"
+)
 """Nouns for a text on the page."""
+ERRORS = word_set("error 错误 错误信息 错误提示")
 ERROR = re.compile(
     r"error|wrong|invalid|incorrect|fail|declin|denied|not |n't|required|please|must|cannot|unable|too |missing|already"
     r"|expired|错误|失败|无效|不正确|请|不能|必须|有误"
@@ -95,25 +61,8 @@ STATE_KINDS: dict[str, frozenset[str]] = {
     "empty": frozenset({"empty"}),
     "filled": frozenset({"value", "contains"}),
 }
-OF_ADDRESS = frozenset(
-    [
-        "url",
-        "address",
-        "title",
-        "redirected",
-        "taken",
-        "location",
-        "bar",
-        "web",
-        "browser",
-        "window",
-        "tab",
-        "document",
-        "网址",
-        "地址栏",
-        "链接地址",
-        "标题",
-    ]
+OF_ADDRESS = word_set(
+    "url address title redirected taken location bar web browser window tab document 网址 地址栏 链接地址 标题"
 )
 NOUNS_ZH = re.compile(r"^(?:条|个|行|项)?(?:记录|结果|项目|条目|数据|内容)?$")
 NAMELESS = ALERTS | {"dialog", "alertdialog", "row", "listitem", "form", "menu", "table"}

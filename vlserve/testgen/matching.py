@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Box, Element
 from vlserve.testgen.inventory import Seen
+from vlserve.testgen.quotes import is_cjk
 
 _LIKE_ENOUGH = 0.55
 _SAME_TEXT, _OTHER_WORDS = 0.9, 0.5
@@ -68,6 +69,14 @@ def is_inside(seen: Box, element: Box) -> bool:
     """Whether the centre of ``seen`` lies in ``element``."""
     x, y = (seen[0] + seen[2]) / 2, (seen[1] + seen[3]) / 2
     return element[0] <= x <= element[2] and element[1] <= y <= element[3]
+
+
+def is_read(name: str) -> bool:
+    """Whether a name can have been read: letters or digits for the most part, and not one character again and again."""
+    marks = [one for one in name.casefold() if not one.isspace()]
+    words = [one for one in marks if one.isalnum()]
+    is_long = len(words) > 1 or any(is_cjk(one) for one in words)
+    return is_long and 2 * len(words) >= len(marks) and (len(set(words)) > 1 or len(words) < 3)
 
 
 def _likeness(seen: Seen, box: Box, element: Element) -> float:

@@ -89,12 +89,12 @@ def describe_step(step: Step, elements: Mapping[str, Element]) -> str:
     """In words, without its value where that is a secret."""
     element = elements[step.element]
     value = f" {quoted(step.value)}" if step.value and not element.is_secret else ""
-    target = f" to {elements[step.to].told}" if step.to else ""
-    return f"{step.do.replace('_', ' ')} {element.told}{value}{target}"
+    target = f" to {elements[step.to].description}" if step.to else ""
+    return f"{step.do.replace('_', ' ')} {element.description}{value}{target}"
 
 
 def describe_assertion(one: Assertion, elements: Mapping[str, Element]) -> str:
-    name = "page" if one.element == PAGE else elements[one.element].told
+    name = "page" if one.element == PAGE else elements[one.element].description
     texts = [quoted(one.value)] if one.value else [quoted(text) for text in one.values]
     return " ".join([one.expect.replace("_", " "), name, *([", ".join(texts)] if texts else [])])
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from playwright.async_api import Browser, Error
 
 from vlserve.testgen import clauses, inventory, judge, matching, outcome, planner, render, report, runner, trial
-from vlserve.testgen.elements import Look
+from vlserve.testgen.elements import Look, quoted
 from vlserve.testgen.generation import Generation
 from vlserve.testgen.live_page import LivePage, find_browser, open_browser, open_page
 from vlserve.testgen.plan import PlanError
@@ -34,8 +34,9 @@ from vlserve.testgen.secrets import environment
 _RIGHT_SIZE = 0.5
 """Share of the picture's elements in their places from which on another viewport is not tried."""
 _SAME_PAGE = 0.4
-"""Smallest share of the picture's elements that must be on the page; below, the picture shows another page."""
+"""Smallest share of the names on the picture that must be on the page; below, the picture shows another page."""
 _FEWEST_TO_COMPARE = 3
+_LONGEST_LIST = 200
 _LONGEST_NAME = 60
 
 
@@ -182,13 +183,19 @@ def _viewports(job: Job, picture: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def _check_picture(work: Generation) -> None:
-    """Raises TestgenError where the picture shows another page."""
-    seen, found = len(work.inventory.seen), len(work.seen_as)
-    if work.job.is_forced or seen < _FEWEST_TO_COMPARE or found >= _SAME_PAGE * seen:
+    """Raises TestgenError where the names that were read on the picture show another page."""
+    seen = work.inventory.seen
+    read = [one.name for one in seen if matching.is_read(one.name)]
+    names = {one.casefold(): one for one in reversed(read)}
+    found = names.keys() & {seen[number].name.casefold() for number in work.seen_as.values()}
+    is_unread = len(names) < _FEWEST_TO_COMPARE or (not found and 2 * len(read) < len(seen))
+    if work.job.is_forced or is_unread or len(found) >= _SAME_PAGE * len(names):
         return
+    absent = ", ".join(quoted(names[one]) for one in [*names][::-1] if one not in found)
     raise TestgenError(
-        f"The screenshot seems to show another page: of its {seen} elements {found} are on {work.job.url}. Take a new "
-        "screenshot of this page, or use --force (HTTP: force) to go on all the same."
+        f"The screenshot seems to show another page: of the {len(names)} names that were read on it {len(found)} are "
+        f"on {work.job.url}, and these are not: {absent[:_LONGEST_LIST]}. Take a new screenshot of this page, or use "
+        "--force (HTTP: force) to go on all the same."
     )
 
 

@@ -45,6 +45,8 @@ _NEED_A_VALUE: frozenset[str] = frozenset(
     {"fill", "select", "press", "value", "text", "no_text", "contains", "count", "url", "title"}
 )
 _USES: frozenset[Action] = frozenset({"click", "double_click", "fill", "check", "uncheck", "select", "press"})
+_CHANGE_OTHERS: frozenset[Action] = frozenset({"click", "double_click", "press"})
+"""Actions that may load, submit or reset a page, so that what was typed before need not be there any more."""
 _OPPOSITES = {
     "visible": "hidden",
     "text": "no_text",
@@ -107,7 +109,7 @@ class Plan(_Model):
 
 
 def check(plan: Plan, elements: Collection[Element]) -> None:
-    """Hold a plan against what is there before its steps and after them. Raises PlanError."""
+    """Check a plan against the elements before and after its steps. Raises PlanError."""
     known = {one.id: one for one in elements}
     for step in plan.steps:
         _check_step(step, known)
@@ -121,21 +123,25 @@ def check(plan: Plan, elements: Collection[Element]) -> None:
 
 def tautology(steps: Sequence[Step], one: Assertion) -> str | None:
     """Why an assertion holds whatever the page does, as far as the steps alone tell; None: it does not."""
-    touched = [step for step in steps if one.element in (step.element, step.to)]
+    touched = [at for at, step in enumerate(steps) if one.element in (step.element, step.to)]
     if not touched:
         return None
-    last = touched[-1]
-    if one.expect == "visible" or (one.expect == "enabled" and any(step.do in _USES for step in touched)):
+    if one.expect == "visible" or (one.expect == "enabled" and any(steps[at].do in _USES for at in touched)):
         return "the steps could not have used it otherwise"
-    if one.expect == "value" and last.do in ("fill", "select"):
-        return "the steps wrote it there"
-    if one.expect == "contains" and last.do in ("fill", "select") and one.value in last.value:
-        return "the steps wrote it there"
-    if one.expect == "focused" and last.do in ("fill", "press") and last is steps[-1] and last.value != "Tab":
-        return "the steps left the focus there"
-    if (one.expect, last.do) in (("checked", "check"), ("unchecked", "uncheck")):
+    is_last = not any(step.do in _CHANGE_OTHERS for step in steps[touched[-1] + 1 :])
+    if is_last and is_done_by(steps[touched[-1]], one):
         return "the steps did that"
+    if one.expect == "focused" and touched[-1] == len(steps) - 1:
+        last = steps[-1]
+        return "the steps left the focus there" if last.do in ("fill", "press") and last.value != "Tab" else None
     return None
+
+
+def is_done_by(step: Step, one: Assertion) -> bool:
+    """Whether a step on the assertion's element makes it hold: the value that it types, the box that it ticks."""
+    if step.do in ("fill", "select"):
+        return one.expect == "value" or (one.expect == "contains" and one.value in step.value)
+    return (one.expect, step.do) in (("checked", "check"), ("unchecked", "uncheck"))
 
 
 def _check_step(step: Step, known: Mapping[str, Element]) -> None:

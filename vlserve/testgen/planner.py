@@ -162,7 +162,7 @@ async def _take(planned: Planned, live: LivePage, steps: Sequence[Step]) -> int:
     """How many of the steps could be taken. Raises PlanError if not even the first could."""
     for count, step in enumerate(steps):
         try:
-            await live.take(step, planned.elements[step.element].told)
+            await live.take(step, planned.elements[step.element].description)
         except PlanError:
             if not count:
                 raise

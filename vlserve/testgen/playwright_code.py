@@ -61,7 +61,7 @@ def _of_element(
     one: Assertion, element: Element, place: str, values: tuple[str, ...], value: str
 ) -> tuple[str, str, list[str]]:
     if element.locators[0].by == "point":
-        raise PlanError(f"{element.told} is known by coordinates alone, so nothing can be expected of it.")
+        raise PlanError(f"{element.description} is known by coordinates alone, so nothing can be expected of it.")
     is_select = element.role in CHOSEN_FROM and bool(element.options)
     if is_select and one.expect in ("value", "contains"):  # the value of a <select> is an attribute that nobody sees
         call = "to_have_text" if one.expect == "value" else "to_contain_text"

@@ -73,7 +73,7 @@ def read_steps(answer: str) -> StepsAnswer:
 def describe(step: Step, element: Element) -> str:
     """A step in words, without its value if that is secret."""
     value = f" {quoted(step.value)}" if step.value and not element.is_secret else ""
-    return f"{step.do} {element.told}{value}"
+    return f"{step.do} {element.description}{value}"
 
 
 def ask_expected(
@@ -119,11 +119,11 @@ def _line(one: Element) -> str:
     value = f" value {quoted(one.value, 40)}" if one.value and not one.is_secret and not one.options else ""
     shown = sorted(one.states & _SHOWN_STATES)
     states = f" ({', '.join(shown)})" if shown else ""
-    return f"{one.id} {one.told}{value}{more}{states}"
+    return f"{one.id} {one.description}{value}{more}{states}"
 
 
 def _expected(one: Assertion, known: dict[str, Element]) -> str:
-    element = known[one.element].told if one.element in known else "page"
+    element = known[one.element].description if one.element in known else "page"
     return f"{one.expect} {element}{f' {quoted(one.value)}' if one.value else ''}"
 
 

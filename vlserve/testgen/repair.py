@@ -41,7 +41,7 @@ def repair(
     if id_ is not None and not is_expected and len(elements[id_].locators) > 1:
         element = elements[id_]
         left = dataclasses.replace(element, locators=element.locators[1:])
-        return Repaired({**elements, id_: left}, timeout_s, f"another locator for {element.told}")
+        return Repaired({**elements, id_: left}, timeout_s, f"another locator for {element.description}")
     if timeout_s is None:
         return Repaired(dict(elements), LONG_TIMEOUT_S, f"waits of up to {LONG_TIMEOUT_S:g} s")
     return None

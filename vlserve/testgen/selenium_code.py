@@ -106,7 +106,7 @@ def expectation(one: Assertion, element: Element | None, place: str, values: tup
         name = {"text": "page_text", "no_text": "no_page_text"}.get(one.expect, one.expect)
         return f"{page}.expect_{name}({values[0]})"
     if element.locators[0].by == "point":
-        raise PlanError(f"{element.told} is known by coordinates alone, so nothing can be expected of it.")
+        raise PlanError(f"{element.description} is known by coordinates alone, so nothing can be expected of it.")
     name, arguments = one.expect, list(values)
     is_select = element.role in CHOSEN_FROM and bool(element.options)
     if one.expect == "value" and is_select:

@@ -3,19 +3,14 @@
 import re
 from collections.abc import Sequence
 
+from vlserve.testgen.clause_words import word_set
 from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element
 from vlserve.testgen.plan import Step
 from vlserve.testgen.wording import has_phrase, has_word, is_meant, is_of_role, is_same, normal
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
-MADE_UP = frozenset(
-    ["wrong", "incorrect", "bad", "fake", "unknown", "nonexistent", "random", "test", "invalid", "valid", "sample"]
-) | {
-    "错误",
-    "随机",
-    "任意",
-}
+MADE_UP = word_set("wrong incorrect bad fake unknown nonexistent random test invalid valid sample 错误 随机 任意")
 
 
 def is_said_of(text: str, own: Sequence[str], value: str, earlier: Sequence[str]) -> bool:
@@ -42,7 +37,7 @@ def made_up(clause: Clause, words: Sequence[str], one: Element, value: str) -> t
         has_word(word, one.name) for word in ("password", "密码", "user", "username", "用户名")
     )
     if not value.strip():
-        return [], [], f"Nothing is typed into {one.told}."
+        return [], [], f"Nothing is typed into {one.description}."
     if "valid" in words and not (is_email and _EMAIL.fullmatch(value)):
         return [], [], f"Nobody can tell whether {value!r} is valid: write the value in quotation marks."
     if "invalid" in words and not ((is_email and not _EMAIL.fullmatch(value)) or (is_secret and not is_email)):

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from vlserve.testgen.clause_words import NEGATIONS, ROLE_NOUNS
+from vlserve.testgen.clause_words import NEGATIONS, ROLE_NOUNS, STOP, STOP_ZH
 from vlserve.testgen.elements import CHOSEN_FROM, TURNED_ON, TYPED_INTO, Element, Look
 
 _CJK = "\u3400-\u9fff"
@@ -96,6 +96,19 @@ def unmeant(words: Iterable[str], quoted: Iterable[str], element: Element, more:
     ]
 
 
+def unnamed_words(element: Element, text: str) -> list[str]:
+    """The content words of an element's name that a text does not have.
+
+    Stop words, numbers such as the count in "Cart (2)", and nouns of the element's role do not count.
+    """
+    words: list[str] = []
+    for run in re.findall(rf"[{_CJK}]+|[^\W\d_{_CJK}]+(?:['-][^\W\d_{_CJK}]+)*", normal(element.name)):
+        words += STOP_ZH.sub(" ", run).split() if re.match(f"[{_CJK}]", run) else [run]
+    return [
+        word for word in words if word not in STOP and not is_of_role(word, element.role) and not has_word(word, text)
+    ]
+
+
 def as_expected(one: Element) -> Element:
     """As an expectation of it shows it: a test that finds a cell says nothing of the rest of its row."""
     return replace(one, around=tuple(text for text in one.around if text.startswith("term ")))
@@ -132,13 +145,10 @@ class Pool:
         quoted: Sequence[str],
         text: str,
         roles: Collection[str] | None = None,
-        *,
-        also: Collection[str] = (),
     ) -> Element | None:
-        """Another element that a text means as well as this one, or better; ``also``: words met elsewhere."""
+        """Another element that a text means as well as this one, or better."""
         ordinal = next((_ORDINALS[word] for word in words if word in _ORDINALS and not is_meant(word, element)), None)
-        plain = [word for word in words if ordinal is None or word not in _ORDINALS]
-        wanted = [word for word in plain if word not in also]
+        wanted = [word for word in words if ordinal is None or word not in _ORDINALS]
         candidates = [
             one
             for one in self.elements
