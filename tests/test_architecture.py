@@ -24,7 +24,7 @@ DOORS: dict[str, set[str]] = {
 }
 # Programs of their own, which import nothing of ours.
 PROGRAMS = (
-    *("engines/reaper", "engines/weights", "media/video_reader"),
+    *("engines/reaper", "engines/mps_daemon", "engines/weights", "media/video_reader"),
     *("commands/compare/reference", "commands/doctor/allreduce"),
 )
 
@@ -82,7 +82,14 @@ def test_no_circles() -> None:
     "module",
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
-        *("engines/plan", "engines/memory", "engines/model", "engines/diagnosis", "engines/restarts"),
+        *(
+            "engines/plan",
+            "engines/mps_plan",
+            "engines/memory",
+            "engines/model",
+            "engines/diagnosis",
+            "engines/restarts",
+        ),
         "commands/doctor/checks",
     ],
 )

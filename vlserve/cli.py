@@ -30,6 +30,7 @@ from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
+from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
 from vlserve.gateway import server as http_server
 from vlserve.gateway import tracing
@@ -235,8 +236,12 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
         made = plan.make(settings, here, environment, folder)
         plans = {engine.name: engine for engine in made.engines}
         locks = lock_gpus(made.engines)
+        mps = Mps(made.mps, environment) if made.mps and made.mps.program else None
         engines = {
-            name: Engine(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ()))
+            name: Engine(
+                *(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ())),
+                mps=mps if made.mps and name in made.mps.engines else None,
+            )
             for name, engine in settings.engines.items()
         }
     except ConfigError:
@@ -244,7 +249,7 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
         raise
     for line in filter(None, plan_text.describe(made, here)):
         log.info("%s", line)
-    return Fleet(engines, folder)
+    return Fleet(engines, folder, mps)
 
 
 def _store(settings: Config) -> FileStore | None:

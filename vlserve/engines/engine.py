@@ -29,6 +29,7 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
 from vlserve.engines.memory import GIB, share
+from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
 from vlserve.engines.process import COMPLETED, Process
@@ -92,10 +93,12 @@ class Engine:
         metrics: Metrics,
         url_key: str | None = None,
         gpu_locks: Sequence[asyncio.Lock] = (),
+        mps: Mps | None = None,
     ) -> None:
         """``plan``: the process to start; None: the engine is the server at ``settings.url``. ``url_key``: its API key.
 
         ``gpu_locks``: one for each of its GPUs, held while the engine restarts; see ``lock_gpus``.
+        ``mps``: the control daemon that must run before it starts.
         """
         self.name = name
         self.settings = settings
@@ -118,6 +121,7 @@ class Engine:
         self._pause_s = self._ready_at = 0.0
         self._metrics = metrics
         self._gpu_locks = gpu_locks
+        self._mps = mps
         self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
         self._expected_start_s = _EXPECTED_START_S
         self._task: asyncio.Task[None] | None = None
@@ -243,6 +247,8 @@ class Engine:
                 await self._until_memory_is_free()
             self._set(EngineState.STARTING, self.settings.model)
             self._has_started = True
+            if self._mps:
+                await self._mps.start()
             return await self._run_once(turn)
 
     async def _until_memory_is_free(self) -> None:

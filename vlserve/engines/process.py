@@ -12,7 +12,7 @@ from collections import deque
 
 from vlserve import logs
 from vlserve.engines.diagnosis import Diagnosis, diagnose
-from vlserve.engines.plan import EnginePlan, scratch
+from vlserve.engines.plan import ProcessPlan, scratch
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
 COMPLETED = "exit code 0"
@@ -35,7 +35,7 @@ class Process:
     def __init__(
         self,
         name: str,
-        plan: EnginePlan,
+        plan: ProcessPlan,
         child: asyncio.subprocess.Process,
         output: asyncio.StreamReader,
         pipe: asyncio.BaseTransport,
@@ -49,7 +49,7 @@ class Process:
         self.ended = asyncio.create_task(self._until_exit(output))
 
     @classmethod
-    async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
+    async def start(cls, plan: ProcessPlan, argv: tuple[str, ...] | None = None) -> "Process":
         """Start it in its own session, after creating its socket's folder (0700) and removing a stale socket.
 
         ``argv``: another command to run in the engine's environment.
