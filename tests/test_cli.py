@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -156,12 +157,25 @@ def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pa
     assert "24 GiB" in refused("plan", "--machine", "1x24G", "--config", "default.yaml")
 
 
-@pytest.mark.parametrize(("spec", "engines"), [("1x80G", ["vision"]), ("2x80G", ["text", "vision"])])
-def test_default_config_depends_on_the_number_of_gpus(spec: str, engines: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("spec", "engines", "reason"),
+    [
+        ("1x24G", {"vision": "0"}, "one GPU of 24 GiB is too small for both models"),
+        ("1x48G", {"vision": "0"}, "one GPU of 48 GiB is too small for both models"),
+        ("1x80G", {"text": "0", "vision": "0"}, "both models share the GPU of 79 GiB"),
+        ("1xH200-141G", {"text": "0", "vision": "0"}, "both models share the GPU of 140 GiB"),
+        ("2x80G", {"text": "0", "vision": "1"}, "one model on each"),
+        ("8x80G", {"text": "0", "vision": "1"}, "one model on each"),
+    ],
+)
+def test_default_config_depends_on_the_gpus(spec: str, engines: dict[str, str], reason: str) -> None:
     command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", spec]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert [line.split(":")[0] for line in done.stdout.splitlines() if ": GPU" in line] == engines
-    assert ("--config one-gpu-80g.yaml" in done.stderr) == (len(engines) == 1)
+    planned = re.findall(r"^(\w+): GPU (\d)", done.stdout, flags=re.MULTILINE)
+    assert dict(planned) == engines
+    assert reason in done.stdout.splitlines()[0]
+    assert '--limit-mm-per-prompt \'{"image":8,"video":0}\'' in done.stdout
+    assert ("CUDA MPS" in done.stdout) == (list(engines.values()) == ["0", "0"])
 
 
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:

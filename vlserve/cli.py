@@ -16,7 +16,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from vlserve import __version__, logs
-from vlserve.commands import plan_text, startup
+from vlserve.commands import default_config, plan_text, startup
 from vlserve.commands.arguments import make_parser
 from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
@@ -71,18 +71,12 @@ def _shutdown_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if is_ignored else [signal.SIGHUP])]
 
 
-def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
-    """Return the given config, or the default for this number of GPUs (docs/benchmarks.md, "Why two engines")."""
-    if given:
-        return config.find(given)
-    gpu_count = machine.read_spec(spec)[0] if spec is not None else machine.count_gpus(config.engine_environment())
-    if gpu_count == 1:
-        log.info(
-            "one GPU: the vision model serves text and pictures, which is faster there than two engines; "
-            "for both models: --config one-gpu-80g.yaml, with 24 to 48 GB low-memory-awq.yaml"
-        )
-        return config.shipped("vision-only.yaml")
-    return config.shipped("default.yaml")
+def _config_path(given: pathlib.Path | None) -> pathlib.Path:
+    """Return the given config or the default for this machine, and log why that was chosen."""
+    path, why = default_config.choose(given, config.engine_environment())
+    if why:
+        log.info("%s", why)
+    return path
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -92,7 +86,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 async def _plan(arguments: argparse.Namespace) -> int:
     environment = config.engine_environment()
-    settings = config.load(_config_path(arguments.config, arguments.machine), **_overrides(arguments))
+    path, why = default_config.choose(arguments.config, environment, arguments.machine)
+    settings = config.load(path, **_overrides(arguments))
     try:
         startup.check(settings)
     except ConfigError as error:
@@ -104,7 +99,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
     else:
         there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)
-    print("\n".join(plan_text.describe(made, there)))
+    print("\n".join([*filter(None, [why]), *plan_text.describe(made, there)]))
     return 0
 
 

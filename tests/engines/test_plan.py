@@ -110,7 +110,7 @@ def test_engine_without_videos_gets_no_video_flags() -> None:
 )
 def test_engine_with_videos_gets_their_size_and_frames(arguments: list[str], processor: dict[str, Any]) -> None:
     planned = make({**VIDEO, "extra_args": arguments}, engine="vision")
-    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 4, "video": 1}
+    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 8, "video": 1}
     assert json.loads(value(planned, "--mm-processor-kwargs")) == {**processor, "videos_kwargs": SIZE}
     assert json.loads(value(planned, "--media-io-kwargs")) == {"video": {"max_frames": 32}}
     assert sum("mm" in one and "kwargs" in one for one in planned.argv) == 1

@@ -19,7 +19,7 @@ def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argpa
     configured.add_argument(
         "--config",
         type=pathlib.Path,
-        help="YAML file, or the name of one in configs/ (default: default.yaml; on a single GPU vision-only.yaml)",
+        help="YAML file, or a name in configs/ (default: default.yaml; on one GPU below 80 GB: vision-only.yaml)",
     )
     _add_service(commands, configured)
     _add_clients(commands, configured, add_testgen)

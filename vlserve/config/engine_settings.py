@@ -13,7 +13,7 @@ EngineName = Literal["text", "vision"]
 
 
 class LimitMmPerPrompt(Settings):
-    image: Annotated[int, Field(ge=0)] = 4
+    image: Annotated[int, Field(ge=0)] = 8
     """Pictures allowed in one request, older turns included. The gateway checks it first, vLLM again."""
     video: Literal[0, 1] = 0
     """Videos allowed in one request: none or one, older turns included. See [pictures.md](pictures.md#videos)."""

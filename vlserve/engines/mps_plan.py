@@ -60,7 +60,7 @@ def make(
         return MpsPlan(engines, f"without CUDA MPS the engines take turns on the GPU; with it {GAIN}. {_INSTALL}", True)
     folder = run_folder / "mps"
     variables = {PIPE_VARIABLE: str(folder / "pipe"), LOG_VARIABLE: str(folder / "log")}
-    text = "CUDA MPS: the engines compute on the GPU at the same time"
+    text = f"CUDA MPS ({program}): the engines compute on the GPU at the same time"
     return MpsPlan(engines, text, program=program, folder=folder, environment=variables)
 
 

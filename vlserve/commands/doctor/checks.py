@@ -146,8 +146,7 @@ def judge_mps(made: Plan) -> Finding | None:
     """Judge CUDA MPS; None if no engines share a GPU."""
     if not made.mps:
         return None
-    found = f" ({made.mps.program})" if made.mps.program else ""
-    return Finding(_WARNING if made.mps.is_missing else _OK, "mps", f"{made.mps.text}{found}")
+    return Finding(_WARNING if made.mps.is_missing else _OK, "mps", made.mps.text)
 
 
 def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iterator[Finding]:
