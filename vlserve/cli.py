@@ -220,7 +220,8 @@ def _url(server: Server) -> str:
 
 async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineName, str | None]) -> Fleet:
     environment = config.engine_environment()
-    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
+    # Not asking for flags makes the first start faster; vLLM checks them itself.
+    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, ask="never")
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
         log.warning(
             "this vLLM runs on the CPU, where models with billions of parameters are very slow; "

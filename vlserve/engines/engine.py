@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import Any
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.diagnosis import Diagnosis, repeated_failure
 from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
 from vlserve.engines.memory import GIB, share
 from vlserve.engines.mps import Mps
@@ -80,6 +80,8 @@ class Death:
     why: str
     ready_s: float = 0.0
     diagnosis: Diagnosis | None = None
+    last_words: str = ""
+    """Of a start that failed for an unknown reason."""
 
 
 class Engine:
@@ -220,8 +222,14 @@ class Engine:
                     log.error("%s engine: %s", self.name, death.diagnosis)
                 # A plan that worked once can work again, for example when another process frees its memory.
                 is_lasting = bool(death.diagnosis and death.diagnosis.is_lasting and not self._was_ready)
-                pause = self._restarts.after(time.monotonic(), death.ready_s, is_lasting=is_lasting)
+                last_words = "" if death.diagnosis else death.last_words
+                pause = self._restarts.after(
+                    time.monotonic(), death.ready_s, is_lasting=is_lasting, last_words=last_words
+                )
                 if not pause:
+                    if not is_lasting:
+                        self._diagnosis = repeated_failure(death.last_words)
+                        log.error("%s engine: %s", self.name, self._diagnosis)
                     self._set(EngineState.GIVEN_UP, f"{death.why}; the next start would fail the same way")
                     return
                 self._pause_s = pause.wait_s
@@ -302,7 +310,8 @@ class Engine:
                 started = time.monotonic()
                 is_up, _ = await _first(self._probe.until_it_answers(session), ended, self.settings.ready_timeout_s)
                 if not is_up and ended.done():
-                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process))
+                    words = process.last_words if process else ""
+                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process), words)
                 if not is_up:
                     why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))

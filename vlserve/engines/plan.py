@@ -192,7 +192,7 @@ def _plan_engine(
     settings = _with_most_tokens(settings, config.request.max_tokens)
     if name == "vision" and settings.limit_mm_per_prompt.video:
         settings = _with_videos(settings, config.video)
-    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
+    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags)
     if config.tracing.otlp_endpoint:
         flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
         environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
@@ -309,7 +309,7 @@ def _with_member(arguments: list[str], flag: str, name: str, value: object) -> l
 
 
 def _flags(
-    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
+    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str] | None
 ) -> dict[str, list[str]]:
     """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default applies."""
     # An engine also accepts the name `auto`, so such requests are forwarded unchanged.
@@ -326,11 +326,13 @@ def _flags(
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
-    if "--disable-uvicorn-access-log" in known:  # the gateway logs each request in more detail
+    # If vLLM's flags are unknown: every supported version has these two.
+    if known is None or "--disable-uvicorn-access-log" in known:  # the gateway logs each request in more detail
         flags["--disable-uvicorn-access-log"] = []
     # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (0.32).
     structured = "--structured-outputs-config"
-    if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):
+    is_chosen = structured in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args))
+    if (known is None or structured in known) and not is_chosen:
         flags[structured] = [json.dumps({"backend": "xgrammar"})]
     if name == "vision":
         flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]

@@ -68,7 +68,7 @@ async def _engines(
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
         try:
-            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask_again=True))
+            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask="always"))
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "vllm", error.message)
     torch = system_info.torch_build()
