@@ -22,6 +22,7 @@ from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
 from vlserve.commands.fetch import download
+from vlserve.commands.smoke import smoke
 from vlserve.commands.startup import Credentials
 from vlserve.config import keys
 from vlserve.config import load as config
@@ -185,6 +186,15 @@ async def _compare(arguments: argparse.Namespace) -> int:
     return 0 if is_equal else 1
 
 
+async def _smoke(arguments: argparse.Namespace) -> int:
+    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    is_right = True
+    async for result in smoke.run(url, keys.read_client_key(), arguments.timeout):
+        print(result, flush=True)
+        is_right &= result.is_right
+    return 0 if is_right else 1
+
+
 async def _batch(arguments: argparse.Namespace) -> int:
     url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
     output, errors = arguments.output, batch.errors_path(arguments.output)
@@ -274,6 +284,7 @@ _COMMANDS = {
     "plan": _plan,
     "fetch": _fetch,
     "doctor": _doctor,
+    "smoke": _smoke,
     "compare": _compare,
     "batch": _batch,
     "testgen": _testgen,
