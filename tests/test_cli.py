@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ import aiohttp
 import pytest
 
 import vlserve
-from tests.conftest import REPOSITORY, session_of, until, user
+from tests.conftest import REPOSITORY, is_alive, session_of, until, user
 from tests.engines.test_engine import fake
 from vlserve import cli
 
@@ -156,12 +157,25 @@ def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pa
     assert "24 GiB" in refused("plan", "--machine", "1x24G", "--config", "default.yaml")
 
 
-@pytest.mark.parametrize(("spec", "engines"), [("1x80G", ["vision"]), ("2x80G", ["text", "vision"])])
-def test_default_config_depends_on_the_number_of_gpus(spec: str, engines: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("spec", "engines", "reason"),
+    [
+        ("1x24G", {"vision": "0"}, "one GPU of 24 GiB is too small for both models"),
+        ("1x48G", {"vision": "0"}, "one GPU of 48 GiB is too small for both models"),
+        ("1x80G", {"text": "0", "vision": "0"}, "both models share the GPU of 79 GiB"),
+        ("1xH200-141G", {"text": "0", "vision": "0"}, "both models share the GPU of 140 GiB"),
+        ("2x80G", {"text": "0", "vision": "1"}, "one model on each"),
+        ("8x80G", {"text": "0", "vision": "1"}, "one model on each"),
+    ],
+)
+def test_default_config_depends_on_the_gpus(spec: str, engines: dict[str, str], reason: str) -> None:
     command = [sys.executable, "-m", "vlserve.cli", "plan", "--machine", spec]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert [line.split(":")[0] for line in done.stdout.splitlines() if ": GPU" in line] == engines
-    assert ("--config one-gpu-80g.yaml" in done.stderr) == (len(engines) == 1)
+    planned = re.findall(r"^(\w+): GPU (\d)", done.stdout, flags=re.MULTILINE)
+    assert dict(planned) == engines
+    assert reason in done.stdout.splitlines()[0]
+    assert '--limit-mm-per-prompt \'{"image":8,"video":0}\'' in done.stdout
+    assert ("CUDA MPS" in done.stdout) == (list(engines.values()) == ["0", "0"])
 
 
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:
@@ -328,29 +342,58 @@ async def test_a_second_signal_cancels_running_answers_with_an_error(short_folde
     assert b"Traceback" not in rest
 
 
-async def test_sigterm_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:
-    """PYTHONPATH has a vLLM whose --help never returns."""
-    package = short_folder / "site" / "vllm" / "entrypoints"
+def fake_vllm(folder: pathlib.Path) -> dict[str, str]:
+    """Install a vLLM that never answers, and writes its pid and arguments to ``folder``/called. Returns variables with
+    which it is used."""
+    package = folder / "site" / "vllm" / "entrypoints"
     for module in ("openai", "cli"):
         (package / module).mkdir(parents=True)
         (package / module / "__init__.py").touch()
     for parent in (package, package.parent):
         (parent / "__init__.py").touch()
-    pid_file = short_folder / "pid"
-    slow = f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    called = f"pathlib.Path({str(folder / 'called')!r})"
+    slow = (
+        f"import os, pathlib, sys, time\n{called}.write_text(' '.join([str(os.getpid()), *sys.argv]))\ntime.sleep(60)\n"
+    )
     (package / "openai" / "api_server.py").write_text(slow)
     (package / "cli" / "main.py").write_text(slow)
-    config = write(short_folder, engines={"text": {"model": "org/m"}})
-    process = await start(
-        config, short_folder, PYTHONPATH=str(short_folder / "site"), XDG_CACHE_HOME=str(short_folder / "cache")
+    return {"PYTHONPATH": str(folder / "site"), "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+
+
+async def read_call(folder: pathlib.Path) -> tuple[int, list[str]]:
+    """The pid and arguments of ``fake_vllm``."""
+    await until(lambda: (folder / "called").exists() and bool((folder / "called").read_text()))
+    pid, *arguments = (folder / "called").read_text().split()
+    return int(pid), arguments
+
+
+async def test_interrupt_while_vllm_is_asked_for_its_flags_leaves_nothing(short_folder: pathlib.Path) -> None:
+    environment = fake_vllm(short_folder)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vlserve.cli", "plan"),
+        *("--config", write(short_folder, engines={"text": {"model": "org/m"}})),
+        env={**os.environ, **environment},
+        stderr=asyncio.subprocess.PIPE,
     )
     await read_until(process, "which flags it knows")
-    await until(pid_file.exists)
-    await until(lambda: bool(pid_file.read_text()))
+    pid, arguments = await read_call(short_folder)
+    assert "--help=all" in arguments
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130
+    assert not is_alive(pid)
+
+
+async def test_engines_start_without_asking_vllm_for_its_flags_first(short_folder: pathlib.Path) -> None:
+    config = write(short_folder, engines={"text": {"model": "org/m"}})
+    process = await start(config, short_folder, **fake_vllm(short_folder))
+    pid, arguments = await read_call(short_folder)
     process.send_signal(signal.SIGTERM)
     await process.communicate()
+    assert "--uds" in arguments
+    assert not any(argument.startswith("--help") for argument in arguments)
     assert process.returncode == 0
-    assert not pathlib.Path(f"/proc/{pid_file.read_text()}").exists()
+    assert not is_alive(pid)
 
 
 async def test_sockets_are_accessible_to_this_user_only(short_folder: pathlib.Path) -> None:

@@ -16,12 +16,13 @@ import uvloop
 from starlette.types import ASGIApp
 
 from vlserve import __version__, logs
-from vlserve.commands import plan_text, startup
+from vlserve.commands import default_config, plan_text, startup
 from vlserve.commands.arguments import make_parser
 from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
 from vlserve.commands.fetch import download
+from vlserve.commands.smoke import smoke
 from vlserve.commands.startup import Credentials
 from vlserve.config import keys
 from vlserve.config import load as config
@@ -30,6 +31,7 @@ from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
+from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
 from vlserve.gateway import server as http_server
 from vlserve.gateway import tracing
@@ -68,18 +70,12 @@ def _shutdown_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if is_ignored else [signal.SIGHUP])]
 
 
-def _config_path(given: pathlib.Path | None, spec: str | None = None) -> pathlib.Path:
-    """Return the given config, or the default for this number of GPUs (docs/benchmarks.md, "Why two engines")."""
-    if given:
-        return config.find(given)
-    gpu_count = machine.read_spec(spec)[0] if spec is not None else machine.count_gpus(config.engine_environment())
-    if gpu_count == 1:
-        log.info(
-            "one GPU: the vision model serves text and pictures, which is faster there than two engines; "
-            "for both models: --config one-gpu-80g.yaml, with 24 to 48 GB low-memory-awq.yaml"
-        )
-        return config.shipped("vision-only.yaml")
-    return config.shipped("default.yaml")
+def _config_path(given: pathlib.Path | None) -> pathlib.Path:
+    """Return the given config or the default for this machine, and log why that was chosen."""
+    path, why = default_config.choose(given, config.engine_environment())
+    if why:
+        log.info("%s", why)
+    return path
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +85,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 async def _plan(arguments: argparse.Namespace) -> int:
     environment = config.engine_environment()
-    settings = config.load(_config_path(arguments.config, arguments.machine), **_overrides(arguments))
+    path, why = default_config.choose(arguments.config, environment, arguments.machine)
+    settings = config.load(path, **_overrides(arguments))
     try:
         startup.check(settings)
     except ConfigError as error:
@@ -101,7 +98,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
     else:
         there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
     made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)
-    print("\n".join(plan_text.describe(made, there)))
+    print("\n".join([*filter(None, [why]), *plan_text.describe(made, there)]))
     return 0
 
 
@@ -187,6 +184,15 @@ async def _compare(arguments: argparse.Namespace) -> int:
     return 0 if is_equal else 1
 
 
+async def _smoke(arguments: argparse.Namespace) -> int:
+    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    is_right = True
+    async for result in smoke.run(url, keys.read_client_key(), arguments.timeout):
+        print(result, flush=True)
+        is_right &= result.is_right
+    return 0 if is_right else 1
+
+
 async def _batch(arguments: argparse.Namespace) -> int:
     url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
     output, errors = arguments.output, batch.errors_path(arguments.output)
@@ -222,7 +228,8 @@ def _url(server: Server) -> str:
 
 async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineName, str | None]) -> Fleet:
     environment = config.engine_environment()
-    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
+    # Not asking for flags makes the first start faster; vLLM checks them itself.
+    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, ask="never")
     if here.vllm and here.vllm.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
         log.warning(
             "this vLLM runs on the CPU, where models with billions of parameters are very slow; "
@@ -233,8 +240,12 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
         made = plan.make(settings, here, environment, folder)
         plans = {engine.name: engine for engine in made.engines}
         locks = lock_gpus(made.engines)
+        mps = Mps(made.mps, environment) if made.mps and made.mps.program else None
         engines = {
-            name: Engine(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ()))
+            name: Engine(
+                *(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ())),
+                mps=mps if made.mps and name in made.mps.engines else None,
+            )
             for name, engine in settings.engines.items()
         }
     except ConfigError:
@@ -242,7 +253,7 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
         raise
     for line in filter(None, plan_text.describe(made, here)):
         log.info("%s", line)
-    return Fleet(engines, folder)
+    return Fleet(engines, folder, mps)
 
 
 def _store(settings: Config) -> FileStore | None:
@@ -271,6 +282,7 @@ _COMMANDS = {
     "plan": _plan,
     "fetch": _fetch,
     "doctor": _doctor,
+    "smoke": _smoke,
     "compare": _compare,
     "batch": _batch,
     "testgen": _testgen,

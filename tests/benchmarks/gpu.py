@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -38,6 +39,9 @@ class Memory:
         self.total: dict[str, int] = {}
 
     def poll(self) -> None:
+        if not shutil.which("nvidia-smi"):  # a try on the CPU
+            self.total.setdefault("0", 0)
+            return
         query = ["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
         for line in subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines():
             index, used = line.split(", ")

@@ -1,9 +1,11 @@
-"""Faults on a GPU machine: how streams end, when the GPU's memory is back, when the engine is.
+"""Faults on a GPU machine: how streams of both engines end, when the GPU's memory is back, when the engines are.
 
-python -m tests.benchmarks.gpu_faults --config FILE --out FOLDER [--faults text:EngineCore:KILL,vision:APIServer:KILL]
+python -m tests.benchmarks.gpu_faults --config FILE --out FOLDER [--faults text:EngineCore:KILL,mps:server:KILL]
 
-A fault is engine:process:signal; the process is a part of its title, APIServer is the engine's first process.
-Writes FOLDER/faults.json and the service's log.
+A fault is engine:process:signal. The process is a part of its command line; APIServer is the engine's first process.
+mps:server is the server of CUDA MPS, mps:control its control daemon. Streams run on both engines, so each fault also
+shows a restart beside a busy engine. Writes FOLDER/faults.json after each fault, and the service's log. With --limit-s,
+the faults that would begin later are left out.
 """
 
 import argparse
@@ -21,26 +23,33 @@ from typing import Any
 from tests.benchmarks.gpu import SERVICE, Memory, ask, is_ready, picture, start, stop
 
 _STREAMS = 8
-_LONGEST_S = 300
+_LONGEST_S, _SETTLE_S = 240.0, 20.0
+_TITLES = {"server": "nvidia-cuda-mps-server", "control": "nvidia-cuda-mps-control -f"}
+_OURS = ("nvidia-cuda-mps", "VLLM::")
 
 
-def processes(engine: str) -> dict[int, str]:
-    """Pid → command line of the processes of an engine's session; the first one leads it."""
+def command_lines() -> dict[int, str]:
     found = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-    leader = next(pid for pid, line in sorted(found.items()) if "reaper.py" in line and f"/{engine}.sock" in line)
-    members = {leader: found[leader]}
-    for pid, line in sorted(found.items()):
+    return found
+
+
+def processes(engine: str) -> dict[int, str]:
+    """Pid → command line of the descendants of an engine's reaper, which adopts orphans."""
+    lines, parents = command_lines(), dict[int, int]()
+    for pid in lines:
         try:
-            if os.getsid(pid) == leader:
-                members[pid] = line
-        except ProcessLookupError:
+            parents[pid] = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
             continue
-    return members
+    members = {min(pid for pid, line in lines.items() if "reaper.py" in line and f"/{engine}.sock" in line)}
+    while more := {pid for pid, parent in parents.items() if parent in members} - members:
+        members |= more
+    return {pid: lines[pid] for pid in sorted(members)}
 
 
 def process(engine: str, title: str) -> int:
@@ -48,16 +57,17 @@ def process(engine: str, title: str) -> int:
     if title == "APIServer":
         children = pathlib.Path(f"/proc/{leader[0]}/task/{leader[0]}/children").read_text().split()
         return int(children[0])
-    return next(pid for pid, line in others if title in line)
+    return next(pid for pid, line in others if _TITLES.get(title, title) in line)
 
 
 class Stream(threading.Thread):
-    """One long streamed answer: its lines, and when it ended."""
+    """One long streamed answer: its lines, and when it ended (0: it runs)."""
 
     def __init__(self, model: str) -> None:
         super().__init__(daemon=True)
         self.lines: list[str] = []
         self.ended = 0.0
+        self.is_cancelled = False
         messages = [{"role": "user", "content": "Count."}]
         self.body = {"model": model, "messages": messages, "max_tokens": 8000, "ignore_eos": True, "stream": True}
 
@@ -66,60 +76,106 @@ class Stream(threading.Thread):
         try:
             with urllib.request.urlopen(request, timeout=_LONGEST_S) as answer:
                 for line in answer:
+                    if self.is_cancelled:
+                        return
                     if line.strip():
                         self.lines.append(line.decode().strip())
         except OSError as error:
             self.lines.append(repr(error))
         self.ended = time.monotonic()
 
+    def summary(self) -> str:
+        """How it stands: runs, error (one error event, as it should), fake (an error and [DONE]), done, or cut."""
+        if not self.ended:
+            return "runs"
+        is_done, has_error = "data: [DONE]" in self.lines, any('"error"' in line for line in self.lines)
+        if has_error:
+            return "fake" if is_done else "error"
+        return "done" if is_done else "cut"
 
-def one_fault(engine: str, title: str, name: str, models: dict[str, str], log: pathlib.Path) -> dict[str, Any]:
-    """Streams run, a process gets the signal, the other engine is used meanwhile; everything until it is back."""
-    other = "vision" if engine == "text" else "text"
-    streams = [Stream(models[engine]) for _ in range(_STREAMS)]
-    for stream in streams:
-        stream.start()
-    while not all(len(stream.lines) > 5 or stream.ended for stream in streams):
-        time.sleep(0.1)
-    before, lines_before = used(), len(log.read_text(errors="replace").splitlines())
-    pid = process(engine, title)
-    os.kill(pid, getattr(signal, f"SIG{name}"))
-    begun = time.monotonic()
-    lowest, free_s, started_s, away_s = before, 0.0, 0.0, 0.0
-    memory_at_start, errors, asked = 0, 0, 0
-    while time.monotonic() - begun < _LONGEST_S:
-        now_used, elapsed = used(), time.monotonic() - begun
-        if now_used < lowest:
-            lowest, free_s = now_used, elapsed
-        new = "\n".join(log.read_text(errors="replace").splitlines()[lines_before:])
-        if not started_s and f"{engine} engine: starting" in new:
-            started_s, memory_at_start = elapsed, now_used
-        if not away_s and not is_ready(engine):
-            away_s = elapsed
-        if started_s and is_ready(engine):
-            break
-        if is_ready(other):
-            asked += 1
+
+class Watch:
+    """What happens to one engine after a fault."""
+
+    def __init__(self, engine: str, model: str) -> None:
+        self.engine, self.model = engine, model
+        self.streams = [Stream(model) for _ in range(_STREAMS)]
+        for stream in self.streams:
+            stream.start()
+        self.away_s = self.started_s = self.back_s = 0.0
+        self.asked = self.errors = 0
+
+    def poll(self, elapsed: float, log: str) -> None:
+        is_up = is_ready(self.engine)
+        if not is_up and not self.away_s:
+            self.away_s = elapsed
+        if not self.started_s and f"{self.engine} engine: starting" in log:
+            self.started_s = elapsed
+        if self.away_s and is_up and not self.back_s:
+            self.back_s = elapsed
+        if is_up:
+            self.asked += 1
             try:
                 messages = [{"role": "user", "content": "Hello"}]
-                ask(SERVICE, {"model": models[other], "messages": messages, "max_tokens": 4}, 30)
+                ask(SERVICE, {"model": self.model, "messages": messages, "max_tokens": 4}, 30)
             except (urllib.error.URLError, OSError):
-                errors += 1
+                self.errors += 1
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.back_s) if self.away_s else is_ready(self.engine)
+
+    def summary(self, begun: float) -> dict[str, Any]:
+        ended = [stream.ended - begun for stream in self.streams if stream.ended]
+        kinds = [stream.summary() for stream in self.streams]
+        for stream in self.streams:
+            stream.is_cancelled = True
+        return {
+            "streams": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            "last_lines": sorted({stream.lines[-1][:200] for stream in self.streams if stream.ended and stream.lines})[
+                :3
+            ],
+            "slowest_stream_end_s": round(max(ended, default=0.0), 2),
+            "away_s": round(self.away_s, 1),
+            "started_again_s": round(self.started_s, 1),
+            "back_s": round(self.back_s, 1),
+            "asked": self.asked,
+            "errors": self.errors,
+        }
+
+
+def one_fault(fault: str, models: dict[str, str], log: pathlib.Path) -> dict[str, Any]:
+    """Streams run on every engine, a process gets the signal; everything until all are back."""
+    engine, title, name = fault.split(":")
+    pid = process(engine, title)
+    watches = {one: Watch(one, model) for one, model in models.items()}
+    waiting_since = time.monotonic()
+    while time.monotonic() - waiting_since < 60 and not all(
+        len(stream.lines) > 5 or stream.ended for watch in watches.values() for stream in watch.streams
+    ):
+        time.sleep(0.1)
+    before, lines_before = used(), len(log.read_text(errors="replace").splitlines())
+    os.kill(pid, getattr(signal, f"SIG{name}"))
+    begun = time.monotonic()
+    lowest, free_s = before, 0.0
+    while (elapsed := time.monotonic() - begun) < _LONGEST_S:
+        if (now_used := used()) < lowest:
+            lowest, free_s = now_used, elapsed
+        new = "\n".join(log.read_text(errors="replace").splitlines()[lines_before:])
+        for watch in watches.values():
+            watch.poll(elapsed, new)
+        if elapsed > _SETTLE_S and all(watch.is_settled for watch in watches.values()):
+            break
         time.sleep(0.2)
-    back_s = time.monotonic() - begun
-    last_lines = [stream.lines[-1] for stream in streams]
+    later = log.read_text(errors="replace").splitlines()[lines_before:]
     return {
-        "fault": f"{engine}:{title}:{name}",
-        "streams": len(streams),
-        "streams_ended_with_error": sum("engine_unavailable" in line for line in last_lines),
-        "fake_dones": sum("data: [DONE]" in stream.lines for stream in streams),
-        "slowest_stream_end_s": round(max(stream.ended for stream in streams) - begun, 2),
-        "away_s": round(away_s, 1),
-        "memory_used_mib": {"before": before, "lowest": lowest, "when_started_again": memory_at_start},
+        "fault": fault,
+        "memory_used_mib": {"before": before, "lowest": lowest, "after": used()},
         "lowest_after_s": round(free_s, 1),
-        "started_again_s": round(started_s, 1),
-        "back_s": round(back_s, 1),
-        "other_engine": {"asked": asked, "errors": errors},
+        "engines": {one: watch.summary(begun) for one, watch in watches.items()},
+        "log": [line[-300:] for line in later if re.search(r"engine: |MPS|\[mps\]|CUDA error|ERROR .*rror:", line)][
+            :40
+        ],
     }
 
 
@@ -129,25 +185,48 @@ def used() -> int:
     return max(memory.total.values())
 
 
+def left_behind(folders: set[pathlib.Path]) -> list[str]:
+    """Processes and run folders that are still there."""
+    names = [*_OURS, *map(str, folders)]
+    lines = [line[:200] for line in command_lines().values() if any(name in line for name in names)]
+    return [*lines, *(str(folder) for folder in folders if folder.exists())]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--faults", default="text:EngineCore:KILL,vision:APIServer:KILL,vision:EngineCore:STOP")
+    parser.add_argument("--limit-s", type=float, default=float("inf"))
     options = parser.parse_args()
+    begun = time.monotonic()
     log = options.out / "service.log"
     service, seconds = start(options.config, log)
-    models = dict(re.findall(r"(\w+) engine: ready \(after \d+ s, as ([^)]+)\)", log.read_text(errors="replace")))
-    results: dict[str, Any] = {"cold_start": seconds, "faults": []}
+    text = log.read_text(errors="replace")
+    models = dict(re.findall(r"(\w+) engine: ready \(after \d+ s, as ([^)]+)\)", text))
+    folders = {pathlib.Path(found).parent for found in re.findall(r"--uds (\S+\.sock)", text)}
+    results: dict[str, Any] = {"ready_s": seconds, "faults": []}
+
+    def save() -> None:
+        (options.out / "faults.json").write_text(json.dumps(results, indent=1))
+
     try:
         for fault in options.faults.split(","):
-            ask(SERVICE, {"messages": [{"role": "user", "content": [_part(picture())]}], "max_tokens": 4})
-            engine, title, name = fault.split(":")
-            results["faults"].append(one_fault(engine, title, name, models, log))
+            if time.monotonic() - begun > options.limit_s:
+                print(f"left out for lack of time: {fault}", flush=True)
+                continue
+            try:
+                ask(SERVICE, {"messages": [{"role": "user", "content": [_part(picture())]}], "max_tokens": 4})
+                results["faults"].append(one_fault(fault, models, log))
+            except (OSError, StopIteration, ValueError) as error:  # the next fault is tried
+                results["faults"].append({"fault": fault, "not_done": repr(error)})
             print(json.dumps(results["faults"][-1]), flush=True)
+            save()
     finally:
         results["memory_free_after_sigterm_s"] = stop(service)
-        (options.out / "faults.json").write_text(json.dumps(results, indent=1))
+        results["left_behind"] = left_behind(folders)
+        print(json.dumps({name: results[name] for name in ("memory_free_after_sigterm_s", "left_behind")}), flush=True)
+        save()
 
 
 def _part(url: str) -> dict[str, Any]:

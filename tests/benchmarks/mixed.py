@@ -4,7 +4,8 @@ python -m tests.benchmarks.mixed --config FILE [--config FILE …] --out FOLDER 
 
 For each config: starts the service, warms it up, sends texts and pictures at once at given rates per second (arrivals
 at random times, the same ones for every config), then as fast as the given numbers of clients get answers. No prompt
-and no picture comes twice. Appends to FOLDER/mixed.json. Name the configs in the order A B B A.
+and no picture comes twice. Appends to FOLDER/mixed.json after each load. Name the configs in the order A B B A. With
+--limit-s, no config is started that would not be finished by then, as far as the ones before show.
 """
 
 import argparse
@@ -176,10 +177,21 @@ def main() -> None:
     parser.add_argument("--clients", default="64:24")
     parser.add_argument("--seconds", type=float, default=25)
     parser.add_argument("--words", type=int, default=400, help="words in a text; a picture's prompt has a quarter")
+    parser.add_argument("--limit-s", type=float, default=float("inf"))
     arguments = parser.parse_args()
+    begun, longest_s = time.monotonic(), 0.0
     path = arguments.out / "mixed.json"
     report = json.loads(path.read_text()) if path.exists() else []
+
+    def save() -> None:
+        path.write_text(json.dumps(report, indent=1))
+        print(json.dumps(report[-1]), flush=True)
+
     for config in arguments.config:
+        config_begun = time.monotonic()
+        if config_begun - begun + longest_s > arguments.limit_s:
+            print(f"left out for lack of time: {config}", flush=True)
+            continue
         service, ready_s = start(config, arguments.out / f"mixed-{len(report)}.log")
         seed = int(time.time())
         entry: dict[str, Any] = {"config": config, "ready_s": ready_s, "loads": []}
@@ -192,22 +204,22 @@ def main() -> None:
                 asyncio.run(with_clients(requests, counts, arguments.seconds / 2))
             for rates in pairs(arguments.rates) if arguments.seconds else ():
                 entry["loads"].append({"rates": rates, **asyncio.run(at_rates(requests, rates, arguments.seconds, 7))})
+                save()
             for clients in pairs(arguments.clients) if arguments.seconds else ():
                 counts = {kind: int(count) for kind, count in clients.items()}
                 found = asyncio.run(with_clients(requests, counts, arguments.seconds))
                 entry["loads"].append({"clients": counts, **found})
+                save()
             memory = Memory()
             memory.poll()
             entry["memory_mib"] = memory.total
-        except FileNotFoundError:
-            pass  # no nvidia-smi: not a GPU machine
         finally:
             try:
                 entry["free_after_s"] = stop(service)
-            except (FileNotFoundError, subprocess.TimeoutExpired):
+            except subprocess.TimeoutExpired:
                 service.kill()
-        print(json.dumps(entry), flush=True)
-        path.write_text(json.dumps(report, indent=1))
+            save()
+        longest_s = max(longest_s, time.monotonic() - config_begun)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vlserve.config import load as config
-from vlserve.config.engine_settings import Engines, EngineSettings
+from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
 from vlserve.config.settings_base import Settings, settings_type
 from vlserve.errors import ConfigError
@@ -43,6 +43,11 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
             "engines.text.hang_after_s: 'never': write seconds (more than 0), auto, or null for never",
         ),
         ("engines: {text: {model: x, hang_after_s: 0}}", "engines.text.hang_after_s: 0: write seconds (more than 0)"),
+        (
+            "engines: {text: {model: x}, share: {text: 0.7}}",
+            "engines.share: text 0.7 and vision 0.5 must add up to 1",
+        ),
+        ("engines: {text: {model: x}, mps: on}", "engines.mps: Input should be 'auto' or 'off'"),
         ("engines: {}", "at least one engine is needed"),
         ("engines: {text: {}}", "engines.text.model: Field required"),
         ("engines: {text: {model: x, tensor_parallel_size: 0}}", "greater than or equal to 1"),
@@ -240,9 +245,10 @@ def settings_rows(model: type[Settings], prefix: str = "") -> Iterator[str]:
     """A Markdown table row for each setting."""
     for name, field in model.model_fields.items():
         inner = None if field.default == {} else settings_type(field.annotation)
-        if inner is Engines:
-            yield from settings_rows(EngineSettings, "engines.*.")
-        elif inner and inner is not EngineSettings:
+        if inner is EngineSettings:
+            if name == "text":
+                yield from settings_rows(EngineSettings, f"{prefix}*.")
+        elif inner:
             yield from settings_rows(inner, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else f"`{_shown(field.default)}`"

@@ -167,7 +167,7 @@ CODES: list[Row] = [
     row(
         "`too_many_images`",
         "more pictures than `limit_mm_per_prompt.image`",
-        refuses("too_many_images", messages=user(*[image_part(URL)] * 5)),
+        refuses("too_many_images", messages=user(*[image_part(URL)] * 9)),
     ),
     row(
         "`invalid_video`, `video_too_large`, `too_many_videos`",

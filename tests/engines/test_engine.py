@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import socket
 import sys
@@ -128,15 +129,28 @@ def test_retry_after_is_at_least_one_second_in_every_state() -> None:
 
 
 async def test_crash_at_start_is_reported_and_retried_with_backoff(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(short_folder, text=fake("crash-anew")):
+        await until(lambda: "next try in 0.8 s" in caplog.text)
+    failed = (
+        r"failed \(it ended while loading: exit code 1, MemoryError: not enough memory for \w{8}; next try in 0\.2 s\)"
+    )
+    assert re.search(f"text engine: {failed}", caplog.text)
+
+
+async def test_engine_whose_start_fails_twice_the_same_way_is_given_up(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with fleet_of(short_folder, text=fake("crash")):
-        await until(lambda: "next try in 0.8 s" in caplog.text)
-    assert (
-        "text engine: failed (it ended while loading: exit code 1, MemoryError: not enough memory for the weights; "
-        "next try in 0.2 s)" in caplog.text
-    )
-    assert "[text] Loading weights\n" in capfd.readouterr().err
+    async with fleet_of(short_folder, text=fake("crash"), vision=fake()) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.state is EngineState.GIVEN_UP)
+        words = "exit code 1, MemoryError: not enough memory for the weights"
+        assert words in str(text.diagnosis)
+        assert f"text engine: Two starts in a row failed the same way: {words}" in caplog.text
+        assert len(re.findall(r"engine: (?:failed|given_up) \(it ended while loading", caplog.text)) == 2
+        await until(lambda: fleet.engines["vision"].is_ready)
+    assert capfd.readouterr().err.count("[text] Loading weights\n") == 2
 
 
 async def test_missing_executable_is_reported(short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -89,6 +89,19 @@ def test_two_engines_on_one_gpu_get_both_flags_and_fit_together() -> None:
     assert all(flag(one, "--kv-cache-memory-bytes") > 10 * GIB for one in engines.values())
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, 0.7), ({"kv_cache_memory_bytes": "12GiB"}, None)], ids=["both", "one-is-given"]
+)
+def test_share_divides_the_kv_caches_of_a_shared_gpu(own: dict[str, Any], expected: float | None) -> None:
+    length = {"max_model_len": 32_768}
+    engines: dict[str, Any] = {"text": {"model": TEXT, **length, **own}, "vision": {"model": VISION, **length}}
+    made = planned("1xH100-80G", **engines, share={"text": 0.7, "vision": 0.3})
+    caches = {name: one.budget.kv_cache for name, one in made.items() if one.budget}
+    both_caches = sum(one.budget.kv_cache for one in both("1xH100-80G").values() if one.budget)
+    assert sum(caches.values()) == pytest.approx(both_caches, rel=0.001)
+    assert caches["text"] == pytest.approx(expected * both_caches if expected else 12 * GIB, rel=0.001)
+
+
 def test_engines_on_separate_gpus_get_no_kv_cache_flag() -> None:
     engines = both("2xH100-80G")
     assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in engines.values()] == ["0", "1"]

@@ -93,7 +93,7 @@ def test_engine_without_videos_gets_no_video_flags() -> None:
 )
 def test_engine_with_videos_gets_their_size_and_frames(arguments: list[str], processor: dict[str, Any]) -> None:
     planned = make({**VIDEO, "extra_args": arguments}, engine="vision")
-    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 4, "video": 1}
+    assert json.loads(value(planned, "--limit-mm-per-prompt")) == {"image": 8, "video": 1}
     assert json.loads(value(planned, "--mm-processor-kwargs")) == {**processor, "videos_kwargs": SIZE}
     assert json.loads(value(planned, "--media-io-kwargs")) == {"video": {"max_frames": 32}}
     assert sum("mm" in one and "kwargs" in one for one in planned.argv) == 1
@@ -166,7 +166,8 @@ def test_flag_this_vllm_does_not_know_is_refused() -> None:
 def test_optional_flag_is_passed_where_it_is_known() -> None:
     flag = "--disable-uvicorn-access-log"
     assert flag not in make({}).argv
-    assert flag in make({}, Machine(CPUS, Vllm("0.33.0", False, ("x",), FLAGS | {flag}), CARDS, 80 * GIB)).argv
+    for known in (FLAGS | {flag}, None):
+        assert flag in make({}, Machine(CPUS, Vllm("0.33.0", False, ("x",), known), CARDS, 80 * GIB)).argv
 
 
 def test_cpu_engines_share_all_cores_unbound_and_get_the_compat_folder() -> None:

@@ -38,6 +38,29 @@ def test_permanent_failures_are_not_retried() -> None:
     assert Restarts().after(0, 0, is_lasting=True) is None
 
 
+def words(*deaths: tuple[str, float]) -> list[bool]:
+    """Whether the engine starts again after deaths with these last words, and seconds of being ready."""
+    restarts = Restarts(lambda: MIDDLE)
+    return [
+        restarts.after(100.0 * at, ready_s, is_lasting=False, last_words=last) is not None
+        for at, (last, ready_s) in enumerate(deaths)
+    ]
+
+
+def test_start_that_fails_twice_with_the_same_words_is_not_tried_again() -> None:
+    first, second = (
+        "exit code 1, ERROR 11-28 22:50:13 [core.py:8] at 0x7fe2: KeyError: 'a'",
+        "exit code 1, KeyError: 'b'",
+    )
+    assert words((first, 0), (first.replace("13", "59").replace("0x7fe2", "0xab1c"), 0)) == [True, False]
+    assert words((first, 0), (second, 0), (first, 0), ("", 0), (first, 0)) == [True] * 5
+    assert words(("", 0), ("", 0)) == [True, True]
+
+
+def test_engine_that_was_ready_once_is_always_tried_again() -> None:
+    assert words(("", 0.5), ("exit code 1, no output", 0), ("exit code 1, no output", 0)) == [True] * 3
+
+
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.75), (0.5, 1.0), (0.999999, 1.25)])
 def test_waits_differ_by_a_quarter(chance: float, factor: float) -> None:
     pause = Restarts(lambda: chance).after(0, 0, is_lasting=False)

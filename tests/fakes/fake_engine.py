@@ -3,6 +3,7 @@
 As a child: python fake_engine.py --uds PATH [--faults a,b,…]
   slow-start      listens only after a second
   crash           exits with code 3 and a traceback before it listens
+  crash-anew      the same with other words each time
   out-of-memory   the same with vLLM's output: the cause in the middle, and at the end only that startup failed
   die-on-request  kills itself with SIGKILL at the first streamed request
   ignore-sigterm  ignores SIGTERM
@@ -28,7 +29,9 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import signal
+import string
 import subprocess
 import sys
 import time
@@ -287,6 +290,8 @@ def main() -> None:
     if "crash" in faults:
         print("Loading weights", flush=True)
         raise MemoryError("not enough memory for the weights")
+    if "crash-anew" in faults:
+        raise MemoryError("not enough memory for " + "".join(random.choices(string.ascii_letters, k=8)))
     if "out-of-memory" in faults:
         print("INFO worker.py: Graph capturing finished; OSError: [Errno 28] is only mentioned", flush=True)
         print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB.", flush=True)

@@ -95,7 +95,7 @@ async def test_errors_are_openai_envelopes(gateway: Gateway) -> None:
         (b"not json", 400, "invalid_json"),
         ({"messages": []}, 400, None),
         ({"messages": user("x"), "model": "gpt-9"}, 404, "model_not_found"),
-        ({"messages": user(*[image_part()] * 5)}, 400, "too_many_images"),
+        ({"messages": user(*[image_part()] * 9)}, 400, "too_many_images"),
         ({"messages": user(image_part("http://127.0.0.1:1/x.png"))}, 400, "image_fetch_failed"),
         ({"messages": user(image_part("file:///etc/passwd"))}, 400, "invalid_image_url"),
         ({"messages": user(image_part(data_url(b"junk")))}, 400, "invalid_image"),

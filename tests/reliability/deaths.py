@@ -145,7 +145,7 @@ async def _bad_requests(service: Service) -> None:
 
 async def crash_loop(folder: pathlib.Path) -> list[Figure]:
     """Row 4. An engine that dies at every start; one whose failure is permanent."""
-    async with serve(folder, fakes(text=("crash",)), ready=("vision",)) as service:
+    async with serve(folder, fakes(text=("crash-anew",)), ready=("vision",)) as service:
         await service.until_state("text", "broken", timeout_s=60)
         broken_at = time.monotonic()
         waits = [float(wait) for wait in re.findall(r"text engine: \w+ \(.*next try in (\S+) s\)", service.log)]

@@ -7,12 +7,14 @@ used once.
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import openai
 import pytest
 
 from tests.conftest import data_url, image_part, is_alive, picture, session_of, user
-from tests.vllm.service import READY_TIMEOUT_S, Service, ask, wait_until
+from tests.vllm.service import KEYS, READY_TIMEOUT_S, Service, ask, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -66,6 +68,15 @@ def test_tool_is_called_with_its_argument(service: Service) -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
     [call] = answer.choices[0].message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Berlin"})
+
+
+@pytest.mark.full
+def test_smoke_command_finds_the_answers_right(service: Service) -> None:
+    command = [sys.executable, "-m", "vlserve.cli", "smoke", "--base-url", service.url]
+    environment = {**os.environ, "VLSERVE_API_KEY": KEYS["ana"]}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") == 5
 
 
 def test_killed_engine_is_restarted_while_the_other_one_answers(service: Service) -> None:

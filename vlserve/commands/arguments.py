@@ -19,7 +19,7 @@ def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argpa
     configured.add_argument(
         "--config",
         type=pathlib.Path,
-        help="YAML file, or the name of one in configs/ (default: default.yaml; on a single GPU vision-only.yaml)",
+        help="YAML file, or a name in configs/ (default: default.yaml; on one GPU below 80 GB: vision-only.yaml)",
     )
     _add_service(commands, configured)
     _add_clients(commands, configured, add_testgen)
@@ -61,6 +61,15 @@ def _add_clients(
     commands: Commands, configured: argparse.ArgumentParser, add_testgen: Callable[[argparse.ArgumentParser], None]
 ) -> None:
     """Add the commands that send requests to a running service."""
+    smoked = commands.add_parser(
+        "smoke",
+        parents=[configured],
+        help="ask a running service five questions with known answers",
+        description="A fact, a picture, a tool call, a box and a stream. Exit code 0: all are right, 1: not all. "
+        "An API key is read from VLSERVE_API_KEY.",
+    )
+    smoked.add_argument("--base-url", help="the running service (default: http:// host and port of the config)")
+    smoked.add_argument("--timeout", type=float, default=120, help="seconds for each answer (default: 120)")
     compared = commands.add_parser(
         "compare",
         parents=[configured],

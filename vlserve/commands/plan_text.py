@@ -37,3 +37,6 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
         shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
         prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
         yield f"  {prefix}{engine.command_line()}"
+    if made.mps:
+        yield ""
+        yield made.mps.text

@@ -1,5 +1,6 @@
 """The settings of one engine, and of both."""
 
+import math
 import pathlib
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ EngineName = Literal["text", "vision"]
 
 
 class LimitMmPerPrompt(Settings):
-    image: Annotated[int, Field(ge=0)] = 4
+    image: Annotated[int, Field(ge=0)] = 8
     """Pictures allowed in one request, older turns included. The gateway checks it first, vLLM again."""
     video: Literal[0, 1] = 0
     """Videos allowed in one request: none or one, older turns included. See [pictures.md](pictures.md#videos)."""
@@ -147,11 +148,34 @@ class EngineSettings(Settings):
         return self.model_id if self.command else None
 
 
+class Share(Settings):
+    text: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """On a shared GPU: this engine's part of the memory that is left for KV caches. `{text: 0.7, vision: 0.3}` suits
+    long texts and few pictures. Both parts add up to 1; `kv_cache_memory_bytes` takes precedence."""
+    vision: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The same for the vision engine."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> "Share":
+        if not math.isclose(self.text + self.vision, 1):
+            raise ValueError(f"text {self.text:g} and vision {self.vision:g} must add up to 1")
+        return self
+
+    def parts(self) -> dict[EngineName, float]:
+        """The part of each engine."""
+        return {"text": self.text, "vision": self.vision}
+
+
 class Engines(Settings):
     text: EngineSettings | None = None
     """The engine for text-only chat."""
     vision: EngineSettings | None = None
     """The engine for requests with pictures or videos."""
+    share: Share = Share()
+    mps: Literal["auto", "off"] = "auto"
+    """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with two
+    such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it. `off`: it is not started. A daemon
+    named by `CUDA_MPS_PIPE_DIRECTORY` in the environment is used in either case."""
 
     @model_validator(mode="after")
     def _any(self) -> "Engines":

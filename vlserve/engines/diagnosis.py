@@ -171,7 +171,7 @@ DIAGNOSES = (
         "`unrecognized arguments`, `error: argument …`",
         r"error: unrecognized arguments|error: argument |error: ambiguous option",
         "vLLM does not accept one of its flags or a flag's value.",
-        "Check extra_args and the setting that the message names.",
+        "Check extra_args and the setting that the message names; `vlserve plan` suggests the nearest flag.",
         is_lasting=True,
     ),
     Diagnosis(
@@ -189,3 +189,14 @@ def diagnose(lines: Iterable[str]) -> Diagnosis | None:
     """Return the first entry of the table that matches one of the lines."""
     text = "\n".join(lines)
     return next((diagnosis for pattern, diagnosis in _PATTERNS if pattern.search(text)), None)
+
+
+def repeated_failure(last_words: str) -> Diagnosis:
+    """The diagnosis of an engine of which two starts in a row failed with the same unknown error."""
+    return Diagnosis(
+        symptom=last_words,
+        pattern=re.escape(last_words),
+        cause=f"Two starts in a row failed the same way: {last_words}.",
+        remedy="See the log before it; `vlserve doctor` checks the installation. Then start vlserve again.",
+        is_lasting=True,
+    )

@@ -26,9 +26,10 @@ from enum import StrEnum
 from typing import Any
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.engines.diagnosis import Diagnosis
+from vlserve.engines.diagnosis import Diagnosis, repeated_failure
 from vlserve.engines.gpu_memory import GIB, share
 from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
+from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
 from vlserve.engines.process import COMPLETED, Process
@@ -79,6 +80,8 @@ class Death:
     why: str
     ready_s: float = 0.0
     diagnosis: Diagnosis | None = None
+    last_words: str = ""
+    """Of a start that failed for an unknown reason."""
 
 
 class Engine:
@@ -92,10 +95,12 @@ class Engine:
         metrics: Metrics,
         url_key: str | None = None,
         gpu_locks: Sequence[asyncio.Lock] = (),
+        mps: Mps | None = None,
     ) -> None:
         """``plan``: the process to start; None: the engine is the server at ``settings.url``. ``url_key``: its API key.
 
         ``gpu_locks``: one for each of its GPUs, held while the engine restarts; see ``lock_gpus``.
+        ``mps``: the control daemon that must run before it starts.
         """
         self.name = name
         self.settings = settings
@@ -118,6 +123,7 @@ class Engine:
         self._pause_s = self._ready_at = 0.0
         self._metrics = metrics
         self._gpu_locks = gpu_locks
+        self._mps = mps
         self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
         self._expected_start_s = _EXPECTED_START_S
         self._task: asyncio.Task[None] | None = None
@@ -216,8 +222,14 @@ class Engine:
                     log.error("%s engine: %s", self.name, death.diagnosis)
                 # A plan that worked once can work again, for example when another process frees its memory.
                 is_lasting = bool(death.diagnosis and death.diagnosis.is_lasting and not self._was_ready)
-                pause = self._restarts.after(time.monotonic(), death.ready_s, is_lasting=is_lasting)
+                last_words = "" if death.diagnosis else death.last_words
+                pause = self._restarts.after(
+                    time.monotonic(), death.ready_s, is_lasting=is_lasting, last_words=last_words
+                )
                 if not pause:
+                    if not is_lasting:
+                        self._diagnosis = repeated_failure(death.last_words)
+                        log.error("%s engine: %s", self.name, self._diagnosis)
                     self._set(EngineState.GIVEN_UP, f"{death.why}; the next start would fail the same way")
                     return
                 self._pause_s = pause.wait_s
@@ -243,6 +255,8 @@ class Engine:
                 await self._until_memory_is_free()
             self._set(EngineState.STARTING, self.settings.model)
             self._has_started = True
+            if self._mps:
+                await self._mps.start()
             return await self._run_once(turn)
 
     async def _until_memory_is_free(self) -> None:
@@ -296,7 +310,8 @@ class Engine:
                 started = time.monotonic()
                 is_up, _ = await _first(self._probe.until_it_answers(session), ended, self.settings.ready_timeout_s)
                 if not is_up and ended.done():
-                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process))
+                    words = process.last_words if process else ""
+                    return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process), words)
                 if not is_up:
                     why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))

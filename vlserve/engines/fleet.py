@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping
 
 from vlserve.config.engine_settings import EngineName
 from vlserve.engines.engine import Engine
+from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
 
 
 class Fleet:
     """All engines of the deployment, started and stopped together."""
 
-    def __init__(self, engines: Mapping[EngineName, Engine], run_folder: pathlib.Path) -> None:
+    def __init__(self, engines: Mapping[EngineName, Engine], run_folder: pathlib.Path, mps: Mps | None = None) -> None:
+        """``mps``: the control daemon that these engines use, which ends after them."""
         self.engines = engines
         self.run_folder = run_folder
+        self.mps = mps
 
     def start(self) -> None:
         for engine in self.engines.values():
@@ -33,6 +36,8 @@ class Fleet:
 
     async def stop(self) -> None:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
+        if self.mps:
+            await self.mps.stop()
         with contextlib.suppress(OSError):
             self.run_folder.rmdir()
 

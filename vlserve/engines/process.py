@@ -12,7 +12,7 @@ from collections import deque
 
 from vlserve import logs
 from vlserve.engines.diagnosis import Diagnosis, diagnose
-from vlserve.engines.plan import EnginePlan, scratch
+from vlserve.engines.plan import ProcessPlan, scratch
 
 REAPER = pathlib.Path(__file__).parent / "reaper.py"
 COMPLETED = "exit code 0"
@@ -29,13 +29,15 @@ _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+
 
 
 class Process:
-    """A running engine process. ``ended`` finishes with the reason once the process and its descendants are gone;
-    ``diagnosis`` is the known cause, if any."""
+    """A running engine process. ``ended`` finishes with the reason once the process and its descendants are gone.
+
+    ``diagnosis`` is the known cause, if any. ``last_words``, if it exited: the error in its output, or the last line.
+    """
 
     def __init__(
         self,
         name: str,
-        plan: EnginePlan,
+        plan: ProcessPlan,
         child: asyncio.subprocess.Process,
         output: asyncio.StreamReader,
         pipe: asyncio.BaseTransport,
@@ -46,10 +48,11 @@ class Process:
         self._pipe = pipe
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.diagnosis: Diagnosis | None = None
+        self.last_words = ""
         self.ended = asyncio.create_task(self._until_exit(output))
 
     @classmethod
-    async def start(cls, plan: EnginePlan, argv: tuple[str, ...] | None = None) -> "Process":
+    async def start(cls, plan: ProcessPlan, argv: tuple[str, ...] | None = None) -> "Process":
         """Start it in its own session, after creating its socket's folder (0700) and removing a stale socket.
 
         ``argv``: another command to run in the engine's environment.
@@ -134,7 +137,9 @@ class Process:
         self.diagnosis = self.diagnose_so_far()
         causes = [found[1] for line in reversed(self._error_lines()) if (found := _CAUSE.search(line))]
         cause = next((one for one in causes if not _NOT_A_CAUSE.search(one)), None)
-        return f"{ending}, {cause[:_LONGEST_CAUSE]}" if cause else ending
+        last_line = next((line for line in reversed(self._lines) if line), "no output")
+        self.last_words = f"{ending}, {(cause or last_line)[:_LONGEST_CAUSE]}"
+        return self.last_words if cause else ending
 
     def diagnose_so_far(self) -> Diagnosis | None:
         """The diagnosis of its log so far, also while it is still running."""

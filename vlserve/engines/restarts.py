@@ -6,9 +6,11 @@ after it was ready for more than ten seconds           in 1 s; the backoff is re
 sooner                                                 in 1 s, 2 s, 4 s … 60 s, with a jitter of ±25 %
 for the fifth time within a minute                     the breaker opens: in 60 s, doubled up to 600 s while open
 in a way that would repeat                             never
+twice in the same way before it was ever ready         never
 """
 
 import random
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 BREAKER_DEATHS, BREAKER_WINDOW_S = 5, 60.0
 FIRST_BREAK_S, LONGEST_BREAK_S = 60.0, 600.0
 _JITTER = 0.25
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Restarts:
         self._backoff_s, self._break_s = FIRST_BACKOFF_S, FIRST_BREAK_S
         self._deaths: deque[float] = deque(maxlen=BREAKER_DEATHS)
         self._is_broken = False
+        self._was_ready = False
+        self._last_words = ""
 
     def next_wait_s(self, ready_s: float) -> float:
         """The wait, without jitter, if an engine that was ready for ``ready_s`` died now."""
@@ -44,12 +49,17 @@ class Restarts:
             return FIRST_BACKOFF_S
         return self._break_s if self._is_broken else self._backoff_s
 
-    def after(self, now: float, ready_s: float, *, is_lasting: bool) -> Pause | None:
+    def after(self, now: float, ready_s: float, *, is_lasting: bool, last_words: str = "") -> Pause | None:
         """Record a death at ``now`` after ``ready_s`` seconds of being ready. Returns None if it must not be restarted.
 
-        ``is_lasting``: the next start would fail the same way.
+        ``is_lasting``: the next start would fail the same way. ``last_words``: the error of a start whose cause is
+        unknown, else empty; errors that differ only in numbers (times, pids, addresses) are the same.
         """
-        if is_lasting:
+        self._was_ready |= ready_s > 0
+        last_words = _NUMBER.sub("#", last_words)
+        is_repeated = bool(last_words) and last_words == self._last_words and not self._was_ready
+        self._last_words = last_words
+        if is_lasting or is_repeated:
             return None
         if ready_s > STABLE_S:
             self._backoff_s, self._break_s, self._is_broken = FIRST_BACKOFF_S, FIRST_BREAK_S, False

@@ -142,6 +142,13 @@ def judge_plan(made: Plan, there: Machine) -> Finding:
     return Finding(_OK, "plan", "; ".join(parts) or "no engine is started here")
 
 
+def judge_mps(made: Plan) -> Finding | None:
+    """Judge CUDA MPS; None if no engines share a GPU."""
+    if not made.mps:
+        return None
+    return Finding(_WARNING if made.mps.is_missing else _OK, "mps", made.mps.text)
+
+
 def judge_free_memory(settings: Config, made: Plan, seen: Sequence[Gpu]) -> Iterator[Finding]:
     """Find GPUs with less free memory than the shares that vLLM needs at its start."""
     engines = dict(settings.engines.items())

@@ -68,7 +68,7 @@ async def _engines(
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
         try:
-            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask_again=True))
+            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask="always"))
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "vllm", error.message)
     torch = system_info.torch_build()
@@ -78,7 +78,7 @@ async def _engines(
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
         visible, smallest = machine.usable_gpus(environment)
-        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest)
+        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=machine.find_mps(environment))
     made = None
     if there.vllm or not is_needed:
         try:
@@ -87,8 +87,9 @@ async def _engines(
             yield Finding(Verdict.PROBLEM, "plan", error.message)
         else:
             yield checks.judge_plan(made, there)
-            if found := checks.judge_ram(made, memory):
-                yield found
+            for found in (checks.judge_ram(made, memory), checks.judge_mps(made)):
+                if found:
+                    yield found
     if on_gpus:
         planned = {gpu for one in (made.engines if made else ()) if one.budget for gpu in one.budget.gpus}
         used = {there.gpus[gpu] for gpu in planned} or set(there.gpus)

@@ -1,0 +1,263 @@
+"""CUDA MPS: when it is used, and the life of its control daemon behind the real reaper."""
+
+import asyncio
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY, is_alive, session_of, until
+from tests.engines.test_engine import fake
+from vlserve import cli
+from vlserve.commands import plan_text
+from vlserve.commands.doctor import checks
+from vlserve.config import load as config
+from vlserve.config.engine_settings import EngineName
+from vlserve.config.settings import Config
+from vlserve.engines import machine, plan
+from vlserve.engines.engine import Engine, EngineState
+from vlserve.engines.fleet import Fleet
+from vlserve.engines.gpu_memory import GIB
+from vlserve.engines.machine import Machine, Vllm
+from vlserve.engines.model import known_models
+from vlserve.engines.mps import Mps
+from vlserve.engines.mps_plan import MpsPlan
+from vlserve.engines.plan import Plan
+from vlserve.metrics import Metrics
+
+CONTROL = REPOSITORY / "tests" / "fakes" / "fake_mps_control.py"
+RUN = pathlib.Path("/run/v")
+MODELS: dict[EngineName, str] = {"text": "Qwen/Qwen2.5-7B-Instruct", "vision": "Qwen/Qwen2.5-VL-7B-Instruct"}
+
+
+def planned(
+    gpus: int, *, program: str | None = "/usr/bin/mps", is_cpu: bool = False, environment: Any = None, **engines: Any
+) -> Plan:
+    settings = {name: {"model": model, "max_model_len": 32_768} for name, model in MODELS.items()}
+    mps = engines.pop("mps", "auto")
+    settings = {name: {**one, **engines.get(name, {})} for name, one in settings.items()}
+    parsed = Config.model_validate({"engines": {**settings, "mps": mps}})
+    models = {name: known_models()[model] for name, model in MODELS.items()}
+    names = tuple(str(number) for number in range(gpus))
+    vllm = Vllm("0.32.0", is_cpu, ("vllm", "serve"), None)
+    here = Machine((0, 1), vllm, names, 80 * GIB, models, mps_program=program)
+    return plan.make(parsed, here, environment or {}, RUN)
+
+
+def pipes(made: Plan) -> list[str | None]:
+    return [one.environment.get("CUDA_MPS_PIPE_DIRECTORY") for one in made.engines]
+
+
+def test_engines_on_one_gpu_share_a_daemon() -> None:
+    made = planned(1)
+    assert made.mps
+    assert made.mps.program == "/usr/bin/mps"
+    assert pipes(made) == ["/run/v/mps/pipe"] * 2
+    assert {one.environment["CUDA_MPS_LOG_DIRECTORY"] for one in made.engines} == {"/run/v/mps/log"}
+
+
+def test_engines_on_the_same_two_gpus_share_a_daemon() -> None:
+    both = {"tensor_parallel_size": 2, "gpus": [0, 1]}
+    assert pipes(planned(2, text=both, vision=both)) == ["/run/v/mps/pipe"] * 2
+
+
+@pytest.mark.parametrize("options", [{"gpus": 2}, {"gpus": 0, "is_cpu": True}])
+def test_engines_that_share_no_gpu_get_none(options: dict[str, Any]) -> None:
+    made = planned(**options)
+    assert made.mps is None
+    assert pipes(made) == [None, None]
+
+
+def test_off_starts_none() -> None:
+    made = planned(1, mps="off")
+    assert made.mps
+    assert (made.mps.program, pipes(made)) == (None, [None, None])
+
+
+@pytest.mark.parametrize("mps", ["auto", "off"])
+def test_daemon_of_the_environment_is_used_and_not_doubled(mps: str) -> None:
+    made = planned(1, mps=mps, environment={"CUDA_MPS_PIPE_DIRECTORY": "/mps/pipe"})
+    assert made.mps
+    assert (made.mps.program, pipes(made)) == (None, ["/mps/pipe"] * 2)
+    assert "/mps/pipe" in made.mps.text
+
+
+def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
+    made = planned(1, program=None)
+    assert pipes(made) == [None, None]
+    text = "\n".join(plan_text.describe(made, Machine((0,), None)))
+    finding = checks.judge_mps(made)
+    assert finding
+    assert finding.verdict is checks.Verdict.WARNING
+    for seen in (text, finding.text):
+        assert "1.2 to 1.3 times as many pictures" in seen
+        assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in seen
+    available = checks.judge_mps(planned(1))
+    assert available
+    assert (available.verdict, "/usr/bin/mps" in available.text) == (checks.Verdict.OK, True)
+    assert checks.judge_mps(planned(2)) is None
+
+
+def test_program_is_found_in_path(tmp_path: pathlib.Path) -> None:
+    assert machine.find_mps({"PATH": str(tmp_path)}) is None
+    (tmp_path / machine.MPS_PROGRAM).symlink_to(CONTROL)
+    assert machine.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / machine.MPS_PROGRAM)
+
+
+def mps_of(folder: pathlib.Path, **environment: str) -> Mps:
+    """The daemon of the stand-in; ``folder`` has its pipes and logs."""
+    variables = {f"CUDA_MPS_{name}_DIRECTORY": str(folder / "run" / "mps" / name.lower()) for name in ("PIPE", "LOG")}
+    made = MpsPlan(frozenset(("text", "vision")), "", False, str(CONTROL), folder / "run" / "mps", variables)
+    return Mps(made, {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "3", **environment})
+
+
+def pipe(folder: pathlib.Path, name: str) -> str:
+    return (folder / "run" / "mps" / "pipe" / name).read_text()
+
+
+def connect(folder: pathlib.Path) -> None:
+    """Be a client: the daemon starts its server."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(folder / "run" / "mps" / "pipe" / "control"))
+        connection.sendall(b"client\n")
+        connection.recv(1)  # until the daemon closes it
+
+
+async def server_of(folder: pathlib.Path) -> int:
+    await asyncio.to_thread(connect, folder)
+    file = folder / "run" / "mps" / "pipe" / "server"
+    await until(lambda: file.exists() and bool(file.read_text()))
+    return int(file.read_text())
+
+
+@asynccontextmanager
+async def fleet_of(folder: pathlib.Path, mps: Mps, **commands: list[str]) -> AsyncIterator[Fleet]:
+    settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
+    parsed = Config.model_validate({"engines": settings})
+    run = folder / "run"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    plans = {one.name: one for one in plan.make(parsed, Machine((0,), None), environment, run).engines}
+    metrics = Metrics()
+    engines = {name: Engine(name, one, plans[name], metrics, mps=mps) for name, one in parsed.engines.items()}
+    fleet = Fleet(engines, run, mps)
+    fleet.start()
+    try:
+        await until(lambda: all(engine.is_ready for engine in engines.values()))
+        yield fleet
+    finally:
+        await fleet.stop()
+
+
+async def test_daemon_starts_before_the_engines_and_ends_after_them(short_folder: pathlib.Path) -> None:
+    mps = mps_of(short_folder)
+    async with fleet_of(short_folder, mps, text=fake(), vision=fake()):
+        assert mps.pid
+        leader, server = mps.pid, await server_of(short_folder)
+        assert pipe(short_folder, "visible") == "all"  # else it would renumber the GPUs
+        for folder in ("mps/pipe", "mps/log", "mps"):
+            assert (short_folder / "run" / folder).stat().st_mode & 0o777 == 0o700
+        assert [pid for pid in (int(pipe(short_folder, "pid")), server) if not is_alive(pid)] == []
+    assert session_of(leader) == []
+    assert not is_alive(server)
+    assert (short_folder / "quit").exists()
+    assert not (short_folder / "run").exists()
+
+
+async def test_deaf_daemon_is_killed(short_folder: pathlib.Path) -> None:
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="deaf")
+    await mps.start()
+    leader, server = mps.pid, await server_of(short_folder)
+    assert leader
+    await mps.stop()
+    assert session_of(leader) == []
+    assert not is_alive(server)
+    (short_folder / "run").rmdir()
+
+
+async def test_killed_daemon_is_restarted_and_its_server_lives_on(
+    short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mps = mps_of(short_folder)
+    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+        server, killed = await server_of(short_folder), int(pipe(short_folder, "pid"))
+        pids = [engine.pid for engine in fleet.engines.values()]
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: int(pipe(short_folder, "pid") or killed) != killed)
+        assert is_alive(server)
+        assert [engine.pid for engine in fleet.engines.values()] == pids
+    assert not is_alive(server)
+    assert "the control daemon of CUDA MPS ended (-9)" in capfd.readouterr().err
+
+
+async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mps = mps_of(short_folder)
+    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+        leader, text = mps.pid, fleet.engines["text"]
+        assert leader
+        os.kill(leader, signal.SIGKILL)
+        await until(lambda: session_of(leader) == [])
+        first = text.pid
+        assert first
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: text.is_ready and text.pid != first)
+        assert mps.pid
+        assert is_alive(mps.pid)
+    assert "the control daemon has ended (killed by SIGKILL); starting it again" in caplog.text
+
+
+async def test_engines_run_without_a_daemon_that_does_not_start(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with fleet_of(short_folder, mps_of(short_folder, FAKE_MPS_FAULTS="fails"), text=fake()) as fleet:
+        assert fleet.engines["text"].state is EngineState.READY
+    assert "the control daemon did not start (exit code 1)" in caplog.text
+    assert "ended (1): [2026-11-28 12:00:00.000 Control 7] Failed to start : out of pipes" in capfd.readouterr().err
+
+
+async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path) -> None:
+    """The gateway: a process of its own that starts the daemon, and is killed."""
+    code = (
+        "import asyncio, pathlib, sys\nfrom tests.engines.test_mps import mps_of\n"
+        f"folder = pathlib.Path({str(short_folder)!r})\n"
+        "async def main():\n    mps = mps_of(folder)\n    await mps.start()\n"
+        "    print(mps.pid, flush=True)\n    await asyncio.sleep(600)\nasyncio.run(main())\n"
+    )
+    gateway = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert gateway.stdout
+    leader, server = int(await gateway.stdout.readline()), await server_of(short_folder)
+    daemon = int(pipe(short_folder, "pid"))
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: not any(map(is_alive, (leader, daemon, server))), 10)
+    assert not (short_folder / "run").exists()
+
+
+async def test_service_starts_the_daemon_for_the_engines_that_share_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, short_folder: pathlib.Path
+) -> None:
+    settings = config.load(config.shipped("one-gpu-80g.yaml"))
+    monkeypatch.setenv("TMPDIR", str(short_folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for spec, expected in (("1x80G", True), ("2x80G", False)):
+        chosen = settings if expected else config.load(config.shipped("default.yaml"))
+
+        async def observe(*_: Any, spec: str = spec, chosen: Config = chosen, **__: Any) -> Machine:
+            return machine.from_spec(spec, chosen)
+
+        monkeypatch.setattr(machine, "observe", observe)
+        fleet = await cli._fleet(chosen, Metrics(), {"text": None, "vision": None})
+        assert [bool(fleet.mps), *(engine._mps is fleet.mps for engine in fleet.engines.values())] == [
+            *(expected, True, True)
+        ]
+        await fleet.stop()
