@@ -178,7 +178,7 @@ async def test_limits_are_checked_before_the_server_is_called() -> None:
         gateway,
         theirs,
     ):
-        status, _, reply = await gateway.answer(chat(*[image_part()] * 5))
+        status, _, reply = await gateway.answer(chat(*[image_part()] * 9))
         assert (status, reply["error"]["code"]) == (400, "too_many_images")
         status, _, _ = await gateway.answer(chat("hi", max_tokens=6))
         assert status == 400
