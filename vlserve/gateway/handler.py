@@ -34,11 +34,13 @@ from vlserve.protocols import routing, structured
 from vlserve.protocols.control_tokens import control_tokens
 from vlserve.protocols.definitions import CHAT, Protocol
 from vlserve.protocols.media_reference import MediaReference
+from vlserve.protocols.payloads import Cut, cut
 from vlserve.protocols.request import ModelRequest, check_caps, parse
 from vlserve.protocols.strict_json import size_of
 
 T = TypeVar("T")
 _LARGE_BODY_BYTES = 64 * 1024  # larger bodies are parsed in a thread, to keep the event loop free
+_LARGE_PICTURES_BYTES = 512 * 1024  # so are larger pictures decoded, which takes less time
 _MOST_DROPPED_NAMED = 20
 
 
@@ -162,20 +164,23 @@ def _admit(request: Request, resources: ExitStack) -> RequestContext:
 
 async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
     body = await request_body.whole(context.request, context.runtime, context.memory.charge)
-    context.size, context.is_large = len(body), len(body) >= _LARGE_BODY_BYTES
-    parse_body = functools.partial(_parse, body, protocol, context.runtime)
+    context.size = len(body)
+    found = await in_thread(context, lambda: cut(body)) if len(body) >= _LARGE_PICTURES_BYTES else cut(body)
+    context.is_large = len(found.rest) >= _LARGE_BODY_BYTES
+    parse_body = functools.partial(_parse, body, found, protocol, context.runtime)
     parsed, size = await in_thread(context, parse_body) if context.is_large else parse_body()
-    pictures_size = sum(len(one.url) for one in parsed.media)
-    context.tree_size = size - pictures_size
-    context.memory.resize(len(parsed.raw) + size)
+    cut_out = [one for one in parsed.media if one.payload is not None]
+    context.tree_size = size - sum(len(one.url) for one in parsed.media if one.payload is None)
+    received = len(body) if cut_out else len(parsed.raw)
+    context.memory.resize(received + size + sum(len(one.upload or b"") for one in cut_out))
     return parsed
 
 
-def _parse(body: bytes, protocol: Protocol, runtime: Runtime) -> tuple[ModelRequest, int]:
+def _parse(body: bytes, found: Cut, protocol: Protocol, runtime: Runtime) -> tuple[ModelRequest, int]:
     """Return the request and the bytes in memory of its parsed body. Raises InvalidRequest."""
-    parsed = _checked(parse(body, protocol), runtime)
+    parsed = _checked(parse(body, protocol, found), runtime)
     # The size of a small tree is estimated: measuring it would take too long.
-    size = size_of(parsed.tree) if len(body) >= _LARGE_BODY_BYTES else len(body)
+    size = size_of(parsed.tree) if len(found.rest) >= _LARGE_BODY_BYTES else len(found.rest)
     return (replace(parsed, raw=b"") if parsed.media else parsed), size
 
 
@@ -247,8 +252,8 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     body = await make_body(named)
     routed = routed.without_bytes()
     # Pictures that are sent by name stay in memory: the engine may have dropped them.
-    kept = sum(len(one.url or b"") for one, other in zip(references, named, strict=True) if one is not other)
-    context.memory.resize(context.tree_size + kept + sum(map(len, body)))
+    kept = [piece for one, other in zip(references, named, strict=True) if one is not other for piece in one.url or ()]
+    context.memory.resize(context.tree_size + _bytes_held((*kept, *body)))
     account = context.account
     request = UpstreamRequest(
         request_id=account.request_id,
@@ -270,6 +275,13 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     permit = runtime.admission.permit(upstream.engine, context.key)
     headers = _headers(routed, pictures)
     return PassThrough(upstream, request, callbacks, headers, account.outcome, permit, context.resources.pop_all())
+
+
+def _bytes_held(pieces: Sequence[bytes | bytearray | memoryview]) -> int:
+    """Bytes in memory of pieces of bodies: a view keeps all of the received body."""
+    owners: list[Any] = [piece.obj if isinstance(piece, memoryview) else piece for piece in pieces]
+    sizes: dict[int, int] = {id(owner): len(owner) for owner in owners}
+    return sum(sizes.values())
 
 
 def _note_route(context: RequestContext, routed: RoutedRequest, pictures: Sequence[Picture]) -> None:

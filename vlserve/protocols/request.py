@@ -1,5 +1,6 @@
 """Parses and checks a request's body, and writes the body that is sent to the engine."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from vlserve.protocols import completions, pixel_limits, tools
 from vlserve.protocols.changes import Changes
 from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_url
 from vlserve.protocols.media_reference import Media, MediaReference, PixelLimits
+from vlserve.protocols.payloads import Cut, cut
 from vlserve.protocols.strict_json import dump, parse_json
 
 # vLLM ignores these fields since 0.12; each is now a field of structured_outputs.
@@ -99,6 +101,8 @@ class ModelRequest:
         """Serialise ``tree`` around the pictures, which are megabytes and are not copied: base64 needs no escapes."""
         marker = secrets.token_hex(16)
         urls = []
+        if not sent and any(media.payload for media in self.media):
+            sent = [MediaReference((media.url.encode(), media.payload or b"")) for media in self.media]
         for media, one in zip(self.media, sent, strict=bool(sent)):
             if one.url is not None:
                 urls.append(one.url)
@@ -107,17 +111,29 @@ class ModelRequest:
         first, *others = dump(tree).split(marker.encode())
         pieces: list[bytes | bytearray | memoryview] = [first]
         for url, other in zip(urls, others, strict=True):
-            pieces += (url, other)
+            pieces += (*url, other)
         return tuple(pieces)
 
 
-def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
+def parse(raw: bytes | bytearray, protocol: Protocol = CHAT, found: Cut | None = None) -> ModelRequest:
     """Parse the body of a request to a model. What vLLM would ignore, or refuse without need, is left out.
 
-    Raises InvalidRequest for invalid JSON, a refused field, or a malformed prompt. Sampling fields are not checked:
-    vLLM does that.
+    ``found``: the body's ``payloads.cut``, if it is already known. Raises InvalidRequest for invalid JSON, a refused
+    field, or a malformed prompt. Sampling fields are not checked: vLLM does that.
     """
-    tree = parse_json(raw)
+    found = found or cut(raw)
+    if found.payloads:
+        with contextlib.suppress(InvalidRequest):  # errors may contain positions and texts of the whole body
+            parsed = _parse(raw, found.rest, protocol)
+            media = found.restore(parsed.media)
+            if media is not None:
+                return replace(parsed, media=media)
+    return _parse(raw, raw, protocol)
+
+
+def _parse(raw: bytes | bytearray, text: bytes | bytearray, protocol: Protocol) -> ModelRequest:
+    """Parse ``text``: the body ``raw``, or what was left of it when its base64 data were cut out."""
+    tree = parse_json(text)
     changes = Changes()
     for name, value in tree.items():
         if name in protocol.refused and not has_no_effect(name, value):
