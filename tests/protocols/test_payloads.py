@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.conftest import image_part, user
 from tests.protocols.test_body_properties import TEXT_PARTS, TREES
 from vlserve.errors import InvalidRequest
+from vlserve.media import data_urls
 from vlserve.protocols import payloads
 from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Protocol
-from vlserve.protocols.media_reference import MediaReference
+from vlserve.protocols.media_reference import Media, MediaReference
 from vlserve.protocols.payloads import Cut, cut
 from vlserve.protocols.request import ModelRequest, parse
 
@@ -41,7 +42,16 @@ def outcome(parsed: ModelRequest) -> Outcome:
     sent = [MediaReference((base64.b64encode(one.url.encode("utf-8", "surrogatepass")),)) for one in media]
     body = json.loads(b"".join(parsed.body("m", sent, cache_salt="s"))) if parsed.media else parsed.tree
     fields = (parsed.model, parsed.is_stream, parsed.wants_usage, parsed.dropped, parsed.is_rewritten)
-    return *fields, media, body
+    return *fields, media, [decoded(one) for one in parsed.media], body
+
+
+def decoded(media: Media) -> tuple[bytes, bool] | str:
+    if media.payload is not None and media.upload is not None:
+        return media.upload, True
+    try:
+        return data_urls.decode(media.url, 10**9)
+    except data_urls.InvalidDataURL as error:
+        return str(error)
 
 
 def outcomes(raw: bytes, protocol: Protocol = CHAT) -> tuple[Outcome | str, Outcome | str]:
