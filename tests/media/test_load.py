@@ -24,6 +24,8 @@ from vlserve.media.pixels import Grid
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 ANA, BO = (ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
 RED, BLUE = picture(color="red"), picture(color="blue")
+LARGE = RED + b"\0" * 100_000
+"""Its base64 is not parsed as text."""
 
 
 def bearer(name: str) -> dict[str, str]:
@@ -346,18 +348,20 @@ async def test_tokens_are_counted_in_advance(gateway: Gateway) -> None:
     assert tree["max_model_len"] == gateway.views["vision"].max_model_len
 
 
-async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway) -> None:
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway, raw: bytes) -> None:
     parts: list[dict[str, Any]] = []
     for _ in range(3):
-        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(RED)))}))
+        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(raw)))}))
         assert status == 200
         parts += gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
     assert [part["image_url"] is None for part in parts] == [False, True, True]
     assert len({part["uuid"] for part in parts}) == 1
 
 
-async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway) -> None:
-    body = {"messages": user(image_part(data_url(RED))), "user": "describe"}
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway, raw: bytes) -> None:
+    body = {"messages": user(image_part(data_url(raw))), "user": "describe"}
     answers = [await receive(gateway.post(body))]
     gateway.engines["vision"][PICTURES].clear()
     answers.append(await receive(gateway.post(body)))
@@ -451,10 +455,11 @@ async def test_long_history_of_pictures_is_cut_quickly(open_gateway: OpenGateway
         assert (status, headers["x-vlserve-images-dropped"]) == (200, "20001")
 
 
-async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway) -> None:
-    url = data_url(RED).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway, raw: bytes) -> None:
+    url = data_url(raw).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
     assert (await receive(gateway.post({"messages": user(image_part(url))})))[0] == 200
-    assert urls(gateway) == [data_url(RED)]
+    assert urls(gateway) == [data_url(raw)]
 
 
 async def test_clients_cannot_choose_uuids(gateway: Gateway) -> None:
@@ -524,8 +529,8 @@ async def test_sizes_that_clients_ask_for_are_obeyed_within_the_limits(
         assert f"model={size}" in answer.headers["x-vlserve-images"]
 
 
-async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gateway: Gateway) -> None:
-    raw = picture()
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gateway: Gateway, raw: bytes) -> None:
     lines = base64.encodebytes(raw).decode()
     part = {"type": "image_url", "image_url": {"url": f"data:image;base64,{lines}"}}
     async with gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer:

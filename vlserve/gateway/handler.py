@@ -181,7 +181,7 @@ def _parse(body: bytes, found: Cut, protocol: Protocol, runtime: Runtime) -> tup
     parsed = _checked(parse(body, protocol, found), runtime)
     # The size of a small tree is estimated: measuring it would take too long.
     size = size_of(parsed.tree) if len(found.rest) >= _LARGE_BODY_BYTES else len(found.rest)
-    return (replace(parsed, raw=b"") if parsed.media else parsed), size
+    return (replace(parsed, raw=b"", text=b"") if parsed.media else parsed), size
 
 
 def _checked(parsed: ModelRequest, runtime: Runtime) -> ModelRequest:
@@ -189,8 +189,14 @@ def _checked(parsed: ModelRequest, runtime: Runtime) -> ModelRequest:
     caps = runtime.config.request
     check_caps(parsed, caps)
     structured.check(parsed.tree, parsed.protocol, allow_grammar=caps.allow_grammar)
-    tokens = frozenset().union(*(view.special_tokens for view in runtime.engines.values()))
+    tokens = _union(tuple(view.special_tokens for view in runtime.engines.values()))
     return control_tokens(tokens, caps.control_tokens).apply(parsed)
+
+
+@functools.lru_cache(maxsize=8)
+def _union(sets: tuple[frozenset[str], ...]) -> frozenset[str]:
+    """The union of sets, once for all requests: their hashes are cached, and that of a new set is not."""
+    return frozenset().union(*sets)
 
 
 async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest:

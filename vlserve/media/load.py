@@ -30,6 +30,7 @@ from vlserve.protocols.media_reference import Media, MediaReference
 T = TypeVar("T")
 Charge = Callable[[int], None]
 _MAX_VIDEO_HEADERS = 1024
+_SMALL_BYTES = 512 * 1024  # hashing fewer bytes takes less time than a change of threads and blocks nothing
 _THREADS = 4  # for reading, and as many for decoding, so that no header waits for a decoder
 
 
@@ -214,6 +215,8 @@ class Pictures:
         if loaded.needs_decoding:
             async with decoding:
                 pictures, sent = await _run(self._decoders, work)
+        elif sum(map(len, loaded.raws)) < _SMALL_BYTES and not loaded.clips:
+            pictures, sent = work()
         else:
             pictures, sent = await _run(self._readers, work)
         charge(sum(len(piece) for one in sent for piece in one.url or () if isinstance(piece, bytes)))

@@ -41,6 +41,10 @@ class Media:
     pixel_limits: PixelLimits | None = None
     """Limits that the client set for this picture, or for all pictures of the request (``mm_processor_kwargs``)."""
 
+    def copied(self) -> "Media":
+        """A copy whose payload is not a part of the received body."""
+        return self if self.payload is None else replace(self, payload=memoryview(bytes(self.payload)))
+
     def without_bytes(self) -> "Media":
         """A copy without its URL and bytes."""
         return replace(self, url="", payload=None, upload=None)

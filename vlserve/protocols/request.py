@@ -26,10 +26,12 @@ _THINKING = frozenset({"enable_thinking", "thinking", "thinking_budget", "thinki
 @dataclass(frozen=True)
 class ModelRequest:
     """A parsed request to a model. ``raw``: the body as received, empty after ``without_bytes``; ``tree``: the
-    parsed body."""
+    parsed body, with markers in place of the payloads of ``media``."""
 
     protocol: Protocol
     raw: bytes | bytearray
+    text: bytes | bytearray
+    """What of ``raw`` was parsed: all but the payloads of ``media``. Empty after ``without_bytes``."""
     tree: dict[str, Any]
     model: str | None
     is_stream: bool
@@ -83,7 +85,7 @@ class ModelRequest:
 
     def without_bytes(self) -> "ModelRequest":
         """A copy without the received body and the pictures' bytes."""
-        return replace(self, raw=b"", media=tuple(one.without_bytes() for one in self.media))
+        return replace(self, raw=b"", text=b"", media=tuple(one.without_bytes() for one in self.media))
 
     def keep_latest(self, allowed: int) -> "ModelRequest":
         """A copy with a short text in place of each picture but the last ``allowed``."""
@@ -93,6 +95,8 @@ class ModelRequest:
             media.parts[media.index] = {"type": self.protocol.text, "text": _LEFT_OUT}
         places = {(id(media.parts), media.index) for media in left_out}
         kept = tuple(media for media in self.media if (id(media.parts), media.index) not in places)
+        if left_out:  # a part of the received body would keep all of it in memory
+            kept = tuple(media.copied() for media in kept)
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(
@@ -161,6 +165,7 @@ def _parse(raw: bytes | bytearray, text: bytes | bytearray, protocol: Protocol) 
     return ModelRequest(
         protocol=protocol,
         raw=raw,
+        text=text,
         tree=tree,
         model=model,
         is_stream=is_stream,
