@@ -56,7 +56,8 @@ def one_body(raw: bytes) -> None:
     routing.choose(parsed.model, parsed.media, _SERVED)  # type: ignore[arg-type]
     picture_checks.check_count(parsed.media, _LIMIT, "vision")
     for media in parsed.media:
-        one_picture(picture_checks.decode_data_url(media.url, media.param, "image", _IMAGE.max_image_bytes)[0])
+        decode = picture_checks.decode_data_url
+        one_picture(media.upload or decode(media.url, media.param, "image", _IMAGE.max_image_bytes)[0])
 
 
 def one_picture(raw: bytes) -> None:

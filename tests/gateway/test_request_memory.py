@@ -253,9 +253,30 @@ async def test_counted_bytes_match_the_memory_of_waiting_requests(
             assert held <= 5 * (pictures * _PICTURE_BYTES + 50_000), held / 5
 
 
+async def test_pictures_left_out_are_freed(
+    open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int]
+) -> None:
+    limits = {"max_in_flight": 1, "limit_mm_per_prompt": {"image": 1}}
+    engines = {one: {"model": f"org/{one}", **limits} for one in ("text", "vision")}
+    async with (
+        open_gateway(engines=engines, image_overflow="keep_latest") as gateway,
+        AsyncExitStack() as stack,
+    ):
+        client = Client(gateway, stack, stream=True)
+        await client.prepare(CHAT, {"messages": user(*[image_part(URL)] * 4)})
+        before = traced()
+        client.send(1)
+        async with asyncio.timeout(_GIVE_UP_S):
+            while not engine.asked:
+                await asyncio.sleep(0.05)
+        held = traced() - before
+        assert held <= _PICTURE_BYTES + 50_000
+        assert held <= await metric(gateway, REQUEST_BYTES) <= 1.3 * held
+
+
 async def test_decoded_picture_counts_besides_its_text(open_gateway: OpenGateway) -> None:
-    """Every simultaneous copy counts: in the request's JSON, decoded, and in the forwarded body."""
-    for most, status in ((2 * _PICTURE_BYTES + len(LARGE) - 1, 429), (2 * _PICTURE_BYTES + len(LARGE) + 10_000, 200)):
+    """Both copies count: the received body, parts of which are forwarded, and the decoded picture."""
+    for most, status in ((_PICTURE_BYTES + len(LARGE) - 1, 429), (_PICTURE_BYTES + len(LARGE) + 10_000, 200)):
         async with (
             open_gateway(server={"max_bodies_bytes": most}) as gateway,
             gateway.post({"messages": user(image_part(URL))}) as answer,

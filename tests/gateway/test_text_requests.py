@@ -12,8 +12,10 @@ from PIL import Image
 from tests.conftest import Gateway, data_url, image_part, until, user
 from tests.fakes.fake_engine import ANSWER
 from tests.reliability.busy_readers import TEXT_REQUESTS
+from vlserve.gateway import handler
 from vlserve.media import picture_checks
 from vlserve.media.load import Pictures
+from vlserve.protocols import request
 
 _GIVE_UP_S = 60.0
 _THREADS = 4
@@ -86,3 +88,29 @@ async def test_large_text_large_answers_and_metrics_do_not_need_the_threads_of_s
     finally:
         free.set()
         await asyncio.wait(blocked)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_in_thread"),
+    [
+        (image_part(data_url(os.urandom(300_000))), False),
+        (image_part(data_url(os.urandom(600_000))), True),
+        ({"type": "text", "text": "word " * 20_000}, True),
+        ({"type": "text", "text": data_url(os.urandom(600_000))}, True),
+        ({"type": "text", "text": "word"}, False),
+    ],
+    ids=["picture", "large picture", "text", "picture as text", "small text"],
+)
+async def test_large_bodies_are_parsed_in_threads(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, content: Any, is_in_thread: bool
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def parse(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return request.parse(*arguments)
+
+    monkeypatch.setattr(handler, "parse", parse)
+    async with gateway.post({"messages": user(content)}) as answer:
+        await answer.read()
+    assert [one is not threading.main_thread() for one in threads] == [is_in_thread]

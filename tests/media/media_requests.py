@@ -12,6 +12,8 @@ WITH_VIDEOS: dict[str, Any] = {
 }
 ANA, BO = (ApiKey(name, hashlib.sha256(name.encode()).digest()) for name in ("ana", "bo"))
 RED, BLUE = picture(color="red"), picture(color="blue")
+LARGE = RED + b"\0" * 100_000
+"""Its base64 is not parsed as text."""
 
 
 def bearer(name: str) -> dict[str, str]:

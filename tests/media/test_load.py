@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
 from tests.gateway.metrics import REQUEST_BYTES, until_metric
-from tests.media.media_requests import ANA, BLUE, BO, RED, bearer, receive, urls
+from tests.media.media_requests import ANA, BLUE, BO, LARGE, RED, bearer, receive, urls
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 
@@ -258,10 +258,11 @@ async def test_client_that_leaves_during_its_upload_leaves_nothing(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway) -> None:
-    url = data_url(RED).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_spelling_of_a_data_url_does_not_matter(gateway: Gateway, raw: bytes) -> None:
+    url = data_url(raw).replace("data:image/png;base64", "DATA:image/whatever;BASE64")
     assert (await receive(gateway.post({"messages": user(image_part(url))})))[0] == 200
-    assert urls(gateway) == [data_url(RED)]
+    assert urls(gateway) == [data_url(raw)]
 
 
 async def test_openai_sdk_uploads_asks_and_deletes(gateway: Gateway) -> None:

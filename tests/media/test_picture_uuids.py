@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, user
 from tests.fakes.fake_engine import FAULTS, PICTURES
-from tests.media.media_requests import ANA, BO, RED, bearer, receive
+from tests.media.media_requests import ANA, BO, LARGE, RED, bearer, receive
 
 
 async def receive_text(request: Any) -> str:
@@ -13,18 +15,20 @@ async def receive_text(request: Any) -> str:
         return text
 
 
-async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway) -> None:
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_later_turns_send_only_the_uuids_of_pictures(gateway: Gateway, raw: bytes) -> None:
     parts: list[dict[str, Any]] = []
     for _ in range(3):
-        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(RED)))}))
+        status, _, _ = await receive(gateway.post({"messages": user(image_part(data_url(raw)))}))
         assert status == 200
         parts += gateway.seen("vision")[-1]["body"]["messages"][0]["content"]
     assert [part["image_url"] is None for part in parts] == [False, True, True]
     assert len({part["uuid"] for part in parts}) == 1
 
 
-async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway) -> None:
-    body = {"messages": user(image_part(data_url(RED))), "user": "describe"}
+@pytest.mark.parametrize("raw", [RED, LARGE], ids=["small", "large"])
+async def test_picture_that_the_engine_has_evicted_is_sent_again(gateway: Gateway, raw: bytes) -> None:
+    body = {"messages": user(image_part(data_url(raw))), "user": "describe"}
     answers = [await receive(gateway.post(body))]
     gateway.engines["vision"][PICTURES].clear()
     answers.append(await receive(gateway.post(body)))

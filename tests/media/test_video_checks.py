@@ -203,6 +203,7 @@ async def test_unreadable_videos_are_refused(taking: Gateway, kind: str) -> None
     ("url", "code"),
     [
         ("data:video/jpeg;base64,AAAA,AAAA", "invalid_video"),
+        pytest.param("data:video/jpeg;base64," + "A" * 100_000, "invalid_video", id="large"),
         ("data:image/png;base64,AAAA", "invalid_video"),
         ("data:video/mp4,AAAA", "invalid_video"),
         ("data:video/mp4;base64,?", "invalid_video"),

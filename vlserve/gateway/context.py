@@ -37,7 +37,7 @@ class RequestContext:
     tree_size: int = 0
     """Bytes in memory of the parsed body without its pictures."""
     is_large: bool = True
-    """Whether the body is parsed and written in a thread."""
+    """Whether the body without its base64 data is large, so that it is written in a thread."""
 
 
 @dataclass(frozen=True)

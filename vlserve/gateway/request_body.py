@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from vlserve.errors import PayloadTooLarge, RequestTimeout, shutdown_error
 from vlserve.gateway import content_encoding
@@ -36,9 +37,7 @@ async def _received(
     request: Request, runtime: Runtime, limit: int, setting: str, charge: Callable[[int], None] | None = None
 ) -> AsyncGenerator[bytes, None]:
     """Yield the body as the client sent it."""
-    too_large = _too_large(limit, setting)
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise too_large
+    _check_length(request, limit, setting)
     loop = asyncio.get_running_loop()
     end, size = loop.time() + runtime.config.server.body_timeout_s, 0
     stream = request.stream()
@@ -49,12 +48,12 @@ async def _received(
         except asyncio.CancelledError:  # shutdown after the grace period
             raise shutdown_error() from None
         except TimeoutError:
-            raise RequestTimeout("The body of the request did not arrive in time (server.body_timeout_s).") from None
+            raise _timed_out() from None
         if piece is None:
             return
         size += len(piece)
         if size > limit:
-            raise too_large
+            raise _too_large(limit, setting)
         if charge:
             charge(len(piece))
         yield piece
@@ -86,6 +85,15 @@ async def _decompressed(
             yield piece
 
 
+def _check_length(request: Request, limit: int, setting: str) -> None:
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise _too_large(limit, setting)
+
+
+def _timed_out() -> RequestTimeout:
+    return RequestTimeout("The body of the request did not arrive in time (server.body_timeout_s).")
+
+
 def _too_large(limit: int, setting: str) -> PayloadTooLarge:
     return PayloadTooLarge(f"The body is larger than {limit:,} bytes (setting {setting}).")
 
@@ -93,8 +101,37 @@ def _too_large(limit: int, setting: str) -> PayloadTooLarge:
 async def whole(request: Request, runtime: Runtime, charge: Callable[[int], None]) -> bytes:
     """Read the whole body into memory, without a byte order mark. Raises what ``pieces`` raises."""
     body = io.BytesIO()  # unlike a bytearray it returns bytes without spare capacity and without a copy
-    limit = runtime.config.server.max_body_bytes
-    async with aclosing(pieces(request, runtime, limit, "server.max_body_bytes", charge)) as stream:
-        async for piece in stream:
-            body.write(piece)
+    limit, setting = runtime.config.server.max_body_bytes, "server.max_body_bytes"
+    if "content-encoding" in request.headers:
+        async with aclosing(pieces(request, runtime, limit, setting, charge)) as stream:
+            async for piece in stream:
+                body.write(piece)
+    else:
+        await _read_plain(request, runtime, limit, setting, charge, body)
     return body.getvalue().removeprefix(codecs.BOM_UTF8)
+
+
+async def _read_plain(
+    request: Request, runtime: Runtime, limit: int, setting: str, charge: Callable[[int], None], body: io.BytesIO
+) -> None:
+    """Read a body as ``_received`` does, with one timer for all of it: pictures arrive in hundreds of chunks."""
+    _check_length(request, limit, setting)
+    end, size = asyncio.get_running_loop().time() + runtime.config.server.body_timeout_s, 0
+    try:
+        async with asyncio.timeout_at(end) as deadline:
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                size += len(message["body"])
+                if size > limit:
+                    raise _too_large(limit, setting)
+                charge(len(message["body"]))
+                body.write(message["body"])
+                if not message["more_body"]:
+                    return
+                deadline.reschedule(end + size / _MIN_BYTES_PER_S)
+    except asyncio.CancelledError:  # shutdown after the grace period
+        raise shutdown_error() from None
+    except TimeoutError:
+        raise _timed_out() from None

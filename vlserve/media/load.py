@@ -30,6 +30,7 @@ from vlserve.protocols.media_reference import Media, MediaReference
 T = TypeVar("T")
 Charge = Callable[[int], None]
 _MAX_VIDEO_HEADERS = 1024
+_SMALL_BYTES = 512 * 1024  # hashing fewer bytes takes less time than a change of threads and blocks nothing
 _THREADS = 4  # for reading, and as many for decoding, so that no header waits for a decoder
 
 
@@ -147,7 +148,7 @@ class Pictures:
         pictures = [number for number, one in enumerate(media) if one.kind == "image"]
         images = [media[number] for number in pictures]
         loaded = await self._load_pictures(images, [fetched[number] for number in pictures], grid)
-        charge(sum(len(raw) for one, raw in zip(images, loaded.raws, strict=True) if _is_data_url(one)))
+        charge(sum(len(raw) for one, raw in zip(images, loaded.raws, strict=True) if _must_be_decoded(one)))
         if len(pictures) == len(media):
             return loaded
         async with reading:
@@ -164,13 +165,14 @@ class Pictures:
         settings, param = self._video, media.param
 
         def read() -> tuple[bytes, bool, video_checks.Container, bytes]:
-            raw, is_standard = fetched, True
+            raw, is_standard = media.upload if fetched is None else fetched, True
+            video_checks.check_media_type(media.url, param)
             if raw is None:
                 raw, is_standard = video_checks.decode_data_url(media.url, param, settings)
             return raw, is_standard, video_checks.check_file(raw, param, settings), hashlib.sha256(raw).digest()
 
         raw, is_standard, container, digest = await _run(self._readers, read)
-        charge(len(raw) if _is_data_url(media) else 0)
+        charge(len(raw) if _must_be_decoded(media) else 0)
         if not is_standard:
             media = replace(media, url="", upload=raw)
         header = self._video_headers.get((key, digest))
@@ -213,9 +215,11 @@ class Pictures:
         if loaded.needs_decoding:
             async with decoding:
                 pictures, sent = await _run(self._decoders, work)
+        elif sum(map(len, loaded.raws)) < _SMALL_BYTES and not loaded.clips:
+            pictures, sent = work()
         else:
             pictures, sent = await _run(self._readers, work)
-        charge(sum(len(one.url or b"") for one in sent))
+        charge(sum(len(piece) for one in sent for piece in one.url or () if isinstance(piece, bytes)))
         return pictures, sent
 
     async def _fetch_all(self, media: Sequence[Media], key: str, charge: Charge) -> list[bytes | None]:
@@ -291,14 +295,19 @@ def _is_data_url(media: Media) -> bool:
     return bool(media.url) and not _is_http_url(media)
 
 
+def _must_be_decoded(media: Media) -> bool:
+    """Whether its source is a data: URL that was not decoded by the parser."""
+    return _is_data_url(media) and media.payload is None
+
+
 def _prepare(loaded: Loaded, cache: PictureCache | None, key: str) -> tuple[list[Picture], list[MediaReference]]:
     pictures, sent = [], []
     each = zip(loaded.media, loaded.raws, loaded.headers, loaded.sizes, loaded.budgets, strict=True)
     for media, raw, header, size, budget in each:
         picture = picture_checks.prepare(raw, header, media.param, size, loaded.grid, budget)
-        url = picture.url or _data_url(media, raw, header.format)
+        url = _data_url(media, raw, header.format) if picture.url is None else (picture.url,)
         # A picture that was made smaller has another name than the original.
-        name = cache.name(key, raw if picture.url is None else url) if cache else None
+        name = cache.name(key, raw if picture.url is None else picture.url) if cache else None
         pictures.append(picture)
         sent.append(MediaReference(url, name))
     for clip in loaded.clips:
@@ -307,10 +316,12 @@ def _prepare(loaded: Loaded, cache: PictureCache | None, key: str) -> tuple[list
     return pictures, sent
 
 
-def _data_url(media: Media, raw: bytes, kind: str) -> bytes:
+def _data_url(media: Media, raw: bytes, kind: str) -> tuple[bytes | memoryview, ...]:
     """A data: URL with a standard media type: vLLM accepts fewer spellings than browsers write."""
     head = f"data:{media.kind}/{kind.lower()};base64,"
+    if media.payload is not None:
+        return head.encode(), media.payload
     if not _is_data_url(media):
-        return b"".join((head.encode(), pybase64.b64encode(raw)))
+        return head.encode(), pybase64.b64encode(raw)
     url = media.url.encode()
-    return url if media.url.startswith(head) else b"".join((head.encode(), memoryview(url)[url.index(b",") + 1 :]))
+    return (url,) if media.url.startswith(head) else (head.encode(), url[url.index(b",") + 1 :])

@@ -170,11 +170,16 @@ def describe_clip(
 
 def decode_data_url(url: str, param: str, settings: VideoSettings) -> tuple[bytes, bool]:
     """Decode a base64 data: URL, as ``picture_checks.decode_data_url`` does. Raises InvalidRequest."""
+    check_media_type(url, param)
+    return picture_checks.decode_data_url(url, param, "video", settings.max_video_bytes)
+
+
+def check_media_type(url: str, param: str) -> None:
+    """Raise InvalidRequest for a data: URL of a media type that vLLM does not read as a file."""
     if url[:16].lower().startswith("data:video/jpeg"):
         raise _refuse(
             param, "a sequence of JPEG frames is not accepted as a video; send an MP4 or WebM file, or pictures."
         )
-    return picture_checks.decode_data_url(url, param, "video", settings.max_video_bytes)
 
 
 def too_large(settings: VideoSettings) -> str:

@@ -37,7 +37,7 @@ class ControlTokens:
     def apply(self, parsed: ModelRequest) -> ModelRequest:
         """Neutralize the control tokens of a request, and count them. Raises InvalidRequest if they are rejected."""
         pattern = self._completions if parsed.protocol is COMPLETIONS else self._chat
-        if self._mode == "allow" or not pattern.may_be_in(parsed.raw):
+        if self._mode == "allow" or not pattern.may_be_in(parsed.text):
             return parsed
         search = _Search(
             pattern, {id(one.parts[one.index]) for one in parsed.media}, is_rejected=self._mode == "reject"

@@ -32,22 +32,30 @@ class Media:
     """The list in the parsed request that contains it at ``index``. What is sent to the engine replaces it there."""
     index: int = 0
     url: str = ""
+    """Without its data if there is a ``payload``, such as ``data:image/png;base64,``."""
+    payload: memoryview | None = field(default=None, repr=False)
+    """The URL's data, standard base64, as a part of the received body; ``upload`` is what it encodes."""
     file_id: str | None = None
-    upload: bytes | None = None
+    upload: bytes | None = field(default=None, repr=False)
     detail: Detail = "auto"
     pixel_limits: PixelLimits | None = None
     """Limits that the client set for this picture, or for all pictures of the request (``mm_processor_kwargs``)."""
 
+    def copied(self) -> "Media":
+        """A copy whose payload is not a part of the received body."""
+        return self if self.payload is None else replace(self, payload=memoryview(bytes(self.payload)))
+
     def without_bytes(self) -> "Media":
         """A copy without its URL and bytes."""
-        return replace(self, url="", upload=None)
+        return replace(self, url="", payload=None, upload=None)
 
 
 @dataclass(frozen=True)
 class MediaReference:
     """How a picture or video is sent to its engine."""
 
-    url: bytes | None
-    """A data: URL in ASCII. None: the engine should have it in its cache as ``uuid``."""
+    url: tuple[bytes | memoryview, ...] | None
+    """A data: URL in ASCII, in pieces, of which views are parts of the received body. None: the engine should have it
+    in its cache as ``uuid``."""
     uuid: str | None = None
     """Its key in the engine's cache (vLLM's field)."""

@@ -1,5 +1,6 @@
 """Parses and checks a request's body, and writes the body that is sent to the engine."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from vlserve.protocols import completions, pixel_limits, tools
 from vlserve.protocols.changes import Changes
 from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_url
 from vlserve.protocols.media_reference import Media, MediaReference, PixelLimits
+from vlserve.protocols.payloads import Cut, cut
 from vlserve.protocols.strict_json import dump, parse_json
 
 # vLLM ignores these fields since 0.12; each is now a field of structured_outputs.
@@ -24,10 +26,12 @@ _THINKING = frozenset({"enable_thinking", "thinking", "thinking_budget", "thinki
 @dataclass(frozen=True)
 class ModelRequest:
     """A parsed request to a model. ``raw``: the body as received, empty after ``without_bytes``; ``tree``: the
-    parsed body."""
+    parsed body, with markers in place of the payloads of ``media``."""
 
     protocol: Protocol
     raw: bytes | bytearray
+    text: bytes | bytearray
+    """What of ``raw`` was parsed: all but the payloads of ``media``. Empty after ``without_bytes``."""
     tree: dict[str, Any]
     model: str | None
     is_stream: bool
@@ -81,7 +85,7 @@ class ModelRequest:
 
     def without_bytes(self) -> "ModelRequest":
         """A copy without the received body and the pictures' bytes."""
-        return replace(self, raw=b"", media=tuple(one.without_bytes() for one in self.media))
+        return replace(self, raw=b"", text=b"", media=tuple(one.without_bytes() for one in self.media))
 
     def keep_latest(self, allowed: int) -> "ModelRequest":
         """A copy with a short text in place of each picture but the last ``allowed``."""
@@ -91,6 +95,8 @@ class ModelRequest:
             media.parts[media.index] = {"type": self.protocol.text, "text": _LEFT_OUT}
         places = {(id(media.parts), media.index) for media in left_out}
         kept = tuple(media for media in self.media if (id(media.parts), media.index) not in places)
+        if left_out:  # a part of the received body would keep all of it in memory
+            kept = tuple(media.copied() for media in kept)
         return replace(self, media=kept, is_rewritten=self.is_rewritten or bool(left_out))
 
     def _with_pictures(
@@ -99,6 +105,8 @@ class ModelRequest:
         """Serialise ``tree`` around the pictures, which are megabytes and are not copied: base64 needs no escapes."""
         marker = secrets.token_hex(16)
         urls = []
+        if not sent and any(media.payload for media in self.media):
+            sent = [MediaReference((media.url.encode(), media.payload or b"")) for media in self.media]
         for media, one in zip(self.media, sent, strict=bool(sent)):
             if one.url is not None:
                 urls.append(one.url)
@@ -107,17 +115,29 @@ class ModelRequest:
         first, *others = dump(tree).split(marker.encode())
         pieces: list[bytes | bytearray | memoryview] = [first]
         for url, other in zip(urls, others, strict=True):
-            pieces += (url, other)
+            pieces += (*url, other)
         return tuple(pieces)
 
 
-def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
+def parse(raw: bytes | bytearray, protocol: Protocol = CHAT, found: Cut | None = None) -> ModelRequest:
     """Parse the body of a request to a model. What vLLM would ignore, or refuse without need, is left out.
 
-    Raises InvalidRequest for invalid JSON, a refused field, or a malformed prompt. Sampling fields are not checked:
-    vLLM does that.
+    ``found``: the body's ``payloads.cut``, if it is already known. Raises InvalidRequest for invalid JSON, a refused
+    field, or a malformed prompt. Sampling fields are not checked: vLLM does that.
     """
-    tree = parse_json(raw)
+    found = found or cut(raw)
+    if found.payloads:
+        with contextlib.suppress(InvalidRequest):  # errors may contain positions and texts of the whole body
+            parsed = _parse(raw, found.rest, protocol)
+            media = found.restore(parsed.media)
+            if media is not None:
+                return replace(parsed, media=media)
+    return _parse(raw, raw, protocol)
+
+
+def _parse(raw: bytes | bytearray, text: bytes | bytearray, protocol: Protocol) -> ModelRequest:
+    """Parse ``text``: the body ``raw``, or what was left of it when its base64 data were cut out."""
+    tree = parse_json(text)
     changes = Changes()
     for name, value in tree.items():
         if name in protocol.refused and not has_no_effect(name, value):
@@ -145,6 +165,7 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT) -> ModelRequest:
     return ModelRequest(
         protocol=protocol,
         raw=raw,
+        text=text,
         tree=tree,
         model=model,
         is_stream=is_stream,
