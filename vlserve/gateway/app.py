@@ -29,6 +29,7 @@ from vlserve.gateway import origins, paths, scrape, uploads
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.cors import CORS
+from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.error_handlers import add_error_handlers, error_response, is_anthropic
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
@@ -94,9 +95,9 @@ async def _open_runtime(
     store: FileStore | None,
 ) -> AsyncIterator[Runtime]:
     async with AsyncExitStack() as stack:
-        sessions = {
-            name: await stack.enter_async_context(engine.address.open_session()) for name, engine in engines.items()
-        }
+        clients = {name: EngineClient(engine.address) for name, engine in engines.items()}
+        for client in clients.values():
+            stack.callback(client.close)
         admission = Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()})
         fetcher = Fetcher(
             config.fetch,
@@ -112,7 +113,7 @@ async def _open_runtime(
         runtime = Runtime(
             config=config,
             engines=engines,
-            sessions=sessions,
+            clients=clients,
             admission=admission,
             metrics=metrics,
             pictures=pictures,

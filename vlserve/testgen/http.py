@@ -35,7 +35,7 @@ from vlserve.errors import (
     internal_error,
     service_ends,
 )
-from vlserve.gateway.relay import until_disconnect
+from vlserve.gateway.disconnect import until_disconnect
 from vlserve.gateway.routes import Routes
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.gateway.tracing import Trace
