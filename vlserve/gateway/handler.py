@@ -6,7 +6,7 @@ Each request is admitted, parsed and routed; its pictures are prepared; then it 
 import asyncio
 import functools
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -246,7 +246,7 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     request = UpstreamRequest(
         request_id=account.request_id,
         # vLLM derives its own id from this one, so it must be unique whatever the client sends.
-        headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
+        headers={"x-request-id": f"{account.request_id[:80]}-{secrets.token_hex(8)}", **account.trace.headers},
         body=body,
         full_body=functools.partial(make_body, references) if named != references else None,
         is_stream=parsed.is_stream,

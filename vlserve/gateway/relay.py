@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -78,7 +78,7 @@ class Upstream:
     """They parse the JSON of large answers."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpstreamRequest:
     """One request to an engine."""
 
@@ -98,7 +98,7 @@ class UpstreamRequest:
     """Its token ids are validated as late as schemas are."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Callbacks:
     """What the relay reports to the request's handler."""
 
@@ -186,8 +186,8 @@ class PassThrough(Response):
 
     def _release(self) -> None:
         """Free the request's bytes, so that pictures do not stay in memory during a long answer."""
-        self.request = replace(self.request, body=(), full_body=None)
-        self.callbacks = replace(self.callbacks, explain_too_long=None)
+        self.request.body, self.request.full_body = (), None
+        self.callbacks.explain_too_long = None
         self.callbacks.on_release()
 
     async def _send(self, client: Writer) -> None:
