@@ -9,6 +9,7 @@ A thread writes the lines (log_queue.py), so that a full pipe blocks nothing.
 import contextlib
 import functools
 import logging
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ Format = Literal["pretty", "json"]
 _EXIT_S = 1.0
 """Limit for writing the queue at exit, because nothing may read the pipe."""
 _RECORD_BYTES = 2048
+_PLAIN = re.compile(r"""[^ "'\\]+""")
 _IMMUTABLE = (int, float, bool, type(None))
 
 
@@ -194,8 +196,7 @@ def _show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
-    is_plain = text.isprintable() and text and not any(character in text for character in " \"'\\")
-    return text if is_plain else repr(text)
+    return text if text.isprintable() and _PLAIN.fullmatch(text) else repr(text)
 
 
 def _escape(text: str) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -79,12 +80,38 @@ class Metrics:
             "vlserve_engine_restarts", "Times an engine was started again.", (ENGINE,), registry=self.registry
         )
         self.registry.register(_DroppedLines())
+        self._of_keys: dict[tuple[str, str], KeyMetrics] = {}
+
+    def of_key(self, engine: str, key: str) -> "KeyMetrics":
+        """Return the metrics of one API key's requests to an engine. They are kept: looking labels up takes time."""
+        found = self._of_keys.get((engine, key))
+        if not found:
+            found = self._of_keys[engine, key] = KeyMetrics(
+                self.images.labels(engine),
+                self.videos.labels(engine),
+                self.prompt_tokens.labels(engine, key),
+                self.completion_tokens.labels(engine, key),
+                self.duration.labels(engine),
+                self.first_token.labels(engine),
+            )
+        return found
 
     def render(self, scraped: Mapping[str, str]) -> bytes:
         """Return the gateway's metrics and those of the engines (name → text), labelled ``vlserve_engine``."""
         registry = CollectorRegistry()
         registry.register(_Relabelled(scraped))
         return generate_latest(self.registry) + generate_latest(registry)
+
+
+class KeyMetrics(NamedTuple):
+    """The metrics of one API key's requests to an engine. Those without a key label are shared by all keys."""
+
+    images: Counter
+    videos: Counter
+    prompt_tokens: Counter
+    completion_tokens: Counter
+    duration: Histogram
+    first_token: Histogram
 
 
 class _DroppedLines(Collector):

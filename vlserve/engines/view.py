@@ -17,10 +17,8 @@ from vlserve.config.engine_settings import EngineSettings
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.media.pixels import Grid
 
-# How many bytes aiohttp buffers from the engine for a client that reads slowly.
-_READ_AHEAD_BYTES = 64 * 1024
 # vLLM closes idle connections after 5 s. A request sent at that moment would fail, so ours are closed earlier.
-_KEEP_ALIVE_S = 2.0
+KEEP_ALIVE_S = 2.0
 
 _SUSPECT_AGAIN_S = 1.0
 
@@ -155,13 +153,12 @@ class Address:
     def open_session(self) -> aiohttp.ClientSession:
         """A connection pool to this address. No limit on connections: admission limits requests."""
         connector: aiohttp.BaseConnector = (
-            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            aiohttp.UnixConnector(path=self.socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
             if self.socket
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
         )
         return aiohttp.ClientSession(
             connector=connector,
-            read_bufsize=_READ_AHEAD_BYTES,
             # A compressed stream would arrive in blocks.
             headers={"accept-encoding": "identity", **self.headers},
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -69,13 +69,14 @@ class Account:
         # A stream that the client cancelled has no usage; each of its events carried at least one token.
         completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
         metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
-        metrics.images.labels(route.engine).inc(self.image_count)
-        metrics.videos.labels(route.engine).inc(self.video_count)
-        metrics.prompt_tokens.labels(route.engine, self.key).inc(outcome.prompt_tokens or 0)
-        metrics.completion_tokens.labels(route.engine, self.key).inc(completion_tokens)
-        metrics.duration.labels(route.engine).observe(duration)
+        of_key = metrics.of_key(route.engine, self.key)
+        of_key.images.inc(self.image_count)
+        of_key.videos.inc(self.video_count)
+        of_key.prompt_tokens.inc(outcome.prompt_tokens or 0)
+        of_key.completion_tokens.inc(completion_tokens)
+        of_key.duration.observe(duration)
         if outcome.first_token_s is not None:
-            metrics.first_token.labels(route.engine).observe(outcome.first_token_s)
+            of_key.first_token.observe(outcome.first_token_s)
         fields = {
             "request_id": self.request_id,
             "trace_id": self.trace.id,

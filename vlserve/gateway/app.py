@@ -7,8 +7,7 @@ import hmac
 import re
 import secrets
 import time
-import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -29,6 +28,7 @@ from vlserve.gateway import files_api, origins, paths, scrape
 from vlserve.gateway.accounting import refuse
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.cors import CORS
+from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.error_handlers import add_error_handlers, error_response, is_anthropic
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
@@ -94,9 +94,9 @@ async def _open_runtime(
     store: FileStore | None,
 ) -> AsyncIterator[Runtime]:
     async with AsyncExitStack() as stack:
-        sessions = {
-            name: await stack.enter_async_context(engine.address.open_session()) for name, engine in engines.items()
-        }
+        clients = {name: EngineClient(engine.address) for name, engine in engines.items()}
+        for client in clients.values():
+            stack.callback(client.close)
         admission = Admission(keys, config.server, {name: engine.settings for name, engine in engines.items()})
         fetcher = Fetcher(
             config.fetch,
@@ -112,7 +112,7 @@ async def _open_runtime(
         runtime = Runtime(
             config=config,
             engines=engines,
-            sessions=sessions,
+            clients=clients,
             admission=admission,
             metrics=metrics,
             pictures=pictures,
@@ -135,7 +135,7 @@ async def _open_runtime(
 
 def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
     for protocol in PROTOCOLS:
-        app.post(protocol.path, response_model=None)(answer(protocol))
+        app.routes.append(Route(protocol.path, _Endpoint(answer(protocol)), methods=["POST"]))
     app.post(CHAT_TOKENS_PATH, response_model=None)(count_tokens)
     app.post("/v1/analyze", response_model=None)(analyze)
     files_api.add_routes(app)
@@ -146,6 +146,17 @@ def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/metrics", response_model=None)(scrape.metrics)
+
+
+class _Endpoint:
+    """A route without FastAPI's dependency injection, which costs much of a small request's CPU time."""
+
+    def __init__(self, handle: Callable[[Request], Awaitable[ASGIApp]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._handle(Request(scope, receive, send))
+        await answer(scope, receive, send)
 
 
 def _add_head(app: FastAPI) -> None:
@@ -216,7 +227,7 @@ class _RequestHead:
             return
         scope["path"] = paths.normalize(scope["path"])
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        request_id = given if _CLIENT_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _CLIENT_REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

@@ -11,7 +11,7 @@ from fastapi import Request
 from vlserve.engines.view import EngineView
 from vlserve.gateway.accounting import Account
 from vlserve.gateway.admission import RequestMemory
-from vlserve.gateway.relay import Body
+from vlserve.gateway.engine_connection import Body
 from vlserve.gateway.runtime import Runtime
 from vlserve.media.load import Loaded
 from vlserve.protocols.request import ModelRequest

@@ -6,7 +6,7 @@ Each request is admitted, parsed and routed; its pictures are prepared; then it 
 import asyncio
 import functools
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Video as VideoSettings
@@ -23,7 +22,9 @@ from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.accounting import Account, client_of
 from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, write_body
-from vlserve.gateway.relay import Body, Callbacks, Outcome, PassThrough, Upstream, UpstreamRequest, until_disconnect
+from vlserve.gateway.disconnect import CancelOnDisconnect
+from vlserve.gateway.engine_connection import Body
+from vlserve.gateway.relay import Callbacks, Outcome, PassThrough, Upstream, UpstreamRequest
 from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.media import picture_checks, pixels
 from vlserve.media.load import NO_PICTURES, FrameLimits
@@ -124,19 +125,11 @@ async def _run_while_connected(context: RequestContext, work: Coroutine[Any, Any
 
     Raises ClientDisconnect if the client disconnects, and EngineAway during shutdown.
     """
-    task = asyncio.create_task(work)
-    disconnect = asyncio.create_task(until_disconnect(context.request.receive))
     try:
-        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        async with CancelOnDisconnect(context.request.receive):
+            return await work
     except asyncio.CancelledError:
         raise shutdown_error() from None
-    finally:
-        for one in (task, disconnect):
-            one.cancel()
-        await asyncio.wait((task, disconnect))
 
 
 async def _prepare(
@@ -265,7 +258,7 @@ async def _answer(context: RequestContext, parsed: ModelRequest) -> PassThrough:
     request = UpstreamRequest(
         request_id=account.request_id,
         # vLLM derives its own id from this one, so it must be unique whatever the client sends.
-        headers={"x-request-id": f"{account.request_id[:80]}-{uuid.uuid4().hex[:16]}", **account.trace.headers},
+        headers={"x-request-id": f"{account.request_id[:80]}-{secrets.token_hex(8)}", **account.trace.headers},
         body=body,
         full_body=functools.partial(make_body, references) if named != references else None,
         is_stream=parsed.is_stream,
@@ -323,8 +316,8 @@ def _upstream(runtime: Runtime, routed: RoutedRequest) -> Upstream:
     return Upstream(
         engine=routed.route.engine,
         activity=engine.activity,
-        session=runtime.sessions[routed.route.engine],
-        url=f"{engine.address.base_url}{routed.parsed.protocol.path}",
+        client=runtime.clients[routed.route.engine],
+        path=routed.parsed.protocol.path,
         retry_after_s=engine.retry_after_s,
         timeout_s=server.request_timeout_s,
         keep_alive_s=server.sse_keep_alive_s,

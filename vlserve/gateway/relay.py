@@ -9,18 +9,21 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vlserve.engines.errors import from_engine
 from vlserve.engines.view import Activity
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, shutdown_error
+from vlserve.gateway.disconnect import CancelOnDisconnect
+from vlserve.gateway.engine_client import EngineClient, Exchange
+from vlserve.gateway.engine_connection import Answer, Body, EngineConnectionError
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
@@ -28,11 +31,10 @@ from vlserve.protocols.sse import EventTooLongError
 from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status
 from vlserve.resource_errors import resource_error, to_client_error
 
-_WRITE_PIECE_BYTES = 256 * 1024
 _LAST_EVENT_S = 1.0  # limit for sending an error event to a client that does not read
 _CHECK_S = 8.0  # limit for the probe's next health check; remote servers are checked less often than processes
 _LONGEST_RETRY_AFTER_S = 3600.0
-Body = tuple[bytes | bytearray | memoryview, ...]
+_STREAM_END_S = 1.0  # limit for reading the end of a stream after its last event
 _LARGE_BYTES = 64 * 1024  # larger answers are parsed in a thread, to keep the event loop free
 
 
@@ -65,8 +67,8 @@ class Upstream:
 
     engine: str
     activity: Activity
-    session: aiohttp.ClientSession
-    url: str
+    client: EngineClient
+    path: str
     retry_after_s: Callable[[], float]
     timeout_s: float
     """From the request's arrival to the end of its answer."""
@@ -76,7 +78,7 @@ class Upstream:
     """They parse the JSON of large answers."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpstreamRequest:
     """One request to an engine."""
 
@@ -96,7 +98,7 @@ class UpstreamRequest:
     """Its token ids are validated as late as schemas are."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Callbacks:
     """What the relay reports to the request's handler."""
 
@@ -142,38 +144,27 @@ class PassThrough(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self.resources:
-            await self._race(receive, Writer(send, self.extra_headers, self.outcome.started))
+            await self._run(receive, Writer(send, self.extra_headers, self.outcome.started))
 
-    async def _race(self, receive: Receive, client: Writer) -> None:
+    async def _run(self, receive: Receive, client: Writer) -> None:
         """Relay until the answer is complete or the client disconnects."""
-        relay = asyncio.create_task(self._relay(client))
-        disconnect = asyncio.create_task(until_disconnect(receive))
         try:
-            await asyncio.wait((relay, disconnect), return_when=asyncio.FIRST_COMPLETED)
-            if relay.done():
-                await self._raise_bug(relay.exception(), client)
-            elif not client.is_over:  # clients may disconnect once they have read the last event
-                self.outcome.status, self.outcome.error = 499, "client_left"
+            async with CancelOnDisconnect(receive, lambda: client.is_over):
+                await self._relay(client)
+        except ClientDisconnect:
+            self.outcome.status, self.outcome.error = 499, "client_left"
         except asyncio.CancelledError:  # shutdown: report it to the client
-            relay.cancel()
-            await asyncio.wait((relay,))
             error = shutdown_error()
             if not client.is_started:
                 raise error from None
             await self._report(error, client)
+        except Exception as bug:
+            if client.is_started:
+                await self._report(to_client_error(bug), client)
+            raise
         finally:
             if client.is_started:
                 self.outcome.status = self.outcome.status or 200
-            for task in (relay, disconnect):
-                task.cancel()
-            await asyncio.wait((relay, disconnect))
-
-    async def _raise_bug(self, fault: BaseException | None, client: Writer) -> None:
-        """Report an unexpected exception of ``_relay`` in the stream, and raise it for the log."""
-        if fault and client.is_started:
-            await self._report(to_client_error(fault), client)
-        if fault:
-            raise fault
 
     async def _relay(self, client: Writer) -> None:
         try:
@@ -182,7 +173,7 @@ class PassThrough(Response):
                 # Nothing is sent while waiting for the permit, so that it can still become a 429, which clients retry.
                 async with self._comments(client):
                     await self._send(client)
-        except (aiohttp.ClientError, ConnectionError, TimeoutError, VlserveError) as fault:
+        except (ConnectionError, TimeoutError, VlserveError) as fault:
             error = self._explain(fault)
             if isinstance(error, EngineDied):
                 self.upstream.activity.lost()
@@ -195,8 +186,8 @@ class PassThrough(Response):
 
     def _release(self) -> None:
         """Free the request's bytes, so that pictures do not stay in memory during a long answer."""
-        self.request = replace(self.request, body=(), full_body=None)
-        self.callbacks = replace(self.callbacks, explain_too_long=None)
+        self.request.body, self.request.full_body = (), None
+        self.callbacks.explain_too_long = None
         self.callbacks.on_release()
 
     async def _send(self, client: Writer) -> None:
@@ -225,7 +216,7 @@ class PassThrough(Response):
                     raise _PictureCacheMissError
                 raise await self._translate(answer.status, problem, _retry_after_s(answer))
             if self.request.is_stream:
-                await self._relay_events(answer.content.iter_any(), client, may_miss=may_miss)
+                await self._relay_events(answer, client, may_miss=may_miss)
             else:
                 self._release()
                 await self._relay_whole(await answer.read(), client)
@@ -238,7 +229,7 @@ class PassThrough(Response):
         """
         engine = self.upstream.engine
         if not await self.upstream.activity.is_healthy(_CHECK_S):
-            return aiohttp.ServerDisconnectedError()
+            return EngineConnectionError()
         if may_miss:  # a cache miss fails in the same way
             return _PictureCacheMissError()
         if self.request.is_constrained:
@@ -249,18 +240,8 @@ class PassThrough(Response):
         message = f"The {engine} engine refused this request or failed on it, and gave no reason."
         return InvalidRequest(message) if status < 500 else EngineFailed(message)
 
-    def _post(self, body: Body) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self.upstream.session.post(
-            self.upstream.url,
-            data=in_pieces(body),
-            headers={
-                "content-type": "application/json",
-                "content-length": str(sum(map(len, body))),
-                **self.request.headers,
-            },
-            timeout=aiohttp.ClientTimeout(total=None),
-            allow_redirects=False,
-        )
+    def _post(self, body: Body) -> Exchange:
+        return self.upstream.client.post(self.upstream.path, body, self.request.headers)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.outcome.started
@@ -312,22 +293,20 @@ class PassThrough(Response):
         self.callbacks.on_answer()
         await client.whole(self.request.events.add_usage_details(body, usage), "application/json")
 
-    async def _relay_events(self, chunks: AsyncIterator[bytes], client: Writer, *, may_miss: bool) -> None:
+    async def _relay_events(self, answer: Answer, client: Writer, *, may_miss: bool) -> None:
         """Relay complete events only, so that an engine that crashes mid-event leaves no partial one."""
         stream = EngineStream(self.request.events, self.upstream.threads)
         try:
-            async for chunk in chunks:
+            while chunk := await answer.receive():
                 self.upstream.activity.progressed()
                 if await self._pass_on(await stream.feed(chunk), client, may_miss=may_miss):
-                    with contextlib.suppress(aiohttp.ClientError):
-                        async for _ in chunks:  # read to the end, so that the connection can be reused
-                            pass
+                    await _read_end(answer)
                     return
             if not await self._pass_on(await stream.finish(), client, may_miss=may_miss):
-                raise aiohttp.ServerDisconnectedError
+                raise EngineConnectionError
         except EventTooLongError:
             raise EngineFailed(f"The {self.upstream.engine} engine sent an event that is too long.") from None
-        except aiohttp.ClientError:
+        except EngineConnectionError:
             if stream.is_in_preamble:
                 raise await self._late_error(500, may_miss=may_miss) from None
             raise
@@ -365,21 +344,16 @@ def _invalid_structured_output(engine: str) -> InvalidRequest:
     )
 
 
-def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
+def _retry_after_s(answer: Answer) -> float | None:
     """Return Retry-After, if it is in seconds."""
-    value = answer.headers.get("retry-after", "")
+    value = answer.header("retry-after")
     return min(float(value), _LONGEST_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
 
 
-async def until_disconnect(receive: Receive) -> None:
-    """Wait until the client disconnects."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def in_pieces(body: Body) -> AsyncIterator[memoryview]:
-    """Yield the body in pieces without copying it, so that large pictures do not block the event loop."""
-    for part in body:
-        view = memoryview(part)
-        for start in range(0, len(view), _WRITE_PIECE_BYTES):
-            yield view[start : start + _WRITE_PIECE_BYTES]
+async def _read_end(answer: Answer) -> None:
+    """Read a stream to its end after its last event, so that the connection can be reused."""
+    if answer.is_complete:
+        return
+    with contextlib.suppress(EngineConnectionError, TimeoutError):
+        async with asyncio.timeout(_STREAM_END_S):
+            await answer.read()

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-import aiohttp
-
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
 from vlserve.engines.view import EngineView
 from vlserve.errors import EngineAway, shutdown_error
 from vlserve.gateway.admission import Admission
+from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.tracing import Tracing
 from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
@@ -24,7 +23,7 @@ class Runtime:
 
     config: Config
     engines: Mapping[EngineName, EngineView]
-    sessions: Mapping[EngineName, aiohttp.ClientSession]
+    clients: Mapping[EngineName, EngineClient]
     admission: Admission
     metrics: Metrics
     pictures: Pictures

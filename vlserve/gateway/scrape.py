@@ -2,11 +2,10 @@
 
 import asyncio
 
-import aiohttp
 from fastapi import Request, Response
 
-from vlserve.engines.view import Address
 from vlserve.gateway.admission import Admission
+from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.runtime import Runtime
 from vlserve.metrics import CONTENT_TYPE
 from vlserve.resource_errors import resource_error
@@ -30,21 +29,19 @@ async def open_metrics(request: Request) -> Response:
         runtime.metrics.in_flight.labels(name).set(runtime.admission.in_flight(name))
         runtime.metrics.queued.labels(name).set(runtime.admission.queued(name))
     ready = [name for name, view in runtime.engines.items() if view.is_ready]
-    texts = await asyncio.gather(
-        *(_engine_metrics(runtime.sessions[name], runtime.engines[name].address) for name in ready)
-    )
+    texts = await asyncio.gather(*(_engine_metrics(runtime.clients[name]) for name in ready))
     scraped = {str(name): text for name, text in zip(ready, texts, strict=True) if text}
     # vLLM's metrics are some thousand lines, so they are parsed in a thread.
     text = await asyncio.get_running_loop().run_in_executor(runtime.threads, runtime.metrics.render, scraped)
     return Response(text, headers={"content-type": CONTENT_TYPE})
 
 
-async def _engine_metrics(session: aiohttp.ClientSession, address: Address) -> str:
+async def _engine_metrics(client: EngineClient) -> str:
     try:
-        timeout = aiohttp.ClientTimeout(total=_SCRAPE_TIMEOUT_S)
-        async with session.get(f"{address.base_url}/metrics", timeout=timeout) as answer:
+        async with asyncio.timeout(_SCRAPE_TIMEOUT_S), client.get("/metrics") as answer:
             # Other servers may have something else there: TensorRT-LLM has JSON.
-            return await answer.text() if answer.status == 200 and answer.content_type == "text/plain" else ""
-    except (aiohttp.ClientError, ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
+            is_text = answer.header("content-type").partition(";")[0].strip().lower() == "text/plain"
+            return (await answer.read()).decode() if answer.status == 200 and is_text else ""
+    except (ConnectionError, TimeoutError, UnicodeDecodeError) as fault:
         resource_error(fault)  # logs it
         return ""

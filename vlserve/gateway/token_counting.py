@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import aiohttp
-
 from vlserve.engines.errors import from_engine
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError
 from vlserve.gateway.context import RequestContext, RoutedRequest, write_body
-from vlserve.gateway.relay import Body, in_pieces
+from vlserve.gateway.engine_connection import Body
 from vlserve.protocols.media_reference import MediaReference
 from vlserve.resource_errors import resource_error
 
@@ -82,22 +80,16 @@ async def count(context: RequestContext, routed: RoutedRequest, body: Body, path
     Raises InvalidRequest, EngineAway, EngineDied, EngineFailed, EngineTimeout, ServiceExhausted.
     """
     runtime, name = context.runtime, routed.route.engine
-    url = f"{routed.engine.address.base_url}{path or routed.parsed.protocol.count_path}"
-    headers = {"content-type": "application/json", "content-length": str(sum(map(len, body)))}
+    posted = runtime.clients[name].post(path or routed.parsed.protocol.count_path or "", body)
+    del body
     head = b""
     try:
-        async with (
-            routed.engine.activity.request(),
-            asyncio.timeout(_COUNT_TIMEOUT_S),
-            runtime.sessions[name].post(url, data=in_pieces(body), headers=headers) as answer,
-        ):
-            async for piece in answer.content.iter_any():
+        async with routed.engine.activity.request(), asyncio.timeout(_COUNT_TIMEOUT_S), posted as answer:
+            while len(head) <= _HEAD_BYTES and (piece := await answer.receive()):
                 head += piece
-                if len(head) > _HEAD_BYTES:
-                    break
     except TimeoutError:
         raise EngineTimeout(f"The {name} engine did not count the tokens in {_COUNT_TIMEOUT_S:g} s.") from None
-    except (aiohttp.ClientError, ConnectionError) as fault:
+    except ConnectionError as fault:
         if shortage := resource_error(fault):
             raise shortage from fault
         routed.engine.activity.lost()

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from vlserve.errors import EngineTimeout, InvalidRequest, TooManyRequests, VlserveError, internal_error, shutdown_error
-from vlserve.gateway.relay import until_disconnect
+from vlserve.gateway.disconnect import until_disconnect
 from vlserve.gateway.tracing import Trace
 from vlserve.gateway.writer import STREAM_HEAD
 from vlserve.testgen import inprocess_client

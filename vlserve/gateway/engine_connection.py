@@ -1,0 +1,206 @@
+"""One HTTP/1.1 connection to an engine, with flow control in both directions."""
+
+import asyncio
+
+import httptools
+
+Body = tuple[bytes | bytearray | memoryview, ...]
+_WRITE_PIECE_BYTES = 256 * 1024
+_READ_AHEAD_BYTES = 64 * 1024  # buffered from an engine for a client that reads slowly
+_MOST_OVERHEAD_BYTES = 64 * 1024  # received without a byte of the body: of headers, or of chunk sizes and trailers
+
+
+class EngineConnectionError(ConnectionError):
+    """The engine cannot be reached, closed the connection before its answer was complete, or did not send HTTP/1.1.
+
+    ``errno`` is set if connecting failed.
+    """
+
+
+class Answer:
+    """An engine's answer."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_complete = False
+        """Whether all of the answer was received."""
+        self._connection = connection
+        self._received: list[bytes] = []
+        self.buffered = 0
+        """Bytes received and not yet returned by ``receive``."""
+
+    def header(self, name: str) -> str:
+        """Return a header's value, or an empty string."""
+        wanted = name.encode()
+        return next((value.decode("latin-1") for each, value in self.headers if each.lower() == wanted), "")
+
+    async def receive(self) -> bytes:
+        """Return the part of the body that has arrived since the last call; waits for it. Empty at the end.
+
+        Raises EngineConnectionError if the connection was lost before the end.
+        """
+        while not self._received:
+            if self.is_complete:
+                return b""
+            await self._connection.wait()
+        data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
+        self._received.clear()
+        self.buffered = 0
+        self._connection.resume_reading()
+        return data
+
+    async def read(self) -> bytes:
+        """Return the rest of the body. Raises EngineConnectionError."""
+        pieces = []
+        while piece := await self.receive():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def add(self, data: bytes) -> None:
+        self._received.append(data)
+        self.buffered += len(data)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, and the answer that is received on it."""
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer = Answer(self)
+        self._answer.is_complete = True  # nothing was requested
+        self._fault: EngineConnectionError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_reading_paused = self._is_writing_paused = False
+        self._has_head = self._is_sent = self._keeps_alive = False
+        self._overhead = 0
+
+    # For the client.
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fault is not None or self._transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request may be sent: this one was sent and answered completely, and all of it was read."""
+        is_complete = self._is_sent and self._answer.is_complete
+        return is_complete and self._keeps_alive and not self._is_reading_paused and not self.is_closed
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    async def send(self, head: bytes, body: Body) -> None:
+        """Send a request, as fast as the engine reads it. Returns early if it is answered before. Raises
+        EngineConnectionError."""
+        self._answer = Answer(self)
+        self._has_head = self._is_sent = False
+        self._overhead = 0
+        if sum(map(len, body)) <= _WRITE_PIECE_BYTES:
+            self._transport.writelines((head, *body))
+        else:
+            self._transport.write(head)
+            for part in body:
+                view = memoryview(part)
+                for start in range(0, len(view), _WRITE_PIECE_BYTES):
+                    self._transport.write(view[start : start + _WRITE_PIECE_BYTES])
+                    while self._is_writing_paused and not self._has_head:
+                        await self.wait()
+                    if self._has_head:
+                        return
+        self._is_sent = True
+
+    async def until_head(self) -> Answer:
+        """Wait for status and headers. Raises EngineConnectionError."""
+        while not self._has_head:
+            await self.wait()
+        return self._answer
+
+    async def wait(self) -> None:
+        """Wait for bytes, the end of the answer, or room to write. Raises EngineConnectionError."""
+        if self._fault:
+            raise self._fault
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def resume_reading(self) -> None:
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            if not self.is_closed:
+                self._transport.resume_reading()
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, problem: str) -> None:
+        self._fault = self._fault or EngineConnectionError(problem)
+        self._transport.abort()
+        self._wake()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._has_head and exc is None and not _has_length(self._answer):
+            self._answer.is_complete = True
+        self._fail("the engine closed the connection")
+
+    def data_received(self, data: bytes) -> None:
+        self._overhead += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"the engine's answer is not valid HTTP/1.1: {error}")
+        if self._overhead > _MOST_OVERHEAD_BYTES:
+            self._fail("the engine's headers are too long")
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._is_writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        self._wake()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._answer.is_complete:
+            raise httptools.HttpParserError("the engine sent more than one answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:
+            self._answer.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._answer.status = status
+            self._has_head = True
+            self._keeps_alive = self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        self._answer.add(body)
+        if self._answer.buffered > _READ_AHEAD_BYTES and not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._answer.is_complete = True
+        else:  # a 1xx: the answer follows
+            self._answer.headers.clear()
+
+
+def _has_length(answer: Answer) -> bool:
+    """Whether the end of an answer is marked; if not, the end of the connection is its end."""
+    return bool(answer.header("content-length") or answer.header("transfer-encoding"))
