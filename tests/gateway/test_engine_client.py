@@ -284,6 +284,7 @@ async def test_leaving_a_stream_early_closes_its_connection(engine: Engine) -> N
     engine.handle = handle
     async with engine.client.post("/", (b"x",)) as answer:
         assert await answer.receive() == b"he"
+    assert engine.client._idle == []
     await is_closed.wait()
 
 
