@@ -128,6 +128,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body)
         self._body += len(body)
+        if not self.cycle.body:  # an empty bytearray: adding to empty bytes copies nothing, nor does receive() then
+            self.cycle.body = b""  # type: ignore[assignment]
         super().on_body(body)
 
     def on_message_complete(self) -> None:
