@@ -11,7 +11,7 @@ ask() {
   curl --silent --show-error --include --fail-with-body "$url/chat/completions" \
     -H "Authorization: Bearer $key" -H 'Content-Type: application/json' -H 'Expect:' -d @- |
     tr -d '\r' | sed -n -e '1p' -e '/^x-/p' -e '/^$/,$p' || {
-    echo "chat.sh: $url did not answer; is the service running and ready?" >&2
+    echo "chat.sh: $url refused or did not answer; is the service running and ready?" >&2
     return 1
   }
   echo

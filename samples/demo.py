@@ -129,7 +129,7 @@ def try_it(url: str) -> str:
     body = '{"messages": [{"role": "user", "content": "Hello"}]}'
     return f"""
 Open {url}/ in a browser, or try it from another terminal:
-  curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
+  curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
   VLSERVE_URL={url}/v1 samples/chat.sh samples/screenshots/login.png
   VLSERVE_URL={url}/v1 .venv/bin/python samples/analyze_screenshot.py samples/screenshots/settings.png
 """
@@ -146,6 +146,7 @@ def demo(service: Service, is_once: bool) -> None:
     if is_once:
         return
     print(try_it(service.url))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # not an error for make
     print(f"Serving on {service.url}/v1 until Ctrl-C.", flush=True)
     while True:
         service.check()

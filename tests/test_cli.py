@@ -176,6 +176,15 @@ def test_default_config_depends_on_the_gpus(spec: str, engines: dict[str, str], 
     assert reason in done.stdout.splitlines()[0]
     assert '--limit-mm-per-prompt \'{"image":8,"video":0}\'' in done.stdout
     assert ("CUDA MPS" in done.stdout) == (list(engines.values()) == ["0", "0"])
+    assert ("or --config eight-gpus.yaml" in done.stdout) == spec.startswith("8x")
+
+
+@pytest.mark.parametrize(("spec", "preset"), [("4x24G", "tensor-parallel-4.yaml"), ("8x80G", "eight-gpus.yaml")])
+def test_presets_named_for_unused_gpus_use_them_all(spec: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--machine", spec]) == 0
+    assert f"or --config {preset}" in capsys.readouterr().out
+    assert cli.main(["plan", "--machine", spec, "--config", preset]) == 0
+    assert "not used" not in capsys.readouterr().out
 
 
 async def start(config: str, folder: pathlib.Path, **environment: str) -> asyncio.subprocess.Process:

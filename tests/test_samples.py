@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -221,3 +222,33 @@ async def test_unreadable_list_is_reported(written: str | None, message: str, tm
     code, _, errors = await sample("testgen_suite.py", str(tmp_path), url="http://127.0.0.1:9/v1")
     assert code == 2
     assert message in errors
+
+
+_SERVED_DEMO = """
+import demo
+
+class Service:
+    url, log = "http://127.0.0.1:9", "serve.log"
+    wait_until_ready = check = stop = lambda self: None
+    def __init__(self, port):
+        pass
+
+demo.Service, demo.ask, demo.check_port = Service, lambda *_: None, lambda _: None
+demo.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
+async def test_ctrl_c_ends_a_served_demo_without_an_error(number: signal.Signals, status: int) -> None:
+    demo = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _SERVED_DEMO),
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "samples")},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert demo.stdout
+    async with asyncio.timeout(60):
+        await demo.stdout.readuntil(b"until Ctrl-C.\n")
+        demo.send_signal(number)
+        output, _ = await demo.communicate()
+    assert output.endswith(b"ended\n")
+    assert demo.returncode == status

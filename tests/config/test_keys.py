@@ -58,6 +58,7 @@ def test_plain_key_in_the_file_is_refused_with_the_line_to_write(tmp_path: pathl
 def test_configured_keys_that_are_missing_are_an_error(tmp_path: pathlib.Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "ana").write_text(f"{keys.make('ana')[1]}\n")
     for server, environ, expected in (
         (Server(api_keys_file=tmp_path / "none"), {}, "cannot read .*`vlserve key NAME >> .*/none` makes it"),
         (Server(api_keys_file=tmp_path / "empty"), {}, "vlserve key NAME"),
@@ -65,7 +66,17 @@ def test_configured_keys_that_are_missing_are_an_error(tmp_path: pathlib.Path) -
         (Server(api_keys_env="KEYS"), {}, "holds no key"),
         (Server(api_keys_env="KEYS"), {"KEYS": "ana:"}, "no key"),
         (Server(api_keys_env="KEYS"), {"KEYS": "an a:sk-1"}, "letters, digits"),
-        (Server(api_keys_env="KEYS", keys={"bo": KeySettings()}), {"KEYS": "ana:sk-1"}, "server.keys.bo"),
+        (
+            Server(api_keys_env="KEYS", keys={"bo": KeySettings()}),
+            {"KEYS": "ana:sk-1"},
+            "server.keys.bo: .*add it to the variable KEYS",
+        ),
+        (
+            Server(api_keys_file=tmp_path / "ana", keys={"bo": KeySettings()}),
+            {},
+            r"create it: vlserve key bo >> .*/ana\.",
+        ),
+        (Server(keys={"bo": KeySettings()}), {}, "server.keys.bo: .*set server.api_keys_file"),
     ):
         with pytest.raises(ConfigError, match=expected):
             keys.read(server, environ)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,10 +19,11 @@ from starlette.types import Message
 from tests.conftest import Server, session_of, until, user
 from tests.engines.test_engine import fake, fleet_of
 from tests.fakes import fake_engine
-from vlserve.config.engine_settings import EngineName
+from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import engine, plan, probe, restarts
 from vlserve.engines.engine import Engine
+from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app
 from vlserve.metrics import Metrics
@@ -263,3 +265,26 @@ async def test_requests_end_when_a_hung_engine_ignores_sigterm(
             assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
         assert text.state == "stopping"
         os.kill(server, signal.SIGKILL)
+
+
+def ended_unread(script: str) -> subprocess.Popen[bytes]:
+    """A process that has ended, and whose exit status was not read yet."""
+    process = subprocess.Popen(["/bin/sh", "-c", script])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("script", "ending"), [("kill -9 $$", "died: killed by SIGKILL"), ("exit 3", "died: exit code 3")]
+)
+async def test_death_of_an_inner_process_has_its_exit_status_until_its_parent_has_read_that(
+    script: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.0)
+    settings = EngineSettings(model="m", url="http://x")
+    watching: Any = probe.Probe("text", settings, None, Address("http://x"), Activity())
+    core = ended_unread(script)
+    inner = {os.getpid(): "VLLM::Worker", core.pid: "VLLM::EngineCore"}
+    assert await watching.until_it_fails(None, inner) == f"its process VLLM::EngineCore {ending}"
+    core.wait()
+    assert await watching.until_it_fails(None, inner) == "its process VLLM::EngineCore died"

@@ -2,7 +2,7 @@
 
 Their prompts are too long for the demo models, so an engine that answers anything stands in; what they send has to be
 accepted, and what they read understood. They run in a network namespace that reaches the service alone.
-``UPDATE_DOCS=1`` writes their table in docs/clients.md.
+``UPDATE_DOCS=1`` writes their table and settings in docs/clients.md.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ in_module_loop = pytest.mark.asyncio(loop_scope="module")
 PACKAGES = REPOSITORY / "tests" / "clients" / "agents" / "package.json"
 DOCS = REPOSITORY / "docs" / "clients.md"
 URL = f"http://127.0.0.1:{isolation.PORT}"
+PLACE = "http://HOST:8000"
+"""The service's address in docs/clients.md."""
 ANSWER = "one two three"
 _CODEX = f"""model = "auto"
 model_provider = "vlserve"
@@ -37,6 +39,7 @@ model_provider = "vlserve"
 name = "vlserve"
 base_url = "{URL}/v1"
 wire_api = "responses"
+env_key = "VLSERVE_API_KEY"
 """
 _OPENCODE = {
     "model": "vlserve/auto",
@@ -54,15 +57,15 @@ _OPENCODE = {
 
 @dataclass(frozen=True)
 class Agent:
-    """A program, how it is asked, and the two lines of settings that lead it to the service."""
+    """A program, the command that asks it, and its settings for the service."""
 
     name: str
     package: str
     command: tuple[str, ...]
     path: str
     """The endpoint that it uses."""
-    settings: str
-    """For docs/clients.md."""
+    start: str
+    """The command that starts it in a terminal, for docs/clients.md."""
     environment: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """In its home folder."""
@@ -74,11 +77,11 @@ AGENTS = [
         "@anthropic-ai/claude-code",
         ("claude", "-p", "say hello", "--output-format", "json"),
         "/v1/messages",
-        "`ANTHROPIC_BASE_URL=http://HOST:8000`, `ANTHROPIC_MODEL=auto` (and `ANTHROPIC_AUTH_TOKEN`)",
+        "claude",
         {
             "ANTHROPIC_BASE_URL": URL,
             "ANTHROPIC_MODEL": "auto",
-            "ANTHROPIC_SMALL_FAST_MODEL": "auto",
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": "auto",
             "ANTHROPIC_AUTH_TOKEN": "none",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         },
@@ -88,15 +91,16 @@ AGENTS = [
         "@openai/codex",
         ("codex", "exec", "--skip-git-repo-check", "--json", "say hello"),
         "/v1/responses",
-        '`~/.codex/config.toml`: a provider with `base_url = "http://HOST:8000/v1"`, `wire_api = "responses"`',
-        files={".codex/config.toml": _CODEX},
+        "codex",
+        {"VLSERVE_API_KEY": "none"},
+        {".codex/config.toml": _CODEX},
     ),
     Agent(
         "Qwen Code",
         "@qwen-code/qwen-code",
         ("qwen", "--auth-type", "openai", "-p", "say hello"),
         "/v1/chat/completions",
-        "`OPENAI_BASE_URL=http://HOST:8000/v1`, `OPENAI_MODEL=auto` (and `OPENAI_API_KEY`)",
+        "qwen --auth-type openai",
         {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_MODEL": "auto", "OPENAI_API_KEY": "none"},
     ),
     Agent(
@@ -104,9 +108,9 @@ AGENTS = [
         "opencode-ai",
         ("opencode", "run", "-m", "vlserve/auto", "say hello"),
         "/v1/chat/completions",
-        "`opencode.json`: a provider with `@ai-sdk/openai-compatible` and `baseURL`",
+        "opencode",
         {"OPENCODE_DISABLE_MODELS_FETCH": "1"},
-        {".config/opencode/opencode.json": json.dumps(_OPENCODE)},
+        {".config/opencode/opencode.json": json.dumps(_OPENCODE, indent=2) + "\n"},
     ),
 ]
 
@@ -192,10 +196,27 @@ async def test_open_webui_gets_its_models_and_answers(service: Service) -> None:
             assert "three" in await answer.text()
 
 
+def describe(agent: Agent) -> Iterator[str]:
+    """Yield the lines of docs/clients.md with the settings that the test uses."""
+    yield from ("", f"### {agent.name}", "")
+    for name, text in agent.files.items():
+        yield from (
+            f"`~/{name}`:",
+            "",
+            f"```{name.rpartition('.')[2]}",
+            *text.replace(URL, PLACE).splitlines(),
+            "```",
+            "",
+        )
+    exports = [f"export {name}={value.replace(URL, PLACE)}" for name, value in agent.environment.items()]
+    yield from ("```bash", *exports, agent.start, "```")
+
+
 def test_docs_have_the_agents_and_their_settings() -> None:
     versions = json.loads(PACKAGES.read_text(encoding="utf-8"))["dependencies"]
-    lines = ["| agent | version | endpoint | settings |", "|---|---|---|---|"]
-    lines += [f"| {one.name} | {versions[one.package]} | `{one.path}` | {one.settings} |" for one in AGENTS]
+    lines = ["| agent | version | endpoint |", "|---|---|---|"]
+    lines += [f"| {one.name} | {versions[one.package]} | `{one.path}` |" for one in AGENTS]
+    lines += [line for agent in AGENTS for line in describe(agent)]
     text = DOCS.read_text(encoding="utf-8")
     table = "\n".join(lines) + "\n"
     written = re.sub(r"(?<=<!-- agents -->\n).*?(?=<!-- end of agents -->)", lambda _: table, text, flags=re.DOTALL)

@@ -84,6 +84,7 @@ async def test_unknown_path_is_a_404_that_names_the_right_one(gateway: Gateway, 
         assert (status, tree["error"]["code"]) == (404, "not_found")
         assert (f"Did you mean {meant}?" in message) == (meant is not None), message
         assert ("Did you mean" in message) == (meant is not None), message
+        assert ("GET /docs lists the paths." in message) == (meant is None), message
         assert ("base URL" in message) == (meant is not None and meant.startswith("/v1/")), message
 
 

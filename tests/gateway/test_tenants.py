@@ -37,6 +37,8 @@ async def test_metrics_are_for_an_operators_key(open_gateway: OpenGateway) -> No
         assert "ana" not in text
         async with gateway.get("/metrics") as answer:
             assert answer.status == 401
+            message = (await answer.json())["error"]["message"]
+            assert "'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'" in message
         async with gateway.get("/metrics", headers=bearer("ops")) as answer:
             assert answer.status == 200
             assert 'vlserve_completion_tokens_total{key="ana"' in await answer.text()

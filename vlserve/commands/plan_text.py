@@ -6,6 +6,9 @@ from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine
 from vlserve.engines.plan import Plan
 
+_ALL_GPUS = {4: "tensor-parallel-4.yaml", 8: "eight-gpus.yaml"}
+"""The preset that uses all of so many GPUs."""
+
 
 def describe(made: Plan, there: Machine) -> Iterator[str]:
     """Yield the lines of the plan's description."""
@@ -13,7 +16,9 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
         yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
         used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
         if used and len(used) < len(there.gpus):
-            yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus"
+            preset = _ALL_GPUS.get(len(there.gpus))
+            hint = f", or --config {preset}" if preset else ""
+            yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus{hint}"
     elif there.vllm and there.vllm.is_cpu:
         yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
     for engine in made.engines:

@@ -41,7 +41,10 @@ def read(server: Server, environ: Mapping[str, str] = os.environ) -> tuple[ApiKe
     keys = _read_file(server) + _read_variable(server, environ)
     names = [key.name for key in keys]
     if missing := next((name for name in server.keys if name not in names), None):
-        raise ConfigError(f"server.keys.{missing}: there is no API key of this name.")
+        remedy = f"add it to the variable {server.api_keys_env}" if server.api_keys_env else "set server.api_keys_file"
+        if server.api_keys_file:
+            remedy = f"create it: vlserve key {missing} >> {server.api_keys_file}"
+        raise ConfigError(f"server.keys.{missing}: there is no API key of this name; {remedy}.")
     return tuple(keys)
 
 

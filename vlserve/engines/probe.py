@@ -27,7 +27,7 @@ from vlserve.engines import remote
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.engines.errors import from_engine
 from vlserve.engines.plan import EnginePlan, HangLimits
-from vlserve.engines.process import is_running
+from vlserve.engines.process import find_ending
 from vlserve.engines.view import Activity, Address
 from vlserve.resource_errors import resource_error
 
@@ -141,9 +141,10 @@ class Probe:
         misses = 0
         while misses < _MISSES:
             await self._until_next_check()
-            if lost := next((title for pid, title in inner.items() if not is_running(pid)), None):
-                self._activity.is_suspect = True
-                return f"its process {lost} died"
+            for pid, title in inner.items():
+                if ending := find_ending(pid):
+                    self._activity.is_suspect = True
+                    return f"its process {title} {ending}"
             is_missed = await check(session)
             if is_missed is not None:
                 misses = misses + 1 if is_missed else 0

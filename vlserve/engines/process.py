@@ -167,18 +167,30 @@ class Process:
         logs.engine_line(self._name, text)
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process is running; a zombie is not."""
+def find_ending(pid: int) -> str | None:
+    """How a process ended; None while it runs.
+
+    The exit status is known only until its parent has read it, and zero where this process may not read it.
+    """
     try:
-        return _stat(pid)[0] not in ("Z", "X")
+        fields = _stat_fields(pid)
     except OSError:
-        return False
+        return "died"
+    if fields[0] not in ("Z", "X"):
+        return None
+    status = int(fields[49])
+    return f"died: {_describe_exit(os.waitstatus_to_exitcode(status))}" if status else "died"
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
     """State, parent and session (proc_pid_stat(5))."""
-    state, parent, _, session = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    state, parent, _, session = _stat_fields(pid)[:4]
     return state, int(parent), int(session)
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third, the state; the 52nd is the exit status. Raises OSError."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _describe_exit(code: int) -> str:

@@ -75,7 +75,9 @@ class Admission:
         if not scheme:
             scheme, token = "bearer", headers.get("x-api-key", "")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized("An API key is required: send the header 'Authorization: Bearer YOUR_KEY'.")
+            raise Unauthorized(
+                "An API key is required: send the header 'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
+            )
         digest = hashlib.sha256(token.strip().encode()).digest()
         found = [key.name for key in self._keys if hmac.compare_digest(key.digest, digest)]
         if not found:

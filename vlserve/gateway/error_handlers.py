@@ -64,7 +64,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 def _hint(request: Request) -> str:
     meant = paths.suggest(request.scope["path"][:_LONGEST_PATH], request.app.routes)
     if not meant:
-        return ""
+        has_docs = any(isinstance(route, Route) and route.path == "/docs" for route in request.app.routes)
+        return " GET /docs lists the paths." if has_docs else ""  # the metrics listener has none
     hint = f" Did you mean {meant}?"
     if meant.startswith("/v1/"):
         hint += " Check the client's base URL: for OpenAI's SDKs it ends in /v1, for Anthropic's it has no path."
