@@ -123,12 +123,13 @@ async def _read_plain(
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                size += len(message["body"])
+                piece = message.get("body", b"")  # both are optional in ASGI
+                size += len(piece)
                 if size > limit:
                     raise _too_large(limit, setting)
-                charge(len(message["body"]))
-                body.write(message["body"])
-                if not message["more_body"]:
+                charge(len(piece))
+                body.write(piece)
+                if not message.get("more_body", False):
                     return
                 deadline.reschedule(end + size / _MIN_BYTES_PER_S)
     except asyncio.CancelledError:  # shutdown after the grace period
