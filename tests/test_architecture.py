@@ -24,7 +24,7 @@ DOORS: dict[str, set[str]] = {
 }
 # Programs of their own, which import nothing of ours.
 PROGRAMS = (
-    *("engines/reaper", "engines/mps_daemon", "engines/weights", "media/video_reader"),
+    *("engines/reaper", "engines/mps_runner", "engines/weights", "media/video_reader"),
     *("commands/compare/reference", "commands/doctor/allreduce"),
 )
 

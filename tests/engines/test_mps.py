@@ -27,7 +27,7 @@ from vlserve.engines.fleet import Fleet
 from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine, Vllm
 from vlserve.engines.model import known_models
-from vlserve.engines.mps import Mps
+from vlserve.engines.mps_daemon import Mps
 from vlserve.engines.mps_plan import MpsPlan
 from vlserve.engines.plan import Plan
 from vlserve.metrics import Metrics

@@ -1,22 +1,21 @@
-"""Admission control: API keys, rate limits, per-engine permits and a fair queue.
+"""Admission control: limits of API keys, rate limits, per-engine permits and a fair queue.
 
 A request is refused if its key exceeds its rate or its limit of open requests. An engine processes ``max_in_flight``
 requests; up to ``max_queued`` more wait in a queue, from which keys are served in round-robin order. With several keys,
 one key may have as many waiting requests as there are free positions, hence at most half of the queue.
 """
 
-import hashlib
-import hmac
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 
 from vlserve.config.engine_settings import EngineSettings
-from vlserve.config.keys import ANONYMOUS, ApiKey
+from vlserve.config.keys import ApiKey
 from vlserve.config.settings import KeyLimits, Server
-from vlserve.errors import Forbidden, TooManyRequests, Unauthorized
+from vlserve.errors import Forbidden, TooManyRequests
 from vlserve.fair_queue import FairQueue
+from vlserve.gateway.authentication import authenticate
 
 _MINUTE_S = 60.0
 # A decoded picture of 50 megapixels takes 150 MB of memory. A video is read in a child process, which may take 1 GB.
@@ -65,24 +64,8 @@ class Admission:
         return self._queues[engine].queued
 
     def authenticate(self, headers: Mapping[str, str]) -> str:
-        """Return the name of the key in ``Authorization: Bearer …`` or ``x-api-key`` (Anthropic's clients).
-
-        The digests of all keys are compared, so the time taken reveals nothing about a key. Raises Unauthorized.
-        """
-        if not self._keys:
-            return ANONYMOUS
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if not scheme:
-            scheme, token = "bearer", headers.get("x-api-key", "")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthorized(
-                "An API key is required: send the header 'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
-            )
-        digest = hashlib.sha256(token.strip().encode()).digest()
-        found = [key.name for key in self._keys if hmac.compare_digest(key.digest, digest)]
-        if not found:
-            raise Unauthorized("This API key is unknown.")
-        return found[0]
+        """Return the name of the request's API key. Raises Unauthorized."""
+        return authenticate(self._keys, headers)
 
     def check_operator(self, key: str) -> None:
         """Raise Forbidden if API keys exist and this one has no access to the metrics."""

@@ -25,7 +25,7 @@ from vlserve.config.settings import Config, Server
 from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, Unauthorized
 from vlserve.gateway import files_api, origins, paths, scrape
-from vlserve.gateway.accounting import refuse
+from vlserve.gateway.access_log import refuse
 from vlserve.gateway.admission import Admission
 from vlserve.gateway.cors import CORS
 from vlserve.gateway.engine_client import EngineClient

@@ -9,7 +9,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from vlserve.engines.view import EngineView
-from vlserve.gateway.accounting import Account
+from vlserve.gateway.access_log import Account
 from vlserve.gateway.admission import RequestMemory
 from vlserve.gateway.engine_connection import Body
 from vlserve.gateway.runtime import Runtime

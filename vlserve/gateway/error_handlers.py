@@ -10,7 +10,7 @@ from starlette.routing import Match, Route
 
 from vlserve.errors import MethodNotAllowed, NotFound, VlserveError
 from vlserve.gateway import paths
-from vlserve.gateway.accounting import refuse
+from vlserve.gateway.access_log import refuse
 from vlserve.gateway.runtime import Runtime
 from vlserve.protocols import routing
 from vlserve.protocols.definitions import MESSAGES_PATH

@@ -20,7 +20,7 @@ from vlserve.config.settings import Video as VideoSettings
 from vlserve.engines.view import EngineView
 from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
-from vlserve.gateway.accounting import Account, client_of
+from vlserve.gateway.access_log import Account, client_of
 from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, write_body
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_connection import Body

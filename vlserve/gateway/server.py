@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vlserve.config.settings import Server
 from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
-from vlserve.gateway.accounting import refuse
+from vlserve.gateway.access_log import refuse
 from vlserve.gateway.upgrade import RequestParser
 from vlserve.metrics import Metrics
 

@@ -75,7 +75,8 @@ async def _run(
     page = scenario.page
     url = pages_url + page.path if mode == "verified" else None
     viewport = (page.width, page.height) if mode == "verified" else None
-    job = Job(picture, scenario.text, target, url, viewport)
+    # The picture is of this page, even where a small vision model reads something else on it.
+    job = Job(picture, scenario.text, target, url, viewport, is_forced=True)
     began = time.monotonic()
     try:
         result = await pipeline.generate(job, ask, lambda _: None)

@@ -1,4 +1,4 @@
-"""Request accounting: the log line, metrics and trace of each request. Never logs prompts, API keys or pictures."""
+"""Access log: the log line, metrics and trace of each request. Never logs prompts, API keys or pictures."""
 
 import asyncio
 import logging
