@@ -25,6 +25,8 @@ WORDS = {
     "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)": "NCCL_DEBUG",
     "api_server.py: error: unrecognized arguments: --nonsense": "extra_args",
     "killed by SIGKILL": "RAM",
+    "ConnectionError: HTTPSConnectionPool(host='www.modelscope.cn', port=443): Max retries exceeded": "HF_ENDPOINT",
+    "RuntimeError: CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server": "engines.mps",
 }
 
 

@@ -7,6 +7,8 @@ import json
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import uvicorn
@@ -155,3 +157,17 @@ async def test_used_attributes_of_uvicorn_exist() -> None:
     assert isinstance(ServerState().tasks, set)
     assert "capture_signals" in vars(uvicorn.Server)
     assert "self.capture_signals()" in inspect.getsource(uvicorn.Server.serve)
+
+
+def test_small_chunks_of_one_read_are_appended_in_place() -> None:
+    """A read of 256 KB holds 23,000 chunks of six bytes; copying what is there for each would block all requests."""
+    connection: Any = http_server.Connection.__new__(http_server.Connection)
+    connection.parser = SimpleNamespace(should_upgrade=lambda: False)
+    cycle = SimpleNamespace(body=bytearray(), response_complete=False, message_event=asyncio.Event())
+    connection.cycle = cycle
+    for piece in (b"first", b"second"):
+        connection.on_body(piece)
+    body = cycle.body
+    connection.on_body(b"third")
+    assert cycle.body is body
+    assert bytes(body) == b"firstsecondthird"

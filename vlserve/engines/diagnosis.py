@@ -100,8 +100,10 @@ DIAGNOSES = (
         is_lasting=True,
     ),
     Diagnosis(
-        "`We couldn't connect to …`, `LocalEntryNotFoundError`, `OfflineModeIsEnabled`",
-        r"We couldn't connect to|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
+        "`We couldn't connect to …`, `Max retries exceeded`, `LocalEntryNotFoundError`, `OfflineModeIsEnabled`",
+        r"We couldn't connect to|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled"
+        r"|Max retries exceeded|NameResolutionError|name resolution|ConnectTimeout|ReadTimeout"
+        r"|\b(?:429|5\d\d) (?:Client|Server) Error",
         "The model is not in the cache, and the hub cannot be reached.",
         "Let this machine reach the hub (HF_ENDPOINT, proxies), unset HF_HUB_OFFLINE, copy the model to a folder, "
         "or download it from ModelScope: vlserve fetch --from modelscope.",
@@ -132,6 +134,12 @@ DIAGNOSES = (
         r"Insufficient space in /dev/shm|Bus error|killed by SIGBUS|\[Errno 28\]|No space left on device",
         "/dev/shm or the disk is full; vLLM's processes share memory through /dev/shm.",
         "In a container: --shm-size 8g or --ipc host. Otherwise free space in /dev/shm and in the cache folder.",
+    ),
+    Diagnosis(
+        "`MPS client failed to connect`, `cudaErrorMps…`",
+        r"MPS client failed|cudaErrorMps|CUDA_ERROR_MPS|CUDA error: .{0,80}\bMPS\b",
+        "CUDA MPS does not work on this machine, so that the engines which share its GPU cannot start.",
+        "Set engines.mps: off, or look into the log of its server (the folder CUDA_MPS_LOG_DIRECTORY).",
     ),
     Diagnosis(
         "an error during CUDA graph capture",

@@ -103,7 +103,8 @@ async def observe(
 
 def find_mps(environment: Mapping[str, str]) -> str | None:
     """Find CUDA MPS's control program in PATH and in the driver's folders."""
-    return shutil.which(MPS_PROGRAM, path=os.pathsep.join((environment.get("PATH", ""), *_DRIVER_FOLDERS)))
+    folders = [environment.get("PATH", ""), *_DRIVER_FOLDERS]  # an empty entry is the current folder
+    return shutil.which(MPS_PROGRAM, path=os.pathsep.join(filter(None, folders)))
 
 
 def check_videos(config: Config) -> None:

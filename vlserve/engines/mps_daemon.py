@@ -5,7 +5,7 @@ import logging
 import pathlib
 import sys
 
-from vlserve.engines.mps_plan import GAIN, PIPE_VARIABLE, MpsPlan
+from vlserve.engines.mps_plan import PIPE_VARIABLE, MpsPlan
 from vlserve.engines.plan import ProcessPlan
 from vlserve.engines.process import Process
 
@@ -53,16 +53,22 @@ class Mps:
             try:
                 self._process = await Process.start(self._plan)
             except OSError as error:
-                log.warning("CUDA MPS: the control daemon could not be started (%s); with it %s", error, GAIN)
+                log.warning(
+                    "CUDA MPS: the control daemon could not be started (%s); the engines take turns on the GPU", error
+                )
                 return
             waiting = asyncio.create_task(self._until_it_listens())
-            await asyncio.wait((waiting, self._process.ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                log.info("CUDA MPS: the control daemon is running")
-                return
-            waiting.cancel()
+            try:
+                await asyncio.wait(
+                    (waiting, self._process.ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if waiting.done() and not self._process.ended.done():
+                    log.info("CUDA MPS: the control daemon is running")
+                    return
+            finally:
+                waiting.cancel()
             why = self._process.ended.result() if self._process.ended.done() else f"not ready after {_START_S:g} s"
-            log.warning("CUDA MPS: the control daemon did not start (%s); without it the engines take turns", why)
+            log.warning("CUDA MPS: the control daemon did not start (%s); the engines take turns on the GPU", why)
 
     async def _until_it_listens(self) -> None:
         while not self._control.exists():  # noqa: ASYNC110  (a file of another process)

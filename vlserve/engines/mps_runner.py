@@ -6,7 +6,8 @@ It runs under the reaper, like an engine. If the daemon dies, its MPS server, on
 child of the reaper and lives on. New processes cannot use MPS until the daemon runs again.
 
   SIGTERM      → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
-  daemon ended → start it again; exit code 1 if it ended within SHORT_S of its start twice in a row
+  daemon ended → start it again, after a pause that doubles while it ends within SHORT_S of its start; exit code 1 if it
+                 does so twice and never ran longer
 
 Standard library only, like the reaper.
 """
@@ -22,6 +23,7 @@ import time
 
 QUIT_S = 1.5  # all its clients have ended
 SHORT_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,18 +41,23 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    short_lives = 0
-    while short_lives < 2:
+    pause_s, was_stable = FIRST_PAUSE_S, False
+    while True:
         started = time.monotonic()
         daemon = subprocess.Popen([program, "-f"], stdin=subprocess.DEVNULL, preexec_fn=prepare)  # noqa: S603
         while daemon.poll() is None:
             if signal.sigwait(watched) == signal.SIGTERM:
                 _end(program, daemon)
                 return 0
-        short_lives = short_lives + 1 if time.monotonic() - started < SHORT_S else 0
         line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}"
         print(line, flush=True)  # noqa: T201  (to the gateway's log)
-    return 1
+        if time.monotonic() - started >= SHORT_S:
+            pause_s, was_stable = FIRST_PAUSE_S, True
+        elif not was_stable and pause_s > FIRST_PAUSE_S:
+            return 1
+        if signal.sigtimedwait((signal.SIGTERM,), pause_s):
+            return 0
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:

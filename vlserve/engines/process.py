@@ -31,7 +31,8 @@ _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*[A-Z][A-Za-z]*(?:Error|Exception): .+
 class Process:
     """A running engine process. ``ended`` finishes with the reason once the process and its descendants are gone.
 
-    ``diagnosis`` is the known cause, if any. ``last_words``, if it exited: the error in its output, or the last line.
+    ``diagnosis`` is the known cause, if any. ``last_words``: how it exited, with the error in its output; empty without
+    such an error.
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class Process:
         self.diagnosis = self.diagnose_so_far()
         causes = [found[1] for line in reversed(self._error_lines()) if (found := _CAUSE.search(line))]
         cause = next((one for one in causes if not _NOT_A_CAUSE.search(one)), None)
-        last_line = next((line for line in reversed(self._lines) if line), "no output")
-        self.last_words = f"{ending}, {(cause or last_line)[:_LONGEST_CAUSE]}"
-        return self.last_words if cause else ending
+        if not cause:
+            return ending
+        self.last_words = f"{ending}, {cause[:_LONGEST_CAUSE]}"
+        return self.last_words
 
     def diagnose_so_far(self) -> Diagnosis | None:
         """The diagnosis of its log so far, also while it is still running."""

@@ -3,14 +3,19 @@
 import asyncio
 import base64
 import functools
+import socket
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
 
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from vlserve.engines.view import KEEP_ALIVE_S, Address
 from vlserve.gateway.engine_connection import Answer, Body, Connection, EngineConnectionError
+
+_CONNECT_S = 30.0
+_NEXT_ADDRESS_S = 0.25  # RFC 8305, section 8
 
 
 class EngineClient:
@@ -20,6 +25,7 @@ class EngineClient:
         self._address = address
         self._idle: list[Connection] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def get(self, path: str) -> "Exchange":
         return Exchange(self, "GET", path, {}, ())
@@ -32,6 +38,7 @@ class EngineClient:
 
     def close(self) -> None:
         """Close idle connections. Others are closed by their exchanges."""
+        self._is_closed = True
         if self._sweeper:
             self._sweeper.cancel()
         while self._idle:
@@ -77,18 +84,24 @@ class EngineClient:
                 return connection
             connection.abort()
         try:
-            if self._address.socket:
-                _, connection = await loop.create_unix_connection(Connection, self._address.socket)
-            else:
-                host, port = self._url.raw_host or "", self._url.port or 0
-                _, connection = await loop.create_connection(Connection, host, port, ssl=self._tls)
-        except OSError as error:
+            async with asyncio.timeout(_CONNECT_S):
+                return await self._connect(loop)
+        except OSError as error:  # TimeoutError is one
             raise EngineConnectionError(error.errno, f"cannot connect to the engine: {error}") from error
-        return connection
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        if self._address.socket:
+            return (await loop.create_unix_connection(Connection, self._address.socket))[1]
+        host = self._url.raw_host or ""
+        # uvloop tries addresses one after the other, and waits minutes for one that does not answer.
+        addresses = await loop.getaddrinfo(host, self._url.port, type=socket.SOCK_STREAM)
+        found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, loop=loop)
+        name = host if self._tls else None
+        return (await loop.create_connection(Connection, sock=found, ssl=self._tls, server_hostname=name))[1]
 
     def release(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it if its exchange is not complete."""
-        if not connection.is_reusable:
+        if self._is_closed or not connection.is_reusable:
             connection.abort()
             return
         loop = asyncio.get_running_loop()

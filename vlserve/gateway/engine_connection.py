@@ -120,8 +120,8 @@ class Connection(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Wait for bytes, the end of the answer, or room to write. Raises EngineConnectionError."""
-        if self._fault:
-            raise self._fault
+        if self._fault:  # a copy: an exception that is raised again keeps the frames, and with them the body
+            raise EngineConnectionError(*self._fault.args)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -147,6 +147,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def eof_received(self) -> None:
+        """The transport closes once all is written, which an engine that does not read any more would prevent."""
+        if self._transport.get_write_buffer_size():
+            self._fail("the engine closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._has_head and exc is None and not _has_length(self._answer):

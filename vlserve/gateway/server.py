@@ -128,8 +128,10 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body)
         self._body += len(body)
-        if not self.cycle.body:  # an empty bytearray: adding to empty bytes copies nothing, nor does receive() then
+        if not self.cycle.body:  # adding to empty bytes copies nothing, nor does receive() then
             self.cycle.body = b""  # type: ignore[assignment]
+        elif isinstance(self.cycle.body, bytes):  # thousands of small chunks in one read would be copied each time
+            self.cycle.body = bytearray(self.cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -44,8 +44,8 @@ class Cut:
         waiting, restored = dict(self.payloads), []
         for one in media:
             head, marker = one.url[:-_MARKER_CHARACTERS], one.url[-_MARKER_CHARACTERS:]
-            if marker in waiting:
-                if len(head) > _LONGEST_HEAD or not _HEAD.fullmatch(head):
+            if marker in self.payloads:
+                if marker not in waiting or len(head) > _LONGEST_HEAD or not _HEAD.fullmatch(head):
                     return None
                 payload = waiting.pop(marker)
                 one = replace(one, url=head, payload=payload.text, upload=payload.data)

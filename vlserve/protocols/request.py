@@ -132,6 +132,7 @@ def parse(raw: bytes | bytearray, protocol: Protocol = CHAT, found: Cut | None =
             media = found.restore(parsed.media)
             if media is not None:
                 return replace(parsed, media=media)
+    found = None  # what was decoded in vain is freed
     return _parse(raw, raw, protocol)
 
 

@@ -104,6 +104,8 @@ async def run(url: str, key: str | None, timeout_s: float) -> AsyncIterator[Resu
                 is_right, text = False, str(wrong)
             except (aiohttp.ClientError, TimeoutError) as error:
                 is_right, text = False, f"no answer: {_named(error)}"
+            except (AttributeError, TypeError, ValueError, LookupError) as error:
+                is_right, text = False, f"an answer of another form: {_named(error)}"
             yield Result(check.name, is_right, text, time.monotonic() - begun)
 
 
