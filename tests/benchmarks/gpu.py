@@ -30,6 +30,7 @@ from PIL import Image
 PORT, DIRECT_PORT = 8100, 8101
 SERVICE, DIRECT = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{DIRECT_PORT}"
 READY_S = 400
+JSON = {"content-type": "application/json"}
 
 
 class Memory:
@@ -49,7 +50,7 @@ class Memory:
 
 
 def ask(url: str, body: dict[str, Any], timeout_s: float = 120) -> tuple[dict[str, Any], dict[str, str]]:
-    request = urllib.request.Request(url + "/v1/chat/completions", json.dumps(body).encode())
+    request = urllib.request.Request(url + "/v1/chat/completions", json.dumps(body).encode(), JSON)
     with urllib.request.urlopen(request, timeout=timeout_s) as answer:
         return json.load(answer), dict(answer.headers)
 

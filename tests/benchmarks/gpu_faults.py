@@ -20,12 +20,11 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from tests.benchmarks.gpu import SERVICE, Memory, ask, is_ready, picture, start, stop
+from tests.benchmarks.gpu import JSON, SERVICE, Memory, ask, is_ready, picture, start, stop
 
 _STREAMS = 8
 _LONGEST_S, _SETTLE_S = 240.0, 20.0
 _TITLES = {"server": "nvidia-cuda-mps-server", "control": "nvidia-cuda-mps-control -f"}
-_OURS = ("nvidia-cuda-mps", "VLLM::")
 
 
 def command_lines() -> dict[int, str]:
@@ -38,25 +37,28 @@ def command_lines() -> dict[int, str]:
     return found
 
 
-def processes(engine: str) -> dict[int, str]:
-    """Pid → command line of the descendants of an engine's reaper, which adopts orphans."""
+def descendants(ancestor: int) -> dict[int, str]:
+    """Pid → command line of a process and all its descendants."""
     lines, parents = command_lines(), dict[int, int]()
     for pid in lines:
         try:
             parents[pid] = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    members = {min(pid for pid, line in lines.items() if "reaper.py" in line and f"/{engine}.sock" in line)}
+    members = {ancestor}
     while more := {pid for pid, parent in parents.items() if parent in members} - members:
         members |= more
-    return {pid: lines[pid] for pid in sorted(members)}
+    return {pid: lines[pid] for pid in sorted(members) if pid in lines}
 
 
-def process(engine: str, title: str) -> int:
-    leader, *others = processes(engine).items()
+def process(service: int, engine: str, title: str) -> int:
+    """The pid of an engine's process, among those of this service only. Raises StopIteration if there is none."""
+    ours = descendants(service)
+    leader = next(pid for pid, line in ours.items() if "reaper.py" in line and f"/{engine}.sock" in line)
     if title == "APIServer":
-        children = pathlib.Path(f"/proc/{leader[0]}/task/{leader[0]}/children").read_text().split()
+        children = pathlib.Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
         return int(children[0])
+    others = [(pid, line) for pid, line in descendants(leader).items() if pid != leader]
     return next(pid for pid, line in others if _TITLES.get(title, title) in line)
 
 
@@ -69,10 +71,17 @@ class Stream(threading.Thread):
         self.ended = 0.0
         self.is_cancelled = False
         messages = [{"role": "user", "content": "Count."}]
-        self.body = {"model": model, "messages": messages, "max_tokens": 8000, "ignore_eos": True, "stream": True}
+        self.body = {
+            "model": model,
+            "messages": messages,
+            "max_tokens": 8000,
+            "ignore_eos": True,
+            "stream": True,
+            "user": "drip",
+        }
 
     def run(self) -> None:
-        request = urllib.request.Request(f"{SERVICE}/v1/chat/completions", json.dumps(self.body).encode())
+        request = urllib.request.Request(f"{SERVICE}/v1/chat/completions", json.dumps(self.body).encode(), JSON)
         try:
             with urllib.request.urlopen(request, timeout=_LONGEST_S) as answer:
                 for line in answer:
@@ -144,10 +153,10 @@ class Watch:
         }
 
 
-def one_fault(fault: str, models: dict[str, str], log: pathlib.Path) -> dict[str, Any]:
+def one_fault(service: int, fault: str, models: dict[str, str], log: pathlib.Path) -> dict[str, Any]:
     """Streams run on every engine, a process gets the signal; everything until all are back."""
     engine, title, name = fault.split(":")
-    pid = process(engine, title)
+    pid = process(service, engine, title)
     watches = {one: Watch(one, model) for one, model in models.items()}
     waiting_since = time.monotonic()
     while time.monotonic() - waiting_since < 60 and not all(
@@ -185,11 +194,11 @@ def used() -> int:
     return max(memory.total.values())
 
 
-def left_behind(folders: set[pathlib.Path]) -> list[str]:
-    """Processes and run folders that are still there."""
-    names = [*_OURS, *map(str, folders)]
-    lines = [line[:200] for line in command_lines().values() if any(name in line for name in names)]
-    return [*lines, *(str(folder) for folder in folders if folder.exists())]
+def left_behind(seen: dict[int, str], folders: set[pathlib.Path]) -> list[str]:
+    """Of the service's processes and run folders, those that are still there."""
+    lines = command_lines()
+    processes = [f"{pid} {line[:200]}" for pid, line in seen.items() if lines.get(pid) == line]
+    return [*processes, *(str(folder) for folder in folders if folder.exists())]
 
 
 def main() -> None:
@@ -206,6 +215,7 @@ def main() -> None:
     models = dict(re.findall(r"(\w+) engine: ready \(after \d+ s, as ([^)]+)\)", text))
     folders = {pathlib.Path(found).parent for found in re.findall(r"--uds (\S+\.sock)", text)}
     results: dict[str, Any] = {"ready_s": seconds, "faults": []}
+    seen = descendants(service.pid)
 
     def save() -> None:
         (options.out / "faults.json").write_text(json.dumps(results, indent=1))
@@ -217,14 +227,15 @@ def main() -> None:
                 continue
             try:
                 ask(SERVICE, {"messages": [{"role": "user", "content": [_part(picture())]}], "max_tokens": 4})
-                results["faults"].append(one_fault(fault, models, log))
-            except (OSError, StopIteration, ValueError) as error:  # the next fault is tried
+                results["faults"].append(one_fault(service.pid, fault, models, log))
+            except (OSError, StopIteration) as error:  # the next fault is tried
                 results["faults"].append({"fault": fault, "not_done": repr(error)})
+            seen |= descendants(service.pid)
             print(json.dumps(results["faults"][-1]), flush=True)
             save()
     finally:
         results["memory_free_after_sigterm_s"] = stop(service)
-        results["left_behind"] = left_behind(folders)
+        results["left_behind"] = left_behind(seen, folders)
         print(json.dumps({name: results[name] for name in ("memory_free_after_sigterm_s", "left_behind")}), flush=True)
         save()
 
