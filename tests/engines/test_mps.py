@@ -97,7 +97,7 @@ def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
     assert finding
     assert finding.verdict is checks.Verdict.WARNING
     for seen in (text, finding.text):
-        assert "1.2 to 1.3 times as many pictures" in seen
+        assert "1.2 to 1.4 times as many pictures" in seen
         assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in seen
     available = checks.judge_mps(planned(1))
     assert available

@@ -12,7 +12,7 @@ from vlserve.config.engine_settings import EngineName, Engines, EngineSettings
 
 PIPE_VARIABLE, LOG_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 GAIN = (
-    "first tokens would come as soon as from one model alone, and 1.2 to 1.3 times as many pictures would be answered"
+    "first tokens would come as soon as from one model alone, and 1.2 to 1.4 times as many pictures would be answered"
 )
 _INSTALL = (
     "nvidia-cuda-mps-control was not found: it comes with the NVIDIA driver (Debian and Ubuntu: nvidia-compute-utils); "
