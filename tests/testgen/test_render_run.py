@@ -130,6 +130,7 @@ TODO = """<!doctype html><meta charset=utf-8><title>Tasks - Pocket</title><h1>Ta
 <div role=tablist><button role=tab id=all aria-selected=true>All</button>
 <button role=tab id=old aria-selected=false>Old</button></div>
 <label>Sort <select id=sort><option>Name<option>Date</select></label> <p id=seen></p>
+<table><tr><td>1<td>Ana<tr><td>2<td>Ben</table>
 <script>
 const by = id => document.getElementById(id);
 by("new").onkeydown = event => {
@@ -151,6 +152,7 @@ TASKS = [
     element("a1", "alert", "Added.", Locator("role", "alert"), is_verified=True),
     element("g1", "listitem", "", Locator("role", "listitem", has_role="button")),
     element("g2", "listitem", "", Locator("role", "listitem")),
+    element("g3", "row", "", Locator("role", "row")),
     element("e2", "button", "Delete", Locator("css", "#a button"), context="listitem Buy milk"),
     element("e3", "button", "Done"),
     element("e4", "button", "More"),
@@ -165,6 +167,7 @@ ADD = [step("fill", "e1", "Water it"), step("press", "e1", "Enter")]
 NEW_KINDS = [
     (ADD, [expected("count", "g2", "3"), expected("visible", "a1"), expected("focused", "e4")]),
     (ADD, [expected("order", "g2", values=("milk", "Water it")), expected("title", PAGE, "(3)")]),
+    (ADD, [expected("order", "g3", values=("1 Ana", "2 Ben"))]),
     ([step("click", "e2")], [expected("count", "g1", "1"), expected("no_text", PAGE, "Buy milk")]),
     ([step("click", "e3")], [expected("pressed", "e3"), expected("url", PAGE, "#done"), expected("collapsed", "e4")]),
     ([step("hover", "e4")], [expected("expanded", "e4"), expected("not_pressed", "e3")]),

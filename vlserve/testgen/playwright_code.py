@@ -85,8 +85,8 @@ def _of_element(
         "focused": ["to_be_focused"],
         "contains": ["to_contain_text", value],
         "count": ["to_have_count", one.value],
-        # A list matches some of the elements, in this order.
-        "order": ["to_contain_text", f"[{', '.join(values)}]"],
+        # A list matches some of the elements, in this order. Text of a row's cells has spaces between only as shown.
+        "order": ["to_contain_text", f"[{', '.join(values)}]", "use_inner_text=True"],
         "pressed": ["to_have_attribute", '"aria-pressed"', '"true"'],
         "not_pressed": ["not_to_have_attribute", '"aria-pressed"', '"true"'],
         "selected": ["to_have_attribute", '"aria-selected"', '"true"'],
