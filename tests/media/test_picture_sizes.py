@@ -172,7 +172,7 @@ async def test_python_in_the_documentation_prints_boxes_of_the_original(
     """The examples of docs/pictures.md, one after the other, as one program."""
     text = (REPOSITORY / "docs" / "pictures.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
-    code = code.replace("http://localhost:8000", gateway.url)
+    code = code.replace("http://127.0.0.1:8000", gateway.url)
     (tmp_path / "shot.png").write_bytes(picture(560, 280))
     gateway.engines["vision"][ANSWER][0] = 'Here:\n```json\n[{"bbox_2d": [28, 14, 56, 28], "label": "Sign in"}]\n```'
     gateway.views["vision"].grid = Grid(max_pixels=280 * 140)
