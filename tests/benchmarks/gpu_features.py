@@ -48,7 +48,7 @@ class Car(BaseModel, extra="forbid"):
     colors: Annotated[list[Literal["red", "blue"]], Field(min_length=1, max_length=3)]
 
 
-_TOOL = {"name": "buy_car", "description": "Buys a car.", "parameters": Car.model_json_schema()}
+_TOOL = {"name": "buy_car", "strict": True, "parameters": Car.model_json_schema()}
 _TOOLS = [{"type": "function", "function": _TOOL}, {"type": "function", "function": {**_TOOL, "name": "sell_car"}}]
 
 
@@ -59,7 +59,7 @@ def request(path: str, key: str, body: dict[str, Any] | None = None) -> urllib.r
 
 def ask(content: Any, key: str = "ana", **fields: Any) -> dict[str, Any]:
     """Ask once. ``seconds``, ``status``, and what the answer or the error contains."""
-    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 300, "seed": 1, **fields}
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 300, **fields}
     started = time.monotonic()
     try:
         with urllib.request.urlopen(request("/v1/chat/completions", key, body), timeout=100) as answer:
@@ -129,7 +129,7 @@ def questions(long_tokens: int) -> Iterator[tuple[str, Any, dict[str, Any], Call
     yield "parallel_tool_calls false", "Buy cars.", alone, lambda one: are_calls(one) and len(one["calls"]) == 1
     named = {**tools, "tool_choice": {"type": "function", "function": {"name": "sell_car"}}}
     yield "named tool", "Buy a car.", named, lambda one: are_calls(one) and one["calls"][0]["name"] == "sell_car"
-    video = [part(film(640, 360, 32)), {"type": "text", "text": "What happens?"}]
+    video = [part(film(480, 270, 32)), {"type": "text", "text": "What happens?"}]
     yield "video of 16 s", video, {"max_tokens": 16}, lambda one: one["engine"] == "vision"
     yield "picture of 49 megapixels", [image(7000)], {"max_tokens": 4}, lambda one: one["status"] == 200
     yield "picture of 64 megapixels", [image(8000)], {"max_tokens": 4}, lambda one: one["status"] == 400
