@@ -69,10 +69,15 @@ def start(config: str, log: pathlib.Path) -> tuple[subprocess.Popen[bytes], dict
         command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", config, "--port", str(PORT)]
         service = subprocess.Popen(command, stderr=file, start_new_session=True)
     started, seconds = time.monotonic(), dict[str, float]()
-    while not is_ready("all"):
-        if service.poll() is not None or time.monotonic() - started > READY_S:
-            raise SystemExit(f"not ready: {log.read_text(errors='replace')[-6000:]}")
-        time.sleep(0.5)
+    try:
+        while not is_ready("all"):
+            if service.poll() is not None or time.monotonic() - started > READY_S:
+                raise SystemExit(f"not ready: {log.read_text(errors='replace')[-6000:]}")
+            time.sleep(0.5)
+    except BaseException:  # Ctrl-C does not reach the service, which has its own session
+        service.terminate()
+        service.wait(60)
+        raise
     for name, after in re.findall(r"(\w+) engine: ready \(after (\d+) s", log.read_text(errors="replace")):
         seconds[name] = float(after)
     return service, seconds | {"all": round(time.monotonic() - started, 1)}
