@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Locator, Page
 
-from vlserve.testgen.fixture_pages import FixturePage
-from vlserve.testgen.gold import Gold, GoldExpectation, GoldStep
+from vlserve.testgen.evaluation.fixture_pages import FixturePage
+from vlserve.testgen.evaluation.gold import Gold, GoldExpectation, GoldStep
 
 SERVER_MS = 1000
 """Longer than any page of ours takes to answer."""

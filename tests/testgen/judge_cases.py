@@ -2,10 +2,10 @@
 
 import re
 
-from vlserve.testgen.clauses import split
 from vlserve.testgen.elements import Element, Locator, Look
-from vlserve.testgen.judge import Verdict, judge
+from vlserve.testgen.judge.judge import Verdict, judge
 from vlserve.testgen.plan import Assertion, Plan, Step
+from vlserve.testgen.scenario.clauses import split
 
 
 def el(id_: str, role: str, name: str, context: str = "", **more: object) -> Element:

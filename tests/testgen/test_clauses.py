@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlserve.testgen.clauses import Clause, key_of, split
+from vlserve.testgen.scenario.clauses import Clause, key_of, split
 
 
 def short(clause: Clause) -> str:

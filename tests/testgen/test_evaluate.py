@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from vlserve.errors import ConfigError
-from vlserve.testgen import command, evaluate
+from vlserve.testgen import command
 from vlserve.testgen.elements import Element, Locator
-from vlserve.testgen.evaluate import Pipeline
-from vlserve.testgen.evaluation_table import Row, Table
-from vlserve.testgen.evaluation_table import table as table_of
-from vlserve.testgen.fixture_pages import FixturePage, Scenario
-from vlserve.testgen.gold import Gold
+from vlserve.testgen.evaluation import evaluate
+from vlserve.testgen.evaluation.evaluate import Pipeline
+from vlserve.testgen.evaluation.fixture_pages import FixturePage, Scenario
+from vlserve.testgen.evaluation.gold import Gold
+from vlserve.testgen.evaluation.scores import Case, Score, score
+from vlserve.testgen.evaluation.table import Row, Table
+from vlserve.testgen.evaluation.table import table as table_of
 from vlserve.testgen.plan import Assertion, Plan, Step
 from vlserve.testgen.result import (
     Answer,
@@ -29,8 +31,7 @@ from vlserve.testgen.result import (
     Subject,
     TestgenError,
 )
-from vlserve.testgen.runner import Run
-from vlserve.testgen.scores import Case, Score, score
+from vlserve.testgen.run.runner import Run
 
 PAGE, UNSEEN = FixturePage("login", 640, 480), FixturePage("todo", 640, 480, unseen=True)
 GOLD = Gold.model_validate(

@@ -14,9 +14,9 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from tests.gateway.web_page import FLAGS
 from tests.testgen.gold_player import find, holds, open_page, take, variants
-from vlserve.testgen import fixture_pages
-from vlserve.testgen.fixture_pages import Scenario
-from vlserve.testgen.gold import GoldStep
+from vlserve.testgen.evaluation import fixture_pages
+from vlserve.testgen.evaluation.fixture_pages import Scenario
+from vlserve.testgen.evaluation.gold import GoldStep
 
 SCENARIOS = fixture_pages.read_scenarios()
 SEEN = ["login", "table", "form", "modal", "tabs", "dark", "duplicates", "iframe", "chinese", "hidpi"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vlserve.testgen.elements import Element, Locator
-from vlserve.testgen.gold import Gold, matches
+from vlserve.testgen.evaluation.gold import Gold, matches
 from vlserve.testgen.plan import Assertion, Plan, Step
 
 BOX = (0.0, 0.0, 1.0, 1.0)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.testgen.judge_cases import LOGIN, RIGHT, el, judged, looks, planned
-from vlserve.testgen.clauses import split
 from vlserve.testgen.elements import Look
-from vlserve.testgen.judge import Verdict, judge
+from vlserve.testgen.judge.judge import Verdict, judge
 from vlserve.testgen.plan import check
+from vlserve.testgen.scenario.clauses import split
 
 
 @pytest.mark.parametrize(("page", "scenario", "plan"), RIGHT)

@@ -10,15 +10,19 @@ from playwright.async_api import Browser
 
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, serving
-from vlserve.testgen import fixture_pages, judge, planner, render, rule_planner, runner
-from vlserve.testgen.clauses import split
+from vlserve.testgen.code import render
 from vlserve.testgen.elements import Look, Target
-from vlserve.testgen.live_page import open_browser, open_page
+from vlserve.testgen.evaluation import fixture_pages
+from vlserve.testgen.judge import judge
+from vlserve.testgen.page.live_page import open_browser, open_page
+from vlserve.testgen.page.proxy import OriginProxy, open_proxy
 from vlserve.testgen.plan import PlanError, Step, check
-from vlserve.testgen.planner import Planned
-from vlserve.testgen.proxy import OriginProxy, open_proxy
+from vlserve.testgen.planning import planner, rule_planner
+from vlserve.testgen.planning.planner import Planned
 from vlserve.testgen.result import Subject, TestgenError
-from vlserve.testgen.runner import Run
+from vlserve.testgen.run import runner
+from vlserve.testgen.run.runner import Run
+from vlserve.testgen.scenario.clauses import split
 
 pytestmark = [pytest.mark.full, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 BOTH: list[Target] = ["playwright", "selenium"]

@@ -8,11 +8,11 @@ import pytest
 from tests.conftest import picture
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, serving
-from vlserve.testgen import mutation
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.plan import PAGE, Assertion, Step
 from vlserve.testgen.result import Job, Result
+from vlserve.testgen.run import mutation
 
 BOTH: list[Target] = ["playwright", "selenium"]
 

@@ -16,12 +16,13 @@ import pytest
 from tests.conftest import picture, until
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, processes_of, serving
-from vlserve.testgen import live_page, repair
 from vlserve.testgen.elements import Target
 from vlserve.testgen.outcome import format_plan
+from vlserve.testgen.page import live_page
 from vlserve.testgen.pipeline import generate, rerun
 from vlserve.testgen.result import Event, Job, TestgenError
-from vlserve.testgen.runner import Run, Sandbox
+from vlserve.testgen.run import repair
+from vlserve.testgen.run.runner import Run, Sandbox
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
@@ -226,7 +227,7 @@ async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, mo
         raise AssertionError("a browser was looked for")
 
     monkeypatch.setattr(live_page, "find_browser", no_browser)
-    monkeypatch.setattr("vlserve.testgen.runner.find_browser", no_browser)
+    monkeypatch.setattr("vlserve.testgen.run.runner.find_browser", no_browser)
     models = Scripted(SEEN, LOG_IN, [], ["The email or password is wrong."])
     result = await generate(a_job(None, target), models)
     code = "\n".join(result.sources.values())

@@ -6,11 +6,12 @@ import pytest
 
 from tests.fakes.testgen_models import Scripted
 from tests.testgen.test_rule_planner import LOGIN, el, look
-from vlserve.testgen import judge, planner
-from vlserve.testgen.clauses import split
 from vlserve.testgen.elements import Locator, Look
+from vlserve.testgen.judge import judge
 from vlserve.testgen.plan import MOST_STEPS, PlanError, Step, check
-from vlserve.testgen.planner import Planned
+from vlserve.testgen.planning import planner
+from vlserve.testgen.planning.planner import Planned
+from vlserve.testgen.scenario.clauses import split
 
 pytestmark = pytest.mark.asyncio
 BASKET = look(

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.conftest import until
-from vlserve.testgen.proxy import OriginProxy, open_proxy, origin
+from vlserve.testgen.page.proxy import OriginProxy, open_proxy, origin
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from vlserve.testgen import candidates, inventory, matching, plan, prompts, snapshot
+from vlserve.testgen import plan
 from vlserve.testgen.elements import Element, Locator, Look
-from vlserve.testgen.inventory import Seen
+from vlserve.testgen.page import inventory, matching, snapshot
+from vlserve.testgen.page.inventory import Seen
 from vlserve.testgen.plan import Assertion, Plan, PlanError, Step
+from vlserve.testgen.planning import candidates, prompts
 
 SNAPSHOT = """\
 - generic [active] [ref=e1]:

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
-from vlserve.testgen import playwright_code
+from vlserve.testgen.code import playwright_code
+from vlserve.testgen.code.naming import attribute_names
+from vlserve.testgen.code.render import Suite, render
+from vlserve.testgen.code.source_format import SETTINGS
+from vlserve.testgen.code.static_checks import RULES
 from vlserve.testgen.elements import Element, Locator, Target
-from vlserve.testgen.naming import attribute_names
 from vlserve.testgen.plan import PAGE, Action, Assertion, Expectation, Plan, PlanError, Step
-from vlserve.testgen.render import Suite, render
 from vlserve.testgen.result import Subject
-from vlserve.testgen.source_format import SETTINGS
-from vlserve.testgen.static_checks import RULES
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 LIVE = Subject((1280, 720), "http://127.0.0.1:8000/login", "passed")

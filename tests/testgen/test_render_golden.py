@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.testgen.test_render import TARGETS, element, expected, planned, step
+from vlserve.testgen.code.render import Suite, render
+from vlserve.testgen.code.secrets import environment
+from vlserve.testgen.code.static_checks import check
 from vlserve.testgen.elements import Element, Locator, Target
 from vlserve.testgen.plan import PAGE, Plan
-from vlserve.testgen.render import Suite, render
 from vlserve.testgen.result import Subject
-from vlserve.testgen.secrets import environment
-from vlserve.testgen.static_checks import check
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = ("conftest.py", "pages/__init__.py", "pages/environment.py", "pages/selenium_helpers.py")

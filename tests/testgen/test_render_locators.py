@@ -8,7 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Page, async_playwright
 
 from tests.gateway.web_page import FLAGS
-from vlserve.testgen import playwright_code, selenium_code
+from vlserve.testgen.code import playwright_code, selenium_code
 from vlserve.testgen.elements import Locator
 from vlserve.testgen.plan import PlanError
 

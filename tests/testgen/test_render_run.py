@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.testgen.test_render import TARGETS, element, expected, planned, step, write
+from vlserve.testgen.code.render import render
+from vlserve.testgen.code.secrets import environment
 from vlserve.testgen.elements import Locator, Target
 from vlserve.testgen.plan import PAGE, Assertion
-from vlserve.testgen.render import render
 from vlserve.testgen.result import Subject
-from vlserve.testgen.secrets import environment
 
 SHOP = """<!doctype html><meta charset=utf-8><title>Shop</title>
 <label>Name <input id=name></label> <label>Password <input type=password id=password></label>

@@ -19,11 +19,11 @@ from tests.testgen.test_render import (
     planned,
     step,
 )
+from vlserve.testgen.code.render import render
+from vlserve.testgen.code.secrets import Secrets, environment
+from vlserve.testgen.code.static_checks import check
 from vlserve.testgen.elements import Locator, Target
 from vlserve.testgen.plan import PAGE
-from vlserve.testgen.render import render
-from vlserve.testgen.secrets import Secrets, environment
-from vlserve.testgen.static_checks import check
 
 NEW = element("e8", "textbox", "New password", is_secret=True)
 AGAIN = element("e9", "textbox", "确认密码", is_secret=True)

@@ -20,14 +20,14 @@ from tests.testgen.test_render import (
     write,
 )
 from tests.testgen.test_render import planned as plan_of
-from vlserve.testgen import repair
+from vlserve.testgen.code.render import Suite, assertion_lines, render
+from vlserve.testgen.code.source_format import is_unchanged
+from vlserve.testgen.code.static_checks import check
+from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Locator, Target
-from vlserve.testgen.render import Suite, assertion_lines, render
 from vlserve.testgen.result import Result
-from vlserve.testgen.runner import Run
-from vlserve.testgen.source_format import is_unchanged
-from vlserve.testgen.static_checks import check
-from vlserve.testgen.suite_folder import read_suite
+from vlserve.testgen.run import repair
+from vlserve.testgen.run.runner import Run
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 SECOND = plan_of([step("fill", "e1", "li"), step("click", "e3")], expected("visible", "e4"), scenario="No password.")

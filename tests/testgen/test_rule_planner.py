@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from vlserve.testgen.clauses import Clause, split
 from vlserve.testgen.elements import Element, Locator, Look
 from vlserve.testgen.plan import Assertion, Step
-from vlserve.testgen.rule_planner import plan_expectation, plan_guess, plan_step
+from vlserve.testgen.planning.rule_planner import plan_expectation, plan_guess, plan_step
+from vlserve.testgen.scenario.clauses import Clause, split
 
 
 def el(id_: str, role: str, name: str, *states: str, around: str = "", **more: object) -> Element:

@@ -10,12 +10,12 @@ import pytest_asyncio
 
 from tests.conftest import until
 from tests.fakes.testgen_site import Site, html, processes_of, serving
-from vlserve.testgen import runner
 from vlserve.testgen.elements import Target
-from vlserve.testgen.live_page import open_browser, open_page
-from vlserve.testgen.proxy import OriginProxy, open_proxy
+from vlserve.testgen.page.live_page import open_browser, open_page
+from vlserve.testgen.page.proxy import OriginProxy, open_proxy
 from vlserve.testgen.report import masked_junit
-from vlserve.testgen.runner import Mutant
+from vlserve.testgen.run import runner
+from vlserve.testgen.run.runner import Mutant
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]

@@ -4,11 +4,11 @@ import pathlib
 
 import pytest
 
+from vlserve.testgen.code.render import render
+from vlserve.testgen.code.static_checks import check
 from vlserve.testgen.elements import Element, Locator
 from vlserve.testgen.plan import Assertion, Plan, Step
-from vlserve.testgen.render import render
 from vlserve.testgen.result import Subject
-from vlserve.testgen.static_checks import check
 
 GOOD = '"""One test."""\n\n\ndef test_it() -> None:\n    assert len("a") == 1\n'
 
