@@ -31,7 +31,7 @@ from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
-from vlserve.engines.mps_daemon import Mps
+from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
 from vlserve.gateway import server as http_server
 from vlserve.gateway import tracing

@@ -21,15 +21,16 @@ from vlserve.commands.doctor import checks
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan
+from vlserve.engines import gpus, machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Machine, Vllm
+from vlserve.engines.machine import Machine
 from vlserve.engines.model import known_models
-from vlserve.engines.mps_daemon import Mps
+from vlserve.engines.mps import Mps
 from vlserve.engines.mps_plan import MpsPlan
 from vlserve.engines.plan import Plan
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.metrics import Metrics
 
 CONTROL = REPOSITORY / "tests" / "fakes" / "fake_mps_control.py"
@@ -106,9 +107,9 @@ def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
 
 
 def test_program_is_found_in_path(tmp_path: pathlib.Path) -> None:
-    assert machine.find_mps({"PATH": str(tmp_path)}) is None
-    (tmp_path / machine.MPS_PROGRAM).symlink_to(CONTROL)
-    assert machine.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / machine.MPS_PROGRAM)
+    assert gpus.find_mps({"PATH": str(tmp_path)}) is None
+    (tmp_path / gpus.MPS_PROGRAM).symlink_to(CONTROL)
+    assert gpus.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / gpus.MPS_PROGRAM)
 
 
 def mps_of(folder: pathlib.Path, **environment: str) -> Mps:

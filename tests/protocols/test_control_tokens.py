@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tests.conftest import REPOSITORY, OpenGateway, data_url, user
-from vlserve.engines.machine import QWEN_SPECIAL_TOKENS
+from vlserve.engines.model_files import QWEN_SPECIAL_TOKENS
 from vlserve.errors import InvalidRequest
 from vlserve.protocols.control_tokens import SEPARATOR, ControlTokens, Mode
 from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Protocol

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.load import engine_environment
 from vlserve.config.settings import Config
-from vlserve.engines.machine import compat_path
+from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError
 
 MAX_TOKENS = 16

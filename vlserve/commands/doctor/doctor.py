@@ -1,6 +1,6 @@
 """``vlserve doctor``: checks whether ``serve`` would work here, and reports what to change.
 
-machine.py and system_info.py collect the facts, checks.py evaluates them.
+system_info.py and modules of engines/ collect the facts, checks.py evaluates them.
 """
 
 import dataclasses
@@ -14,8 +14,12 @@ from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, system_memory
+from vlserve.engines import plan, system_memory
+from vlserve.engines.fetch_command import check_command, uses_modelscope
+from vlserve.engines.gpus import find_mps, usable_gpus
 from vlserve.engines.machine import Machine
+from vlserve.engines.model_files import read_models
+from vlserve.engines.vllm_installation import find_vllm
 from vlserve.errors import ConfigError
 
 # A placeholder of the same length as the real folder; never created.
@@ -68,7 +72,7 @@ async def _engines(
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
         try:
-            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask="always"))
+            there = dataclasses.replace(there, vllm=await find_vllm(cache, environment, ask="always"))
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "vllm", error.message)
     torch = system_info.torch_build()
@@ -77,8 +81,8 @@ async def _engines(
     on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
-        visible, smallest = machine.usable_gpus(environment)
-        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=machine.find_mps(environment))
+        visible, smallest = usable_gpus(environment)
+        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=find_mps(environment))
     made = None
     if there.vllm or not is_needed:
         try:
@@ -101,9 +105,9 @@ async def _engines(
     looked = []
     for name, engine in settings.engines.items():
         own = {**environment, **engine.env}
-        if not engine.is_folder and plan.uses_modelscope(own):
+        if not engine.is_folder and uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
-        elif argv := plan.check_command(engine):
+        elif argv := check_command(engine):
             looked.append(await system_info.model(argv, own))
             yield checks.judge_model(name, engine, looked[-1])
     if found := checks.judge_downloads(looked):
@@ -111,7 +115,7 @@ async def _engines(
 
 
 def _plan(settings: Config, there: Machine, environment: Mapping[str, str]) -> plan.Plan:
-    there = dataclasses.replace(there, models=machine.read_models(settings))
+    there = dataclasses.replace(there, models=read_models(settings))
     return plan.make(settings, there, environment, _RUN_FOLDER)
 
 
