@@ -16,14 +16,14 @@ import uvloop
 from starlette.types import ASGIApp
 
 from vlserve import __version__, logs
-from vlserve.commands import default_config, plan_text, startup
+from vlserve.commands import default_config, plan_text, startup_checks
 from vlserve.commands.arguments import make_parser
 from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
 from vlserve.commands.fetch import download
 from vlserve.commands.smoke import smoke
-from vlserve.commands.startup import Credentials
+from vlserve.commands.startup_checks import Credentials
 from vlserve.config import keys
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
@@ -88,7 +88,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
     path, why = default_config.choose(arguments.config, environment, arguments.machine)
     settings = config.load(path, **_overrides(arguments))
     try:
-        startup.check(settings)
+        startup_checks.check(settings)
     except ConfigError as error:
         if arguments.machine is None:
             raise
@@ -127,7 +127,7 @@ async def _key(arguments: argparse.Namespace) -> int:
 async def _serve(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config), **_overrides(arguments))
     logs.set_up(settings.log.format)
-    credentials = startup.check(settings)
+    credentials = startup_checks.check(settings)
     check_free(settings.server)  # before the slow steps
     http_server.raise_file_limit()
     own_task = cast(asyncio.Task[int], asyncio.current_task())

@@ -34,7 +34,7 @@ from tests.testgen.page_maker import (
     serve_maker,
     step,
 )
-from vlserve.gateway import page
+from vlserve.gateway import web_page
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -48,9 +48,9 @@ screen = pytest_asyncio.fixture(loop_scope="module")(open_screen)
 
 
 def test_page_is_told_what_the_service_does() -> None:
-    assert 'name="vlserve-testgen" content="off"' in page.build().text
-    assert 'name="vlserve-testgen" content="open"' in page.build(testgen="open").text
-    assert page.build().policy == page.build(testgen="run").policy
+    assert 'name="vlserve-testgen" content="off"' in web_page.build().text
+    assert 'name="vlserve-testgen" content="open"' in web_page.build(testgen="open").text
+    assert web_page.build().policy == web_page.build(testgen="run").policy
 
 
 @in_browser_full

@@ -25,7 +25,7 @@ from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_client import EngineClient, Exchange
 from vlserve.gateway.engine_connection import Answer, Body, EngineConnectionError
 from vlserve.gateway.engine_stream import Batch, EngineStream
-from vlserve.gateway.writer import Writer
+from vlserve.gateway.response_writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
 from vlserve.protocols.sse import EventTooLongError
 from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status

@@ -13,7 +13,7 @@ from starlette.types import Message, Scope
 
 from vlserve.errors import EngineFailed, VlserveError
 from vlserve.gateway.tracing import Trace
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 from vlserve.testgen import service_client
 from vlserve.testgen.result import Answer, Ask, TestgenError
 

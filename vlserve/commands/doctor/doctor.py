@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from vlserve.commands import startup
+from vlserve.commands import startup_checks
 from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
@@ -132,7 +132,7 @@ async def _gpus_together(
 
 def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
     try:
-        found = startup.read_api_keys(settings, environ)
+        found = startup_checks.read_api_keys(settings, environ)
     except ConfigError as error:
         return Finding(Verdict.PROBLEM, "keys", error.message)
     return checks.judge_keys(settings.server, len(found))
@@ -140,7 +140,7 @@ def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
 
 def _startup_problems(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The other checks that `serve` makes at its start."""
-    for subject, check in startup.OTHER_CHECKS.items():
+    for subject, check in startup_checks.OTHER_CHECKS.items():
         try:
             check(settings, environ)
         except ConfigError as error:

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Gateway, OpenGateway, picture, user
 from tests.gateway.test_origins import send
 from vlserve.config.keys import ApiKey
-from vlserve.gateway import paths
+from vlserve.gateway import request_paths
 
 BODY = json.dumps({"messages": user("x")}).encode()
 CHAT = "/v1/chat/completions"
@@ -53,8 +53,8 @@ async def test_the_key_is_needed_on_every_spelling(open_gateway: OpenGateway, pa
 
 def test_only_paths_of_the_api_are_changed() -> None:
     unchanged = ("/", "//", "/docs/", "//docs", "/health/", "//metrics", "/v10//x", "/v1", "/x//v1/models/", "")
-    assert {path: paths.normalize(path) for path in unchanged} == {path: path for path in unchanged}
-    assert paths.normalize("//v1/") == "/v1"
+    assert {path: request_paths.normalize(path) for path in unchanged} == {path: path for path in unchanged}
+    assert request_paths.normalize("//v1/") == "/v1"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from fastapi import Request
 from vlserve.engines.view import EngineView
 from vlserve.gateway.access_log import Account
 from vlserve.gateway.admission import RequestMemory
+from vlserve.gateway.app_state import Runtime
 from vlserve.gateway.engine_connection import Body
-from vlserve.gateway.runtime import Runtime
 from vlserve.media.load import Loaded
 from vlserve.protocols.request import ModelRequest
 from vlserve.protocols.routing import Route

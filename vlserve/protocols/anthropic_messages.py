@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from vlserve.errors import InvalidRequest, VlserveError
-from vlserve.protocols import pixel_limits
-from vlserve.protocols.changes import Changes
+from vlserve.protocols import requested_pixels
 from vlserve.protocols.chat import refuse_uuid
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.fields import HOSTED_BLOCKS, TURN_KEYS
 from vlserve.protocols.media_reference import Media, PixelLimits
 from vlserve.protocols.stream_events import Kind, TypedEvents, parse_object, write_event
@@ -81,7 +81,7 @@ def _blocks(blocks: list[Any], place: str, where: str, changes: Changes) -> Iter
         if kind == "document":
             block = blocks[index] = {"type": "text", "text": _document_text(block.get("source"), here)}
             kind, changes.is_rewritten = "text", True
-        limits = pixel_limits.take(block, here) if kind == "image" else None
+        limits = requested_pixels.take(block, here) if kind == "image" else None
         changes.is_rewritten = changes.is_rewritten or limits is not None
         changes.keep(block, _KEYS[kind], here)
         if kind == "text" and not isinstance(block.get("text"), str):

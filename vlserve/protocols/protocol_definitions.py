@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vlserve.protocols import chat, completions, messages, responses
-from vlserve.protocols.changes import Changes
+from vlserve.protocols import anthropic_messages, chat, completions, responses
+from vlserve.protocols.anthropic_messages import MessageEvents
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.fields import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -19,7 +20,6 @@ from vlserve.protocols.fields import (
     TEXT_KEYS,
 )
 from vlserve.protocols.media_reference import Media
-from vlserve.protocols.messages import MessageEvents
 from vlserve.protocols.responses import ResponseEvents
 from vlserve.protocols.stream_events import Events
 
@@ -182,7 +182,7 @@ MESSAGES = Protocol(
     keys={"output_config": OUTPUT_CONFIG_KEYS},
     numbers={"max_tokens": "max_tokens"},
     lists=("stop_sequences",),
-    find_media=messages.find_media,
+    find_media=anthropic_messages.find_media,
     picture=_image,
     count_path=f"{MESSAGES_PATH}/count_tokens",
     prompt_fields=MESSAGE_PROMPT_FIELDS,

@@ -5,8 +5,8 @@ import asyncio
 from fastapi import Request, Response
 
 from vlserve.gateway.admission import Admission
+from vlserve.gateway.app_state import Runtime
 from vlserve.gateway.engine_client import EngineClient
-from vlserve.gateway.runtime import Runtime
 from vlserve.metrics import CONTENT_TYPE
 from vlserve.resource_errors import resource_error
 

@@ -13,7 +13,7 @@ from playwright.async_api import expect
 
 from tests.conftest import REPOSITORY
 from tests.gateway.web_page import ATTACKS, RED, Screen, Service, chunk, in_browser, pictures_of
-from vlserve.gateway import page
+from vlserve.gateway import web_page
 
 WEB = REPOSITORY / "vlserve" / "gateway" / "web"
 
@@ -52,7 +52,7 @@ def digest(text: str) -> str:
 
 
 def test_policy_allows_the_inline_scripts_and_styles_only() -> None:
-    built = page.build()
+    built = web_page.build()
     found, policy = Reader(built.text), directives(built.policy)
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == {"'none'"}
     assert policy["frame-ancestors"] == {"'none'"}
@@ -64,7 +64,7 @@ def test_policy_allows_the_inline_scripts_and_styles_only() -> None:
 
 
 def test_every_source_is_included() -> None:
-    built = page.build().text
+    built = web_page.build().text
     sources = {path for path in WEB.rglob("*") if path.suffix in (".js", ".css")}
     assert {path.parent.name for path in sources} == {"web", "vendor"}
     for path in sources:
@@ -73,7 +73,7 @@ def test_every_source_is_included() -> None:
 
 
 def test_document_loads_nothing_and_needs_no_inline_handlers() -> None:
-    built = page.build().text
+    built = web_page.build().text
     attributes = Reader(built).attributes
     loads = {value for tag, name, value in attributes if tag != "a" and name in ("src", "href", "srcset", "action")}
     assert len(loads) == 1
@@ -95,7 +95,7 @@ async def test_page_needs_no_key_and_is_revalidated_with_an_etag(locked: Service
     async with aiohttp.ClientSession() as session:
         async with session.get(locked.url) as answer:
             assert (answer.status, answer.content_type) == (200, "text/html")
-            assert answer.headers["content-security-policy"] == page.build(needs_key=True).policy
+            assert answer.headers["content-security-policy"] == web_page.build(needs_key=True).policy
             assert answer.headers["cache-control"] == "no-cache"
             assert Reader(await answer.text()).metas["vlserve-needs-key"] == "true"
             tag = answer.headers["etag"]
@@ -103,7 +103,7 @@ async def test_page_needs_no_key_and_is_revalidated_with_an_etag(locked: Service
             async with session.get(locked.url, headers={"if-none-match": etag}) as answer:
                 assert answer.status == status
                 assert "content-security-policy" in answer.headers
-    assert page.build().etag != tag
+    assert web_page.build().etag != tag
 
 
 @in_browser
