@@ -15,8 +15,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, is_alive, session_of, until
 from tests.engines.test_engine import fake
-from vlserve import cli
-from vlserve.commands import plan_text
+from vlserve.commands import plan_text, serve
 from vlserve.commands.doctor import checks
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
@@ -257,7 +256,7 @@ async def test_service_starts_the_daemon_for_the_engines_that_share_a_gpu(
             return machine.from_spec(spec, chosen)
 
         monkeypatch.setattr(machine, "observe", observe)
-        fleet = await cli._fleet(chosen, Metrics(), {"text": None, "vision": None})
+        fleet = await serve._fleet(chosen, Metrics(), {"text": None, "vision": None})
         assert [bool(fleet.mps), *(engine._mps is fleet.mps for engine in fleet.engines.values())] == [
             *(expected, True, True)
         ]

@@ -78,7 +78,7 @@ async def _engines(
     torch = system_info.torch_build()
     if there.vllm:
         yield checks.judge_vllm(there.vllm, torch)
-    on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
+    on_gpus = is_needed and not there.is_cpu
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
         visible, smallest = usable_gpus(environment)
