@@ -20,10 +20,10 @@ from vlserve.testgen.evaluation.table import Row, Table
 from vlserve.testgen.evaluation.table import table as table_of
 from vlserve.testgen.plan import Assertion, Plan, Step
 from vlserve.testgen.result import (
-    Answer,
     Ask,
     Job,
     Mode,
+    ModelAnswer,
     Outcome,
     ReportProgress,
     Result,
@@ -96,7 +96,7 @@ def result(
     return Result(mode, outcome, "test_a.py", sources, copy.deepcopy(report), b"", source=source)
 
 
-async def asked(_: dict[str, Any]) -> Answer:
+async def asked(_: dict[str, Any]) -> ModelAnswer:
     raise AssertionError("nothing is asked of a model here")
 
 
