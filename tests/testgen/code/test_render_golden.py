@@ -1,4 +1,4 @@
-"""Generated suites as readable files in golden/. `python -m tests.testgen.test_render_golden` writes them again."""
+"""Generated suites as readable files in golden/. `python -m tests.testgen.code.test_render_golden` writes them."""
 
 import pathlib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.testgen.test_render import TARGETS, element, expected, planned, step
+from tests.testgen.code.test_render import TARGETS, element, expected, planned, step
 from vlserve.testgen.code.render import Suite, render
 from vlserve.testgen.code.secrets import environment
 from vlserve.testgen.code.static_checks import check

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.testgen.judge_cases import LOGIN, RIGHT, el, judged, looks, planned
+from tests.testgen.judge.judge_cases import LOGIN, RIGHT, el, judged, looks, planned
 from vlserve.testgen.elements import Look
 from vlserve.testgen.judge.judge import Verdict, judge
 from vlserve.testgen.plan import check

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from tests.testgen.test_render import (
+from tests.testgen.code.test_render import (
     ELEMENTS,
     ERROR,
     LIVE,

@@ -18,7 +18,7 @@ from tests.gateway.web_page import (
     open_browser,
     open_screen,
 )
-from tests.testgen.page_maker import (
+from tests.testgen.web_page_maker import (
     CODE,
     DRAFT,
     NO_TEST,

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from tests.gateway.web_page import FLAGS
-from tests.testgen.gold_player import find, holds, open_page, take, variants
+from tests.testgen.evaluation.gold_player import find, holds, open_page, take, variants
 from vlserve.testgen.evaluation import fixture_pages
 from vlserve.testgen.evaluation.fixture_pages import Scenario
 from vlserve.testgen.evaluation.gold import GoldStep

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.testgen.test_render import TARGETS, element, expected, planned, step, write
+from tests.testgen.code.test_render import TARGETS, element, expected, planned, step, write
 from vlserve.testgen.code.render import render
 from vlserve.testgen.code.secrets import environment
 from vlserve.testgen.elements import Locator, Target

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.testgen.judge_cases import judged
+from tests.testgen.judge.judge_cases import judged
 
 WRONG = [
     ("login", "click Sign in with an empty password and see the error", "fill e3=x; click e4 | visible a1"),

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from tests.testgen.test_render import (
+from tests.testgen.code.test_render import (
     BUTTON,
     ELEMENTS,
     EMAIL,
@@ -19,7 +19,7 @@ from tests.testgen.test_render import (
     step,
     write,
 )
-from tests.testgen.test_render import planned as plan_of
+from tests.testgen.code.test_render import planned as plan_of
 from vlserve.testgen.code.render import Suite, assertion_lines, render
 from vlserve.testgen.code.source_format import is_unchanged
 from vlserve.testgen.code.static_checks import check
