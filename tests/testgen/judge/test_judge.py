@@ -1,10 +1,10 @@
-"""The judge: right plans are covered, and what held before the steps is reported."""
+"""The judge: right plans are covered, wrong ones are not, and what held before the steps is reported."""
 
 from dataclasses import replace
 
 import pytest
 
-from tests.testgen.judge.judge_cases import LOGIN, RIGHT, el, judged, looks, planned
+from tests.testgen.judge.judge_pages import LOGIN, RIGHT, cases, el, judged, looks, planned
 from vlserve.testgen.elements import Look
 from vlserve.testgen.judge.judge import Verdict, judge
 from vlserve.testgen.plan import check
@@ -16,6 +16,15 @@ def test_right_plan_is_covered(page: str, scenario: str, plan: str) -> None:
     check(planned(plan), looks(page, planned(plan))[0].values())
     verdict = judged(page, scenario, plan)
     assert verdict.is_covered, [(one.clause, one.reason) for one in verdict.uncovered]
+
+
+@pytest.mark.parametrize(("page", "scenario", "plan"), cases("-", "?"))
+def test_wrong_plan_is_not_covered(page: str, scenario: str, plan: str) -> None:
+    verdict = judged(page, scenario, plan)
+    assert not verdict.is_covered
+    for one in verdict.uncovered:
+        assert one.reason.endswith(".")
+        assert one.clause.text in one.sentence
 
 
 def test_first_reason_names_what_is_wrong() -> None:

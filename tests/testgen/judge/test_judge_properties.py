@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.testgen.judge.judge_cases import PAGES, RIGHT, judged, planned
+from tests.testgen.judge.judge_pages import PAGES, RIGHT, judged, planned
 from vlserve.testgen.plan import OPPOSITES, Plan
 
 NAMED = [one for one in RIGHT if "wrong password" not in one[1] and "错误的密码" not in one[1]]
