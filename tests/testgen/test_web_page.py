@@ -2,10 +2,8 @@
 
 import asyncio
 import pathlib
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.conftest import data_url, picture
@@ -15,8 +13,6 @@ from tests.gateway.web_page import (
     RED,
     Screen,
     in_browser_full,
-    open_browser,
-    open_screen,
 )
 from tests.testgen.web_page_maker import (
     CODE,
@@ -31,20 +27,9 @@ from tests.testgen.web_page_maker import (
     make,
     panel,
     result,
-    serve_maker,
     step,
 )
 from vlserve.gateway import web_page
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def maker() -> AsyncIterator[Maker]:
-    async for running in serve_maker(Maker(), "run"):
-        yield running
-
-
-chromium = pytest_asyncio.fixture(scope="module", loop_scope="module")(open_browser)
-screen = pytest_asyncio.fixture(loop_scope="module")(open_screen)
 
 
 def test_page_is_told_what_the_service_does() -> None:
