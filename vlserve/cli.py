@@ -20,6 +20,7 @@ from vlserve.commands.serve import serve, shutdown_signals
 from vlserve.commands.smoke import smoke
 from vlserve.config import keys
 from vlserve.config import load as config
+from vlserve.config.environment import cache_folder, engine_environment
 from vlserve.config.settings import Server
 from vlserve.engines import machine, plan
 from vlserve.errors import ConfigError
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _config_path(given: pathlib.Path | None) -> pathlib.Path:
     """Return the given config or the default for this machine, and log why that was chosen."""
-    path, why = default_config.choose(given, config.engine_environment())
+    path, why = default_config.choose(given, engine_environment())
     if why:
         log.info("%s", why)
     return path
@@ -61,7 +62,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _plan(arguments: argparse.Namespace) -> int:
-    environment = config.engine_environment()
+    environment = engine_environment()
     path, why = default_config.choose(arguments.config, environment, arguments.machine)
     settings = config.load(path, **_overrides(arguments))
     try:
@@ -73,7 +74,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
     if arguments.machine is not None:
         there = machine.from_spec(arguments.machine, settings)
     else:
-        there = await machine.observe(settings, cache=config.cache_folder(), environment=environment, progress=log.info)
+        there = await machine.observe(settings, cache=cache_folder(), environment=environment, progress=log.info)
     made = plan.make(settings, there, environment, pathlib.Path("/tmp/vlserve-XXXXXXXX"))  # noqa: S108  (only printed)
     print("\n".join([*filter(None, [why]), *plan_text.describe(made, there)]))
     return 0
@@ -82,7 +83,7 @@ async def _plan(arguments: argparse.Namespace) -> int:
 async def _fetch(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config))
     names = [arguments.engine] if arguments.engine else [name for name, _ in settings.engines.items()]
-    environment = config.engine_environment()
+    environment = engine_environment()
     return 0 if await download(settings, names, environment, arguments.source, verify=arguments.verify) else 1
 
 

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 from vlserve import __version__, logs
 from vlserve.commands import plan_text, startup_checks
 from vlserve.commands.startup_checks import Credentials
-from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
+from vlserve.config.environment import cache_folder, engine_environment, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
@@ -94,9 +94,9 @@ async def _run(settings: Config, testgen: Routes, credentials: Credentials, stor
 
 
 async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineName, str | None]) -> Fleet:
-    environment = config.engine_environment()
+    environment = engine_environment()
     # Not asking for flags makes the first start faster; vLLM checks them itself.
-    here = await machine.observe(settings, cache=config.cache_folder(), environment=environment, ask="never")
+    here = await machine.observe(settings, cache=cache_folder(), environment=environment, ask="never")
     if here.is_cpu and not all(engine.is_folder for _, engine in settings.engines.items()):
         log.warning(
             "this vLLM runs on the CPU, where models with billions of parameters are very slow; "
@@ -125,7 +125,7 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
 
 def _store(settings: Config) -> FileStore | None:
     """Open the file store. Returns None if the default folder is unusable: the service then stores no files."""
-    store = FileStore(config.files_folder(settings.files), settings.files)
+    store = FileStore(files_folder(settings.files), settings.files)
     try:
         store.open()
     except ConfigError as error:

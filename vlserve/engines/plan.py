@@ -59,7 +59,7 @@ class Plan:
 def make(config: Config, machine: Machine, environment: Mapping[str, str], run_folder: pathlib.Path) -> Plan:
     """Plan every engine that vlserve starts itself (not those with a ``url``).
 
-    ``environment``: the variables that engines inherit (config.load.engine_environment). Raises ConfigError if the
+    ``environment``: the variables that engines inherit (config.environment). Raises ConfigError if the
     installed vLLM or this machine cannot run the config.
     """
     models = _checked_models(config, machine, environment)

@@ -20,7 +20,7 @@ import aiohttp
 from PIL import Image, ImageDraw
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.config.load import engine_environment
+from vlserve.config.environment import engine_environment
 from vlserve.config.settings import Config
 from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError

@@ -13,6 +13,7 @@ from vlserve.commands import startup_checks
 from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
+from vlserve.config.environment import cache_folder, engine_environment, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import plan, system_memory
 from vlserve.engines.fetch_command import check_command, uses_modelscope
@@ -39,9 +40,9 @@ async def examine(
         yield Finding(Verdict.PROBLEM, "config", error.message)
         return
     yield Finding(Verdict.OK, "config", str(path))
-    environment = config.engine_environment(environ)
+    environment = engine_environment(environ)
     seen = system_info.gpus()
-    async for finding in _engines(settings, config.cache_folder(environ), environment, seen):
+    async for finding in _engines(settings, cache_folder(environ), environment, seen):
         yield finding
     server = settings.server
     why = system_info.listen_error(server.host, server.port)
@@ -56,8 +57,8 @@ async def examine(
         yield finding
     yield checks.judge_shared_memory(settings, system_info.shared_memory())
     if "files" not in (finding.subject for finding in problems):
-        yield checks.judge_files_folder(settings, system_info.disk_space(config.files_folder(settings.files, environ)))
-    yield checks.judge_cache(system_info.disk_space(config.cache_folder(environ)))
+        yield checks.judge_files_folder(settings, system_info.disk_space(files_folder(settings.files, environ)))
+    yield checks.judge_cache(system_info.disk_space(cache_folder(environ)))
     yield checks.judge_file_limit(system_info.file_limit())
     for finding in checks.judge_environment(environ, environment, seen):
         yield finding

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no types
 
-from vlserve.config import load as config
+from vlserve.config.environment import sandbox_environment
 from vlserve.testgen.code.source_format import SETTINGS
 from vlserve.testgen.run.subprocesses import run_child
 
@@ -61,7 +61,7 @@ async def check(
         *([] if "conftest.py" in files else ["--noconftest"]),
         test_file,
     ]
-    environment = config.sandbox_environment() | dict.fromkeys(variables, "x") | {"PYTHONUTF8": "1"}
+    environment = sandbox_environment() | dict.fromkeys(variables, "x") | {"PYTHONUTF8": "1"}
     (lint_code, lint_output), (code, output) = await asyncio.gather(
         run_child(lint_argv, folder, timeout_s, environment), run_child(collect_argv, folder, timeout_s, environment)
     )

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Dialog, Error, Page, Playwright, Reque
 from playwright.async_api import Locator as Found
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from vlserve.config import load as config
+from vlserve.config.environment import browser_environment, chromium
 from vlserve.testgen.elements import CHOSEN_FROM, STATES, Box, Element, Locator, Look, Target
 from vlserve.testgen.page import locators, page_locators, snapshot
 from vlserve.testgen.page.live_groups import Groups
@@ -41,7 +41,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def find_browser() -> str:
     """Path of Chromium or Chrome: VLSERVE_CHROMIUM, or the first on PATH. Raises TestgenError."""
-    chosen = config.chromium()
+    chosen = chromium()
     found = next(filter(None, map(shutil.which, [chosen] if chosen else BROWSERS)), None)
     if chosen and not found:
         raise TestgenError(f"VLSERVE_CHROMIUM names {chosen!r}, and there is no such program.")
@@ -68,7 +68,7 @@ async def open_browser(proxy: OriginProxy) -> AsyncIterator[Browser]:
             browser = await playwright.chromium.launch(
                 executable_path=find_browser(),
                 args=browser_arguments(),
-                env=dict(config.browser_environment()),
+                env=dict(browser_environment()),
                 proxy={"server": proxy.address, "bypass": "<-loopback>"},
             )
         except Error as error:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vlserve.config import load as config
+from vlserve.config.environment import chromedriver, sandbox_environment
 from vlserve.testgen.elements import Target
 from vlserve.testgen.page.live_page import browser_arguments, find_browser
 from vlserve.testgen.page.proxy import OriginProxy
@@ -115,7 +115,7 @@ class Sandbox:
             command += ["-p", plugin]
         command += [f"--rootdir={folder}", *options, *names]
         environment = {
-            **config.sandbox_environment(),
+            **sandbox_environment(),
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "VLSERVE_TESTGEN": json.dumps(settings),
@@ -186,7 +186,7 @@ def _run_of(found: Mapping[str, Any], seconds: float | None = None, **files: byt
 
 def find_driver(target: Target) -> str | None:
     """Path of chromedriver, which Selenium needs: VLSERVE_CHROMEDRIVER, or from PATH. Raises TestgenError."""
-    driver = shutil.which(config.chromedriver() or "chromedriver")
+    driver = shutil.which(chromedriver() or "chromedriver")
     if target == "selenium" and not driver:
         raise TestgenError(
             "There is no chromedriver here to run a Selenium test with. On Debian and Ubuntu: apt install "
