@@ -136,7 +136,7 @@ def judge_plan(made: Plan, there: Machine) -> Finding:
             gpus = ", ".join(map(str, engine.budget.gpus))
             requests = f"{engine.budget.full_length_requests:.1f} requests of {engine.budget.max_model_len:,} tokens"
             parts.append(f"{engine.name} on GPU {gpus}, {engine.budget.total / GIB:.1f} GiB, {requests}")
-        elif there.vllm and there.vllm.is_cpu:
+        elif there.is_cpu:
             size = f", {engine.ram.total / GIB:.1f} GiB" if engine.ram else ""
             parts.append(f"{engine.name} on the CPU, {len(there.cpus)} cores{size}")
         else:
