@@ -23,11 +23,11 @@ import sys
 from pathlib import Path, PurePath
 from typing import get_args
 
+from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
 from vlserve.testgen.result import Ask, Job, Result, TestgenError
 from vlserve.testgen.service_client import connect
-from vlserve.testgen.suite_folder import read_suite
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 LIST = "scenarios.csv"

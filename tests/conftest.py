@@ -26,7 +26,7 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config
 from vlserve.engines.diagnosis import Diagnosis
-from vlserve.engines.machine import QWEN_SPECIAL_TOKENS
+from vlserve.engines.model_files import QWEN_SPECIAL_TOKENS
 from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app

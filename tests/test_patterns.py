@@ -14,7 +14,7 @@ import pytest
 
 from vlserve.engines import diagnosis, process
 from vlserve.engines import errors as engine_errors
-from vlserve.testgen import snapshot
+from vlserve.testgen.page import snapshot
 
 _ALLOWED_CPU_S = 10.0
 

@@ -74,7 +74,7 @@ async def models(stories: Mapping[str, Scripted]) -> AsyncIterator[TestServer]:
 
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/chat/completions", answer)
-    app.router.add_static("/", REPOSITORY / "vlserve" / "testgen" / "fixtures")
+    app.router.add_static("/", REPOSITORY / "vlserve" / "testgen" / "evaluation" / "fixtures")
     server = TestServer(app)
     async with server:
         yield server

@@ -1,7 +1,7 @@
 """Renders the pages of this folder to PNG with headless Chromium: `python samples/screenshots/render.py`.
 
 The pictures are committed, because the README, the demo and the tests use them; run this after editing a page.
-sign-in.png is another one: vlserve/testgen/fixtures/login.html at 640×480.
+sign-in.png is another one: vlserve/testgen/evaluation/fixtures/login.html at 640×480.
 """
 
 import os

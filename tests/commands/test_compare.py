@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import user
-from vlserve.commands.compare.compare import Answer, Question, judge, questions
+from vlserve.commands.compare.compare import Question, ServedAnswer, judge, questions
 
 QUESTION = Question("q", user("x"))
 EXPECTED = {"prompt_token_ids": [1, 2], "token_ids": [5, 6], "steps": [{"5": -0.5, "9": -2}, {"6": -0.7, "8": -0.7005}]}
@@ -12,19 +12,19 @@ EXPECTED = {"prompt_token_ids": [1, 2], "token_ids": [5, 6], "steps": [{"5": -0.
 @pytest.mark.parametrize(
     ("answer", "problem", "is_tie"),
     [
-        (Answer([1, 2], [5, 6], [-0.5, -0.7]), None, False),
-        (Answer([1, 2], [5, 6], [-0.5004, -0.7]), None, False),
-        (Answer([1, 2], [5, 6], [-0.5, -0.702]), "token 2: log-probability off by 0.002", False),
-        (Answer([1, 2], [5, 6], [-0.5, float("nan")]), "token 2: log-probability off by nan", False),
-        (Answer([1, 2], [5, 8], [-0.5, -0.7004]), None, True),
-        (Answer([1, 2], [5, 8], [-0.5, -9]), "token 2 is 8, reference 6", False),
-        (Answer([1, 2], [9, 6], [-0.5, -0.7]), "token 1 is 9, reference 5", False),
-        (Answer([1, 2], [7, 6], [-0.5, -0.7]), "token 1 is 7, reference 5", False),
-        (Answer([1, 2, 2], [5, 6], [-0.5, -0.7]), "the prompt differs (3 tokens, reference 2)", False),
+        (ServedAnswer([1, 2], [5, 6], [-0.5, -0.7]), None, False),
+        (ServedAnswer([1, 2], [5, 6], [-0.5004, -0.7]), None, False),
+        (ServedAnswer([1, 2], [5, 6], [-0.5, -0.702]), "token 2: log-probability off by 0.002", False),
+        (ServedAnswer([1, 2], [5, 6], [-0.5, float("nan")]), "token 2: log-probability off by nan", False),
+        (ServedAnswer([1, 2], [5, 8], [-0.5, -0.7004]), None, True),
+        (ServedAnswer([1, 2], [5, 8], [-0.5, -9]), "token 2 is 8, reference 6", False),
+        (ServedAnswer([1, 2], [9, 6], [-0.5, -0.7]), "token 1 is 9, reference 5", False),
+        (ServedAnswer([1, 2], [7, 6], [-0.5, -0.7]), "token 1 is 7, reference 5", False),
+        (ServedAnswer([1, 2, 2], [5, 6], [-0.5, -0.7]), "the prompt differs (3 tokens, reference 2)", False),
     ],
 )
 def test_only_equal_tokens_and_close_log_probabilities_are_equal(
-    answer: Answer, problem: str | None, is_tie: bool
+    answer: ServedAnswer, problem: str | None, is_tie: bool
 ) -> None:
     finding = judge(QUESTION, answer, EXPECTED, 1e-3)
     assert (finding.problem, finding.is_tie, finding.is_skipped) == (problem, is_tie, False)

@@ -19,10 +19,11 @@ from tests.conftest import REPOSITORY, is_alive, until
 from tests.engines.test_engine import fake
 from vlserve.commands.doctor import checks, doctor, system_info
 from vlserve.commands.doctor.system_info import Driver, Output
-from vlserve.engines import machine, system_memory
+from vlserve.engines import system_memory, vllm_installation
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Vllm
+from vlserve.engines.gpus import usable_gpus
 from vlserve.engines.system_memory import SystemMemory
+from vlserve.engines.vllm_installation import Vllm
 
 
 def test_busy_port_is_reported_with_its_process() -> None:
@@ -117,7 +118,7 @@ class Nvml:
 
 def test_lost_gpu_is_reported_and_other_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml(monkeypatch)
-    assert machine.usable_gpus({}) == (("0",), 80 * GIB)
+    assert usable_gpus({}) == (("0",), 80 * GIB)
     seen = system_info.gpus()
     assert seen[0] == GPU
     config, made = two_gpus()
@@ -174,8 +175,8 @@ async def test_report_covers_both_gpus_of_a_machine(tmp_path: pathlib.Path, monk
             return Output(0, json.dumps(COMPLETE), "")
         return Output(0, RESULT % ("true", 0.001), "")
 
-    monkeypatch.setattr(machine, "find_vllm", find_vllm)
-    monkeypatch.setattr(machine, "usable_gpus", lambda _: (("0", "1"), 80 * GIB))
+    monkeypatch.setattr(doctor, "find_vllm", find_vllm)
+    monkeypatch.setattr(doctor, "usable_gpus", lambda _: (("0", "1"), 80 * GIB))
     monkeypatch.setattr(system_info, "gpus", lambda: (GPU, dataclasses.replace(GPU, number=1, ecc_errors=1)))
     monkeypatch.setattr(system_info, "driver", lambda: Driver("570.1", (12, 8)))
     monkeypatch.setattr(system_info, "torch_build", lambda: CUDA_13)
@@ -200,7 +201,7 @@ async def test_report_covers_both_gpus_of_a_machine(tmp_path: pathlib.Path, monk
 async def test_missing_vllm_and_models_that_do_not_fit_are_problems(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_DISTRIBUTIONS", ("no-such-vllm",))
+    monkeypatch.setattr(vllm_installation, "_DISTRIBUTIONS", ("no-such-vllm",))
     monkeypatch.setattr(system_info, "driver", lambda: None)
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": "./none"}}}))
@@ -212,8 +213,8 @@ async def test_missing_vllm_and_models_that_do_not_fit_are_problems(
     async def find_vllm(*_: object, **__: object) -> Vllm:
         return Vllm("0.32.0", False, ("vllm", "serve"), None)
 
-    monkeypatch.setattr(machine, "find_vllm", find_vllm)
-    monkeypatch.setattr(machine, "usable_gpus", lambda _: (("0",), 8 * GIB))
+    monkeypatch.setattr(doctor, "find_vllm", find_vllm)
+    monkeypatch.setattr(doctor, "usable_gpus", lambda _: (("0",), 8 * GIB))
     path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": QWEN}}}))
     found = await report(path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert found["plan"][0] == "problem"
@@ -228,7 +229,7 @@ async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(
     async def find_vllm(*_: object, **__: object) -> Vllm:
         return Vllm("0.32.0", True, ("vllm", "serve"), None)
 
-    monkeypatch.setattr(machine, "find_vllm", find_vllm)
+    monkeypatch.setattr(doctor, "find_vllm", find_vllm)
     monkeypatch.setattr(system_memory, "read", lambda: SystemMemory(23 * GIB, 22 * GIB))
     engines: dict[str, dict[str, Any]] = {"text": {"model": QWEN}, "vision": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
     path = tmp_path / "c.yaml"

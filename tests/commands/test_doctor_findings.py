@@ -11,10 +11,10 @@ from vlserve.commands.doctor import checks
 from vlserve.commands.doctor.checks import Finding
 from vlserve.commands.doctor.system_info import DiskSpace, Driver, Gpu, Output
 from vlserve.config.settings import Config, Server
-from vlserve.engines import machine, plan
+from vlserve.engines import machine, model_files, plan
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Vllm
 from vlserve.engines.system_memory import SystemMemory
+from vlserve.engines.vllm_installation import Vllm
 
 
 def space(folder: str, free_bytes: int, is_writable: bool) -> DiskSpace:
@@ -167,7 +167,7 @@ def test_downloads_are_added_up_against_the_free_space() -> None:
 def test_ram_of_other_processes_is_reported(free_gib: float, expected: str, words: str) -> None:
     config = text_engine(max_model_len=8192, kv_cache_memory_bytes="1GiB")
     there = machine.Machine((0, 1), Vllm("0.32.0", True, (), None), ram_bytes=23 * GIB)
-    there = dataclasses.replace(there, models=machine.read_models(config))
+    there = dataclasses.replace(there, models=model_files.read_models(config))
     made = plan.make(config, there, {}, pathlib.Path("/run/v"))
     assert "text on the CPU, 2 cores, 16." in checks.judge_plan(made, there).text
     found = checks.judge_ram(made, SystemMemory(23 * GIB, int(free_gib * GIB)))

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineSettings
+from vlserve.config.environment import engine_environment
 from vlserve.config.settings import Config
 from vlserve.config.settings_base import Settings, settings_type
 from vlserve.errors import ConfigError
@@ -236,7 +237,7 @@ def test_engines_inherit_an_allow_list_only() -> None:
         "VLSERVE_KEYS": "k",
         "PYTHONSTARTUP": "x",
     }
-    assert set(config.engine_environment(environ)) == {
+    assert set(engine_environment(environ)) == {
         *("PATH", "HF_TOKEN", "HTTPS_PROXY", "CUDA_HOME", "NCCL_DEBUG", "LD_LIBRARY_PATH")
     }
 

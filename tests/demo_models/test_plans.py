@@ -18,7 +18,7 @@ from conversations.plan_clauses import made_up
 from conversations.plans import Made, is_right, plan_expected, plan_steps
 from conversations.words import Dice, Split
 
-from vlserve.testgen.prompts import read_expected, read_steps
+from vlserve.testgen.planning.prompts import read_expected, read_steps
 
 pytestmark = pytest.mark.full
 

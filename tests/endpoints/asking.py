@@ -9,7 +9,7 @@ import httpx
 
 from tests.conftest import user
 from tests.vllm.service import KEYED, Service
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
+from vlserve.protocols.protocol_definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 
 PROTOCOLS = {protocol.path: protocol for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)}
 QUESTION = "What is the capital of France?"

@@ -30,7 +30,7 @@ from tests.endpoints.rows import (
     stops_at_token,
     varies,
 )
-from vlserve.protocols.definitions import COMPLETIONS, MESSAGES, RESPONSES
+from vlserve.protocols.protocol_definitions import COMPLETIONS, MESSAGES, RESPONSES
 
 URL = data_url(picture(280, 280, "red"))
 SCHEMA = {"name": "paint", "schema": COLOR}

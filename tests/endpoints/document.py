@@ -10,7 +10,7 @@ from tests.endpoints.rows import Row
 from tests.endpoints.tables import TABLES
 from vlserve.config.settings import Request
 from vlserve.errors import EngineAway
-from vlserve.protocols.definitions import CHAT, MESSAGE_TOKENS, Protocol
+from vlserve.protocols.protocol_definitions import CHAT, MESSAGE_TOKENS, Protocol
 
 _EVERYWHERE = {
     field: reason

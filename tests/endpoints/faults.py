@@ -10,7 +10,7 @@ from tests.fakes.films import film, part
 from tests.vllm.service import KEYED
 from vlserve import errors
 from vlserve.errors import VlserveError
-from vlserve.protocols.definitions import MESSAGES
+from vlserve.protocols.protocol_definitions import MESSAGES
 
 
 def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "sk-ana", body: bytes = b"{}") -> Check:

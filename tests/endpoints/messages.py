@@ -21,7 +21,7 @@ from tests.endpoints.rows import (
     row,
     same,
 )
-from vlserve.protocols.definitions import MESSAGES
+from vlserve.protocols.protocol_definitions import MESSAGES
 
 
 def _systems(ask: Ask) -> None:

@@ -32,7 +32,7 @@ from tests.endpoints.rows import (
     says_json,
     shows_special_tokens,
 )
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 
 
 def _items(ask: Ask) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.conftest import REPOSITORY
 from tests.endpoints.asking import Ask
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 
 Check = Callable[[Ask], None]
 COLOR = {

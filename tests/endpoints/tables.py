@@ -8,7 +8,7 @@ from tests.endpoints.completions import COMPLETION_ROWS
 from tests.endpoints.messages import COUNT_ROWS, MESSAGE_ROWS
 from tests.endpoints.responses import RESPONSE_ROWS
 from tests.endpoints.rows import Row
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
+from vlserve.protocols.protocol_definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES
 
 TABLES: Mapping[str, list[Row]] = {
     CHAT.path: CHAT_ROWS,

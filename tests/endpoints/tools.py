@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.conftest import user
 from tests.endpoints.asking import Answer, Ask
-from vlserve.protocols.definitions import CHAT, MESSAGES, RESPONSES
+from vlserve.protocols.protocol_definitions import CHAT, MESSAGES, RESPONSES
 
 _CITY = {
     "type": "object",

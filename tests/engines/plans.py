@@ -2,8 +2,9 @@
 
 import pathlib
 
-from vlserve.engines.machine import Machine, Vllm
+from vlserve.engines.machine import Machine
 from vlserve.engines.plan import EnginePlan
+from vlserve.engines.vllm_installation import Vllm
 
 FLAGS = frozenset(
     "--" + name

@@ -23,6 +23,7 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import engine, plan, probe, restarts
 from vlserve.engines.engine import Engine
+from vlserve.engines.hang_limits import HangLimits
 from vlserve.engines.view import Activity, Address
 from vlserve.gateway import server as http_server
 from vlserve.gateway.app import create_app
@@ -253,7 +254,7 @@ async def test_requests_end_when_a_hung_engine_ignores_sigterm(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process is stopped, so it ignores SIGTERM, and its sockets stay open until it is killed."""
-    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: plan.HangLimits(1.0, 1.0))
+    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: HangLimits(1.0, 1.0))
     monkeypatch.setattr(engine, "_HUNG_STOP_S", 600.0)
     async with supervised(short_folder) as client:
         text = client.engines["text"]

@@ -16,7 +16,9 @@ from tests.fakes.fake_hub import hub_with
 from vlserve.config.settings import Config
 from vlserve.engines import plan, restarts
 from vlserve.engines.engine import Engine
-from vlserve.engines.machine import FETCH, Machine, Vllm
+from vlserve.engines.fetch_command import FETCH
+from vlserve.engines.machine import Machine
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.metrics import Metrics
 
 

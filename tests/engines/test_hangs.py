@@ -16,12 +16,13 @@ from tests.conftest import REPOSITORY, until, user
 from tests.engines.test_engine import fake
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
-from vlserve.engines import plan, probe, restarts
+from vlserve.engines import hang_limits, plan, probe, restarts
 from vlserve.engines import view as activity
 from vlserve.engines.engine import Engine
-from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.plan import HangLimits
+from vlserve.engines.hang_limits import HangLimits
+from vlserve.engines.machine import Machine
 from vlserve.engines.view import Activity, Address
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.metrics import Metrics
 
 BLOCK_S = 3.0
@@ -114,7 +115,7 @@ async def test_longer_block_is_a_hang(
     first_use_s: float,
 ) -> None:
     """In the first minutes, and afterwards."""
-    monkeypatch.setattr(plan, "_FIRST_USE_S", first_use_s)
+    monkeypatch.setattr(hang_limits, "_FIRST_USE_S", first_use_s)
     async with running(short_folder, hang) as engine:
         first = engine.pid
         blocking = asyncio.create_task(blocked(engine, 600))

@@ -11,12 +11,13 @@ import pytest
 from tests.conftest import REPOSITORY
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, system_memory
+from vlserve.engines import machine, model_files, plan, system_memory
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Machine, Vllm
+from vlserve.engines.machine import Machine
 from vlserve.engines.model import known_models
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.system_memory import SystemMemory
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.errors import ConfigError
 
 RUN = pathlib.Path("/run/v")
@@ -246,12 +247,12 @@ def test_local_folders_are_read_with_or_without_weights(tmp_path: pathlib.Path) 
     tree = {**shape, "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 32768}
     (tmp_path / "config.json").write_text(json.dumps({**tree, "torch_dtype": "bfloat16", "model_type": "qwen2"}))
     settings = Config.model_validate({"engines": {"text": {"model": str(tmp_path)}}})
-    assert machine.read_models(settings)["text"].weight_bytes == known_models()[TEXT].weight_bytes
+    assert model_files.read_models(settings)["text"].weight_bytes == known_models()[TEXT].weight_bytes
     (tmp_path / "model-1.safetensors").write_bytes(b"x" * 1000)
     (tmp_path / "model-2.safetensors").write_bytes(b"x" * 500)
-    assert machine.read_models(settings)["text"].weight_bytes == 1500
+    assert model_files.read_models(settings)["text"].weight_bytes == 1500
     (tmp_path / "config.json").write_text("{}")
-    assert machine.read_models(settings) == {}
+    assert model_files.read_models(settings) == {}
 
 
 PRESETS = {
@@ -277,7 +278,7 @@ def test_every_config_but_the_demo_names_its_machine() -> None:
 
 def on_cpu(ram_gib: float, release: str = "0.32.0", **engines: dict[str, Any]) -> dict[str, EnginePlan]:
     settings = Config.model_validate({"engines": engines})
-    models = machine.read_models(settings)
+    models = model_files.read_models(settings)
     here = Machine((0, 1), Vllm(release, True, ("vllm",), None), models=models, ram_bytes=int(ram_gib * GIB))
     return {one.name: one for one in plan.make(settings, here, {}, RUN).engines}
 
@@ -346,7 +347,7 @@ def test_models_larger_than_ram_are_refused_with_numbers(ram_gib: float, engines
 
 def test_demo_models_fit_a_small_machine() -> None:
     settings = config.load(REPOSITORY / "configs" / "demo-cpu.yaml")
-    here = Machine((0, 1), Vllm("0.32.0", True, ("vllm",), None), models=machine.read_models(settings))
+    here = Machine((0, 1), Vllm("0.32.0", True, ("vllm",), None), models=model_files.read_models(settings))
     engines = plan.make(settings, dataclasses.replace(here, ram_bytes=4 * GIB), {}, RUN).engines
     assert all(one.ram and one.ram.full_length_requests >= 1 for one in engines)
 

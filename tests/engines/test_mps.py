@@ -15,21 +15,21 @@ import pytest
 
 from tests.conftest import REPOSITORY, is_alive, session_of, until
 from tests.engines.test_engine import fake
-from vlserve import cli
-from vlserve.commands import plan_text
+from vlserve.commands import plan_text, serve
 from vlserve.commands.doctor import checks
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan
+from vlserve.engines import gpus, machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Machine, Vllm
+from vlserve.engines.machine import Machine
 from vlserve.engines.model import known_models
-from vlserve.engines.mps_daemon import Mps
+from vlserve.engines.mps import Mps
 from vlserve.engines.mps_plan import MpsPlan
 from vlserve.engines.plan import Plan
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.metrics import Metrics
 
 CONTROL = REPOSITORY / "tests" / "fakes" / "fake_mps_control.py"
@@ -106,9 +106,9 @@ def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
 
 
 def test_program_is_found_in_path(tmp_path: pathlib.Path) -> None:
-    assert machine.find_mps({"PATH": str(tmp_path)}) is None
-    (tmp_path / machine.MPS_PROGRAM).symlink_to(CONTROL)
-    assert machine.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / machine.MPS_PROGRAM)
+    assert gpus.find_mps({"PATH": str(tmp_path)}) is None
+    (tmp_path / gpus.MPS_PROGRAM).symlink_to(CONTROL)
+    assert gpus.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / gpus.MPS_PROGRAM)
 
 
 def mps_of(folder: pathlib.Path, **environment: str) -> Mps:
@@ -256,7 +256,7 @@ async def test_service_starts_the_daemon_for_the_engines_that_share_a_gpu(
             return machine.from_spec(spec, chosen)
 
         monkeypatch.setattr(machine, "observe", observe)
-        fleet = await cli._fleet(chosen, Metrics(), {"text": None, "vision": None})
+        fleet = await serve._fleet(chosen, Metrics(), {"text": None, "vision": None})
         assert [bool(fleet.mps), *(engine._mps is fleet.mps for engine in fleet.engines.values())] == [
             *(expected, True, True)
         ]

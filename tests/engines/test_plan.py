@@ -10,8 +10,9 @@ from tests.engines.plans import CARDS, CPU, CPUS, FLAGS, RUN, value
 from vlserve.config.settings import Config
 from vlserve.engines import plan
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import COMPAT, Machine, Vllm, parse_flags
+from vlserve.engines.machine import Machine
 from vlserve.engines.plan import EnginePlan
+from vlserve.engines.vllm_installation import COMPAT, Vllm, parse_flags
 from vlserve.errors import ConfigError
 
 GPU = Machine(

@@ -11,8 +11,10 @@ from tests.engines.plans import CARDS, CPU, CPUS, RUN, value
 from vlserve.config.settings import Config
 from vlserve.engines import plan
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.machine import Machine, Vllm, read_models
+from vlserve.engines.machine import Machine
+from vlserve.engines.model_files import read_models
 from vlserve.engines.plan import EnginePlan
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.errors import ConfigError
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768, "rope_theta": 1e6}

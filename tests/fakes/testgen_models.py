@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vlserve.testgen.result import Answer
+from vlserve.testgen.result import ModelAnswer
 
 Wanted = tuple[str, ...]
 """(action, name of the element) or (action, name, value)."""
@@ -25,13 +25,13 @@ class Scripted:
         self.seen, self.steps, self.expected, self.unlisted = seen, list(steps), expected, list(unlisted)
         self.asked: list[dict[str, Any]] = []
 
-    async def __call__(self, body: dict[str, Any]) -> Answer:
+    async def __call__(self, body: dict[str, Any]) -> ModelAnswer:
         self.asked.append(body)
         content = body["messages"][0]["content"]
         if not isinstance(content, str):
-            return Answer(json.dumps([{"bbox_2d": box, "label": label} for label, box in self.seen]), "eyes")
+            return ModelAnswer(json.dumps([{"bbox_2d": box, "label": label} for label, box in self.seen]), "eyes")
         tree = self._steps(content) if content.startswith("Plan") else self._expected(content)
-        return Answer(json.dumps(tree), "words")
+        return ModelAnswer(json.dumps(tree), "words")
 
     def _steps(self, text: str) -> dict[str, Any]:
         lines = re.findall(r"^(\w+) (.*)$", text.split("Elements:\n")[1].split("\nScenario:")[0], re.MULTILINE)

@@ -17,9 +17,9 @@ from vlserve.gateway.app import create_app
 from vlserve.gateway.openapi import document
 from vlserve.gateway.routes import Routes
 from vlserve.media.file_store import LONGEST_LIST, PURPOSES
-from vlserve.protocols.definitions import CHAT as CHAT_PROTOCOL
-from vlserve.protocols.definitions import COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.fields import CHAT_FIELDS
+from vlserve.protocols.protocol_definitions import CHAT as CHAT_PROTOCOL
+from vlserve.protocols.protocol_definitions import COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.testgen import http as testgen_http
 from vlserve.testgen import request_form
 from vlserve.testgen.result import LONGEST_SCENARIO

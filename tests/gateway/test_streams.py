@@ -11,7 +11,7 @@ from tests.gateway.streaming import CHAT, DONE, MESSAGES, ONE, RESPONSES, TWO, W
 from vlserve.config.settings import Server
 from vlserve.engines.view import Address
 from vlserve.gateway import relay
-from vlserve.gateway.writer import Writer
+from vlserve.gateway.response_writer import Writer
 
 pytestmark = pytest.mark.usefixtures("log_of_requests")
 

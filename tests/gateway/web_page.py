@@ -15,8 +15,8 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, async_p
 
 from tests.conftest import Server, picture
 from vlserve.config.settings import Server as ServerSettings
-from vlserve.gateway import page
 from vlserve.gateway import server as http_server
+from vlserve.gateway import web_page
 from vlserve.metrics import Metrics
 
 expect.set_options(timeout=20_000)
@@ -93,7 +93,7 @@ def _error(status: int, message: str, headers: dict[str, str]) -> Response:
 
 async def serve(service: Service, *, needs_key: bool = False, testgen: str = "off") -> AsyncIterator[Service]:
     app = FastAPI()
-    page.add_page(app, needs_key=needs_key, testgen=testgen)
+    web_page.add_page(app, needs_key=needs_key, testgen=testgen)
     service.add_to(app)
     server = Server(http_server.configure(app, ServerSettings(port=0), Metrics()))
     async with server.running() as port:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Gateway, OpenGateway, is_alive, until, user
 from tests.fakes.films import film, growing, part
 from tests.media.media_requests import WITH_VIDEOS, receive
-from vlserve.commands import startup
+from vlserve.commands import startup_checks
 from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config
 from vlserve.errors import ConfigError
@@ -106,4 +106,4 @@ def test_missing_video_library_is_reported_at_start(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("vlserve.engines.machine.find_spec", lambda name: None)
     config = Config.model_validate({"engines": {"vision": {**WITH_VIDEOS["vision"], "url": URL}}})
     with pytest.raises(ConfigError, match="OpenCV, which is not installed"):
-        startup.check(config, {})
+        startup_checks.check(config, {})

@@ -7,8 +7,8 @@ import pytest
 
 from tests.conftest import data_url, image_part, user
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.media_reference import PixelLimits
+from vlserve.protocols.protocol_definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.request import ModelRequest, parse
 
 PROMPTS: dict[str, dict[str, Any]] = {

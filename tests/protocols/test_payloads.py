@@ -15,9 +15,9 @@ from tests.protocols.test_body_properties import TEXT_PARTS, TREES
 from vlserve.errors import InvalidRequest
 from vlserve.media import data_urls
 from vlserve.protocols import payloads
-from vlserve.protocols.definitions import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.media_reference import Media, MediaReference
 from vlserve.protocols.payloads import Cut, cut
+from vlserve.protocols.protocol_definitions import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Protocol
 from vlserve.protocols.request import ModelRequest, parse
 
 DATA = bytes(range(256)) * 100

@@ -26,7 +26,7 @@ from tests.protocols.bodies import (
     sent,
 )
 from vlserve.config.keys import ApiKey
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 
 SEEN_IMAGE = {"type": "image", "source": {"type": "url", "url": URL}}
 SEEN_INPUT_IMAGE = {"type": "input_image", "image_url": URL, "detail": "auto"}

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import user
 from vlserve.errors import InvalidRequest
 from vlserve.protocols import structured
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 
 
 def check(allow_grammar: bool = False, **fields: Any) -> None:

@@ -1,12 +1,16 @@
-"""Fixtures of the endpoint's tests."""
+"""Fixtures for tests of the endpoint, and of the panel on the web page."""
 
 import sys
+from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from tests.gateway.web_page import open_browser, open_screen
 from tests.testgen.http_work import Generate, SetWork, two_steps
+from tests.testgen.web_page_maker import Maker, serve_maker
 from vlserve.testgen.result import Ask, Job, ReportProgress, Result
 
 
@@ -31,3 +35,13 @@ def set_work(monkeypatch: pytest.MonkeyPatch, jobs: list[Any]) -> SetWork:
 
     put(two_steps)
     return put
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def maker() -> AsyncIterator[Maker]:
+    async for running in serve_maker(Maker(), "run"):
+        yield running
+
+
+chromium = pytest_asyncio.fixture(scope="module", loop_scope="module")(open_browser)
+screen = pytest_asyncio.fixture(loop_scope="module")(open_screen)

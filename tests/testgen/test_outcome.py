@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from vlserve.testgen import outcome
-from vlserve.testgen.clauses import split
 from vlserve.testgen.elements import Element, Locator
-from vlserve.testgen.judge import Uncovered, Verdict
+from vlserve.testgen.judge.judge import Uncovered, Verdict
 from vlserve.testgen.outcome import Mutation
 from vlserve.testgen.plan import Assertion, Plan, Step
+from vlserve.testgen.scenario.clauses import split
 
 BUTTON = Element("e1", "button", "Save", (0, 0, 1, 1), (Locator("role", "button", "Save"),))
 STATUS = Element("a1", "status", "Saved", (0, 0, 1, 1), (Locator("text", "Saved"),))

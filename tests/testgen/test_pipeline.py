@@ -13,52 +13,20 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import picture, until
+from tests.conftest import until
 from tests.fakes.testgen_models import Scripted, Wanted
 from tests.fakes.testgen_site import Page, Site, html, processes_of, serving
-from vlserve.testgen import live_page, repair
+from tests.testgen.pipeline_jobs import COMPLAINS, LOG_IN, LOGIN, SECRET, SEEN, a_job
 from vlserve.testgen.elements import Target
 from vlserve.testgen.outcome import format_plan
+from vlserve.testgen.page import live_page
 from vlserve.testgen.pipeline import generate, rerun
-from vlserve.testgen.result import Event, Job, TestgenError
-from vlserve.testgen.runner import Run, Sandbox
+from vlserve.testgen.result import Event, TestgenError
+from vlserve.testgen.run import repair
+from vlserve.testgen.run.runner import Run, Sandbox
 
 pytestmark = [pytest.mark.full, pytest.mark.browser]
 BOTH: list[Target] = ["playwright", "selenium"]
-SIZE = (800, 600)
-SECRET = "tulip-4711"
-
-LOGIN = """
-  <form>
-    <h1>Sign in</h1>
-    <label>Email <input type="email"></label>
-    <label>Password <input type="password"></label>
-    <button>Sign in</button>
-    <p role="alert" hidden>The email or password is wrong.</p>
-  </form>
-"""
-COMPLAINS = """
-  const alert = document.querySelector("[role=alert]");
-  document.querySelector("form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const [email, password] = document.querySelectorAll("input");
-    alert.hidden = !(email.value === "dana@example.com" && password.value === "tulip-4711");
-  });
-"""
-LOG_IN: list[Wanted] = [("fill", "Email", "dana@example.com"), ("fill", "Password", SECRET), ("click", 'button "Sign')]
-# Boxes on the picture, as large as Chromium draws these at 800×600.
-PLACED = """
-  <style>body { margin: 0 } h1, button, input { position: absolute; margin: 0; left: 40px; width: 200px; height: 30px }</style>
-  <h1 style="top: 20px">Sign in</h1>
-  <input aria-label="Email" style="top: 120px"> <input aria-label="Password" style="top: 220px">
-  <button style="top: 320px">Sign in</button>
-"""  # noqa: E501
-SEEN = [
-    ('heading "Sign in"', [40, 20, 240, 50]),
-    ('textbox "Email"', [40, 120, 240, 150]),
-    ('textbox "Password"', [40, 220, 240, 250]),
-    ('button "Sign in"', [40, 320, 240, 350]),
-]
 
 
 def changing(before: int) -> str:
@@ -75,7 +43,6 @@ def once(before: int) -> str | None:
 
 PAGES: dict[str, Page] = {
     "/login": html(LOGIN, COMPLAINS),
-    "/placed": html(PLACED),
     "/cart": html(
         '<span id="cart" role="status">Cart: 0</span><label><input type=checkbox> Gift</label>'
         '<button id="add">Add</button><button id="pay" disabled>Pay</button>',
@@ -102,11 +69,6 @@ PAGES: dict[str, Page] = {
 def site() -> Iterator[Site]:
     with serving(dict(PAGES)) as site:
         yield site
-
-
-def a_job(url: str | None, target: Target = "playwright", **more: Any) -> Job:
-    given = {"picture": picture(*SIZE), "scenario": "log in", **more}
-    return Job(target=target, url=url, **given)
 
 
 @pytest.mark.parametrize("target", BOTH)
@@ -141,7 +103,7 @@ async def test_a_scenario_becomes_a_test_that_passed_and_would_notice(site: Site
 
 
 @pytest.mark.parametrize("target", BOTH)
-async def test_a_line_that_says_something_else_now_is_told_by_its_words(site: Site, target: Target) -> None:
+async def test_line_with_a_new_text_is_found_by_that_text(site: Site, target: Target) -> None:
     """And ticking a box of one's own is possible where the page is made deaf."""
     steps: list[Wanted] = [("check", "Gift"), ("click", "Add")]
     scenario = 'tick Gift, click Add, see "Cart: 1" and check that Pay is enabled'
@@ -174,7 +136,7 @@ async def test_a_field_that_is_emptied_may_be_expected(site: Site, target: Targe
         (LOG_IN, ["Welcome back"], [], ["Welcome back"], "Welcome back"),
     ],
 )
-async def test_what_is_not_there_is_told_and_not_invented(
+async def test_missing_elements_are_reported_and_not_invented(
     site: Site, steps: list[Wanted], expected: list[str], missing: list[str], unlisted: list[str], note: str
 ) -> None:
     scenario = f'log in, {" ".join(missing and ["click Delete account"])} and see "Welcome back"'
@@ -184,29 +146,6 @@ async def test_what_is_not_there_is_told_and_not_invented(
     assert result.report["note"].startswith("No test was written.")
     assert note in result.report["note"]
     assert not [name for name in result.files if name.endswith((".py", ".xml", ".zip"))]
-
-
-@pytest.mark.parametrize(
-    ("by", "down", "named", "viewport"),
-    [(1, 0, None, (800, 600)), (2, 0, None, (800, 600)), (1, -100, None, (800, 600)), (1.5, 0, (800, 600), (800, 600))],
-)
-async def test_the_picture_is_found_on_the_page(
-    site: Site, by: float, down: int, named: tuple[int, int] | None, viewport: tuple[int, int]
-) -> None:
-    """Also one of a screen of two pixels for one, one that was scrolled, and one whose page size is told."""
-    extra = ('button "Delete account"', [round(400 * by), round(20 * by), round(600 * by), round(50 * by)])
-    seen = [
-        (label, [round(left * by), round(top * by) + down, round(right * by), round(bottom * by) + down])
-        for label, (left, top, right, bottom) in SEEN
-    ]
-    shot = picture(round(SIZE[0] * by), round(SIZE[1] * by))
-    job = a_job(f"{site.origin}/placed", picture=shot, viewport=named, may_run=False)
-    result = await generate(job, Scripted([*seen, extra], [], ["heading"]))
-    assert tuple(result.report["viewport"]) == viewport
-    ids = {(one["role"], one["name"]): one["id"] for one in result.report["elements"]}
-    found = {(one["role"], one["name"]): one["matched"] for one in result.report["inventory"]}
-    assert found == {**ids, ("button", "Delete account"): None}
-    assert result.report["not_on_page"] == ['button "Delete account"']
 
 
 async def test_looked_at_but_not_run_is_a_draft_and_the_same_each_time(site: Site) -> None:
@@ -226,7 +165,7 @@ async def test_a_draft_opens_no_browser_and_never_says_passed(target: Target, mo
         raise AssertionError("a browser was looked for")
 
     monkeypatch.setattr(live_page, "find_browser", no_browser)
-    monkeypatch.setattr("vlserve.testgen.runner.find_browser", no_browser)
+    monkeypatch.setattr("vlserve.testgen.run.runner.find_browser", no_browser)
     models = Scripted(SEEN, LOG_IN, [], ["The email or password is wrong."])
     result = await generate(a_job(None, target), models)
     code = "\n".join(result.sources.values())
@@ -280,45 +219,6 @@ async def test_what_is_expected_and_of_what_is_not_mended(site: Site, monkeypatc
 
 def _line(source: str, text: str) -> int:
     return next(number for number, line in enumerate(source.splitlines(), 1) if text in line)
-
-
-OTHER_PAGE = [(f'{role} "{name}"', [40, top, 240, top + 30]) for role, name, top in [
-    ("heading", "Invoices", 20), ("button", "Export", 120), ("link", "Archive", 220), ("textbox", "Year", 320)
-]]  # fmt: skip
-
-
-async def test_picture_of_another_page_is_refused_unless_forced(site: Site) -> None:
-    job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
-    with pytest.raises(TestgenError, match=r'4 names that were read .* 0 are on .*"Invoices".*--force'):
-        await generate(job, Scripted(OTHER_PAGE, [], ["heading"]))
-    for seen, is_forced in ((OTHER_PAGE, True), ([*SEEN[:2], *OTHER_PAGE[1:]], False)):
-        job = dataclasses.replace(job, is_forced=is_forced)
-        result = await generate(job, Scripted(seen, [], ["heading"]))
-        assert result.report["note"].startswith("DRAFT: ")
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["", "", "", ""],
-        ["", "Export", "Archive", ""],
-        ["?", "--", "\ufffd\ufffd", "Year"],
-        ["oooo", "oooo", "oooo", "oooo"],
-        ["Export", "Archive", "Year", "", "", "", ""],
-    ],
-)
-async def test_names_that_the_model_did_not_read_are_no_evidence_of_another_page(site: Site, names: list[str]) -> None:
-    """Few names, or none matched where most are empty, show that the model cannot read the picture."""
-    seen = [(f'button "{name}"', [40, 40 * at, 240, 40 * at + 30]) for at, name in enumerate(names)]
-    job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
-    result = await generate(job, Scripted(seen, [], ["heading"]))
-    assert result.report["note"].startswith("DRAFT: ")
-
-
-async def test_picture_of_another_page_with_a_few_unread_names_is_refused(site: Site) -> None:
-    job = a_job(f"{site.origin}/placed", may_run=False, scenario="the heading Sign in is shown")
-    with pytest.raises(TestgenError, match="4 names that were read"):
-        await generate(job, Scripted([*OTHER_PAGE, ('img ""', [1, 1, 9, 9])], [], ["heading"]))
 
 
 async def test_plan_only_opens_the_page_and_does_nothing_there(site: Site) -> None:
@@ -380,7 +280,7 @@ async def test_opposite_expectation_is_never_verified(site: Site) -> None:
         assert "VERIFIED" not in (result.code or "")
 
 
-async def test_a_page_that_broke_meanwhile_is_told_and_the_test_is_kept(
+async def test_page_that_broke_meanwhile_is_reported_and_the_test_is_kept(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.asked["/once"] = 0

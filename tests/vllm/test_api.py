@@ -19,7 +19,7 @@ from tests.endpoints.tables import TABLES
 from tests.vllm.service import Service
 from vlserve.config.settings import Request
 from vlserve.errors import ConfigError, InvalidRequest, VlserveError
-from vlserve.protocols.definitions import CHAT, Protocol
+from vlserve.protocols.protocol_definitions import CHAT, Protocol
 from vlserve.protocols.request import check_caps, parse
 
 DOCUMENT = REPOSITORY / "docs" / "api.md"

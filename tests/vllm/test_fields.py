@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 from tests.endpoints.asking import PROTOCOLS
 from tests.endpoints.left_out import LEFT_OUT
 from tests.protocols.test_structured import SUPPORTED_SCHEMAS, UNSUPPORTED_SCHEMAS
-from vlserve.protocols import chat, fields, messages, responses
+from vlserve.protocols import anthropic_messages, chat, fields, responses
 from vlserve.protocols.json_schema import find_unsupported
 
 pytestmark = [pytest.mark.full, pytest.mark.engine]
@@ -99,7 +99,7 @@ def _accepted() -> dict[str, set[str]]:
         "text": set(fields.TEXT_KEYS),
         "output_config": set(fields.OUTPUT_CONFIG_KEYS),
         "turn": set(fields.TURN_KEYS),
-        "block": {name for names in messages._KEYS.values() for name in names},
+        "block": {name for names in anthropic_messages._KEYS.values() for name in names},
         "include": set(responses._INCLUDE),
     }
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.vllm.service import KEYS, Service
-from vlserve.testgen import evaluate, fixture_pages, live_page
+from vlserve.testgen.evaluation import evaluate, fixture_pages
+from vlserve.testgen.page import live_page
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.browser, pytest.mark.timeout(600)]
 PAGES = {one.page.name: one.page for one in fixture_pages.read_scenarios()}

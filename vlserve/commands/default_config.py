@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 from vlserve.config import load as config
-from vlserve.engines import machine
+from vlserve.engines import gpus, machine
 from vlserve.engines.gpu_memory import GIB
 
 _BOTH_ON_ONE_BYTES = 70 * GIB
@@ -37,5 +37,5 @@ def choose(
 
 
 def _gpus(environment: Mapping[str, str]) -> tuple[int, int]:
-    names, gpu_bytes = machine.usable_gpus(environment)
+    names, gpu_bytes = gpus.usable_gpus(environment)
     return len(names), gpu_bytes

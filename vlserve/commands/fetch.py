@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
+from vlserve.engines.fetch_command import fetch_command, uses_modelscope
 from vlserve.engines.fleet import make_run_folder
-from vlserve.engines.plan import EnginePlan, fetch_command, uses_modelscope
+from vlserve.engines.plan import EnginePlan
 from vlserve.engines.process import COMPLETED, Process
 from vlserve.errors import ConfigError
 

@@ -19,7 +19,7 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
             preset = _ALL_GPUS.get(len(there.gpus))
             hint = f", or --config {preset}" if preset else ""
             yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus{hint}"
-    elif there.vllm and there.vllm.is_cpu:
+    elif there.is_cpu:
         yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
     for engine in made.engines:
         yield ""

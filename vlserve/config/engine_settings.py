@@ -127,7 +127,7 @@ class EngineSettings(Settings):
 
     @property
     def uses_xgrammar(self) -> bool:
-        """Structured output is compiled by xgrammar, which ``engines/plan.py`` chooses unless ``extra_args`` does."""
+        """xgrammar compiles structured output: ``engines/vllm_arguments.py`` chooses it unless ``extra_args`` do."""
         given = " ".join(self.extra_args).replace("_", "-")
         return self.is_vllm and ("--structured-outputs-config" not in given or "xgrammar" in given)
 

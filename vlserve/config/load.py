@@ -1,13 +1,10 @@
-"""Reads the settings from a YAML file, and environment variables. The only module that reads either.
+"""Reads the settings from a YAML file.
 
 Unknown keys are refused with the most similar valid name.
 """
 
 import difflib
-import os
 import pathlib
-import sys
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -16,22 +13,10 @@ from pydantic_core import ErrorDetails
 
 from vlserve.config import strict_yaml
 from vlserve.config.engine_settings import EngineSettings
-from vlserve.config.settings import Config, Files
+from vlserve.config.settings import Config
 from vlserve.config.settings_base import Settings, settings_type
 from vlserve.errors import ConfigError
 
-# The environment variables that engines inherit. Others are removed: VLLM_* of another experiment would change an
-# engine silently, and engines must not see the gateway's secrets.
-_ENGINE_ENVIRONMENT = {
-    *("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "VLLM_CACHE_ROOT"),
-    *("VLLM_USE_MODELSCOPE", "VLLM_USE_FLASHINFER_SAMPLER", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "CC", "CXX"),
-}
-_ENGINE_ENVIRONMENT_PREFIXES = (
-    *("HF_", "MODELSCOPE_", "XDG_", "LC_", "CUDA_", "NCCL_", "NVIDIA_", "NVSHMEM_"),
-    *("TRITON_", "TORCHINDUCTOR_", "GLOO_", "OMP_", "OTEL_"),
-)
 _LONGEST_SHOWN = 200  # characters of an invalid value in a message
 
 
@@ -111,59 +96,6 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
         files = files.model_copy(update={"folder": (folder / files.folder).resolve()})
     resolved = {"server": server, "files": files, "engines": config.engines.model_copy(update=engines)}
     return config.model_copy(update=resolved)
-
-
-def chromium() -> str | None:
-    """Path of the browser for testgen (VLSERVE_CHROMIUM); None: the one on PATH."""
-    return os.environ.get("VLSERVE_CHROMIUM")
-
-
-def chromedriver() -> str | None:
-    """Path of ChromeDriver for testgen (VLSERVE_CHROMEDRIVER); None: the one on PATH."""
-    return os.environ.get("VLSERVE_CHROMEDRIVER")
-
-
-def browser_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment of testgen's browser."""
-    names = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
-    return {name: environ[name] for name in names if name in environ}
-
-
-def sandbox_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment of a process that collects or runs a generated test: this process's packages, no keys or tokens."""
-    kept = {"PATH": os.defpath, "LANG": "C.UTF-8", **browser_environment(environ)}
-    packages = os.pathsep.join(path for path in sys.path if path)
-    quiet = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return {**kept, **quiet, "PYTHONPATH": packages}
-
-
-def engine_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that engines inherit: an allow-list of names and prefixes."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _ENGINE_ENVIRONMENT or name.startswith(_ENGINE_ENVIRONMENT_PREFIXES)
-    }
-
-
-def video_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment of a process that decodes an untrusted video: no secrets."""
-    kept = {name: environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in environ}
-    quiet = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
-    return {**kept, **quiet, "OPENBLAS_NUM_THREADS": "1"}
-
-
-def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder for uploaded files."""
-    if files.folder:
-        return files.folder
-    data = pathlib.Path(environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
-    return data / "vlserve" / "files"
-
-
-def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder where vlserve caches vLLM's flags ($XDG_CACHE_HOME/vlserve)."""
-    return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"
 
 
 def shipped(name: str) -> pathlib.Path:

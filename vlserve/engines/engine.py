@@ -28,8 +28,9 @@ from typing import Any
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.diagnosis import Diagnosis, repeated_failure
 from vlserve.engines.gpu_memory import GIB, share
-from vlserve.engines.machine import QWEN_SPECIAL_TOKENS, free_gpu_bytes, read_grid, read_special_tokens
-from vlserve.engines.mps_daemon import Mps
+from vlserve.engines.gpus import free_gpu_bytes
+from vlserve.engines.model_files import QWEN_SPECIAL_TOKENS, read_grid, read_special_tokens
+from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.probe import Probe
 from vlserve.engines.process import COMPLETED, Process

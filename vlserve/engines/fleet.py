@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from vlserve.config.engine_settings import EngineName
 from vlserve.engines.engine import Engine
-from vlserve.engines.mps_daemon import Mps
+from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
 
 

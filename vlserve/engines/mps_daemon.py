@@ -1,81 +1,83 @@
-"""Starts and ends the control daemon of CUDA MPS for the engines that share a GPU."""
+"""Runs CUDA MPS's control daemon in the foreground, restarts it when it dies, and ends it on SIGTERM.
 
-import asyncio
-import logging
+usage: python mps_daemon.py CONTROL_PROGRAM      (the folders: CUDA_MPS_PIPE_DIRECTORY, CUDA_MPS_LOG_DIRECTORY)
+
+It runs under the reaper, like an engine. If the daemon dies, its MPS server, on which running engines depend, becomes a
+child of the reaper and lives on. New processes cannot use MPS until the daemon runs again.
+
+  SIGTERM      → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
+  daemon ended → start it again, after a pause that doubles while it ends within SHORT_S of its start; exit code 1 if it
+                 does so twice and never ran longer
+
+Standard library only, like the reaper.
+"""
+
+import contextlib
+import ctypes
+import os
 import pathlib
+import signal
+import subprocess
 import sys
+import time
 
-from vlserve.engines.mps_plan import PIPE_VARIABLE, MpsPlan
-from vlserve.engines.plan import ProcessPlan
-from vlserve.engines.process import Process
-
-log = logging.getLogger("vlserve.mps")
-_RUNNER = pathlib.Path(__file__).parent / "mps_runner.py"
-_START_S, _POLL_S = 10.0, 0.05
-_STOP_S = 5.0  # longer than mps_runner.py takes in the worst case
+QUIT_S = 1.5  # all its clients have ended
+SHORT_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+_PR_SET_PDEATHSIG = 1
 
 
-class Mps:
-    """The control daemon, running or not. It starts an MPS server when the first engine connects."""
+def main() -> int:
+    program = sys.argv[1]
+    libc = ctypes.CDLL(None, use_errno=True)
+    folders = [pathlib.Path(os.environ[f"CUDA_MPS_{name}_DIRECTORY"]) for name in ("PIPE", "LOG")]
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Blocked and then waited for: neither gets lost between two calls.
+    watched = (signal.SIGTERM, signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
 
-    def __init__(self, plan: MpsPlan, environment: dict[str, str]) -> None:
-        """``environment``: of the daemon, in addition to the plan's variables.
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-        CUDA_VISIBLE_DEVICES is left out: the daemon would renumber its GPUs, and engines use the machine's numbers.
-        """
-        if not plan.program or not plan.folder:
-            raise ValueError("no daemon is planned")
-        own = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
-        argv = (sys.executable, "-I", "-S", str(_RUNNER), plan.program)
-        self._plan = ProcessPlan("mps", plan.folder.with_suffix(".sock"), argv, {**own, **plan.environment})
-        self._control = pathlib.Path(plan.environment[PIPE_VARIABLE]) / "control"
-        self._process: Process | None = None
-        self._starting = asyncio.Lock()
+    pause_s, was_stable = FIRST_PAUSE_S, False
+    while True:
+        started = time.monotonic()
+        daemon = subprocess.Popen([program, "-f"], stdin=subprocess.DEVNULL, preexec_fn=prepare)  # noqa: S603
+        while daemon.poll() is None:
+            if signal.sigwait(watched) == signal.SIGTERM:
+                _end(program, daemon)
+                return 0
+        line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}"
+        print(line, flush=True)  # noqa: T201  (to the gateway's log)
+        if time.monotonic() - started >= SHORT_S:
+            pause_s, was_stable = FIRST_PAUSE_S, True
+        elif not was_stable and pause_s > FIRST_PAUSE_S:
+            return 1
+        if signal.sigtimedwait((signal.SIGTERM,), pause_s):
+            return 0
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    @property
-    def pid(self) -> int | None:
-        """The pid of the reaper, which is the session leader."""
-        return self._process.pid if self._process else None
 
-    async def start(self) -> None:
-        """Start the daemon if it does not run. Called before each start of an engine that uses it.
+def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run([program], input=b"quit\n", timeout=QUIT_S, check=False)  # noqa: S603
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number:
+            daemon.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(QUIT_S)
+            return
 
-        If it cannot be started, this is logged, and CUDA runs without MPS.
-        """
-        async with self._starting:
-            if self._process and not self._process.ended.done():
-                return
-            if self._process:
-                log.warning(
-                    "CUDA MPS: the control daemon has ended (%s); starting it again", self._process.ended.result()
-                )
-                await self._process.end(0.0)
-            try:
-                self._process = await Process.start(self._plan)
-            except OSError as error:
-                log.warning(
-                    "CUDA MPS: the control daemon could not be started (%s); the engines take turns on the GPU", error
-                )
-                return
-            waiting = asyncio.create_task(self._until_it_listens())
-            try:
-                await asyncio.wait(
-                    (waiting, self._process.ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if waiting.done() and not self._process.ended.done():
-                    log.info("CUDA MPS: the control daemon is running")
-                    return
-            finally:
-                waiting.cancel()
-            why = self._process.ended.result() if self._process.ended.done() else f"not ready after {_START_S:g} s"
-            log.warning("CUDA MPS: the control daemon did not start (%s); the engines take turns on the GPU", why)
 
-    async def _until_it_listens(self) -> None:
-        while not self._control.exists():  # noqa: ASYNC110  (a file of another process)
-            await asyncio.sleep(_POLL_S)
+def _last_line(folder: pathlib.Path) -> str:
+    try:
+        lines = (folder / "control.log").read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return ": " + next((line.strip() for line in reversed(lines) if line.strip()), "no message")
 
-    async def stop(self) -> None:
-        """End the daemon with its server. The engines must have ended before."""
-        if self._process:
-            await self._process.end(_STOP_S)
-            self._process = None
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,8 @@ from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines import remote
 from vlserve.engines.diagnosis import Diagnosis
 from vlserve.engines.errors import from_engine
-from vlserve.engines.plan import EnginePlan, HangLimits
+from vlserve.engines.hang_limits import HangLimits
+from vlserve.engines.plan import EnginePlan
 from vlserve.engines.process import find_ending
 from vlserve.engines.view import Activity, Address
 from vlserve.resource_errors import resource_error

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 
 from vlserve.errors import InvalidRequest
 from vlserve.gateway import multipart, request_body
-from vlserve.gateway.runtime import Runtime
+from vlserve.gateway.app_state import Runtime
 from vlserve.protocols.request import ModelRequest, build_picture_request
 from vlserve.protocols.strict_json import parse_json
 

@@ -24,25 +24,25 @@ from vlserve.config.keys import ApiKey
 from vlserve.config.settings import Config, Server
 from vlserve.engines.view import EngineView
 from vlserve.errors import InvalidRequest, Unauthorized
-from vlserve.gateway import files_api, origins, paths, scrape
+from vlserve.gateway import files_api, metrics_endpoint, origins, request_paths
 from vlserve.gateway.access_log import refuse
 from vlserve.gateway.admission import Admission
+from vlserve.gateway.app_state import Runtime
 from vlserve.gateway.cors import CORS
 from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.error_handlers import add_error_handlers, error_response, is_anthropic
 from vlserve.gateway.handler import analyze, answer, count_tokens
 from vlserve.gateway.openapi import add_docs
-from vlserve.gateway.page import add_page
 from vlserve.gateway.routes import Routes
-from vlserve.gateway.runtime import Runtime
 from vlserve.gateway.tracing import Tracing
+from vlserve.gateway.web_page import add_page
 from vlserve.media.fetch import Fetcher
 from vlserve.media.file_store import FileStore
 from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 from vlserve.protocols import routing
-from vlserve.protocols.definitions import CHAT_TOKENS_PATH, PROTOCOLS
+from vlserve.protocols.protocol_definitions import CHAT_TOKENS_PATH, PROTOCOLS
 
 _OWN_HEADERS = [
     f"x-vlserve-{name}"
@@ -145,7 +145,7 @@ def _add_routes(app: FastAPI, testgen: Routes | None) -> None:
     app.get("/v1/models/{model:path}")(get_model)
     app.get("/health")(health)
     app.get("/ready")(ready)
-    app.get("/metrics", response_model=None)(scrape.metrics)
+    app.get("/metrics", response_model=None)(metrics_endpoint.metrics)
 
 
 class _Endpoint:
@@ -188,7 +188,9 @@ def create_metrics_app(app: FastAPI, server: Server, keys: tuple[ApiKey, ...]) -
     needs_key = bool(keys) and not is_loopback(host)
     metrics_app = FastAPI(title="vlserve metrics", openapi_url=None, redirect_slashes=False)
     metrics_app.state = app.state
-    metrics_app.get("/metrics", response_model=None)(scrape.metrics if needs_key else scrape.open_metrics)
+    metrics_app.get("/metrics", response_model=None)(
+        metrics_endpoint.metrics if needs_key else metrics_endpoint.open_metrics
+    )
     _add_head(metrics_app)
     add_error_handlers(metrics_app)
     if not needs_key:
@@ -225,7 +227,7 @@ class _RequestHead:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope["path"] = paths.normalize(scope["path"])
+        scope["path"] = request_paths.normalize(scope["path"])
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         request_id = given if _CLIENT_REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id

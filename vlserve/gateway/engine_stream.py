@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
+from vlserve.gateway.app_state import LARGE_JSON_BYTES
 from vlserve.protocols.sse import Event, EventTooLongError, Reader
 from vlserve.protocols.stream_events import CONTENT, Events, Kind, Meaning
 
 _LONGEST_EVENT_BYTES = 16 * 1024**2
-_LARGE_BYTES = 64 * 1024  # larger events are parsed in a thread, to keep the event loop free
 
 
 class Batch(NamedTuple):
@@ -59,7 +59,7 @@ class EngineStream:
         usages: list[Any] = []
         count = 0
         for event in events:
-            meaning = interpreter.read(event) if len(event.raw) < _LARGE_BYTES else await self._in_thread(event)
+            meaning = interpreter.read(event) if len(event.raw) < LARGE_JSON_BYTES else await self._in_thread(event)
             if meaning is CONTENT and self._has_begun:  # the common case
                 ready.append(event.raw)
                 count += 1

@@ -9,11 +9,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from vlserve.errors import MethodNotAllowed, NotFound, VlserveError
-from vlserve.gateway import paths
+from vlserve.gateway import request_paths
 from vlserve.gateway.access_log import refuse
-from vlserve.gateway.runtime import Runtime
+from vlserve.gateway.app_state import Runtime
 from vlserve.protocols import routing
-from vlserve.protocols.definitions import MESSAGES_PATH
+from vlserve.protocols.protocol_definitions import MESSAGES_PATH
 from vlserve.resource_errors import to_client_error
 
 _LONGEST_PATH = 200
@@ -62,7 +62,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 
 def _hint(request: Request) -> str:
-    meant = paths.suggest(request.scope["path"][:_LONGEST_PATH], request.app.routes)
+    meant = request_paths.suggest(request.scope["path"][:_LONGEST_PATH], request.app.routes)
     if not meant:
         has_docs = any(isinstance(route, Route) and route.path == "/docs" for route in request.app.routes)
         return " GET /docs lists the paths." if has_docs else ""  # the metrics listener has none

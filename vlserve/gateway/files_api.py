@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from vlserve.config.settings import Config
 from vlserve.errors import InvalidRequest, NotFound
 from vlserve.gateway import multipart, request_body
-from vlserve.gateway.runtime import Runtime
+from vlserve.gateway.app_state import Runtime
 from vlserve.media import picture_checks, video_checks
 from vlserve.media.file_store import PIECE_BYTES, FileStore
 

@@ -21,11 +21,11 @@ from vlserve.engines.view import EngineView
 from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.access_log import Account, client_of
-from vlserve.gateway.context import RequestContext, RoutedRequest, in_thread, write_body
+from vlserve.gateway.app_state import Runtime, check_ready
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_connection import Body
 from vlserve.gateway.relay import Callbacks, Outcome, PassThrough, Upstream, UpstreamRequest
-from vlserve.gateway.runtime import Runtime, check_ready
+from vlserve.gateway.request_context import RequestContext, RoutedRequest, in_thread, write_body
 from vlserve.media import picture_checks, pixels
 from vlserve.media.load import NO_PICTURES, FrameLimits
 from vlserve.media.picture_cache import PictureCache
@@ -33,9 +33,9 @@ from vlserve.media.picture_checks import Picture
 from vlserve.media.pixels import Grid
 from vlserve.protocols import routing, structured
 from vlserve.protocols.control_tokens import control_tokens
-from vlserve.protocols.definitions import CHAT, Protocol
 from vlserve.protocols.media_reference import MediaReference
 from vlserve.protocols.payloads import Cut, cut
+from vlserve.protocols.protocol_definitions import CHAT, Protocol
 from vlserve.protocols.request import ModelRequest, check_caps, parse
 from vlserve.protocols.strict_json import size_of
 

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from vlserve import __version__
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.gateway.origins import REFUSALS
-from vlserve.protocols.definitions import CHAT, CHAT_TOKENS_PATH, MESSAGES, PROTOCOLS, Protocol
+from vlserve.protocols.protocol_definitions import CHAT, CHAT_TOKENS_PATH, MESSAGES, PROTOCOLS, Protocol
 from vlserve.protocols.request import capped_fields
 
 _DOCUMENT = pathlib.Path(__file__).with_name("openapi.yaml")

@@ -21,11 +21,12 @@ from starlette.types import Receive, Scope, Send
 from vlserve.engines.errors import from_engine
 from vlserve.engines.view import Activity
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, shutdown_error
+from vlserve.gateway.app_state import LARGE_JSON_BYTES
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_client import EngineClient, Exchange
 from vlserve.gateway.engine_connection import Answer, Body, EngineConnectionError
 from vlserve.gateway.engine_stream import Batch, EngineStream
-from vlserve.gateway.writer import Writer
+from vlserve.gateway.response_writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
 from vlserve.protocols.sse import EventTooLongError
 from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status
@@ -35,7 +36,6 @@ _LAST_EVENT_S = 1.0  # limit for sending an error event to a client that does no
 _CHECK_S = 8.0  # limit for the probe's next health check; remote servers are checked less often than processes
 _LONGEST_RETRY_AFTER_S = 3600.0
 _STREAM_END_S = 1.0  # limit for reading the end of a stream after its last event
-_LARGE_BYTES = 64 * 1024  # larger answers are parsed in a thread, to keep the event loop free
 
 
 @dataclass
@@ -158,7 +158,7 @@ class PassThrough(Response):
             if not client.is_started:
                 raise error from None
             await self._report(error, client)
-        except Exception as bug:
+        except Exception as bug:  # any fault of the gateway: a stream that has begun still ends with an error event
             if client.is_started:
                 await self._report(to_client_error(bug), client)
             raise
@@ -281,7 +281,7 @@ class PassThrough(Response):
         self.upstream.activity.progressed()
         self.tracked.complete()
         try:
-            answer = await self._in_thread(json.loads, body) if len(body) > _LARGE_BYTES else json.loads(body)
+            answer = await self._in_thread(json.loads, body) if len(body) >= LARGE_JSON_BYTES else json.loads(body)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):  # TensorRT-LLM sends null with status 200 before it crashes

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from vlserve.errors import PayloadTooLarge, RequestTimeout, shutdown_error
 from vlserve.gateway import content_encoding
-from vlserve.gateway.runtime import Runtime
+from vlserve.gateway.app_state import Runtime
 
 _MIN_BYTES_PER_S = 64 * 1024
 

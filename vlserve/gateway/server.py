@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vlserve.config.settings import Server
 from vlserve.errors import HeadTooLarge, InvalidRequest, VlserveError
 from vlserve.gateway.access_log import refuse
-from vlserve.gateway.upgrade import RequestParser
+from vlserve.gateway.http_parser import RequestParser
 from vlserve.metrics import Metrics
 
 # Limit for the request line, headers, chunk sizes and trailers, in addition to the size of the body.

@@ -9,8 +9,8 @@ from typing import Any
 
 from vlserve.engines.errors import from_engine
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError
-from vlserve.gateway.context import RequestContext, RoutedRequest, write_body
 from vlserve.gateway.engine_connection import Body
+from vlserve.gateway.request_context import RequestContext, RoutedRequest, write_body
 from vlserve.protocols.media_reference import MediaReference
 from vlserve.resource_errors import resource_error
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from vlserve.config import load as config
+from vlserve.config.environment import video_environment
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
 from vlserve.media import picture_checks, pixels
@@ -105,7 +105,7 @@ async def read_header(raw: bytes, container: Container, param: str, settings: Vi
 
     Raises InvalidRequest for a video that engines cannot read, VlserveError if the child fails for another reason.
     """
-    environment = config.video_environment()
+    environment = video_environment()
     pipe = asyncio.subprocess.PIPE
     limits = (str(_CPU_S), str(settings.max_decoded_pixels))
     child = await asyncio.create_subprocess_exec(

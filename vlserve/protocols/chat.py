@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols import pixel_limits
-from vlserve.protocols.changes import Changes
+from vlserve.protocols import requested_pixels
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.fields import MESSAGE_KEYS
 from vlserve.protocols.media_reference import Media, MediaKind
 from vlserve.protocols.tools import clean_calls
@@ -129,7 +129,7 @@ def read_part(parts: list[Any], index: int, where: str, changes: Changes) -> Med
 def _read_media(parts: list[Any], index: int, kind: str, where: str, changes: Changes) -> Media:
     part = parts[index]
     media_kind, fields = _MEDIA_TYPES[kind]
-    limits = pixel_limits.take(part, where) if media_kind == "image" else None
+    limits = requested_pixels.take(part, where) if media_kind == "image" else None
     changes.keep(part, {"type", *fields, "detail", "cache_control"}, where)
     given = [(field, part[field]) for field in fields if field in part]
     if len(given) != 1:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.changes import Changes
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.media_reference import Media
 
 _WANTED = "'prompt' must be a string, a list of strings, a list of token ids, or a list of such lists, and not empty."

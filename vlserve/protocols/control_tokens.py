@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.definitions import COMPLETIONS
+from vlserve.protocols.protocol_definitions import COMPLETIONS
 from vlserve.protocols.request import ModelRequest
 from vlserve.protocols.strict_json import dump
 

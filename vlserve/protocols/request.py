@@ -8,11 +8,11 @@ from typing import Any
 
 from vlserve.config.settings import Request as RequestCaps
 from vlserve.errors import InvalidRequest
-from vlserve.protocols import completions, pixel_limits, tools
-from vlserve.protocols.changes import Changes
-from vlserve.protocols.definitions import CHAT, Protocol, has_no_effect, video_url
+from vlserve.protocols import completions, requested_pixels, tools
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.media_reference import Media, MediaReference, PixelLimits
 from vlserve.protocols.payloads import Cut, cut
+from vlserve.protocols.protocol_definitions import CHAT, Protocol, has_no_effect, video_url
 from vlserve.protocols.strict_json import dump, parse_json
 
 # vLLM ignores these fields since 0.12; each is now a field of structured_outputs.
@@ -158,7 +158,7 @@ def _parse(raw: bytes | bytearray, text: bytes | bytearray, protocol: Protocol) 
     media = tuple(protocol.find_media(tree, changes))
     if limits is not None:
         media = tuple(
-            replace(one, pixel_limits=pixel_limits.merge(one.pixel_limits, limits, one.param))
+            replace(one, pixel_limits=requested_pixels.merge(one.pixel_limits, limits, one.param))
             if one.kind == "image"
             else one
             for one in media
@@ -217,12 +217,12 @@ def _take_pixel_limits(tree: dict[str, Any], changes: Changes) -> PixelLimits | 
         return None
     if not isinstance(given, dict):
         raise InvalidRequest(f"{name!r} must be an object.", param=name)
-    limits = pixel_limits.take(given, name)
+    limits = requested_pixels.take(given, name)
     other = next((key for key, value in given.items() if value is not None), None)
     if other is not None:
         raise InvalidRequest(
             f"The field '{name}.{other[:40]}' is not accepted: picture processing is set by the server. Accepted: "
-            f"{', '.join(pixel_limits.NAMES)}.",
+            f"{', '.join(requested_pixels.NAMES)}.",
             param=name,
             code="unsupported_field",
         )

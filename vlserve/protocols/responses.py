@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from vlserve.errors import InvalidRequest, VlserveError
-from vlserve.protocols.changes import Changes
 from vlserve.protocols.chat import read_part, text_of
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.fields import HOSTED_ITEMS, ITEM_KEYS
 from vlserve.protocols.media_reference import Media
 from vlserve.protocols.stream_events import Kind, TypedEvents, parse_object, write_event

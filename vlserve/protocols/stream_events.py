@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, ClassVar, NamedTuple
@@ -119,7 +120,7 @@ class Events:
         return b"data: " + error.body() + b"\n\n"
 
 
-class TypedEvents(Events):
+class TypedEvents(Events, ABC):
     """Events that have a type, also in their JSON: those of Responses and Messages."""
 
     _kinds: ClassVar[Mapping[str, Kind]]
@@ -134,8 +135,9 @@ class TypedEvents(Events):
             return CONTENT
         return Meaning(self._kinds.get(name, Kind.CONTENT), usage)
 
+    @abstractmethod
     def _usage(self, name: str, data: bytes) -> Any:
-        raise NotImplementedError
+        """The token counts in an event of type ``name``; None if it has none."""
 
     def add_usage_details(self, raw: bytes, usage: Any) -> bytes:  # noqa: ARG002
         return raw

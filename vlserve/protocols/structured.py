@@ -13,7 +13,7 @@ from typing import Any
 
 from vlserve.errors import InvalidRequest
 from vlserve.protocols import json_schema
-from vlserve.protocols.definitions import Protocol
+from vlserve.protocols.protocol_definitions import Protocol
 
 _MAX_BYTES = 64 * 1024
 _MAX_TOOL_BYTES = 256 * 1024

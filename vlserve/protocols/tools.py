@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlserve.errors import InvalidRequest
-from vlserve.protocols.changes import Changes
+from vlserve.protocols.dropped_fields import Changes
 from vlserve.protocols.fields import (
     CALL_FUNCTION_KEYS,
     CALL_KEYS,

@@ -11,9 +11,9 @@ import time
 from typing import get_args
 
 from vlserve.errors import ConfigError
+from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import DEFAULT_TARGET, LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
-from vlserve.testgen.suite_folder import read_suite
 
 _INSTALL = "vlserve testgen needs more packages: pip install 'vlserve[testgen]'"
 
@@ -120,7 +120,9 @@ def _read_suite(folder: pathlib.Path | None) -> dict[str, str]:
 
 async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | None) -> int:
     """Exit code 1: a figure is below its target."""
-    from vlserve.testgen import evaluate, fixture_pages, live_page, pipeline, service_client
+    from vlserve.testgen import pipeline, service_client
+    from vlserve.testgen.evaluation import evaluate, fixture_pages
+    from vlserve.testgen.page import live_page
 
     if arguments.picture or arguments.scenario or arguments.url:
         raise ConfigError("--eval has its own pages and scenarios: no screenshot, --scenario or --url with it.")

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vlserve.testgen import outcome, static_checks
+from vlserve.testgen import outcome
+from vlserve.testgen.code import static_checks
+from vlserve.testgen.code.secrets import Secrets
 from vlserve.testgen.elements import Element, Look
-from vlserve.testgen.inventory import Inventory, Seen
-from vlserve.testgen.judge import Verdict
+from vlserve.testgen.judge.judge import Verdict
 from vlserve.testgen.outcome import Mutation
+from vlserve.testgen.page.inventory import Inventory, Seen
 from vlserve.testgen.plan import Plan
-from vlserve.testgen.planner import Planned
+from vlserve.testgen.planning.planner import Planned
 from vlserve.testgen.result import Job, Outcome, Subject
-from vlserve.testgen.runner import Run
-from vlserve.testgen.secrets import Secrets
+from vlserve.testgen.run.runner import Run
 
 
 @dataclass

@@ -18,8 +18,8 @@ from fastapi.responses import JSONResponse
 
 from vlserve.config.settings import Testgen
 from vlserve.errors import NotFound, NotInstalled, VlserveError
+from vlserve.gateway.app_state import Runtime, check_ready
 from vlserve.gateway.routes import Routes
-from vlserve.gateway.runtime import Runtime, check_ready
 from vlserve.media import addresses
 from vlserve.protocols import routing
 from vlserve.protocols.media_reference import Media

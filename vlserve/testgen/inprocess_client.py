@@ -13,9 +13,9 @@ from starlette.types import Message, Scope
 
 from vlserve.errors import EngineFailed, VlserveError
 from vlserve.gateway.tracing import Trace
-from vlserve.protocols.definitions import CHAT
+from vlserve.protocols.protocol_definitions import CHAT
 from vlserve.testgen import service_client
-from vlserve.testgen.result import Answer, Ask, TestgenError
+from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
 
 _CREDENTIALS = ("authorization", "x-api-key")
 
@@ -33,7 +33,7 @@ def through(request: Request, trace: Trace) -> Ask:
     given = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
     own = {"content-type": "application/json", "x-request-id": request.state.request_id, **trace.headers}
 
-    async def ask(question: dict[str, Any]) -> Answer:
+    async def ask(question: dict[str, Any]) -> ModelAnswer:
         body = await asyncio.to_thread(lambda: json.dumps(question).encode())
         headers = {**own, **given, "content-length": str(len(body))}
         status, received, raw = await _exchange(request, headers, body)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vlserve.testgen.clauses import Clause
 from vlserve.testgen.elements import Element, quoted
-from vlserve.testgen.judge import Verdict
+from vlserve.testgen.judge.judge import Verdict
 from vlserve.testgen.plan import LONGEST_VALUE, PAGE, Assertion, Plan, Step
 from vlserve.testgen.result import Outcome
+from vlserve.testgen.scenario.clauses import Clause
 
 _HOW = {
     "action": 'Write an action as a verb and a name on the page, for example: click "Save".',

@@ -8,14 +8,19 @@ from contextlib import AsyncExitStack
 
 from playwright.async_api import Browser, Error
 
-from vlserve.testgen import clauses, inventory, judge, matching, outcome, planner, render, report, runner, trial
+from vlserve.testgen import outcome, report
+from vlserve.testgen.code import render
+from vlserve.testgen.code.secrets import environment
 from vlserve.testgen.elements import Look, quoted
 from vlserve.testgen.generation import Generation
-from vlserve.testgen.live_page import LivePage, find_browser, open_browser, open_page
+from vlserve.testgen.judge import judge
+from vlserve.testgen.page import inventory, matching
+from vlserve.testgen.page.live_page import LivePage, find_browser, open_browser, open_page
+from vlserve.testgen.page.proxy import open_proxy, origin
 from vlserve.testgen.plan import PlanError
 from vlserve.testgen.plan import check as check_plan
-from vlserve.testgen.planner import Planned
-from vlserve.testgen.proxy import open_proxy, origin
+from vlserve.testgen.planning import planner
+from vlserve.testgen.planning.planner import Planned
 from vlserve.testgen.result import (
     LARGEST_SIDE,
     LONGEST_SCENARIO,
@@ -28,8 +33,9 @@ from vlserve.testgen.result import (
     Source,
     TestgenError,
 )
-from vlserve.testgen.runner import Run
-from vlserve.testgen.secrets import environment
+from vlserve.testgen.run import runner, trial
+from vlserve.testgen.run.runner import Run
+from vlserve.testgen.scenario import clauses
 
 _RIGHT_SIZE = 0.5
 """Share of the picture's elements in their places from which on another viewport is not tried."""

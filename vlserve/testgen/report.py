@@ -7,16 +7,17 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlserve.testgen import clauses, outcome
+from vlserve.testgen import outcome
+from vlserve.testgen.code.secrets import environment
+from vlserve.testgen.code.static_checks import Checks
 from vlserve.testgen.elements import Box, Element, Locator
 from vlserve.testgen.generation import Generation
-from vlserve.testgen.inventory import Inventory, Seen
-from vlserve.testgen.matching import ratio_of
 from vlserve.testgen.outcome import Mutation
+from vlserve.testgen.page.inventory import Inventory, Seen
+from vlserve.testgen.page.matching import ratio_of
 from vlserve.testgen.plan import Step
-from vlserve.testgen.planner import Planned
-from vlserve.testgen.secrets import environment
-from vlserve.testgen.static_checks import Checks
+from vlserve.testgen.planning.planner import Planned
+from vlserve.testgen.scenario import clauses
 
 _FOUND, _GUESSED, _NOT_THERE = "#0a7d33", "#1d4ed8", "#c2410c"
 

@@ -12,7 +12,7 @@ from fastapi import Request
 from vlserve.config.settings import Testgen
 from vlserve.errors import InvalidRequest
 from vlserve.gateway import multipart, request_body
-from vlserve.gateway.runtime import Runtime
+from vlserve.gateway.app_state import Runtime
 from vlserve.media.load import FrameLimits
 from vlserve.media.pixels import Grid
 from vlserve.protocols.media_reference import Media

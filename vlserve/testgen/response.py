@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from vlserve.errors import EngineTimeout, InvalidRequest, TooManyRequests, VlserveError, internal_error, shutdown_error
 from vlserve.gateway.disconnect import until_disconnect
+from vlserve.gateway.response_writer import STREAM_HEAD
 from vlserve.gateway.tracing import Trace
-from vlserve.gateway.writer import STREAM_HEAD
 from vlserve.testgen import inprocess_client
 from vlserve.testgen.result import Ask, Event, Job, ReportProgress, Result, TestgenError
 

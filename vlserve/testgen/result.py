@@ -62,7 +62,7 @@ ReportProgress = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """A model's answer. ``images`` is the header x-vlserve-images, empty where the server sends none."""
 
     text: str
@@ -70,7 +70,7 @@ class Answer:
     images: str = ""
 
 
-Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
+Ask = Callable[[dict[str, Any]], Awaitable[ModelAnswer]]
 """Sends the body of a chat completion to the service. Raises TestgenError where there is no answer."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.testgen.result import Answer, Ask, TestgenError
+from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)
 _TRIES, _LONGEST_WAIT_S = 4, 30.0
@@ -26,13 +26,13 @@ async def connect(base_url: str, key: str | None = None) -> AsyncIterator[Ask]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(headers=headers, timeout=_TIMEOUT) as session:
 
-        async def ask(body: dict[str, Any]) -> Answer:
+        async def ask(body: dict[str, Any]) -> ModelAnswer:
             return await _ask(session, f"{root}/v1/chat/completions", body)
 
         yield ask
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Answer:
+async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> ModelAnswer:
     for attempt in range(1, _TRIES + 1):
         try:
             async with session.post(url, json=body) as answer:
@@ -60,10 +60,10 @@ async def _tree(answer: aiohttp.ClientResponse) -> Any:
         return None
 
 
-def read(tree: Any, images: str) -> Answer:
+def read(tree: Any, images: str) -> ModelAnswer:
     """The answer from the body of a chat completion. Raises TestgenError."""
     try:
-        return Answer(str(tree["choices"][0]["message"]["content"] or ""), str(tree.get("model", "")), images)
+        return ModelAnswer(str(tree["choices"][0]["message"]["content"] or ""), str(tree.get("model", "")), images)
     except (KeyError, IndexError, TypeError) as error:
         raise TestgenError("The service's answer is not a chat completion.") from error
 

@@ -27,7 +27,7 @@ import pybase64
 
 from vlserve.errors import ConfigError, InvalidRequest
 from vlserve.media import picture_headers
-from vlserve.protocols.definitions import CHAT_TOKENS_PATH, PROTOCOLS
+from vlserve.protocols.protocol_definitions import CHAT_TOKENS_PATH, PROTOCOLS
 from vlserve.protocols.strict_json import parse_json
 
 ENDPOINTS = (*(protocol.path for protocol in PROTOCOLS), CHAT_TOKENS_PATH)

@@ -20,9 +20,9 @@ import aiohttp
 from PIL import Image, ImageDraw
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.config.load import engine_environment
+from vlserve.config.environment import engine_environment
 from vlserve.config.settings import Config
-from vlserve.engines.machine import compat_path
+from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError
 
 MAX_TOKENS = 16
@@ -60,7 +60,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServedAnswer:
     """Token ids of the prompt and of the answer, and the log-probability of each answer token."""
 
     prompt_token_ids: Sequence[int]
@@ -162,11 +162,11 @@ async def compare(config: Config, url: str, key: str | None, device: str, tolera
 
 async def _ask_service(
     asked: Sequence[Question], url: str, key: str | None, settings: EngineSettings
-) -> list[Answer | str]:
+) -> list[ServedAnswer | str]:
     """The answer to each question, or the error code of the limit that it exceeds."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    answers: list[Answer | str] = []
+    answers: list[ServedAnswer | str] = []
     async with aiohttp.ClientSession(url, headers=headers, timeout=timeout) as session:
         for question in asked:
             body = {
@@ -191,13 +191,13 @@ async def _ask_service(
     return answers
 
 
-def _read_answer(tree: Any, status: int, url: str) -> Answer | str:
+def _read_answer(tree: Any, status: int, url: str) -> ServedAnswer | str:
     if status == 200:
         choice = tree["choices"][0]
         if choice.get("token_ids") is None or tree.get("prompt_token_ids") is None:
             raise ConfigError("This engine returns no token ids (vLLM does since 0.10.2), so nothing can be compared.")
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
-        return Answer(tree["prompt_token_ids"], choice["token_ids"], logprobs)
+        return ServedAnswer(tree["prompt_token_ids"], choice["token_ids"], logprobs)
     error = tree.get("error", {}) if isinstance(tree, dict) else {}
     if error.get("code") in _LIMITS:
         return str(error.get("code"))
@@ -205,7 +205,7 @@ def _read_answer(tree: Any, status: int, url: str) -> Answer | str:
 
 
 async def _ask_reference(
-    asked: Sequence[Question], answers: Sequence[Answer | str], settings: EngineSettings, device: str
+    asked: Sequence[Question], answers: Sequence[ServedAnswer | str], settings: EngineSettings, device: str
 ) -> list[Mapping[str, Any] | None]:
     """The reference's answer to each question that the service answered."""
     environment = engine_environment()
@@ -241,7 +241,9 @@ async def _ask_reference(
     return expected
 
 
-def judge(question: Question, answer: Answer | str, expected: Mapping[str, Any] | None, tolerance: float) -> Finding:
+def judge(
+    question: Question, answer: ServedAnswer | str, expected: Mapping[str, Any] | None, tolerance: float
+) -> Finding:
     """Compare one answer, token by token, until the first difference."""
     if isinstance(answer, str) or expected is None:
         return Finding(question, f"over a limit of this deployment ({answer})", is_skipped=True)
@@ -264,7 +266,7 @@ def judge(question: Question, answer: Answer | str, expected: Mapping[str, Any] 
     return Finding(question, None, largest)
 
 
-def _report(findings: Sequence[Finding], answers: Sequence[Answer | str], tolerance: float) -> bool:
+def _report(findings: Sequence[Finding], answers: Sequence[ServedAnswer | str], tolerance: float) -> bool:
     for finding in findings:
         if finding.problem:
             print(f"  {finding.question.name}: {finding.problem}")
@@ -283,7 +285,7 @@ def _report(findings: Sequence[Finding], answers: Sequence[Answer | str], tolera
     twins = [
         tuple(answer.token_ids)
         for finding, answer in zip(findings, answers, strict=True)
-        if finding.question.is_twin and isinstance(answer, Answer)
+        if finding.question.is_twin and isinstance(answer, ServedAnswer)
     ]
     if twins:
         print(f"  {len(set(twins))} different answers to {len(twins)} different pictures of one size")

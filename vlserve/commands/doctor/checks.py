@@ -10,10 +10,12 @@ from vlserve.commands.doctor.system_info import DiskSpace, Driver, Gpu, Output
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config, Server
 from vlserve.engines.diagnosis import diagnose
+from vlserve.engines.fetch_command import reads_weights
 from vlserve.engines.gpu_memory import GIB, share
-from vlserve.engines.machine import Machine, Vllm
-from vlserve.engines.plan import EnginePlan, Plan, reads_weights
+from vlserve.engines.machine import Machine
+from vlserve.engines.plan import EnginePlan, Plan
 from vlserve.engines.system_memory import SystemMemory
+from vlserve.engines.vllm_installation import Vllm
 
 OLDEST_VLLM, NEWEST_VLLM, ADVISED_VLLM = (0, 26), (0, 33), (0, 32)
 NCCL_TIMEOUT_S = 90.0
@@ -134,7 +136,7 @@ def judge_plan(made: Plan, there: Machine) -> Finding:
             gpus = ", ".join(map(str, engine.budget.gpus))
             requests = f"{engine.budget.full_length_requests:.1f} requests of {engine.budget.max_model_len:,} tokens"
             parts.append(f"{engine.name} on GPU {gpus}, {engine.budget.total / GIB:.1f} GiB, {requests}")
-        elif there.vllm and there.vllm.is_cpu:
+        elif there.is_cpu:
             size = f", {engine.ram.total / GIB:.1f} GiB" if engine.ram else ""
             parts.append(f"{engine.name} on the CPU, {len(there.cpus)} cores{size}")
         else:

@@ -1,6 +1,6 @@
 """``vlserve doctor``: checks whether ``serve`` would work here, and reports what to change.
 
-machine.py and system_info.py collect the facts, checks.py evaluates them.
+system_info.py and modules of engines/ collect the facts, checks.py evaluates them.
 """
 
 import dataclasses
@@ -9,13 +9,18 @@ import pathlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from vlserve.commands import startup
+from vlserve.commands import startup_checks
 from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
+from vlserve.config.environment import cache_folder, engine_environment, files_folder
 from vlserve.config.settings import Config
-from vlserve.engines import machine, plan, system_memory
+from vlserve.engines import plan, system_memory
+from vlserve.engines.fetch_command import check_command, uses_modelscope
+from vlserve.engines.gpus import find_mps, usable_gpus
 from vlserve.engines.machine import Machine
+from vlserve.engines.model_files import read_models
+from vlserve.engines.vllm_installation import find_vllm
 from vlserve.errors import ConfigError
 
 # A placeholder of the same length as the real folder; never created.
@@ -35,9 +40,9 @@ async def examine(
         yield Finding(Verdict.PROBLEM, "config", error.message)
         return
     yield Finding(Verdict.OK, "config", str(path))
-    environment = config.engine_environment(environ)
+    environment = engine_environment(environ)
     seen = system_info.gpus()
-    async for finding in _engines(settings, config.cache_folder(environ), environment, seen):
+    async for finding in _engines(settings, cache_folder(environ), environment, seen):
         yield finding
     server = settings.server
     why = system_info.listen_error(server.host, server.port)
@@ -52,8 +57,8 @@ async def examine(
         yield finding
     yield checks.judge_shared_memory(settings, system_info.shared_memory())
     if "files" not in (finding.subject for finding in problems):
-        yield checks.judge_files_folder(settings, system_info.disk_space(config.files_folder(settings.files, environ)))
-    yield checks.judge_cache(system_info.disk_space(config.cache_folder(environ)))
+        yield checks.judge_files_folder(settings, system_info.disk_space(files_folder(settings.files, environ)))
+    yield checks.judge_cache(system_info.disk_space(cache_folder(environ)))
     yield checks.judge_file_limit(system_info.file_limit())
     for finding in checks.judge_environment(environ, environment, seen):
         yield finding
@@ -68,17 +73,17 @@ async def _engines(
     is_needed = bool(settings.engines.on_vllm())
     if is_needed:
         try:
-            there = dataclasses.replace(there, vllm=await machine.find_vllm(cache, environment, ask="always"))
+            there = dataclasses.replace(there, vllm=await find_vllm(cache, environment, ask="always"))
         except ConfigError as error:
             yield Finding(Verdict.PROBLEM, "vllm", error.message)
     torch = system_info.torch_build()
     if there.vllm:
         yield checks.judge_vllm(there.vllm, torch)
-    on_gpus = is_needed and not (there.vllm and there.vllm.is_cpu)
+    on_gpus = is_needed and not there.is_cpu
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
-        visible, smallest = machine.usable_gpus(environment)
-        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=machine.find_mps(environment))
+        visible, smallest = usable_gpus(environment)
+        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=find_mps(environment))
     made = None
     if there.vllm or not is_needed:
         try:
@@ -101,9 +106,9 @@ async def _engines(
     looked = []
     for name, engine in settings.engines.items():
         own = {**environment, **engine.env}
-        if not engine.is_folder and plan.uses_modelscope(own):
+        if not engine.is_folder and uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
-        elif argv := plan.check_command(engine):
+        elif argv := check_command(engine):
             looked.append(await system_info.model(argv, own))
             yield checks.judge_model(name, engine, looked[-1])
     if found := checks.judge_downloads(looked):
@@ -111,7 +116,7 @@ async def _engines(
 
 
 def _plan(settings: Config, there: Machine, environment: Mapping[str, str]) -> plan.Plan:
-    there = dataclasses.replace(there, models=machine.read_models(settings))
+    there = dataclasses.replace(there, models=read_models(settings))
     return plan.make(settings, there, environment, _RUN_FOLDER)
 
 
@@ -128,7 +133,7 @@ async def _gpus_together(
 
 def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
     try:
-        found = startup.read_api_keys(settings, environ)
+        found = startup_checks.read_api_keys(settings, environ)
     except ConfigError as error:
         return Finding(Verdict.PROBLEM, "keys", error.message)
     return checks.judge_keys(settings.server, len(found))
@@ -136,7 +141,7 @@ def _keys(settings: Config, environ: Mapping[str, str]) -> Finding:
 
 def _startup_problems(settings: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The other checks that `serve` makes at its start."""
-    for subject, check in startup.OTHER_CHECKS.items():
+    for subject, check in startup_checks.OTHER_CHECKS.items():
         try:
             check(settings, environ)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""System information for `vlserve doctor` beyond machine.py: driver, GPUs and their processes, disk, ports, memory.
+"""System information for `vlserve doctor`: the driver, GPUs and their processes, disk, ports, shared memory.
 
 Read-only; checks.py evaluates it. Nothing raises for information that is unavailable: it is None, or an empty tuple.
 """

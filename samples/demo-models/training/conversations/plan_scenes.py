@@ -9,7 +9,7 @@ from conversations.plan_pages import CLICKED, Sheet, dialog, panel, phrase, shee
 from conversations.words import Dice
 from vlserve.testgen.elements import TURNED_ON, TYPED_INTO, Element
 from vlserve.testgen.plan import Assertion, Step, tautology
-from vlserve.testgen.prompts import describe
+from vlserve.testgen.planning.prompts import describe
 
 _BOX = (0.0, 0.0, 0.0, 0.0)
 _DRAFTED = (

@@ -14,10 +14,10 @@ from conversations.plan_flows import absent, flow, scenario
 from conversations.plan_pages import MOST, Sheet, dialog, phrase, sheet
 from conversations.plan_scenes import Scene, change, drafted, scene
 from conversations.words import Dice, is_held_out
-from vlserve.testgen.candidates import changes
 from vlserve.testgen.elements import Element, Look
 from vlserve.testgen.plan import MOST_STEPS, Assertion, Step
-from vlserve.testgen.prompts import Question, as_json, ask_expected, ask_steps, describe
+from vlserve.testgen.planning.candidates import changes
+from vlserve.testgen.planning.prompts import Question, as_json, ask_expected, ask_steps, describe
 
 _SPOKEN = "\nScenario: "
 
