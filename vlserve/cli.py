@@ -44,7 +44,7 @@ from vlserve.testgen import http as testgen_http
 
 log = logging.getLogger("vlserve")
 # Requests in flight create more objects than Python's 700, so that collections would take a tenth of the time.
-_YOUNG_OBJECTS = 2500
+_YOUNG_OBJECTS = 10_000
 _NO_ENGINE_EXIT_CODE = 3  # as uvicorn's for a failed start
 
 

@@ -144,7 +144,10 @@ class PassThrough(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self.resources:
-            await self._run(receive, Writer(send, self.extra_headers, self.outcome.started))
+            try:
+                await self._run(receive, Writer(send, self.extra_headers, self.outcome.started))
+            finally:
+                self._release()  # an exception keeps this object in a cycle, until the garbage collector finds it
 
     async def _run(self, receive: Receive, client: Writer) -> None:
         """Relay until the answer is complete or the client disconnects."""
