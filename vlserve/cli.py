@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import pathlib
 import signal
@@ -33,8 +32,8 @@ from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.engines.mps_daemon import Mps
 from vlserve.errors import ConfigError
+from vlserve.gateway import memory_tuning, tracing
 from vlserve.gateway import server as http_server
-from vlserve.gateway import tracing
 from vlserve.gateway.app import create_app, create_metrics_app
 from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
 from vlserve.media.file_store import FileStore
@@ -43,8 +42,6 @@ from vlserve.testgen import command
 from vlserve.testgen import http as testgen_http
 
 log = logging.getLogger("vlserve")
-# Requests in flight create more objects than Python's 700, so that collections would take a tenth of the time.
-_YOUNG_OBJECTS = 10_000
 _NO_ENGINE_EXIT_CODE = 3  # as uvicorn's for a failed start
 
 
@@ -154,10 +151,7 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
     server = _Server(http_server.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in _shutdown_signals():
         asyncio.get_running_loop().add_signal_handler(number, server.end)
-    # Excludes the permanent objects from garbage collection, so that full collections are short and frequent enough.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
+    memory_tuning.tune()
     fleet.start()
     over = asyncio.create_task(fleet.until_over())
     over.add_done_callback(lambda task: None if task.cancelled() else server.end())
