@@ -1,6 +1,6 @@
 """How long a large picture keeps the gateway's event loop from other requests.
 
-python -m tests.benchmarks.longest_callback [--mb 20] [--pictures 8]
+python -m tests.benchmarks.longest_callback [--mb 19.5] [--pictures 8]
 
 Sends pictures to a gateway before the fake engine, one after the other, while streams run. Prints the most CPU time of
 one turn of the event loop in milliseconds, which no callback exceeds, and the median, p99 and longest gap between the
@@ -26,9 +26,9 @@ import aiohttp
 import yaml
 from PIL import Image
 
-from tests.benchmarks.gateways.processes import free_port, run
+from tests.benchmarks.gateways.processes import Gateway, free_port, run
 
-_STREAMS, _QUIET_S = 8, 8.0
+_STREAMS = 8
 # A gateway that measures the turns of its loop: SIGUSR1 prints the longest since the last time.
 _MEASURED = """
 import asyncio, signal, sys, time, uvloop, ctypes; ctypes.CDLL(None).mallopt(-3, 1 << 20)
@@ -79,23 +79,23 @@ def describe(gaps: Sequence[float]) -> str:
     return f"{statistics.median(gaps) * 1e3:.1f} / {p99 * 1e3:.1f} / {max(gaps) * 1e3:.1f} ms"
 
 
-async def measure(url: str, pid: int, log: pathlib.Path, picture: bytes, count: int) -> None:
-    headers = {"content-type": "application/json"}
+async def measure(gateway: Gateway, log: pathlib.Path, picture: bytes, count: int, quiet_s: float) -> None:
+    url, headers = f"{gateway.url}/v1/chat/completions", {"content-type": "application/json"}
     async with aiohttp.ClientSession(headers=headers) as session:
         gaps: list[float] = []
         streams = [asyncio.create_task(drip(session, url, gaps)) for _ in range(_STREAMS)]
         await asyncio.sleep(2)
         for what in ("without pictures", "with pictures"):
             gaps.clear()
-            os.kill(pid, signal.SIGUSR1)
+            os.kill(gateway.pid, signal.SIGUSR1)
             if what == "with pictures":
                 for _ in range(count):
                     async with session.post(url, data=picture) as answer:
                         await answer.read()
                         assert answer.status == 200, await answer.text()
             else:
-                await asyncio.sleep(_QUIET_S)
-            os.kill(pid, signal.SIGUSR1)
+                await asyncio.sleep(quiet_s)
+            os.kill(gateway.pid, signal.SIGUSR1)
             await asyncio.sleep(0.2)
             longest = [line for line in log.read_text().splitlines() if line.startswith("longest ")][-1].split()[1]
             print(f"{what}: longest turn {longest} ms of CPU; gaps of events, p50 / p99 / longest: {describe(gaps)}")
@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mb", type=float, default=19.5)
     parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--quiet-s", type=float, default=8.0)
     options = parser.parse_args()
     engine = {"model": "fake", "command": [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}"]}
     engines = {name: {**engine, "served_model_name": f"fake-{name}"} for name in ("text", "vision")}
@@ -119,8 +120,8 @@ def main() -> None:
         argv = [sys.executable, "-c", _MEASURED, "serve", "--config", str(folder / "vlserve.yaml"), "--port", str(port)]
         env = {"PYTHONPATH": str(pathlib.Path.cwd())}
         with run("vlserve", argv, f"http://127.0.0.1:{port}", folder, "/ready?engine=all", **env) as gateway:
-            url = f"{gateway.url}/v1/chat/completions"
-            asyncio.run(measure(url, gateway.pid, folder / "vlserve.log", body([part]), options.pictures))
+            log = folder / "vlserve.log"
+            asyncio.run(measure(gateway, log, body([part]), options.pictures, options.quiet_s))
 
 
 if __name__ == "__main__":
