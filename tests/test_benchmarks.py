@@ -1,7 +1,8 @@
-"""`make bench`, short: two gateways, one case, and the document that it writes."""
+"""The benchmarks that need no GPU, short."""
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -32,3 +33,18 @@ def test_bench_measures_gateways_and_writes_its_document(tmp_path: pathlib.Path)
     assert text.startswith("before\n<!-- gateways -->\nCPU milliseconds")
     assert text.endswith("<!-- end of gateways -->\nafter\n")
     assert "old" not in text
+
+
+@pytest.mark.full
+@pytest.mark.timeout(120)
+def test_longest_callback_is_measured_with_and_without_pictures() -> None:
+    options = ["--mb", "2", "--pictures", "2", "--quiet-s", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.longest_callback", *options],
+        cwd=REPOSITORY, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for line, what in zip(done.stdout.splitlines(), ("without pictures", "with pictures"), strict=True):
+        found = re.fullmatch(rf"{what}: longest turn ([\d.]+) ms of CPU; gaps of events, .* / ([\d.]+) ms", line)
+        assert found, line
+        assert float(found[1]) > 0
+        assert float(found[2]) > 0

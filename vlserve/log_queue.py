@@ -10,6 +10,7 @@ import os
 import queue
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -18,6 +19,7 @@ GATEWAY: Final = ""
 _MOST_BYTES = 8 * 1024**2
 """Limit of one source's queued entries: some 3,000 request lines, or 25,000 lines of an engine."""
 _MOST_AT_ONCE = 64 * 1024
+_COLLECT_S = 0.01
 _ENTRY_BYTES = 200  # memory of one entry besides its text
 _NOT_READ = "stderr was not read"
 
@@ -79,6 +81,9 @@ class LogQueue:
     def _run(self) -> None:
         while True:
             item = self._entries.get()
+            if isinstance(item, tuple) and not self._has_much():
+                # Entries that come soon after are written together: this thread takes the GIL from the event loop.
+                time.sleep(_COLLECT_S)
             texts, sizes = list[str](), collections.Counter[str]()
             while isinstance(item, tuple):
                 source, size, entry = item
@@ -95,6 +100,10 @@ class LogQueue:
                 if self._file is not None:
                     os.close(self._file)
                 return
+
+    def _has_much(self) -> bool:
+        with self.lock:
+            return self._waiting.total() >= _MOST_AT_ONCE
 
     def _write_all(self, texts: list[str], sizes: collections.Counter[str]) -> None:
         failure = None

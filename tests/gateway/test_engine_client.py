@@ -119,7 +119,7 @@ async def test_header_with_a_line_break_is_not_sent(engine: Engine, value: str) 
 @pytest.mark.parametrize("raw", [WHOLE, CHUNKED, UNTIL_CLOSED], ids=["length", "chunked", "closed"])
 async def test_answer_may_be_split_at_every_byte(raw: bytes) -> None:
     for cut in range(1, len(raw)):
-        connection = engine_connection.Connection()
+        connection = engine_connection.EngineConnection()
         connection.connection_made(Closed())
         await connection.send(b"GET / HTTP/1.1\r\n\r\n", ())
         for piece in (raw[:cut], raw[cut:]):

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,9 +42,11 @@ async def in_pieces(body: bytes) -> AsyncIterator[memoryview]:
 
 @dataclass
 class StillEngine:
-    """Keeps nothing of what it is sent, and answers with one event, or half of a JSON object, until the test ends."""
+    """Keeps nothing of what it is sent, and answers with one event, or half of a JSON object, until the test ends; or
+    with an error."""
 
     is_stream: bool = True
+    status: int = 200
     asked: int = 0
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -63,6 +65,8 @@ class StillEngine:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         await _discard(request)
         self.asked += 1
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no", "code": self.status}}, status=self.status)
         await self.may_answer.wait()
         response = web.StreamResponse()
         await response.prepare(request)
@@ -92,10 +96,22 @@ async def traced() -> AsyncIterator[Callable[[], int]]:
 
     def large_blocks() -> int:
         gc.collect()
-        return sum(trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= _LARGE_BLOCK_BYTES)
+        return large_blocks_now()
 
     yield large_blocks
     tracemalloc.stop()
+
+
+@pytest.fixture
+def without_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def large_blocks_now() -> int:
+    return sum(trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= _LARGE_BLOCK_BYTES)
 
 
 def total() -> int:
@@ -233,6 +249,20 @@ async def test_request_is_freed_when_the_head_of_a_plain_answer_arrives(
         engine.may_answer.set()
         await until_metric(gateway, REQUEST_BYTES, lambda value: value == 0)
         assert traced() - before <= 4 * 0.1e6
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.usefixtures("without_garbage_collection")
+async def test_request_that_the_engine_refused_waits_for_no_garbage_collection(
+    open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int], status: int
+) -> None:
+    engine.status = status
+    async with open_gateway() as gateway:
+        before = traced()
+        for _ in range(4):
+            async with gateway.post({"messages": user(image_part(URL))}) as answer:
+                assert answer.status == status
+        assert large_blocks_now() - before <= 4 * 0.1e6
 
 
 @pytest.mark.parametrize("what", [*PICTURES, *TEXTS])

@@ -140,11 +140,13 @@ def test_undocumented_members_are_checked_for_this_version_of_uvicorn() -> None:
 
 
 def test_overridden_methods_of_uvicorn_exist_and_are_called() -> None:
-    ours = {name for name, member in vars(http_server.Connection).items() if inspect.isfunction(member)}
+    ours = {name for name, member in vars(http_server.ClientConnection).items() if inspect.isfunction(member)}
     assert vars(HttpToolsProtocol).keys() >= OVERRIDDEN
     assert {name for name in ours if hasattr(HttpToolsProtocol, name)} == OVERRIDDEN
     for name in OVERRIDDEN:
-        own, overridden = (inspect.signature(vars(one)[name]) for one in (http_server.Connection, HttpToolsProtocol))
+        own, overridden = (
+            inspect.signature(vars(one)[name]) for one in (http_server.ClientConnection, HttpToolsProtocol)
+        )
         assert list(own.parameters) == list(overridden.parameters), name
 
 
@@ -161,7 +163,7 @@ async def test_used_attributes_of_uvicorn_exist() -> None:
 
 def test_small_chunks_of_one_read_are_appended_in_place() -> None:
     """A read of 256 KB holds 23,000 chunks of six bytes; copying what is there for each would block all requests."""
-    connection: Any = http_server.Connection.__new__(http_server.Connection)
+    connection: Any = http_server.ClientConnection.__new__(http_server.ClientConnection)
     connection.parser = SimpleNamespace(should_upgrade=lambda: False)
     cycle = SimpleNamespace(body=bytearray(), response_complete=False, message_event=asyncio.Event())
     connection.cycle = cycle

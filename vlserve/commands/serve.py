@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import sys
@@ -23,8 +22,8 @@ from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
 from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
+from vlserve.gateway import memory_tuning, tracing
 from vlserve.gateway import server as http_server
-from vlserve.gateway import tracing
 from vlserve.gateway.app import create_app, create_metrics_app
 from vlserve.gateway.listeners import ByPort, addresses, check_free, listen
 from vlserve.gateway.routes import Routes
@@ -70,9 +69,7 @@ async def _run(settings: Config, testgen: Routes, credentials: Credentials, stor
     server = _Server(http_server.configure(served, settings.server, metrics), fleet, settings.server.shutdown_grace_s)
     for number in shutdown_signals():
         asyncio.get_running_loop().add_signal_handler(number, server.end)
-    # Excludes the permanent objects from garbage collection, so that full collections are short and frequent enough.
-    gc.collect()
-    gc.freeze()
+    memory_tuning.tune()
     fleet.start()
     over = asyncio.create_task(fleet.until_over())
     over.add_done_callback(lambda task: None if task.cancelled() else server.end())

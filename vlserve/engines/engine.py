@@ -323,7 +323,7 @@ class Engine:
                 self.special_tokens = await asyncio.to_thread(read_special_tokens, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 await turn.aclose()
-                inner = process.inner() if process else {}
+                inner = await asyncio.to_thread(process.inner) if process else {}
                 has_failed, failure = await _first(self._probe.until_it_fails(session, inner), ended, None)
                 if has_failed:
                     grace_s = _HUNG_STOP_S

@@ -12,7 +12,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from vlserve.engines.view import KEEP_ALIVE_S, Address
-from vlserve.gateway.engine_connection import Answer, Body, Connection, EngineConnectionError
+from vlserve.gateway.engine_connection import Body, EngineAnswer, EngineConnection, EngineConnectionError
 
 _CONNECT_S = 30.0
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, section 8
@@ -23,7 +23,7 @@ class EngineClient:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._idle: list[Connection] = []
+        self._idle: list[EngineConnection] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -75,7 +75,7 @@ class EngineClient:
     def _tls(self) -> ssl.SSLContext | None:
         return ssl.create_default_context() if self._url.scheme == "https" else None
 
-    async def acquire(self) -> Connection:
+    async def acquire(self) -> EngineConnection:
         """Return an idle connection, or a new one. Raises EngineConnectionError."""
         loop = asyncio.get_running_loop()
         while self._idle:
@@ -89,17 +89,17 @@ class EngineClient:
         except OSError as error:  # TimeoutError is one
             raise EngineConnectionError(error.errno, f"cannot connect to the engine: {error}") from error
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> EngineConnection:
         if self._address.socket:
-            return (await loop.create_unix_connection(Connection, self._address.socket))[1]
+            return (await loop.create_unix_connection(EngineConnection, self._address.socket))[1]
         host = self._url.raw_host or ""
         # uvloop tries addresses one after the other, and waits minutes for one that does not answer.
         addresses = await loop.getaddrinfo(host, self._url.port, type=socket.SOCK_STREAM)
         found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1, loop=loop)
         name = host if self._tls else None
-        return (await loop.create_connection(Connection, sock=found, ssl=self._tls, server_hostname=name))[1]
+        return (await loop.create_connection(EngineConnection, sock=found, ssl=self._tls, server_hostname=name))[1]
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: EngineConnection) -> None:
         """Keep a connection for the next request, or close it if its exchange is not complete."""
         if self._is_closed or not connection.is_reusable:
             connection.abort()
@@ -133,7 +133,7 @@ class Exchange:
         self._head = client.write_head(method, path, headers)
         self._body = body
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> EngineAnswer:
         """Raises EngineConnectionError."""
         connection = self._connection = await self._client.acquire()
         is_answered = False

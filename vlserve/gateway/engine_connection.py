@@ -17,10 +17,10 @@ class EngineConnectionError(ConnectionError):
     """
 
 
-class Answer:
+class EngineAnswer:
     """An engine's answer."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "EngineConnection") -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.is_complete = False
@@ -62,14 +62,14 @@ class Answer:
         self.buffered += len(data)
 
 
-class Connection(asyncio.Protocol):
+class EngineConnection(asyncio.Protocol):
     """One connection, and the answer that is received on it."""
 
     def __init__(self) -> None:
         self.idle_since = 0.0
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = Answer(self)
+        self._answer = EngineAnswer(self)
         self._answer.is_complete = True  # nothing was requested
         self._fault: EngineConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
     async def send(self, head: bytes, body: Body) -> None:
         """Send a request, as fast as the engine reads it. Returns early if it is answered before. Raises
         EngineConnectionError."""
-        self._answer = Answer(self)
+        self._answer = EngineAnswer(self)
         self._has_head = self._is_sent = False
         self._overhead = 0
         if sum(map(len, body)) <= _WRITE_PIECE_BYTES:
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
                         return
         self._is_sent = True
 
-    async def until_head(self) -> Answer:
+    async def until_head(self) -> EngineAnswer:
         """Wait for status and headers. Raises EngineConnectionError."""
         while not self._has_head:
             await self.wait()
@@ -206,6 +206,6 @@ class Connection(asyncio.Protocol):
             self._answer.headers.clear()
 
 
-def _has_length(answer: Answer) -> bool:
+def _has_length(answer: EngineAnswer) -> bool:
     """Whether the end of an answer is marked; if not, the end of the connection is its end."""
     return bool(answer.header("content-length") or answer.header("transfer-encoding"))

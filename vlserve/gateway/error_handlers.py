@@ -26,6 +26,13 @@ def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(Exception)(_on_bug)
 
 
+async def response_to(request: Request, error: VlserveError | ClientDisconnect) -> Response:
+    """The response to an error of an endpoint, for those that are called without the router."""
+    if isinstance(error, ClientDisconnect):
+        return await _on_disconnect(request, error)
+    return await error_response(request, error)
+
+
 async def error_response(request: Request, error: VlserveError) -> Response:
     """Convert an error to a response in the protocol's format. Logs it as refused if no engine was involved."""
     if not hasattr(request.state, "account"):

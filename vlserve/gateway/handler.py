@@ -21,7 +21,7 @@ from vlserve.engines.view import EngineView
 from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.access_log import Account, client_of
-from vlserve.gateway.app_state import Runtime, check_ready
+from vlserve.gateway.app_state import LARGE_JSON_BYTES, Runtime, check_ready
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_connection import Body
 from vlserve.gateway.relay import Callbacks, Outcome, PassThrough, Upstream, UpstreamRequest
@@ -40,8 +40,7 @@ from vlserve.protocols.request import ModelRequest, check_caps, parse
 from vlserve.protocols.strict_json import size_of
 
 T = TypeVar("T")
-_LARGE_BODY_BYTES = 64 * 1024  # larger bodies are parsed in a thread, to keep the event loop free
-_LARGE_PICTURES_BYTES = 512 * 1024  # so are larger pictures: base64 takes a hundredth of the time of JSON
+_LARGE_PICTURES_BYTES = 512 * 1024  # decoded in a thread, as large JSON is parsed: base64 takes a hundredth of its time
 _MOST_DROPPED_NAMED = 20
 
 
@@ -160,7 +159,7 @@ async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
     context.size = len(body)
     found = cut(body) if len(body) < _LARGE_PICTURES_BYTES else None
     parse_body = functools.partial(_parse, context, body, protocol, found)
-    is_small = found is not None and len(found.rest) < _LARGE_BODY_BYTES
+    is_small = found is not None and len(found.rest) < LARGE_JSON_BYTES
     parsed, size = parse_body() if is_small else await in_thread(context, parse_body)
     cut_out = [one for one in parsed.media if one.payload is not None]
     context.tree_size = size - sum(len(one.url) for one in parsed.media if one.payload is None)
@@ -172,7 +171,7 @@ async def _read(context: RequestContext, protocol: Protocol) -> ModelRequest:
 def _parse(context: RequestContext, body: bytes, protocol: Protocol, found: Cut | None) -> tuple[ModelRequest, int]:
     """Return the request and the bytes in memory of its parsed body. Raises InvalidRequest."""
     parsed = _checked(parse(body, protocol, found), context.runtime)
-    context.is_large = len(parsed.text) >= _LARGE_BODY_BYTES
+    context.is_large = len(parsed.text) >= LARGE_JSON_BYTES
     # The size of a small tree is estimated: measuring it would take too long.
     size = size_of(parsed.tree) if context.is_large else len(parsed.text)
     return (replace(parsed, raw=b"", text=b"") if parsed.media else parsed), size
@@ -232,7 +231,7 @@ async def _route(context: RequestContext, parsed: ModelRequest) -> RoutedRequest
 
 
 def _frames(engine: EngineView, settings: VideoSettings) -> FrameLimits:
-    """Return the limits for videos. Remote engines do not have our settings (engines/plan.py)."""
+    """Return the limits for videos. Remote engines do not have our settings (engines/vllm_arguments.py)."""
     if not engine.settings.is_vllm:
         return FrameLimits(engine.grid, pixels.MOST_FRAMES)
     grid = Grid(engine.grid.factor, pixels.VIDEO_MIN_PIXELS, settings.max_pixels)

@@ -24,7 +24,7 @@ from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidReque
 from vlserve.gateway.app_state import LARGE_JSON_BYTES
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_client import EngineClient, Exchange
-from vlserve.gateway.engine_connection import Answer, Body, EngineConnectionError
+from vlserve.gateway.engine_connection import Body, EngineAnswer, EngineConnectionError
 from vlserve.gateway.engine_stream import Batch, EngineStream
 from vlserve.gateway.response_writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
@@ -144,7 +144,10 @@ class PassThrough(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         with self.resources:
-            await self._run(receive, Writer(send, self.extra_headers, self.outcome.started))
+            try:
+                await self._run(receive, Writer(send, self.extra_headers, self.outcome.started))
+            finally:
+                self._release()  # an exception keeps this object in a cycle, until the garbage collector finds it
 
     async def _run(self, receive: Receive, client: Writer) -> None:
         """Relay until the answer is complete or the client disconnects."""
@@ -293,7 +296,7 @@ class PassThrough(Response):
         self.callbacks.on_answer()
         await client.whole(self.request.events.add_usage_details(body, usage), "application/json")
 
-    async def _relay_events(self, answer: Answer, client: Writer, *, may_miss: bool) -> None:
+    async def _relay_events(self, answer: EngineAnswer, client: Writer, *, may_miss: bool) -> None:
         """Relay complete events only, so that an engine that crashes mid-event leaves no partial one."""
         stream = EngineStream(self.request.events, self.upstream.threads)
         try:
@@ -344,13 +347,13 @@ def _invalid_structured_output(engine: str) -> InvalidRequest:
     )
 
 
-def _retry_after_s(answer: Answer) -> float | None:
+def _retry_after_s(answer: EngineAnswer) -> float | None:
     """Return Retry-After, if it is in seconds."""
     value = answer.header("retry-after")
     return min(float(value), _LONGEST_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
 
 
-async def _read_end(answer: Answer) -> None:
+async def _read_end(answer: EngineAnswer) -> None:
     """Read a stream to its end after its last event, so that the connection can be reused."""
     if answer.is_complete:
         return

@@ -35,7 +35,7 @@ _HEADERS = [
 def configure(app: ASGIApp, server: Server, metrics: Metrics) -> uvicorn.Config:
     """Return uvicorn's configuration for this service."""
 
-    class Limited(Connection):
+    class Limited(ClientConnection):
         head_timeout_s = server.head_timeout_s
         stall_timeout_s = server.body_timeout_s
         own_metrics = metrics
@@ -66,7 +66,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """One client's connection, with three timers against clients that keep it open without use."""
 
     head_timeout_s: ClassVar[float]
