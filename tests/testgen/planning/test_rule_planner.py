@@ -95,6 +95,12 @@ TWINS = look(
     el("e5", "textbox", "City", around='group "Billing"'),
     el("e6", "button", "Save", around='group "Billing"'),
 )
+CONTACT = look(
+    el("e1", "textbox", "Full name"),
+    el("e2", "textbox", "Email"),
+    el("e3", "textbox", "Message"),
+    el("e4", "button", "Send message"),
+)
 CHINESE = look(
     el("e1", "textbox", "用户名"),
     el("e2", "textbox", "密码", is_secret=True),
@@ -151,6 +157,8 @@ PLANNED = [
     (LOGIN, "press Enter in Password", "press e3 Enter"),
     (LOGIN, "hover over Help", "hover e6"),
     (LOGIN, "double-click Welcome", "double_click e1"),
+    (CONTACT, "send the form with an email that is not valid", "fill e2 not-an-email; click e4"),
+    (CONTACT, "send the form with an invalid email", "fill e2 not-an-email; click e4"),
     (TODO, 'add "Water plants"', "fill e1 Water plants; click e2"),
     (TODO, "tick Buy milk", "check e3"),
     (TODO, "untick Call Ben", "uncheck e4"),

@@ -22,6 +22,8 @@ _JOINT = r"(?:\s+(?:field|box|input))?\s*(?:\b(?:is|to|as|with|of)\b|[:：=为�
 _STOP = r"(?=\s+(?:and|in|into|for|with|on|to|then)\b|[,，;；]|$)"
 _EMAIL = re.compile(r"e-?mail|邮箱|邮件", re.IGNORECASE)
 _NUMBER = re.compile(r"phone|number|zip|postcode|code|amount|quantity|age|year|电话|手机|数量|金额|年龄", re.IGNORECASE)
+# "an email that is not valid" describes a value and gives none.
+_DESCRIPTION = re.compile(r"(?:that|which)\s+(?:is|are)\b", re.IGNORECASE)
 _LONGEST_GUESS = 12  # words
 
 
@@ -115,4 +117,6 @@ def _may_be(value: str, clause: Clause, field: Element, *, repeats_name: bool = 
         return True
     words = [word for word in clause.words if has_word(word, value)]
     named = [word for word in words if is_meant(word, field)]
+    if _DESCRIPTION.match(value):
+        return False
     return not _EDGE.match(value) and (not named or (repeats_name and len(named) < len(words)))

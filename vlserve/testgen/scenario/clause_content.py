@@ -11,6 +11,7 @@ _ROLE_ZH = re.compile(
     "(" + "|".join(sorted((one for one in table.ROLE_NOUNS if len(one) > 1 and not one.isascii()), key=len)[::-1]) + ")"
 )
 _NEVER_A_NAME = frozenset({"I", "A", "The", "There", "It", "They", "This", "That"})
+_NOT_VALID = re.compile(r"\b(?:(?:that|which)\s+(?:is|are)\s+)?not\s+(?:an?\s+)?valid\b", re.IGNORECASE)
 EMPTY = re.compile(
     r"(?:with|leaving|and)\s+(?:nothing|no\s+fields?)\s+(?:filled(?:\s+in)?|typed|entered)"
     r"|(?:with|leaving)\s+(?:every|all|both)\s+(?:the\s+)?(?:\w+\s+)?fields?\s+empty"
@@ -71,7 +72,9 @@ def _tokens(text: str, *, is_action: bool = False, has_lead: bool = True) -> lis
 def words_of(content: str, *, verb: str, is_action: bool, has_lead: bool) -> tuple[str, ...]:
     """The content words of a clause, without those that its verb stands for."""
     text = re.sub(r"^(?:given|when|then)\b", " ", content, flags=re.IGNORECASE)
-    if not is_action:
+    if is_action:
+        text = _NOT_VALID.sub(" invalid ", text)
+    else:
         for _, pattern in table.STATES if verb not in ("see", "contains", "") else ():
             text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
         if verb == "order":
