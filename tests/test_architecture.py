@@ -82,7 +82,13 @@ def test_imports_have_no_cycles() -> None:
     "module",
     [
         *("protocols/routing", "protocols/fields", "protocols/sse", "protocols/strict_json"),
-        *("engines/plan", "engines/vllm_arguments", "engines/fetch_command", "engines/hang_limits"),
+        *(
+            "engines/plan",
+            "engines/vllm_arguments",
+            "engines/vllm_checks",
+            "engines/fetch_command",
+            "engines/hang_limits",
+        ),
         *("engines/mps_plan", "engines/gpu_memory", "engines/cpu_memory", "engines/model"),
         *("engines/diagnosis", "engines/restarts"),
         "commands/doctor/checks",

@@ -44,7 +44,7 @@ def test_longest_callback_is_measured_with_and_without_pictures() -> None:
         cwd=REPOSITORY, check=True, capture_output=True, text=True,
     )  # fmt: skip
     for line, what in zip(done.stdout.splitlines(), ("without pictures", "with pictures"), strict=True):
-        found = re.fullmatch(rf"{what}: longest turn ([\d.]+) ms of CPU; gaps of events, .* / ([\d.]+) ms", line)
+        found = re.fullmatch(rf"{what}: longest iteration ([\d.]+) ms of CPU; gaps of events, .* / ([\d.]+) ms", line)
         assert found, line
         assert float(found[1]) > 0
         assert float(found[2]) > 0

@@ -20,7 +20,8 @@ from vlserve.commands.serve import serve, shutdown_signals
 from vlserve.commands.smoke import smoke
 from vlserve.config import keys
 from vlserve.config import load as config
-from vlserve.config.environment import cache_folder, engine_environment
+from vlserve.config.environment import engine_environment
+from vlserve.config.folders import cache_folder
 from vlserve.config.settings import Server
 from vlserve.engines import machine, plan
 from vlserve.errors import ConfigError

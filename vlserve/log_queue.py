@@ -10,7 +10,6 @@ import os
 import queue
 import select
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -20,6 +19,7 @@ _MOST_BYTES = 8 * 1024**2
 """Limit of one source's queued entries: some 3,000 request lines, or 25,000 lines of an engine."""
 _MOST_AT_ONCE = 64 * 1024
 _COLLECT_S = 0.01
+"""How long an entry waits for others; a process that is killed loses the entries of this time."""
 _ENTRY_BYTES = 200  # memory of one entry besides its text
 _NOT_READ = "stderr was not read"
 
@@ -58,11 +58,13 @@ class LogQueue:
     def drain(self, timeout_s: float) -> bool:
         """Wait until the current entries are written. Returns False after ``timeout_s``."""
         written = threading.Event()
+        self._is_drained.set()
         self._entries.put(written)
         return written.wait(timeout_s)
 
     def close(self) -> None:
         """End the thread once everything is written, without waiting for it."""
+        self._is_drained.set()
         self._entries.put(None)
 
     def after_fork(self) -> None:
@@ -73,6 +75,7 @@ class LogQueue:
         # SimpleQueue and RLock, because garbage collection may log in the middle of `put`.
         self._entries = queue.SimpleQueue[tuple[str, int, Entry] | threading.Event | None]()
         self.lock = threading.RLock()
+        self._is_drained = threading.Event()  # somebody waits for the entries to be written
         self._waiting = collections.Counter[str]()
         self._announced = self.dropped
         self._failure: str | None = None
@@ -81,9 +84,9 @@ class LogQueue:
     def _run(self) -> None:
         while True:
             item = self._entries.get()
-            if isinstance(item, tuple) and not self._has_much():
+            if isinstance(item, tuple) and not self._has_full_batch():
                 # Entries that come soon after are written together: this thread takes the GIL from the event loop.
-                time.sleep(_COLLECT_S)
+                self._is_drained.wait(_COLLECT_S)
             texts, sizes = list[str](), collections.Counter[str]()
             while isinstance(item, tuple):
                 source, size, entry = item
@@ -95,13 +98,14 @@ class LogQueue:
             if texts:
                 self._write_all(texts, sizes)
             if isinstance(item, threading.Event):
+                self._is_drained.clear()
                 item.set()
             elif item is None:
                 if self._file is not None:
                     os.close(self._file)
                 return
 
-    def _has_much(self) -> bool:
+    def _has_full_batch(self) -> bool:
         with self.lock:
             return self._waiting.total() >= _MOST_AT_ONCE
 

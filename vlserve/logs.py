@@ -34,7 +34,8 @@ def set_up(format: Format, stream: TextIO | None = None) -> None:  # noqa: A002 
     The default is ``sys.stderr``, which is replaced so that printing there cannot block either.
     """
     # Records need none of these, and each costs a system call or a look-up ("Optimization" in Python's logging HOWTO).
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)
     root = logging.getLogger()
     earlier = _installed()
     root.addHandler(_Handler(format, _queue(stream)))

@@ -3,8 +3,8 @@
 python -m tests.benchmarks.longest_callback [--mb 19.5] [--pictures 8]
 
 Sends pictures to a gateway before the fake engine, one after the other, while streams run. Prints the most CPU time of
-one turn of the event loop in milliseconds, which no callback exceeds, and the median, p99 and longest gap between the
-streams' events, without pictures and with them.
+one iteration of the event loop in milliseconds, which no callback exceeds, and the median, p99 and longest gap
+between the streams' events, without pictures and with them.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.benchmarks.gateways.processes import Gateway, free_port, run
 _STREAMS = 8
 # A gateway that measures the turns of its loop: SIGUSR1 prints the longest since the last time.
 _MEASURED = """
-import asyncio, signal, sys, time, uvloop, ctypes; ctypes.CDLL(None).mallopt(-3, 1 << 20)
+import asyncio, signal, sys, time, uvloop
 from vlserve import cli
 made = uvloop.new_event_loop
 def new_event_loop():
@@ -98,7 +98,9 @@ async def measure(gateway: Gateway, log: pathlib.Path, picture: bytes, count: in
             os.kill(gateway.pid, signal.SIGUSR1)
             await asyncio.sleep(0.2)
             longest = [line for line in log.read_text().splitlines() if line.startswith("longest ")][-1].split()[1]
-            print(f"{what}: longest turn {longest} ms of CPU; gaps of events, p50 / p99 / longest: {describe(gaps)}")
+            print(
+                f"{what}: longest iteration {longest} ms of CPU; gaps of events, p50 / p99 / longest: {describe(gaps)}"
+            )
         for stream in streams:
             stream.cancel()
 

@@ -253,7 +253,7 @@ async def test_request_is_freed_when_the_head_of_a_plain_answer_arrives(
 
 @pytest.mark.parametrize("status", [400, 500])
 @pytest.mark.usefixtures("without_garbage_collection")
-async def test_request_that_the_engine_refused_waits_for_no_garbage_collection(
+async def test_request_that_the_engine_refused_is_freed_without_garbage_collection(
     open_gateway: OpenGateway, engine: StillEngine, traced: Callable[[], int], status: int
 ) -> None:
     engine.status = status
@@ -262,6 +262,19 @@ async def test_request_that_the_engine_refused_waits_for_no_garbage_collection(
         for _ in range(4):
             async with gateway.post({"messages": user(image_part(URL))}) as answer:
                 assert answer.status == status
+        assert large_blocks_now() - before <= 4 * 0.1e6
+
+
+@pytest.mark.usefixtures("without_garbage_collection", "engine")
+async def test_request_with_a_picture_that_cannot_be_fetched_is_freed_without_garbage_collection(
+    open_gateway: OpenGateway, traced: Callable[[], int]
+) -> None:
+    async with open_gateway() as gateway:
+        before = traced()
+        for _ in range(4):
+            parts = (image_part(URL), image_part("http://127.0.0.1:9/a.png"))
+            async with gateway.post({"messages": user(*parts)}) as answer:
+                assert answer.status == 400, await answer.text()
         assert large_blocks_now() - before <= 4 * 0.1e6
 
 

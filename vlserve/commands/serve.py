@@ -15,7 +15,8 @@ from vlserve import __version__, logs
 from vlserve.commands import plan_text, startup_checks
 from vlserve.commands.startup_checks import Credentials
 from vlserve.config.engine_settings import EngineName
-from vlserve.config.environment import cache_folder, engine_environment, files_folder
+from vlserve.config.environment import engine_environment
+from vlserve.config.folders import cache_folder, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState

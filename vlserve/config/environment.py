@@ -1,11 +1,8 @@
-"""Environment variables: those that vlserve reads, and those that its child processes inherit."""
+"""The environments of child processes, and the paths of browsers and drivers."""
 
 import os
-import pathlib
 import sys
 from collections.abc import Mapping
-
-from vlserve.config.settings import Files
 
 # The environment variables that engines inherit. Others are removed: VLLM_* of another experiment would change an
 # engine silently, and engines must not see the gateway's secrets.
@@ -59,16 +56,3 @@ def video_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     kept = {name: environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in environ}
     quiet = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
     return {**kept, **quiet, "OPENBLAS_NUM_THREADS": "1"}
-
-
-def files_folder(files: Files, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder for uploaded files."""
-    if files.folder:
-        return files.folder
-    data = pathlib.Path(environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
-    return data / "vlserve" / "files"
-
-
-def cache_folder(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder where vlserve caches vLLM's flags ($XDG_CACHE_HOME/vlserve)."""
-    return pathlib.Path(environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vlserve"

@@ -16,9 +16,6 @@ from vlserve.media.load import Pictures
 from vlserve.media.picture_cache import PictureCache
 from vlserve.metrics import Metrics
 
-LARGE_JSON_BYTES = 64 * 1024
-"""Bodies, answers and events of this size and larger are parsed in a thread, to keep the event loop free."""
-
 
 @dataclass(frozen=True)
 class Runtime:

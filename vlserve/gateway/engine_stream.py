@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from vlserve.gateway.app_state import LARGE_JSON_BYTES
 from vlserve.protocols.sse import Event, EventTooLongError, Reader
 from vlserve.protocols.stream_events import CONTENT, Events, Kind, Meaning
+from vlserve.protocols.strict_json import LARGE_JSON_BYTES
 
 _LONGEST_EVENT_BYTES = 16 * 1024**2
 

@@ -21,7 +21,7 @@ from vlserve.engines.view import EngineView
 from vlserve.errors import shutdown_error
 from vlserve.gateway import analyze_form, request_body, token_counting
 from vlserve.gateway.access_log import Account, client_of
-from vlserve.gateway.app_state import LARGE_JSON_BYTES, Runtime, check_ready
+from vlserve.gateway.app_state import Runtime, check_ready
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_connection import Body
 from vlserve.gateway.relay import Callbacks, Outcome, PassThrough, Upstream, UpstreamRequest
@@ -37,7 +37,7 @@ from vlserve.protocols.media_reference import MediaReference
 from vlserve.protocols.payloads import Cut, cut
 from vlserve.protocols.protocol_definitions import CHAT, Protocol
 from vlserve.protocols.request import ModelRequest, check_caps, parse
-from vlserve.protocols.strict_json import size_of
+from vlserve.protocols.strict_json import LARGE_JSON_BYTES, size_of
 
 T = TypeVar("T")
 _LARGE_PICTURES_BYTES = 512 * 1024  # decoded in a thread, as large JSON is parsed: base64 takes a hundredth of its time

@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 from vlserve.engines.errors import from_engine
 from vlserve.engines.view import Activity
 from vlserve.errors import EngineDied, EngineFailed, EngineTimeout, InvalidRequest, VlserveError, shutdown_error
-from vlserve.gateway.app_state import LARGE_JSON_BYTES
 from vlserve.gateway.disconnect import CancelOnDisconnect
 from vlserve.gateway.engine_client import EngineClient, Exchange
 from vlserve.gateway.engine_connection import Body, EngineAnswer, EngineConnectionError
@@ -30,6 +29,7 @@ from vlserve.gateway.response_writer import Writer
 from vlserve.media.picture_cache import is_cache_miss
 from vlserve.protocols.sse import EventTooLongError
 from vlserve.protocols.stream_events import ABORTED_ERROR, Events, status
+from vlserve.protocols.strict_json import LARGE_JSON_BYTES
 from vlserve.resource_errors import resource_error, to_client_error
 
 _LAST_EVENT_S = 1.0  # limit for sending an error event to a client that does not read

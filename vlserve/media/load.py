@@ -229,6 +229,7 @@ class Pictures:
             async with asyncio.TaskGroup() as group:
                 tasks = {source: group.create_task(self._fetch_one(one, key, charge)) for source, one in first.items()}
         except BaseExceptionGroup as failed:
+            failed.__traceback__ = None  # its frames refer to it (Python 3.11), and hold the request's body
             raise next((one for one in failed.exceptions if isinstance(one, VlserveError)), failed) from None
         return [tasks[one.file_id or one.url].result() if one.file_id or _is_http_url(one) else None for one in media]
 

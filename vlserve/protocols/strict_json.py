@@ -8,6 +8,8 @@ from typing import Any
 
 from vlserve.errors import InvalidRequest
 
+LARGE_JSON_BYTES = 64 * 1024
+"""Bodies, answers and events of this size and larger are parsed in a thread, to keep the event loop free."""
 # A body within the limit on its bytes may contain millions of values, which take seconds to parse. No prompt that
 # fits a model's context comes near these limits.
 _MAX_CONTAINERS, _MAX_COMMAS = 100_000, 1_000_000

@@ -139,12 +139,14 @@ def cases(*kinds: Literal["+", "-", "?"]) -> list[tuple[str, str, str]]:
     for line in (pathlib.Path(__file__).parent / "judge_cases.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("  "):
             kind, _, plan = line.strip().partition(" ")
+            assert kind in ("+", "-", "?"), line
             if kind in kinds:
                 found.append((page, scenario, plan))
         elif line.startswith("["):
             page = line.strip("[]")
         elif not line.startswith("#"):
             scenario = line
+    assert found
     return found
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import is_alive, until
-from vlserve.testgen.run.subprocesses import run_child
+from vlserve.testgen.subprocesses import run_child
 
 LEAVES_ONE = """\
 import pathlib, subprocess, sys, time
@@ -20,7 +20,7 @@ NEVER_ENDS = [sys.executable, "-c", f"{LEAVES_ONE}time.sleep(600)"]
 STUBBORN = [sys.executable, "-c", f"import signal; signal.signal(15, signal.SIG_IGN)\n{LEAVES_ONE}time.sleep(600)"]
 PARENT = """\
 import asyncio, os, pathlib, sys
-from vlserve.testgen.run.subprocesses import run_child
+from vlserve.testgen.subprocesses import run_child
 asyncio.run(run_child(sys.argv[2:], pathlib.Path(sys.argv[1]), 600, os.environ))
 """
 

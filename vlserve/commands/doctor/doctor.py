@@ -13,7 +13,8 @@ from vlserve.commands import startup_checks
 from vlserve.commands.doctor import checks, system_info
 from vlserve.commands.doctor.checks import Finding, Verdict
 from vlserve.config import load as config
-from vlserve.config.environment import cache_folder, engine_environment, files_folder
+from vlserve.config.environment import engine_environment
+from vlserve.config.folders import cache_folder, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import plan, system_memory
 from vlserve.engines.fetch_command import check_command, uses_modelscope

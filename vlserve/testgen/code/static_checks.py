@@ -13,7 +13,7 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped]  # it has no type
 
 from vlserve.config.environment import sandbox_environment
 from vlserve.testgen.code.source_format import SETTINGS
-from vlserve.testgen.run.subprocesses import run_child
+from vlserve.testgen.subprocesses import run_child
 
 TIMEOUT_S = 60.0
 RULES = "E,F,I,W,B,PT,S105,T20"

@@ -23,7 +23,7 @@ _STOP = r"(?=\s+(?:and|in|into|for|with|on|to|then)\b|[,，;；]|$)"
 _EMAIL = re.compile(r"e-?mail|邮箱|邮件", re.IGNORECASE)
 _NUMBER = re.compile(r"phone|number|zip|postcode|code|amount|quantity|age|year|电话|手机|数量|金额|年龄", re.IGNORECASE)
 # "an email that is not valid" describes a value and gives none.
-_DESCRIPTION = re.compile(r"(?:that|which)\s+(?:is|are)\b", re.IGNORECASE)
+_DESCRIPTION = re.compile(r"(?:that|which)\s+(?:is|are)(?:\b|n['’]t)", re.IGNORECASE)
 _LONGEST_GUESS = 12  # words
 
 

@@ -18,7 +18,7 @@ from vlserve.testgen.elements import Target
 from vlserve.testgen.page.live_page import browser_arguments, find_browser
 from vlserve.testgen.page.proxy import OriginProxy
 from vlserve.testgen.result import TestgenError
-from vlserve.testgen.run.subprocesses import run_child
+from vlserve.testgen.subprocesses import run_child
 
 _LONGEST_RUN_S, _LONGEST_MUTANT_S = 90.0, 30.0
 _RESULTS = "results.json"

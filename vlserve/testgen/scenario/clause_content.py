@@ -11,7 +11,7 @@ _ROLE_ZH = re.compile(
     "(" + "|".join(sorted((one for one in table.ROLE_NOUNS if len(one) > 1 and not one.isascii()), key=len)[::-1]) + ")"
 )
 _NEVER_A_NAME = frozenset({"I", "A", "The", "There", "It", "They", "This", "That"})
-_NOT_VALID = re.compile(r"\b(?:(?:that|which)\s+(?:is|are)\s+)?not\s+(?:an?\s+)?valid\b", re.IGNORECASE)
+_NOT_VALID = re.compile(r"\b(?:(?:that|which)\s+(?:is|are)(?:n['’]t|\s+not)|not)\s+(?:an?\s+)?valid\b", re.IGNORECASE)
 EMPTY = re.compile(
     r"(?:with|leaving|and)\s+(?:nothing|no\s+fields?)\s+(?:filled(?:\s+in)?|typed|entered)"
     r"|(?:with|leaving)\s+(?:every|all|both)\s+(?:the\s+)?(?:\w+\s+)?fields?\s+empty"
