@@ -4,7 +4,7 @@ python -m tests.benchmarks.gpu_features --config FILE --out FOLDER [--long-token
 
 FILE serves both models with API keys from VLSERVE_KEYS (server.api_keys_env), metrics for the key ana, grammars and one
 video per request. The weights may be random: only status, finish_reason and form are checked; their JSON ends only with
-disable_any_whitespace in --structured-outputs-config. Prints one JSON line per question and writes FOLDER/features.json.
+disable_any_whitespace in --structured-outputs-config. Prints a JSON line per question, writes FOLDER/features.json.
 """
 
 import argparse
