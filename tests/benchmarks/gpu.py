@@ -8,6 +8,7 @@ its kind after a start (the first one is slow), with fresh seeds, in the order A
 
 import argparse
 import asyncio
+import atexit
 import base64
 import contextlib
 import io
@@ -64,23 +65,26 @@ def is_ready(query: str) -> bool:
 
 
 def start(config: str, log: pathlib.Path) -> tuple[subprocess.Popen[bytes], dict[str, float]]:
-    """The service, and after how many seconds each engine was ready."""
+    """The service, and after how many seconds each engine was ready. It is stopped at the latest at exit."""
+    if is_ready("all"):
+        raise SystemExit(f"another service answers at {SERVICE}")
     with log.open("wb") as file:
         command = [sys.executable, "-m", "vlserve.cli", "serve", "--config", config, "--port", str(PORT)]
         service = subprocess.Popen(command, stderr=file, start_new_session=True)
     started, seconds = time.monotonic(), dict[str, float]()
-    try:
-        while not is_ready("all"):
-            if service.poll() is not None or time.monotonic() - started > READY_S:
-                raise SystemExit(f"not ready: {log.read_text(errors='replace')[-6000:]}")
-            time.sleep(0.5)
-    except BaseException:  # Ctrl-C does not reach the service, which has its own session
-        service.terminate()
-        service.wait(60)
-        raise
+    atexit.register(_end, service)  # Ctrl-C does not reach it, because it has its own session
+    while not is_ready("all"):
+        if service.poll() is not None or time.monotonic() - started > READY_S:
+            raise SystemExit(f"not ready: {log.read_text(errors='replace')[-6000:]}")
+        time.sleep(0.5)
     for name, after in re.findall(r"(\w+) engine: ready \(after (\d+) s", log.read_text(errors="replace")):
         seconds[name] = float(after)
     return service, seconds | {"all": round(time.monotonic() - started, 1)}
+
+
+def _end(service: subprocess.Popen[bytes]) -> None:
+    service.terminate()
+    service.wait(60)
 
 
 def stop(service: subprocess.Popen[bytes]) -> float:
