@@ -22,6 +22,7 @@ from vlserve.commands.batch import batch
 from vlserve.commands.compare.compare import compare
 from vlserve.commands.doctor import doctor
 from vlserve.commands.fetch import download
+from vlserve.commands.service_notify import notifications
 from vlserve.commands.smoke import smoke
 from vlserve.commands.startup import Credentials
 from vlserve.config import keys
@@ -31,6 +32,7 @@ from vlserve.config.settings import Config, Server
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
+from vlserve.engines.gpu_metrics import GpuMemory
 from vlserve.engines.mps_daemon import Mps
 from vlserve.errors import ConfigError
 from vlserve.gateway import server as http_server
@@ -141,6 +143,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
 async def _run(settings: Config, credentials: Credentials, store: FileStore | None) -> int:
     """Serve until a shutdown signal; returns the exit code."""
     metrics = Metrics()
+    metrics.registry.register(GpuMemory())
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics, credentials.url_keys)
     testgen = testgen_http.routes(settings.testgen)
@@ -164,7 +167,8 @@ async def _run(settings: Config, credentials: Credentials, store: FileStore | No
         log.info("vlserve %s listens on http://%s (engines are loading; see /ready)", __version__, endpoint)
         for address in others:
             log.info("the metrics are also at http://%s/metrics", address)
-        await server.serve(sockets=sockets)
+        async with notifications(fleet.engines):
+            await server.serve(sockets=sockets)
     finally:
         over.cancel()
         has_no_engine = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())
