@@ -51,5 +51,9 @@ def dashboard_expressions() -> dict[str, str]:
 
 def scaling_queries() -> dict[str, str]:
     """Return the queries by which Kubernetes scales the service."""
-    scaled = read(DEPLOY / "kubernetes" / "keda" / "scaledobject.yaml")
-    return {f"keda {one['metricName']}": one["metadata"]["query"] for one in scaled["spec"]["triggers"]}
+    triggers = read(DEPLOY / "kubernetes" / "keda" / "scaledobject.yaml")["spec"]["triggers"]
+    queries = {f"keda {one['name']}": one["metadata"]["query"] for one in triggers}
+    for rule in read(DEPLOY / "kubernetes" / "hpa" / "adapter-values.yaml")["rules"]["custom"]:
+        filled = rule["metricsQuery"].replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="vlserve"')
+        queries[f"hpa {rule['name']['as']}"] = filled
+    return queries

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.deploy.files import alert_values, dashboard_expressions, rules
+from tests.deploy.files import alert_values, dashboard_expressions, rules, scaling_queries
 from tests.deploy.live import load, until_values, watched_service
 
 
@@ -14,6 +14,7 @@ async def test_every_rule_and_panel_has_a_value_under_load(short_folder: pathlib
         **{name: name for name in rules("record")},
         **alert_values(),
         **dashboard_expressions(),
+        **scaling_queries(),
     }
     async with watched_service(short_folder) as (service, prometheus), load(service):
 
