@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -20,6 +21,8 @@ from tests.deploy.files import (
     read,
     rules,
 )
+from vlserve.engines.gpu_metrics import GpuMemory
+from vlserve.metrics import Metrics
 
 UNIT_TESTS = REPOSITORY / "tests" / "deploy" / "rules.test.yml"
 
@@ -70,6 +73,22 @@ def test_every_rule_has_a_unit_test() -> None:
 def test_every_alert_is_explained_in_the_documentation() -> None:
     lines = OPERATIONS.read_text().splitlines()
     assert {name for name in rules("alert") if not any(line.startswith(f"| `{name}` |") for line in lines)} == set()
+
+
+def test_every_metric_is_documented_and_those_in_use_exist() -> None:
+    own = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in [*Metrics().registry.collect(), *GpuMemory().collect()]
+    }
+    documented = set(re.findall(r"`(vlserve_\w+)`", OPERATIONS.read_text().partition("\n## Metrics\n")[2]))
+    own |= {"vlserve_gpu_memory_used_bytes", "vlserve_gpu_memory_total_bytes"}  # not collected without a GPU
+    limits = {"vlserve_requests_in_flight_limit", "vlserve_requests_queued_limit"}  # documented as `…_limit`
+    assert documented == own - limits
+    expressions = [*rules("record").values(), *rules("alert").values(), *dashboard_expressions().values()]
+    used = {
+        name.removesuffix("_bucket") for one in expressions for name in re.findall(r"\bvlserve_(?!engine\b)\w+", one)
+    }
+    assert used <= own
 
 
 def test_expressions_of_the_dashboard_and_of_alerts_are_valid(tmp_path: pathlib.Path) -> None:
