@@ -46,11 +46,14 @@ async def _series(prometheus: Prometheus, panel: dict[str, Any], start: float, e
     for target in panel["targets"]:
         expr = target["expr"].replace("$__rate_interval", "15s")
         for one in await prometheus.query_range(expr, start, end):
-            labels = {**one["metric"], "instance": ""}
-            name = re.sub(r"{{(\w+)}}", lambda match, known=labels: known.get(match[1], ""), target["legendFormat"])
+            name = _legend(target["legendFormat"], {**one["metric"], "instance": ""})
             points = [(float(at), float(value)) for at, value in one["values"]]
             found.append((name.strip() or panel["title"], [point for point in points if not math.isnan(point[1])]))
     return [one for one in found if one[1]]
+
+
+def _legend(template: str, labels: dict[str, str]) -> str:
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), template)
 
 
 def _panel(panel: dict[str, Any], series: list[Series], start: float, end: float) -> list[str]:

@@ -3,6 +3,7 @@ Patch, only `replace`) and generated config maps, whose names get no hash here."
 
 import copy
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -76,7 +77,7 @@ def _namespace(_: pathlib.Path, name: str, resources: list[dict[str, Any]]) -> N
             one["metadata"]["namespace"] = name
 
 
-_FIELDS = {
+_FIELDS: dict[str, Callable[[pathlib.Path, Any, list[dict[str, Any]]], None]] = {
     "resources": _resources,
     "configMapGenerator": _config_maps,
     "patches": _patches,

@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY, OpenGateway
 from vlserve.commands import startup
 from vlserve.commands.arguments import make_parser
 from vlserve.config import load as config
+from vlserve.errors import ConfigError
 from vlserve.testgen import command
 
 HADOLINT = pathlib.Path(sys.executable).parent / "hadolint"
@@ -97,7 +98,7 @@ def test_command_is_parsed_and_refused_without_api_keys(target: str, tmp_path: p
     [port] = re.findall(r"^EXPOSE (\d+)$", TARGETS[target], re.MULTILINE)
     assert settings.server.port == int(port)
     assert startup.check(settings, {"VLSERVE_KEYS": "sk-1"}).api_keys
-    with pytest.raises(config.ConfigError, match="VLSERVE_KEYS"):
+    with pytest.raises(ConfigError, match="VLSERVE_KEYS"):
         startup.check(settings, {})
 
 

@@ -80,7 +80,7 @@ def test_every_metric_is_documented_and_those_in_use_exist() -> None:
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in [*Metrics().registry.collect(), *GpuMemory().collect()]
     }
-    documented = set(re.findall(r"`(vlserve_\w+)`", OPERATIONS.read_text().partition("\n## Metrics\n")[2]))
+    documented = set(re.findall(r"`(vlserve_\w+_\w+)`", OPERATIONS.read_text().partition("\n## Metrics\n")[2]))
     own |= {"vlserve_gpu_memory_used_bytes", "vlserve_gpu_memory_total_bytes"}  # not collected without a GPU
     limits = {"vlserve_requests_in_flight_limit", "vlserve_requests_queued_limit"}  # documented as `…_limit`
     assert documented == own - limits

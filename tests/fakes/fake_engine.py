@@ -279,8 +279,9 @@ async def models(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     if "html-metrics" in request.app[FAULTS]:
         return web.Response(text="<html>{ 3 }", content_type="text/html")
-    counts = {"running": RUNNING, "cache": CACHE, "answered": ANSWERED}
-    return web.Response(text=METRICS % {name: request.app[key][0] for name, key in counts.items()})
+    app = request.app
+    counts = {"running": app[RUNNING][0], "cache": app[CACHE][0], "answered": app[ANSWERED][0]}
+    return web.Response(text=METRICS % counts)
 
 
 def make_app(faults: set[str] | None = None) -> web.Application:

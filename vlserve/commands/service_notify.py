@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 
+from vlserve.config.engine_settings import EngineName
 from vlserve.engines.view import EngineView
 
 log = logging.getLogger("vlserve.service_notify")
@@ -16,7 +17,7 @@ _POLL_S = 0.5
 
 @contextlib.asynccontextmanager
 async def notifications(
-    engines: Mapping[str, EngineView], environ: Mapping[str, str] = os.environ
+    engines: Mapping[EngineName, EngineView], environ: Mapping[str, str] = os.environ
 ) -> AsyncIterator[None]:
     """Notify systemd during the block, if it listens: READY=1 once an engine is ready (as ``/ready``), the engines'
     states in STATUS=, and STOPPING=1 as soon as one drains, at the latest at the end of the block.
@@ -36,7 +37,7 @@ async def notifications(
         _send(address, "STOPPING=1", "STATUS=stopping the engines")
 
 
-async def _report(address: str, engines: Mapping[str, EngineView]) -> None:
+async def _report(address: str, engines: Mapping[EngineName, EngineView]) -> None:
     """Send what has changed, until cancelled."""
     was_ready, last_status = False, ""
     while True:
