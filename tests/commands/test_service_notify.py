@@ -1,6 +1,7 @@
 """Notifications to systemd, received on a socket as systemd's, from the module alone and from `vlserve serve`."""
 
 import asyncio
+import contextlib
 import pathlib
 import socket
 from collections.abc import Callable
@@ -64,6 +65,20 @@ async def test_abstract_socket_and_receiver_that_is_gone(short_folder: pathlib.P
     async with notifications({"text": cast(EngineView, view("ready"))}, {"NOTIFY_SOCKET": f"@{short_folder}"}):
         await until(receiver.has("READY=1"))
         receiver.close()
+
+
+async def test_notification_is_sent_again_while_the_receivers_queue_is_full(short_folder: pathlib.Path) -> None:
+    receiver = Receiver(address := str(short_folder / "notify"))
+    filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    filler.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filler.sendto(b"X=1", address)
+    async with notifications({"text": cast(EngineView, view("ready"))}, {"NOTIFY_SOCKET": address}):
+        await asyncio.sleep(0)  # the first attempt
+        await until(receiver.has("READY=1"), timeout_s=10)
+    filler.close()
+    receiver.close()
 
 
 async def test_nothing_is_sent_without_a_socket() -> None:

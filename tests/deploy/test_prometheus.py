@@ -1,5 +1,6 @@
 """Prometheus' configuration and rules, and Grafana's dashboard: checked by promtool, without a running Prometheus."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -20,6 +21,7 @@ from tests.deploy.files import (
     program,
     read,
     rules,
+    scaling_queries,
 )
 from vlserve.engines.gpu_metrics import GpuMemory
 from vlserve.metrics import Metrics
@@ -89,6 +91,18 @@ def test_every_metric_is_documented_and_those_in_use_exist() -> None:
         name.removesuffix("_bucket") for one in expressions for name in re.findall(r"\bvlserve_(?!engine\b)\w+", one)
     }
     assert used <= own
+
+
+def test_metrics_of_vllm_exist_in_the_installed_version() -> None:
+    found = importlib.util.find_spec("vllm")
+    assert found
+    assert found.origin
+    text = (pathlib.Path(found.origin).parent / "v1" / "metrics" / "loggers.py").read_text()
+    existing = set(re.findall(r'"(vllm:\w+)"', text))
+    expressions = [*rules("record").values(), *dashboard_expressions().values(), *scaling_queries().values()]
+    used = {name for one in expressions for name in re.findall(r"vllm:\w+", one)}
+    assert len(used) >= 5
+    assert {re.sub("_(bucket|total)$", "", name) for name in used} <= existing
 
 
 def test_expressions_of_the_dashboard_and_of_alerts_are_valid(tmp_path: pathlib.Path) -> None:

@@ -50,18 +50,23 @@ async def _report(address: str, engines: Mapping[EngineName, EngineView]) -> Non
         if "draining" in states.values():
             _send(address, "STOPPING=1", status)
             return
-        if changes:
-            _send(address, *changes)
-        was_ready, last_status = was_ready or is_ready, status
+        if not changes or _send(address, *changes):
+            was_ready, last_status = was_ready or is_ready, status
         await asyncio.sleep(_POLL_S)
 
 
-def _send(address: str, *assignments: str) -> None:
-    """Send one datagram of ``NAME=value`` lines. An address that begins with @ is an abstract socket."""
+def _send(address: str, *assignments: str) -> bool:
+    """Send one datagram of ``NAME=value`` lines. An address that begins with @ is an abstract socket.
+
+    Returns False if the receiver's queue is full, so that it can be sent again.
+    """
     path = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         sender.setblocking(False)  # a full queue must not block the event loop
         try:
             sender.sendto("\n".join(assignments).encode(), path)
+        except BlockingIOError:
+            return False
         except OSError as error:
             log.warning("systemd was not notified (%s): %s", ", ".join(assignments), error)
+    return True
