@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.deploy.files import DEPLOY, read
+from tests.deploy.files import DEPLOY, OPERATIONS, read
 from vlserve.commands import startup
 from vlserve.commands.arguments import make_parser
 from vlserve.config import load as config
@@ -26,7 +26,7 @@ ENVIRONMENT = dict(
 SCHEMA = json.loads(
     (importlib.resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text()
 )
-SETTINGS = {"gpu": "vlserve.yaml", "cpu": "vlserve-cpu.yaml"}
+TARGETS = ("gpu", "cpu")
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml", "compose.cpu.yaml"])
@@ -42,7 +42,7 @@ def test_schema_refuses_an_unknown_setting() -> None:
 def test_variables_are_those_of_the_example() -> None:
     used = set(re.findall(r"\$\{(\w+)", (FOLDER / "compose.yaml").read_text()))
     assert used | {"COMPOSE_FILE"} == set(ENVIRONMENT)
-    for target in ("gpu", "cpu"):
+    for target in TARGETS:
         assert (FOLDER / f"compose.{target}.yaml").exists()
     assert ENVIRONMENT["COMPOSE_FILE"] == f"compose.yaml:compose.{ENVIRONMENT['VLSERVE_TARGET']}.yaml"
 
@@ -59,7 +59,7 @@ def test_mounted_files_and_volumes_exist() -> None:
             assert is_variable or source in volumes or (FOLDER / source).exists(), source
 
 
-@pytest.mark.parametrize("target", ["gpu", "cpu"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_service_is_served_with_a_valid_configuration(target: str) -> None:
     [mount] = read(FOLDER / f"compose.{target}.yaml")["services"]["vlserve"]["volumes"]
     source, inside, _ = mount.split(":")
@@ -74,6 +74,16 @@ def test_service_is_served_with_a_valid_configuration(target: str) -> None:
     assert {key.name for key in credentials.api_keys} == {"ana", "prometheus"}
     assert service["ports"] == [f"${{VLSERVE_ADDRESS:-127.0.0.1:8000}}:{settings.server.port}"]
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.server.shutdown_grace_s + 5
+
+
+def test_commands_of_the_documentation_are_parsed_by_the_command_line() -> None:
+    found = re.findall(r" vlserve ((?:doctor|smoke) --config \S+)", OPERATIONS.read_text())
+    parsed = [make_parser(command.add_arguments).parse_args(one.split()) for one in found]
+    assert {one.command for one in parsed} == {"doctor", "smoke"}
+    inside = {
+        read(FOLDER / f"compose.{one}.yaml")["services"]["vlserve"]["volumes"][0].split(":")[1] for one in TARGETS
+    }
+    assert {str(one.config) for one in parsed} == inside
 
 
 def test_prometheus_reads_the_key_that_compose_provides_and_scrapes_the_service() -> None:
