@@ -36,6 +36,12 @@ class Metrics:
             ("status", "code"),
             registry=self.registry,
         )
+        self.stream_errors = Counter(
+            "vlserve_stream_errors",
+            "Answers that ended with an error after their status 200.",
+            (ENGINE, "code"),
+            registry=self.registry,
+        )
         self.images = Counter("vlserve_images", "Pictures sent to an engine.", (ENGINE,), registry=self.registry)
         self.videos = Counter("vlserve_videos", "Videos sent to an engine.", (ENGINE,), registry=self.registry)
         self.prompt_tokens = Counter(
@@ -64,12 +70,24 @@ class Metrics:
         self.queued = Gauge(
             "vlserve_requests_queued", "Requests waiting for an engine.", (ENGINE,), registry=self.registry
         )
+        self.in_flight_limit = Gauge(
+            "vlserve_requests_in_flight_limit", "The setting max_in_flight.", (ENGINE,), registry=self.registry
+        )
+        self.queued_limit = Gauge(
+            "vlserve_requests_queued_limit", "The setting max_queued.", (ENGINE,), registry=self.registry
+        )
         self.request_bytes = Gauge(
             "vlserve_request_bytes_in_memory",
             "Bytes of requests in memory, as counted against server.max_bodies_bytes.",
             registry=self.registry,
         )
         self.is_ready = Gauge("vlserve_engine_ready", "1 while the engine is ready.", (ENGINE,), registry=self.registry)
+        self.state = Gauge(
+            "vlserve_engine_state",
+            "1 for the engine's state, as in /ready; 0 for its earlier ones.",
+            (ENGINE, "state"),
+            registry=self.registry,
+        )
         self.transitions = Counter(
             "vlserve_engine_transitions",
             "Changes of an engine's state.",
@@ -79,8 +97,16 @@ class Metrics:
         self.restarts = Counter(
             "vlserve_engine_restarts", "Times an engine was started again.", (ENGINE,), registry=self.registry
         )
+        self.files_bytes = Gauge("vlserve_files_bytes", "Bytes of all uploaded files.", registry=self.registry)
+        self.files_limit_bytes = Gauge(
+            "vlserve_files_limit_bytes", "The setting files.max_total_bytes.", registry=self.registry
+        )
+        self.files_free_bytes = Gauge(
+            "vlserve_files_disk_free_bytes", "Free bytes on the disk of the uploaded files.", registry=self.registry
+        )
         self.registry.register(_DroppedLines())
         self._of_keys: dict[tuple[str, str], KeyMetrics] = {}
+        self._states: dict[str, str] = {}
 
     def of_key(self, engine: str, key: str) -> "KeyMetrics":
         """Return the metrics of one API key's requests to an engine. They are kept: looking labels up takes time."""
@@ -95,6 +121,14 @@ class Metrics:
                 self.first_token.labels(engine),
             )
         return found
+
+    def set_state(self, engine: str, state: str) -> None:
+        """Note the current state of an engine."""
+        if before := self._states.get(engine):
+            self.state.labels(engine, before).set(0)
+        self._states[engine] = state
+        self.state.labels(engine, state).set(1)
+        self.restarts.labels(engine)  # 0 before the first one, so that increase() sees it
 
     def render(self, scraped: Mapping[str, str]) -> bytes:
         """Return the gateway's metrics and those of the engines (name → text), labelled ``vlserve_engine``."""

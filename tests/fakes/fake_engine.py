@@ -48,6 +48,9 @@ FAULTS: web.AppKey[set[str]] = web.AppKey("faults", set)
 RUNNING: web.AppKey[list[int]] = web.AppKey("running", list)
 """How many answers are being made now."""
 
+ANSWERED: web.AppKey[list[int]] = web.AppKey("answered", list)
+"""How many answers were made."""
+
 CORE_DIED = {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause."}}
 FROZEN: web.AppKey[asyncio.Event] = web.AppKey("frozen", asyncio.Event)
 """Set once a request said ``freeze`` (``freeze:3``: for 3 s): nothing is computed; /health and /metrics answer."""
@@ -70,6 +73,19 @@ vllm:kv_cache_usage_perc{engine="0",model_name="m"} %(cache).3f
 # HELP vllm:prompt_tokens_total Prompt tokens.
 # TYPE vllm:prompt_tokens_total counter
 vllm:prompt_tokens_total{engine="0"} 17.0
+# HELP vllm:num_requests_waiting Requests waiting.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="m"} 0
+# HELP vllm:num_preemptions_total Preemptions.
+# TYPE vllm:num_preemptions_total counter
+vllm:num_preemptions_total{engine="0",model_name="m"} 0
+# HELP vllm:inter_token_latency_seconds Time between tokens.
+# TYPE vllm:inter_token_latency_seconds histogram
+vllm:inter_token_latency_seconds_bucket{engine="0",le="0.05",model_name="m"} %(answered)d
+vllm:inter_token_latency_seconds_bucket{engine="0",le="0.1",model_name="m"} %(answered)d
+vllm:inter_token_latency_seconds_bucket{engine="0",le="+Inf",model_name="m"} %(answered)d
+vllm:inter_token_latency_seconds_count{engine="0",model_name="m"} %(answered)d
+vllm:inter_token_latency_seconds_sum{engine="0",model_name="m"} %(answered)d
 # HELP process_resident_memory_bytes Memory.
 # TYPE process_resident_memory_bytes gauge
 process_resident_memory_bytes 1.0
@@ -102,6 +118,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     try:
         response = await _answer(request, asked)
         seen["is_finished"] = True
+        request.app[ANSWERED][0] += 1
         return response
     finally:
         request.app[RUNNING][0] -= 1
@@ -262,12 +279,14 @@ async def models(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     if "html-metrics" in request.app[FAULTS]:
         return web.Response(text="<html>{ 3 }", content_type="text/html")
-    return web.Response(text=METRICS % {"running": request.app[RUNNING][0], "cache": request.app[CACHE][0]})
+    app = request.app
+    counts = {"running": app[RUNNING][0], "cache": app[CACHE][0], "answered": app[ANSWERED][0]}
+    return web.Response(text=METRICS % counts)
 
 
 def make_app(faults: set[str] | None = None) -> web.Application:
     app = web.Application(client_max_size=1024**3)
-    app[SEEN], app[FAULTS], app[RUNNING] = [], faults or set(), [0]
+    app[SEEN], app[FAULTS], app[RUNNING], app[ANSWERED] = [], faults or set(), [0], [0]
     app[PICTURES], app[ANSWER] = {}, ["one two three"]
     app[FROZEN], app[CORE_ENDED], app[CACHE] = asyncio.Event(), asyncio.Event(), [0.0]
     app[PREFILLING], app[COMPUTING] = asyncio.Lock(), asyncio.Semaphore(8)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from vlserve import __version__, logs
 from vlserve.commands import plan_text, startup_checks
+from vlserve.commands.service_notify import notifications
 from vlserve.commands.startup_checks import Credentials
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.environment import engine_environment
@@ -21,6 +22,7 @@ from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
+from vlserve.engines.gpu_metrics import GpuMemory
 from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
 from vlserve.gateway import memory_tuning, tracing
@@ -60,6 +62,7 @@ def shutdown_signals() -> list[signal.Signals]:
 
 async def _run(settings: Config, testgen: Routes, credentials: Credentials, store: FileStore | None) -> int:
     metrics = Metrics()
+    metrics.registry.register(GpuMemory())
     traces = tracing.make(settings.tracing.otlp_endpoint)
     fleet = await _fleet(settings, metrics, credentials.url_keys)
     app = create_app(settings, fleet.engines, credentials.api_keys, metrics, traces, store, testgen)
@@ -80,7 +83,8 @@ async def _run(settings: Config, testgen: Routes, credentials: Credentials, stor
         log.info("vlserve %s listens on http://%s (engines are loading; see /ready)", __version__, endpoint)
         for address in others:
             log.info("the metrics are also at http://%s/metrics", address)
-        await server.serve(sockets=sockets)
+        async with notifications(fleet.engines):
+            await server.serve(sockets=sockets)
     finally:
         over.cancel()
         has_no_engine = all(engine.state is EngineState.GIVEN_UP for engine in fleet.engines.values())

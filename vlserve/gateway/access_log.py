@@ -69,6 +69,8 @@ class Account:
         # A stream that the client cancelled has no usage; each of its events carried at least one token.
         completion_tokens = outcome.completion_tokens if outcome.completion_tokens is not None else outcome.events
         metrics.requests.labels(route.engine, route.reason, str(outcome.status)).inc()
+        if outcome.status == 200 and outcome.error:
+            metrics.stream_errors.labels(route.engine, outcome.error).inc()
         of_key = metrics.of_key(route.engine, self.key)
         of_key.images.inc(self.image_count)
         of_key.videos.inc(self.video_count)

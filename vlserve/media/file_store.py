@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -156,6 +157,10 @@ class FileStore:
             raise PayloadTooLarge(f"The file {file_id} has {size:,} bytes; {max_bytes:,} are allowed here.")
         with self.open_content(owner, file_id) as content:
             return content.read()
+
+    def disk_usage(self) -> tuple[int, int]:
+        """Return the bytes of all files, and the free bytes on their disk. Raises OSError, sqlite3.Error."""
+        return self._table.usage("").total_bytes, shutil.disk_usage(self._folder).free
 
     def delete(self, owner: str, file_id: str) -> None:
         """Delete the file. Raises NotFound, InsufficientStorage."""
