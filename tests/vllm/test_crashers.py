@@ -44,6 +44,8 @@ def answered_calls(arguments: Any) -> dict[str, Any]:
     return {"messages": [*user("x"), {"role": "assistant", "content": None, "tool_calls": [call]}, tool]}
 
 
+LONG = "word " * 2500
+"""More tokens than vLLM computes at once (max_num_batched_tokens), and fewer than the demo models' context."""
 REFUSED: dict[str, dict[str, Any]] = {
     "huge n": {"n": 2**31},
     "n that fills every place": {"n": 128, "max_tokens": 64, "ignore_eos": True, "top_logprobs": 20, "logprobs": True},
@@ -100,6 +102,7 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "very cold": {"temperature": 1e-30},
     "penalty of nothing": {"repetition_penalty": 0},
     "seed": {"seed": -(2**63)},
+    "seed with a prompt of several parts": {"messages": user(LONG), "seed": 1, "temperature": 1},
     "properties of letters": regex(r"\p{L}+"),
     "inline flags": regex("(?i)abc"),
     "double star": regex("a**"),

@@ -2,12 +2,12 @@
 
 usage: python mps_daemon.py CONTROL_PROGRAM      (the folders: CUDA_MPS_PIPE_DIRECTORY, CUDA_MPS_LOG_DIRECTORY)
 
-It runs under the reaper, like an engine. If the daemon dies, its MPS server, on which running engines depend, becomes a
-child of the reaper and lives on. New processes cannot use MPS until the daemon runs again.
+It runs under the reaper, like an engine. If the daemon dies, its MPS server is killed: without a daemon the engines'
+requests stalled, while without a server the engines fail at once, and are restarted (an H100, driver 580.159).
 
   SIGTERM      → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
-  daemon ended → start it again, after a pause that doubles while it ends within SHORT_S of its start; exit code 1 if it
-                 does so twice and never ran longer
+  daemon ended → kill its server, and start the daemon again, after a pause that doubles while it ends within SHORT_S of
+                 its start; exit code 1 if it does so twice and never ran longer
 
 Standard library only, like the reaper.
 """
@@ -25,6 +25,7 @@ QUIT_S = 1.5  # all its clients have ended
 SHORT_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 _PR_SET_PDEATHSIG = 1
+_SERVER = b"nvidia-cuda-mps-server"
 
 
 def main() -> int:
@@ -51,6 +52,7 @@ def main() -> int:
                 return 0
         line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}"
         print(line, flush=True)  # noqa: T201  (to the gateway's log)
+        _kill_servers(folders[0])
         if time.monotonic() - started >= SHORT_S:
             pause_s, was_stable = FIRST_PAUSE_S, True
         elif not was_stable and pause_s > FIRST_PAUSE_S:
@@ -69,6 +71,14 @@ def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             daemon.wait(QUIT_S)
             return
+
+
+def _kill_servers(pipe_folder: pathlib.Path) -> None:
+    own = f"CUDA_MPS_PIPE_DIRECTORY={pipe_folder}".encode()
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            if _SERVER in (entry / "cmdline").read_bytes() and own in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _last_line(folder: pathlib.Path) -> str:

@@ -1,9 +1,14 @@
-"""Lets vLLM start if torchvision, torchaudio and torchcodec are CUDA builds but torch is a CPU build.
+"""Lets vLLM run on the CPU: with packages that are CUDA builds beside a torch for the CPU, and with seeds.
 
-pip installs that mix if PyTorch's CPU index is unreachable. The C extensions then cannot load, and the packages fail
-at import: torchvision with "operator torchvision::nms does not exist", the others with a missing CUDA
-library. Qwen's image processor needs only torchvision's resizing and normalising, which are plain torch, so declaring
-its two operators is enough; audio and video decoding are never used, so those two packages are hidden.
+**Packages.** Where torchvision, torchaudio and torchcodec are CUDA builds (pip installs them if PyTorch's CPU index is
+unreachable), their C extensions cannot load, and they fail at import: torchvision with "operator torchvision::nms does
+not exist", the others with a missing CUDA library. Qwen's image processor needs only torchvision's resizing and
+normalising, which are plain torch, so declaring its two operators is enough; audio and video decoding are never used,
+so those two packages are hidden.
+
+**Seeds.** vLLM 0.32 rewinds a request's seeded generator after each part of a long prompt. torch's generators for the
+CPU cannot do that: "CPU Generator does not use offset" ended the engine. Here the rewinding has no effect, so that the
+answer to a long prompt with a seed also depends on how vLLM divided the prompt.
 
 A vLLM plugin would run too late (vLLM's config already imports transformers' image code), hence this file: its folder
 is on an engine's PYTHONPATH, so every process of the engine runs it first. Working packages are left alone.
@@ -46,6 +51,37 @@ class _BeforeTorchvision(MetaPathFinder):
         return None
 
 
+class _BeforeModelRunner(MetaPathFinder):
+    """Runs once, before the import of vLLM's model runner; finds no modules itself."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "vllm.v1.worker.gpu_model_runner":  # that of the CPU is derived from it
+            sys.meta_path.remove(self)
+            _let_generators_rewind()
+        return None
+
+
+def _let_generators_rewind() -> None:
+    import torch
+
+    plain = torch.Generator
+
+    class AnyGenerator(type(plain)):  # type: ignore[misc]
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, plain)
+
+    class Generator(plain, metaclass=AnyGenerator):  # type: ignore[misc, valid-type]
+        def get_offset(self) -> int:
+            return 0
+
+        def set_offset(self, offset: int) -> None:
+            pass
+
+    torch.Generator = Generator  # type: ignore[misc]
+
+
 def _is_broken(package: str, extension: str) -> bool:
     spec = PathFinder.find_spec(package)
     if spec is None or spec.origin is None:
@@ -62,4 +98,5 @@ def _is_broken(package: str, extension: str) -> bool:
     return False
 
 
+sys.meta_path.insert(0, _BeforeModelRunner())
 sys.meta_path.insert(0, _finder := _BeforeTorchvision())
