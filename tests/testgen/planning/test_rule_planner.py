@@ -101,6 +101,13 @@ CONTACT = look(
     el("e3", "textbox", "Message"),
     el("e4", "button", "Send message"),
 )
+CHORES = look(el("e1", "textbox", "New chore"), el("e2", "button", "Add chore"))
+TWO_LISTS = look(
+    el("e1", "textbox", "New chore"),
+    el("e2", "button", "Add chore"),
+    el("e3", "textbox", "New person"),
+    el("e4", "button", "Add person"),
+)
 CHINESE = look(
     el("e1", "textbox", "用户名"),
     el("e2", "textbox", "密码", is_secret=True),
@@ -160,6 +167,7 @@ PLANNED = [
     (CONTACT, "send the form with an email that is not valid", "fill e2 not-an-email; click e4"),
     (CONTACT, "send the form with an invalid email", "fill e2 not-an-email; click e4"),
     (TODO, 'add "Water plants"', "fill e1 Water plants; click e2"),
+    (CHORES, 'add "Iron the shirts"', "fill e1 Iron the shirts; click e2"),
     (TODO, "tick Buy milk", "check e3"),
     (TODO, "untick Call Ben", "uncheck e4"),
     (TODO, "click Done", "click e6"),
@@ -219,6 +227,7 @@ LEFT_ALONE = [
     (LOGIN, "do not click Sign in"),
     (LOGIN, "log in"),
     (LOGIN, 'type "x"'),
+    (TWO_LISTS, 'add "Iron the shirts"'),
     (TODO, "delete Buy milk"),
     (TODO, "drag Write report"),
     (TODO, "tick Walk the dog"),

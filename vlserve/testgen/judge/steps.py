@@ -210,7 +210,9 @@ class Steps(StepTargets):
         else:
             ignored = FORM | PLACES | (THINGS if clause.quoted else frozenset())
             left = [word for word in words if word not in ignored or is_meant(word, one)]
-            why = self.why_not_named(clause, at, left, quoted)
+            # "Add chore" beside the field "New chore" is what 'add "Iron shirts"' means.
+            fields = [self.element(each).name for each in used] if clause.verb == "add" else []
+            why = self.why_not_named(clause, at, left, quoted, fields)
         if why:
             return (), why
         more = fills if clause.verb in IMPLY_FILLS else used

@@ -58,15 +58,20 @@ class StepTargets:
             return "It does not name what to use."
         return self._why_not(at, clause, words, quoted, self.pool, ROLES.get(self.steps[at].do))
 
-    def why_not_named(self, clause: Clause, at: int, words: Sequence[str], quoted: Sequence[str]) -> str:
-        """The same for a button or link that is called like the verb, among those that are."""
+    def why_not_named(
+        self, clause: Clause, at: int, words: Sequence[str], quoted: Sequence[str], fields: Sequence[str] = ()
+    ) -> str:
+        """The same for a button or link that is called like the verb, among those that are.
+
+        ``fields``: names of the fields that are filled in for it; the button's name may have their words.
+        """
         same = tuple(
             each
             for each in self.pool.elements
             if each.role in CLICKED
             and (not clause.verb or is_called(each, clause.verb) or each.id == self.element(at).id)
         )
-        return self._why_not(at, clause, words, quoted, replace(self.pool, elements=same), None)
+        return self._why_not(at, clause, words, quoted, replace(self.pool, elements=same), None, fields)
 
     def _why_not(
         self,
@@ -76,13 +81,14 @@ class StepTargets:
         quoted: Sequence[str],
         pool: Pool,
         roles: Collection[str] | None,
+        fields: Sequence[str] = (),
     ) -> str:
         one = self.element(at)
         if missing := unmeant(without_ordinals(words, one), quoted, one):
             return f"The step on {explain_missing(one, missing)}"
         if negates(one.name, clause.text):
             return explain_opposite(one)
-        if why := _named_in_part(clause, one, words, quoted):
+        if why := _named_in_part(clause, one, words, quoted, fields):
             return why
         return explain_rival(one, pool.rival(one, words, quoted, clause.text, roles))
 
@@ -160,13 +166,15 @@ def _refused(why: str) -> tuple[list[int], list[str], list[str], str]:
     return [], [], [], why
 
 
-def _named_in_part(clause: Clause, one: Element, words: Sequence[str], quoted: Sequence[str]) -> str:
+def _named_in_part(
+    clause: Clause, one: Element, words: Sequence[str], quoted: Sequence[str], fields: Sequence[str]
+) -> str:
     """Why a clause does not name a button or link: its name has other words, as "Delete account" for "click Delete"."""
     by_verb = not words and not quoted
     is_named = by_verb or any(has_word(word, one.name) for word in words)
     if one.role not in CLICKED or not (is_named or any(has_phrase(each, one.name) for each in quoted)):
         return ""
-    text = " | ".join((clause.text, " ".join(clause.words), *clause.quoted, NAMES.get(clause.verb, "")))
+    text = " | ".join((clause.text, " ".join(clause.words), *clause.quoted, *fields, NAMES.get(clause.verb, "")))
     known = (FORM | THINGS) - ({"account"} if clause.verb not in ("log_in", "sign_up") else set())
     rest = [word for word in unnamed_words(one, text) if not (clause.verb in NAMES and word in known)]
     return f"{one.description} has another name, with {listed(rest)}: name it in full." if rest else ""
