@@ -44,8 +44,6 @@ def answered_calls(arguments: Any) -> dict[str, Any]:
     return {"messages": [*user("x"), {"role": "assistant", "content": None, "tool_calls": [call]}, tool]}
 
 
-LONG = "word " * 2500
-"""More tokens than vLLM computes at once (max_num_batched_tokens), and fewer than the demo models' context."""
 REFUSED: dict[str, dict[str, Any]] = {
     "huge n": {"n": 2**31},
     "n that fills every place": {"n": 128, "max_tokens": 64, "ignore_eos": True, "top_logprobs": 20, "logprobs": True},
@@ -102,7 +100,6 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "very cold": {"temperature": 1e-30},
     "penalty of nothing": {"repetition_penalty": 0},
     "seed": {"seed": -(2**63)},
-    "seed with a prompt of several parts": {"messages": user(LONG), "seed": 1, "temperature": 1},
     "properties of letters": regex(r"\p{L}+"),
     "inline flags": regex("(?i)abc"),
     "double star": regex("a**"),
@@ -146,4 +143,15 @@ def test_request_is_refused_or_answered_and_the_engine_survives(service: Service
         if "structured_outputs" in body:
             assert tree["error"]["code"] == "invalid_structured_output", answer.text[:500]
     assert ask(service, "still there?", model="demo-text" if model == "auto" else model, max_tokens=1)
+    assert service.reapers() == leaders
+
+
+@pytest.mark.parametrize("model", ["demo-text", "demo-vision"])
+def test_seed_with_a_prompt_of_several_parts_is_answered(service: Service, model: str) -> None:
+    """vLLM computes at most 2,048 tokens at once (max_num_batched_tokens), and rewinds the seed after each part."""
+    leaders = service.reapers()
+    answer = post(service, {"messages": user("word " * 2500), "seed": 1, "temperature": 1}, model)
+    assert answer.status_code == 200, answer.text[:500]
+    assert answer.json()["usage"]["prompt_tokens"] > 2048
+    assert ask(service, "still there?", model=model, max_tokens=1)
     assert service.reapers() == leaders

@@ -2,8 +2,8 @@
 
 usage: python mps_daemon.py CONTROL_PROGRAM      (the folders: CUDA_MPS_PIPE_DIRECTORY, CUDA_MPS_LOG_DIRECTORY)
 
-It runs under the reaper, like an engine. If the daemon dies, its MPS server is killed: without a daemon the engines'
-requests stalled, while without a server the engines fail at once, and are restarted (an H100, driver 580.159).
+It runs under the reaper, like an engine. If the daemon dies, its MPS server is killed: on an H100 (driver 580.159) the
+engines' requests stalled after the death of the daemon, and failed at once after that of the server.
 
   SIGTERM      → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
   daemon ended → kill its server, and start the daemon again, after a pause that doubles while it ends within SHORT_S of
@@ -25,7 +25,6 @@ QUIT_S = 1.5  # all its clients have ended
 SHORT_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 _PR_SET_PDEATHSIG = 1
-_SERVER = b"nvidia-cuda-mps-server"
 
 
 def main() -> int:
@@ -50,9 +49,8 @@ def main() -> int:
             if signal.sigwait(watched) == signal.SIGTERM:
                 _end(program, daemon)
                 return 0
-        line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}"
+        line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}; {_kill_orphans()}"
         print(line, flush=True)  # noqa: T201  (to the gateway's log)
-        _kill_servers(folders[0])
         if time.monotonic() - started >= SHORT_S:
             pause_s, was_stable = FIRST_PAUSE_S, True
         elif not was_stable and pause_s > FIRST_PAUSE_S:
@@ -73,12 +71,16 @@ def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def _kill_servers(pipe_folder: pathlib.Path) -> None:
-    own = f"CUDA_MPS_PIPE_DIRECTORY={pipe_folder}".encode()
+def _kill_orphans() -> str:
+    """Kill what the daemon has left, its server: the reaper, this process's parent, has become the parent of it."""
+    killed = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or is another user's
-            if _SERVER in (entry / "cmdline").read_bytes() and own in (entry / "environ").read_bytes().split(b"\0"):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getppid() and int(entry.name) != os.getpid():
                 os.kill(int(entry.name), signal.SIGKILL)
+                killed.append(entry.name)
+    return f"killed its server, {', '.join(killed)}" if killed else "it had no server"
 
 
 def _last_line(folder: pathlib.Path) -> str:
