@@ -120,4 +120,4 @@ def test_exit_code_is_1_if_nothing_answers(unused_tcp_port: int, tmp_path: pathl
     command = [sys.executable, "-m", "vlserve.cli", "smoke", "--base-url", f"http://127.0.0.1:{unused_tcp_port}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
     assert done.returncode == 1
-    assert "does not answer like vlserve" in done.stdout
+    assert "No service answers at" in done.stdout

@@ -21,6 +21,8 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
             yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus{hint}"
     elif there.is_cpu:
         yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
+    if not made.engines:
+        yield "no engine is started here: each has a url"
     for engine in made.engines:
         yield ""
         budget = engine.budget

@@ -91,7 +91,11 @@ async def run(url: str, key: str | None, timeout_s: float) -> AsyncIterator[Resu
         client = _Client(session, url.rstrip("/"))
         try:
             engines = await client.engines()
-        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
+        except (aiohttp.ClientConnectionError, TimeoutError):
+            text = f"No service answers at {url}. Is `vlserve serve` running? See also --base-url."
+            yield Result("ready", False, text, 0.0)
+            return
+        except (aiohttp.ClientError, ValueError, LookupError, TypeError) as error:
             yield Result("ready", False, f"{url} does not answer like vlserve: {_named(error)}", 0.0)
             return
         for check in CHECKS:
