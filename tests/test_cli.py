@@ -388,8 +388,8 @@ async def test_interrupt_while_vllm_is_asked_for_its_flags_leaves_nothing(short_
     pid, arguments = await read_call(short_folder)
     assert "--help=all" in arguments
     process.send_signal(signal.SIGINT)
-    await process.communicate()
-    assert process.returncode == 130
+    _, output = await process.communicate()
+    assert process.returncode == 130, output
     assert not is_alive(pid)
 
 
