@@ -87,14 +87,19 @@ async def test_notification_is_sent_again_while_the_receivers_queue_is_full(shor
 async def test_notification_is_sent_again_after_an_error_which_is_logged_once(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts, send = list[tuple[str, ...]](), service_notify._ServiceManager.send
+
+    def counted(self: service_notify._ServiceManager, *assignments: str) -> bool:
+        attempts.append(assignments)
+        return send(self, *assignments)
+
+    monkeypatch.setattr(service_notify._ServiceManager, "send", counted)
     monkeypatch.setattr(service_notify, "_POLL_S", 0.01)
     address = str(short_folder / "notify")
     engine = view("starting")
     async with notifications({"text": cast(EngineView, engine)}, {"NOTIFY_SOCKET": address}):
-        await until(lambda: bool(caplog.records))
         engine.state, engine.is_ready = "ready", True
-        for _ in range(3):  # more attempts, without a receiver
-            await asyncio.sleep(0.02)
+        await until(lambda: len(attempts) > 2)
         receiver = Receiver(address)
         await until(receiver.has("READY=1"))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
