@@ -150,8 +150,8 @@ def test_names_are_resolved_by_dns_of_the_cluster_and_of_the_node() -> None:
         for port in rule["ports"]
         if port["protocol"] == "UDP"
     ]
-    cluster, node = {"namespaceSelector": {}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}
-    assert allowed == [(to, port) for to in (cluster, node) for port in (53, 5353)]
+    resolvers: list[dict[str, Any]] = [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}]
+    assert allowed == [(to, port) for to in resolvers for port in (53, 5353)]
 
 
 def test_pending_pods_are_not_scraped() -> None:
