@@ -20,6 +20,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 # Engines' metrics with these prefixes would collide with the gateway's.
 _COLLIDING = ("process_", "python_", "http_request", "http_response", "vlserve_")
+# Series that alerts watch, by status and code. They start at 0, so that increase() and rate() see the first error.
+_REFUSED = (
+    ("400", "image_fetch_failed"),
+    ("400", "image_fetch_timeout"),
+    ("500", "engine_failed"),
+    ("500", "internal_error"),
+    ("503", "engine_unavailable"),
+    ("503", "service_exhausted"),
+    ("504", "engine_timeout"),
+)
+_STREAM_ERRORS = ("engine_failed", "engine_timeout", "engine_unavailable", "internal_error", "service_exhausted")
 
 
 class Metrics:
@@ -105,6 +116,8 @@ class Metrics:
             "vlserve_files_disk_free_bytes", "Free bytes on the disk of the uploaded files.", registry=self.registry
         )
         self.registry.register(_DroppedLines())
+        for labels in _REFUSED:
+            self.refused.labels(*labels)
         self._of_keys: dict[tuple[str, str], KeyMetrics] = {}
         self._states: dict[str, str] = {}
 
@@ -129,6 +142,8 @@ class Metrics:
         self._states[engine] = state
         self.state.labels(engine, state).set(1)
         self.restarts.labels(engine)  # 0 before the first one, so that increase() sees it
+        for code in _STREAM_ERRORS:
+            self.stream_errors.labels(engine, code)
 
     def render(self, scraped: Mapping[str, str]) -> bytes:
         """Return the gateway's metrics and those of the engines (name → text), labelled ``vlserve_engine``."""

@@ -7,8 +7,11 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+import pytest
+
 from tests.conftest import FakeView, until
 from tests.reliability.service import fakes, serve
+from vlserve.commands import service_notify
 from vlserve.commands.service_notify import notifications
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.engines.view import Address, EngineView
@@ -78,6 +81,28 @@ async def test_notification_is_sent_again_while_the_receivers_queue_is_full(shor
         await asyncio.sleep(0)  # the first attempt
         await until(receiver.has("READY=1"), timeout_s=10)
     filler.close()
+    receiver.close()
+
+
+async def test_notification_is_sent_again_after_an_error_which_is_logged_once(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, send = list[tuple[str, ...]](), service_notify._ServiceManager.send
+
+    def counted(self: service_notify._ServiceManager, *assignments: str) -> bool:
+        attempts.append(assignments)
+        return send(self, *assignments)
+
+    monkeypatch.setattr(service_notify._ServiceManager, "send", counted)
+    monkeypatch.setattr(service_notify, "_POLL_S", 0.01)
+    address = str(short_folder / "notify")
+    engine = view("starting")
+    async with notifications({"text": cast(EngineView, engine)}, {"NOTIFY_SOCKET": address}):
+        engine.state, engine.is_ready = "ready", True
+        await until(lambda: len(attempts) > 2)
+        receiver = Receiver(address)
+        await until(receiver.has("READY=1"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     receiver.close()
 
 

@@ -123,9 +123,9 @@ async def _client(service: Service, number: int) -> None:
     key = list(CLIENTS.values())[number % 2]
     shot = {"type": "image_url", "image_url": {"url": data_url(picture(56 + number, 56))}}
     closed = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/shot.png"}}
-    wishes: list[tuple[Any, str]] = [("hello", "drip:0.4"), (shot, "drip:0.6")] * 6
-    wishes += [("hello", "half-event"), (closed, "")]
-    for content, wish in itertools.islice(itertools.cycle(wishes), number, None):
+    cases: list[tuple[Any, str]] = [("hello", "drip:0.4"), (shot, "drip:0.6")] * 6
+    cases += [("hello", "half-event"), (closed, "")]
+    for content, wish in itertools.islice(itertools.cycle(cases), number, None):
         body = {"messages": user(content), "user": wish, "stream": True}
         async with service.post(body, headers={"authorization": f"Bearer {key}"}) as answer:
             await answer.read()

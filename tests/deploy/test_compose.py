@@ -111,3 +111,13 @@ def test_only_vlserve_and_nginx_can_be_public_and_images_have_a_version() -> Non
         assert re.search(r":(v?\d[\w.]+|\$\{VLSERVE_TARGET\})$", service["image"]), name
         if name not in ("vlserve", "nginx"):
             assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
+
+
+def test_grafana_has_no_default_password() -> None:
+    assert ENVIRONMENT["GRAFANA_PASSWORD"] == ""
+    assert SERVICES["grafana"]["environment"] == {"GF_SECURITY_ADMIN_PASSWORD": "${GRAFANA_PASSWORD:?}"}
+
+
+def test_services_come_back_after_a_restart_and_nginx_with_vlserve() -> None:
+    assert {service["restart"] for service in SERVICES.values()} == {"unless-stopped"}
+    assert SERVICES["nginx"]["depends_on"]["vlserve"]["restart"] is True

@@ -65,10 +65,33 @@ def test_package_is_built_from_copied_files() -> None:
     """hatchling reads these files from the build's folder."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "pyproject.toml"}
+    needed = {*wheel["only-include"], project["project"]["readme"], "pyproject.toml"}
     needed |= {*project["project"]["license-files"]}
     copied = {name for line in re.findall(r"^COPY (.+) \S+$", TARGETS["source"], re.MULTILINE) for name in line.split()}
     assert needed == copied
+
+
+def patterns(source: str) -> list[str]:
+    """Return patterns as gitignore writes them. Those of .dockerignore are relative to the root."""
+    if source == "wheel":
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+        return [*project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]]
+    lines = (REPOSITORY / source).read_text().splitlines()
+    if source == ".gitignore":
+        return lines
+    return [f"!/{line[1:]}" if line.startswith("!") else line if line.startswith("#") else f"/{line}" for line in lines]
+
+
+@pytest.mark.parametrize("source", [".dockerignore", ".gitignore", "wheel"])
+def test_secrets_of_a_deployment_are_ignored(source: str, tmp_path: pathlib.Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("\n".join(patterns(source)))
+    compose = "configs/deploy/compose"
+    secrets = [f"{compose}/.env", f"{compose}/.env.local", f"{compose}/tls/privkey.pem", "configs/deploy/nginx/a.key"]
+    public = [f"{compose}/env.example", "configs/default.yaml"]
+    command = ["git", "-C", str(tmp_path), "check-ignore", "--no-index", *secrets, *public]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == secrets
 
 
 @pytest.mark.parametrize("target", IMAGES)

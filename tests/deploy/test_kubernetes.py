@@ -135,6 +135,31 @@ def test_probes_and_drain_fit_the_settings(name: str, tmp_path: pathlib.Path) ->
     assert pause_s >= ready["periodSeconds"] * ready["failureThreshold"]
 
 
+def test_autoscalers_and_nodes_that_leave_are_not_hindered() -> None:
+    found = variant("one-gpu")
+    assert "replicas" not in found["StatefulSet"]["spec"]  # kubectl apply would reset an autoscaler's
+    assert "sessionAffinity" not in found["Service"]["spec"]
+    assert pod_of("one-gpu")["terminationGracePeriodSeconds"] <= 600  # the most that cluster-autoscaler waits
+
+
+def test_names_are_resolved_by_dns_of_the_cluster_and_of_the_node() -> None:
+    allowed = [
+        (to, port["port"])
+        for rule in variant("one-gpu")["NetworkPolicy"]["spec"]["egress"]
+        for to in rule["to"]
+        for port in rule["ports"]
+        if port["protocol"] == "UDP"
+    ]
+    resolvers: list[dict[str, Any]] = [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}]
+    assert allowed == [(to, port) for to in resolvers for port in (53, 5353)]
+
+
+def test_pending_pods_are_not_scraped() -> None:
+    [monitor, _] = build(FOLDER / "monitoring")
+    [relabeling] = monitor["spec"]["endpoints"][0]["relabelings"]
+    assert relabeling == {"action": "drop", "sourceLabels": ["__meta_kubernetes_pod_phase"], "regex": "Pending"}
+
+
 def test_commands_are_parsed_by_the_command_line() -> None:
     pod = pod_of("one-gpu")
     parser = make_parser(command.add_arguments)

@@ -24,6 +24,7 @@ from tests.deploy.files import (
     scaling_queries,
 )
 from vlserve.engines.gpu_metrics import GpuMemory
+from vlserve.errors import EngineAway, EngineFailed, EngineTimeout, ServiceExhausted
 from vlserve.metrics import Metrics
 
 UNIT_TESTS = REPOSITORY / "tests" / "deploy" / "rules.test.yml"
@@ -91,6 +92,16 @@ def test_every_metric_is_documented_and_those_in_use_exist() -> None:
         name.removesuffix("_bucket") for one in expressions for name in re.findall(r"\bvlserve_(?!engine\b)\w+", one)
     }
     assert used <= own
+
+
+def test_errors_that_alerts_watch_start_at_zero() -> None:
+    metrics = Metrics()
+    metrics.set_state("text", "starting")
+    text = metrics.render({}).decode()
+    for error in (EngineFailed, EngineAway, EngineTimeout, ServiceExhausted):
+        assert f'vlserve_requests_refused_total{{code="{error.code}",status="{error.status}"}} 0.0' in text
+        assert f'vlserve_stream_errors_total{{code="{error.code}",vlserve_engine="text"}} 0.0' in text
+    assert 'vlserve_requests_refused_total{code="image_fetch_failed",status="400"} 0.0' in text
 
 
 def test_metrics_of_vllm_exist_in_the_installed_version() -> None:

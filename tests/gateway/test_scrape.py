@@ -48,7 +48,8 @@ async def test_stream_that_ends_with_an_error_event_is_counted_with_its_code(gat
     assert "error" in await ask(gateway, "half-event")
     await ask(gateway, "")
     found = await samples(gateway, "vlserve_stream_errors_total")
-    assert found == {'code="engine_unavailable",vlserve_engine="text"': "1.0"}
+    counted = {labels: value for labels, value in found.items() if value != "0.0"}
+    assert counted == {'code="engine_unavailable",vlserve_engine="text"': "1.0"}
 
 
 async def test_bytes_of_files_their_limit_and_free_bytes_are_reported(open_gateway: OpenGateway) -> None:

@@ -28,16 +28,17 @@ async def notifications(
     if not address:
         yield
         return
-    reporting = asyncio.create_task(_report(address, engines))
+    service_manager = _ServiceManager(address)
+    reporting = asyncio.create_task(_report(service_manager, engines))
     try:
         yield
     finally:
         reporting.cancel()
         await asyncio.wait([reporting])
-        _send(address, "STOPPING=1", "STATUS=stopping the engines")
+        service_manager.send("STOPPING=1", "STATUS=stopping the engines")
 
 
-async def _report(address: str, engines: Mapping[EngineName, EngineView]) -> None:
+async def _report(service_manager: "_ServiceManager", engines: Mapping[EngineName, EngineView]) -> None:
     """Send what has changed, until cancelled."""
     was_ready, last_status = False, ""
     while True:
@@ -48,25 +49,31 @@ async def _report(address: str, engines: Mapping[EngineName, EngineView]) -> Non
         if is_ready and not was_ready:
             changes.append("READY=1")
         if "draining" in states.values():
-            _send(address, "STOPPING=1", status)
+            service_manager.send("STOPPING=1", status)
             return
-        if not changes or _send(address, *changes):
+        if not changes or service_manager.send(*changes):
             was_ready, last_status = was_ready or is_ready, status
         await asyncio.sleep(_POLL_S)
 
 
-def _send(address: str, *assignments: str) -> bool:
-    """Send one datagram of ``NAME=value`` lines. An address that begins with @ is an abstract socket.
+class _ServiceManager:
+    """The receiver of notifications. An address that begins with @ is an abstract socket."""
 
-    Returns False if the receiver's queue is full, so that it can be sent again.
-    """
-    path = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.setblocking(False)  # a full queue must not block the event loop
+    def __init__(self, address: str) -> None:
+        self._path = "\0" + address[1:] if address.startswith("@") else address
+        self._has_failed = False
+
+    def send(self, *assignments: str) -> bool:
+        """Send one datagram of ``NAME=value`` lines. Returns False if it was not sent, so that it can be sent again."""
         try:
-            sender.sendto("\n".join(assignments).encode(), path)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.setblocking(False)  # a full queue must not block the event loop
+                sender.sendto("\n".join(assignments).encode(), self._path)
         except BlockingIOError:
             return False
         except OSError as error:
-            log.warning("systemd was not notified (%s): %s", ", ".join(assignments), error)
-    return True
+            if not self._has_failed:
+                log.warning("systemd was not notified (%s): %s", ", ".join(assignments), error)
+            self._has_failed = True
+            return False
+        return True
