@@ -181,6 +181,15 @@ def test_any_text_stays_text(text: str, target: Target) -> None:
     assert shape(render(*with_text(text), target)) == shape(harmless)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_words_of_an_element_that_is_found_by_its_id_are_expected(target: Target) -> None:
+    """Another message would be visible there, too."""
+    note = element("e11", "text", "Promo code applied.", Locator("id", "note"), is_verified=True)
+    plan = planned([step("click", "e3")], expected("visible", "e11"), scenario="Apply the code.")
+    suite = render(plan, [BUTTON, note], LIVE, target)
+    assert "'Promo code applied.'" in suite.code.replace('"', "'")
+
+
 def test_lone_surrogates_of_a_page_are_escaped() -> None:
     for target in TARGETS:
         suite = render(LOGIN, [EMAIL, PASSWORD, BUTTON, element("e4", "alert", "a\ud800b")], LIVE, target)

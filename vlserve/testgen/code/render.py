@@ -31,6 +31,7 @@ _FIRST_LINES: Mapping[Outcome, str] = {
     "not_run": "DRAFT: the page was looked at, but the test was not run.",
 }
 _FROM_PICTURE = "DRAFT: made from a picture alone, nothing in it was tried. Set BASE_URL in conftest.py."
+_CONTENT = frozenset({"text", "heading", "cell", "listitem"})
 _CHECK_MARKED = "Check every line marked UNVERIFIED."
 
 
@@ -217,7 +218,9 @@ class _Renderer:
             values: tuple[str, ...] = (self.in_test.shown(" ".join(one.value.split())),)
         elif one.expect == "order":
             values = tuple(self.in_test.shown(text) for text in one.values)
-        elif one.expect == "visible" and element.id in self._plain():
+        elif one.expect == "visible" and (
+            element.id in self._plain() or _is_found_without_words(element, self._way(element))
+        ):
             values = (repr(element.name) if element.was_there else self.in_test.shown(element.name),)
         else:
             values = (
@@ -344,6 +347,11 @@ def _role_alone(element: Element) -> Locator | None:
     if not element.is_verified:
         return Locator("role", element.role)
     return next((one for one in element.locators if one.by == "role" and one.name is None and not one.within), None)
+
+
+def _is_found_without_words(element: Element, way: Locator) -> bool:
+    """Whether an element that consists of its words is located by something else: any words would be visible there."""
+    return bool(element.name) and element.role in _CONTENT and way.by in ("id", "test_id", "css")
 
 
 def _mark(element: Element) -> str:
