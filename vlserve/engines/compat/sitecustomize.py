@@ -79,7 +79,7 @@ def _let_generators_rewind() -> None:
         def set_offset(self, offset: int) -> None:
             pass
 
-    torch.Generator = Generator  # type: ignore[misc]
+    torch.Generator = Generator
 
 
 def _is_broken(package: str, extension: str) -> bool:
