@@ -76,7 +76,7 @@ async def test_request_that_takes_too_long_is_a_504(open_gateway: OpenGateway) -
 async def test_a_stream_gets_comments_only_after_the_queue(open_gateway: OpenGateway) -> None:
     """In the queue it can still become a 429, which clients retry."""
     engines = {"text": {"model": "t", "max_in_flight": 1, "max_queued": 4}}
-    server = {"sse_keep_alive_s": 0.1, "queue_timeout_s": 2}
+    server = {"sse_keep_alive_s": 0.02, "queue_timeout_s": 2}
     async with open_gateway(engines=engines, server=server) as gateway:
         drip = await gateway.post({"messages": user("x"), "user": "drip:600", "stream": True})
         for is_stream in (True, False):
