@@ -36,7 +36,7 @@ class EngineAnswer:
         return next((value.decode("latin-1") for each, value in self.headers if each.lower() == wanted), "")
 
     async def receive(self) -> bytes:
-        """Return the part of the body that has arrived since the last call; waits for it. Empty at the end.
+        """Return what has arrived of the body, of more than 64 KiB a part; waits for it. Empty at the end.
 
         Raises EngineConnectionError if the connection was lost before the end.
         """
@@ -44,11 +44,24 @@ class EngineAnswer:
             if self.is_complete:
                 return b""
             await self._connection.wait()
-        data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
-        self._received.clear()
-        self.buffered = 0
-        self._connection.resume_reading()
+        data = self._take()
+        if self.buffered <= _READ_AHEAD_BYTES:
+            self._connection.resume_reading()
         return data
+
+    def _take(self) -> bytes:
+        """A part at a time: while a client reads slowly, the rest is not held a second and third time as events."""
+        if self.buffered <= _READ_AHEAD_BYTES:
+            pieces, self._received = self._received, []
+        else:
+            size = count = 0
+            for piece in self._received:
+                if count and size + len(piece) > _READ_AHEAD_BYTES:
+                    break
+                size, count = size + len(piece), count + 1
+            pieces, self._received = self._received[:count], self._received[count:]
+        self.buffered -= sum(map(len, pieces))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read(self) -> bytes:
         """Return the rest of the body. Raises EngineConnectionError."""
