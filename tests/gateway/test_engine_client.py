@@ -13,7 +13,7 @@ from tests.conftest import until
 from vlserve.engines.view import Address
 from vlserve.gateway import engine_client, engine_connection
 from vlserve.gateway.engine_client import EngineClient
-from vlserve.gateway.engine_connection import EngineConnectionError
+from vlserve.gateway.engine_connection import EngineConnection, EngineConnectionError
 
 LIMIT_S = 30.0  # only a hang exceeds it
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRetry-After: 7\r\n\r\nhello"
@@ -350,3 +350,23 @@ async def test_answer_before_the_end_of_the_body_is_returned(engine: Engine) -> 
     engine.handle = handle
     assert await ask(engine, bytes(20 * MIB)) == (413, b"hello")
     assert engine.client._idle == []
+
+
+async def test_other_requests_run_while_a_body_goes_to_an_engine_that_reads_as_fast_as_it_is_written() -> None:
+    class Fast(asyncio.Transport):
+        """Takes everything at once, so that the writer never has to wait."""
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            turns[-1] += len(data)
+
+    def turn() -> None:
+        turns.append(0)
+        loop.call_soon(turn)
+
+    loop, turns = asyncio.get_running_loop(), [0]
+    connection = EngineConnection()
+    connection.connection_made(Fast())
+    loop.call_soon(turn)
+    await connection.send(b"head", (b"x" * (2 * MIB), b"y" * (2 * MIB)))
+    assert sum(turns) == 4 * MIB + len(b"head")
+    assert max(turns) < MIB

@@ -119,6 +119,7 @@ class EngineConnection(asyncio.Protocol):
                 view = memoryview(part)
                 for start in range(0, len(view), _WRITE_PIECE_BYTES):
                     self._transport.write(view[start : start + _WRITE_PIECE_BYTES])
+                    await asyncio.sleep(0)  # an engine that reads as fast must not keep other requests waiting
                     while self._is_writing_paused and not self._has_head:
                         await self.wait()
                     if self._has_head:
