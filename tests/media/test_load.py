@@ -14,6 +14,7 @@ from aiohttp import web
 from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, until, user
 from tests.gateway.metrics import REQUEST_BYTES, until_metric
 from tests.media.media_requests import ANA, BLUE, BO, LARGE, RED, bearer, receive, urls
+from tests.reliability.pictures import chunk
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 
@@ -288,4 +289,13 @@ async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gatew
     part = {"type": "image_url", "image_url": {"url": f"data:image;base64,{lines}"}}
     async with gateway.post({"messages": [{"role": "user", "content": [part]}]}) as answer:
         assert answer.status == 200
+    assert urls(gateway) == [data_url(raw)]
+
+
+@pytest.mark.parametrize("parts", [20, 3000])  # read at once, and in a thread
+async def test_small_picture_reaches_the_engine_however_many_parts_it_has(gateway: Gateway, parts: int) -> None:
+    end_of_ihdr = 33
+    raw = RED[:end_of_ihdr] + parts * chunk(b"abCd") + RED[end_of_ihdr:]
+    status, _, answer = await receive(gateway.post({"messages": user(image_part(data_url(raw)))}))
+    assert status == 200, answer
     assert urls(gateway) == [data_url(raw)]

@@ -16,7 +16,7 @@ from tests.reliability.pictures import Hostile, chunk, exif, gif, hostile, jpeg,
 from vlserve.config.engine_settings import LimitMmPerPrompt
 from vlserve.config.settings import Image
 from vlserve.errors import InvalidRequest
-from vlserve.media import picture_checks
+from vlserve.media import picture_checks, picture_headers
 from vlserve.protocols.media_reference import Media
 
 
@@ -65,6 +65,19 @@ def test_hostile_pictures(one: Hostile) -> None:
     assert error.value.param == PARAM
     assert error.value.message.startswith(f"{PARAM}: ")
     assert error.value.code in ("invalid_image", "image_too_large")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_limit_of_parts_changes_no_header(kind: str) -> None:
+    raw = picture(300, 200, kind=kind)
+    with pytest.raises(picture_headers.TooManyParts):
+        picture_headers.read(raw, 1)
+    for limit in range(2, 100):
+        with contextlib.suppress(picture_headers.TooManyParts):
+            assert picture_headers.read(raw, limit) == picture_headers.read(raw)
+            break
+    else:
+        pytest.fail("no limit was enough")
 
 
 def test_reading_a_header_takes_little_memory() -> None:

@@ -5,6 +5,7 @@ each picture's tokens are known before anything is decoded or an engine is asked
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import pybase64
 from vlserve.config.settings import Image as ImageSettings
 from vlserve.config.settings import Video as VideoSettings
 from vlserve.errors import InvalidRequest, VlserveError
-from vlserve.media import picture_checks, pixels, video_checks
+from vlserve.media import picture_checks, picture_headers, pixels, video_checks
 from vlserve.media.fetch import Fetcher
 from vlserve.media.file_store import FileStore
 from vlserve.media.picture_cache import PictureCache
@@ -29,8 +30,11 @@ from vlserve.protocols.media_reference import Media, MediaReference
 
 T = TypeVar("T")
 Charge = Callable[[int], None]
+Read = tuple[Sequence[Media], Sequence[bytes], Sequence[Header]]
 _MAX_VIDEO_HEADERS = 1024
 _SMALL_BYTES = 512 * 1024  # hashing fewer bytes takes less time than a change of threads and blocks nothing
+# Pictures whose headers are read within 5 ms, whatever a client puts into them, and mostly within 0.1 ms.
+_QUICK_BYTES, _QUICK_PARTS = 192 * 1024, 2000
 _THREADS = 4  # for reading, and as many for decoding, so that no header waits for a decoder
 
 
@@ -184,7 +188,7 @@ class Pictures:
         return video_checks.describe_clip(media, position, raw, header, frames.grid, frames.max_frames, settings)
 
     async def _load_pictures(self, media: Sequence[Media], fetched: Sequence[bytes | None], grid: Grid) -> Loaded:
-        media, raws, headers = await _run(self._readers, lambda: self._read(media, fetched))
+        media, raws, headers = await self._read_all(media, fetched)
         settings = self._settings
         if sum(header.width * header.height for header in headers) > settings.max_image_pixels:
             raise InvalidRequest(
@@ -249,9 +253,15 @@ class Pictures:
         charge(size)
         return await _run(self._store.threads, functools.partial(self._store.read, key, media.file_id))
 
-    def _read(
-        self, media: Sequence[Media], fetched: Sequence[bytes | None]
-    ) -> tuple[list[Media], list[bytes], list[Header]]:
+    async def _read_all(self, media: Sequence[Media], fetched: Sequence[bytes | None]) -> Read:
+        """Read small pictures at once: a change of threads costs a sixth of the CPU time of such a request."""
+        size = sum(len(raw or one.upload or one.url) for one, raw in zip(media, fetched, strict=True))
+        if size < _QUICK_BYTES:
+            with contextlib.suppress(picture_headers.TooManyParts):
+                return self._read(media, fetched, _QUICK_PARTS // max(1, len(media)))
+        return await _run(self._readers, lambda: self._read(media, fetched, picture_headers.MAX_PARTS))
+
+    def _read(self, media: Sequence[Media], fetched: Sequence[bytes | None], max_parts: int) -> Read:
         """Decode data: URLs and read headers. URLs that engines may not understand become uploads."""
         read, raws, headers = [], [], []
         for one, raw in zip(media, fetched, strict=True):
@@ -261,7 +271,7 @@ class Pictures:
             if raw is None:
                 most = self._settings.max_image_bytes
                 raw, is_standard = picture_checks.decode_data_url(one.url, one.param, "image", most)
-            headers.append(picture_checks.read_header(raw, one.param, self._settings))
+            headers.append(picture_checks.read_header(raw, one.param, self._settings, max_parts))
             raws.append(raw)
             read.append(one if is_standard else replace(one, url="", upload=raw))
         return read, raws, headers

@@ -111,12 +111,15 @@ def decode_data_url(url: str, param: str, kind: MediaKind, max_bytes: int) -> tu
         raise _refuse(param, f"the data of this {_NOUNS[kind]} {error}.", f"invalid_{kind}") from None
 
 
-def read_header(raw: bytes, param: str, settings: ImageSettings) -> Header:
-    """Read format and size from a picture's bytes, whatever its media type, and check them. Raises InvalidRequest."""
+def read_header(raw: bytes, param: str, settings: ImageSettings, max_parts: int = picture_headers.MAX_PARTS) -> Header:
+    """Read format and size from a picture's bytes, whatever its media type, and check them.
+
+    Raises InvalidRequest, and picture_headers.TooManyParts for more than ``max_parts`` chunks, segments or blocks.
+    """
     if len(raw) > settings.max_image_bytes:
         raise _refuse(param, too_large("bytes", settings.max_image_bytes), "image_too_large")
     try:
-        file = picture_headers.read(raw)
+        file = picture_headers.read(raw, max_parts)
     except picture_headers.InvalidPicture as error:
         raise _refuse(param, str(error)) from None
     if file.format == "GIF" and not settings.allow_gif:

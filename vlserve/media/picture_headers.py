@@ -17,6 +17,7 @@ Format = Literal["JPEG", "PNG", "WEBP", "GIF"]
 
 # Limits far above what cameras and programs write: every chunk costs a decoder time, however small it is.
 _MAX_CHUNKS, _MAX_GIF_BLOCKS, _MAX_SCANS, _MAX_COMPRESSED_CHUNKS = 20_000, 100_000, 100, 16
+MAX_PARTS = max(_MAX_CHUNKS, _MAX_GIF_BLOCKS)
 _WEBP_FRAME_HEADER_BYTES = 16
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not stuffed zeros, restart markers or fill bytes
 _TEM, _SOI, _EOI, _SOS = 0x01, 0xD8, 0xD9, 0xDA
@@ -53,6 +54,10 @@ _HTML = re.compile(rb"<!doctype html|<html[ >]", re.IGNORECASE)
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
 
 
+class TooManyParts(Exception):
+    """A picture that has more parts than the caller wants to read."""
+
+
 class InvalidPicture(ValueError):
     """A picture that cannot be shown to a model. The message gives the reason and is sent to the client."""
 
@@ -74,16 +79,19 @@ class File:
     """Start and end of the parts of the file that a decoder needs; the bytes between them are metadata."""
 
 
-def read(raw: bytes) -> File:
-    """Read the header of a picture's file. Raises InvalidPicture."""
+def read(raw: bytes, max_parts: int = MAX_PARTS) -> File:
+    """Read the header of a picture's file.
+
+    Raises InvalidPicture, and TooManyParts for more than ``max_parts`` chunks, segments or blocks.
+    """
     if raw.startswith(b"\xff\xd8\xff"):
-        found = _jpeg(raw)
+        found = _jpeg(raw, max_parts)
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
-        found = _png(raw)
+        found = _png(raw, max_parts)
     elif raw.startswith(b"RIFF") and raw[8:12] == b"WEBP":
-        found = _webp(raw)
+        found = _webp(raw, max_parts)
     elif raw.startswith((b"GIF87a", b"GIF89a")):
-        found = _gif(raw)
+        found = _gif(raw, max_parts)
     else:
         raise InvalidPicture(_other_format(raw))
     if not found.width or not found.height:
@@ -107,11 +115,11 @@ def _other_format(raw: bytes) -> str:
     return f"this is {name} picture; JPEG, PNG, WebP and GIF are accepted."
 
 
-def _jpeg(raw: bytes) -> File:
+def _jpeg(raw: bytes, max_parts: int) -> File:
     size: tuple[int, int] | None = None
     exif, xmp = list[bytes](), b""
     spans, kept_from, at, scans = [], 0, 2, 0
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(min(max_parts, _MAX_CHUNKS)):
         found = _JPEG_MARKER.search(raw, at)
         if not found:
             raise _cut_off("JPEG")
@@ -147,7 +155,7 @@ def _jpeg(raw: bytes) -> File:
             elif marker == 0xE2 and data.startswith(b"MPF\0"):
                 _orientation(data[4:], b"")  # only its limits are checked
     else:
-        raise _malformed("JPEG")
+        raise _malformed("JPEG") if max_parts >= _MAX_CHUNKS else TooManyParts
     if not size or not scans:
         raise _cut_off("JPEG")
     if scans > _MAX_SCANS:
@@ -157,10 +165,10 @@ def _jpeg(raw: bytes) -> File:
     return File("JPEG", *size, orientation, is_lossless=False, rewrite_reason=rewrite_reason, spans=tuple(spans))
 
 
-def _png(raw: bytes) -> File:
+def _png(raw: bytes, max_parts: int) -> File:
     exif = xmp = b""
     rewrite_reason, spans, at, compressed, kinds = "", [(0, 8)], 8, 0, set[bytes]()
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(min(max_parts, _MAX_CHUNKS)):
         length, kind = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8]
         start, at = at, at + 12 + length
         if at > len(raw):
@@ -191,7 +199,7 @@ def _png(raw: bytes) -> File:
         if compressed > _MAX_COMPRESSED_CHUNKS:
             raise InvalidPicture("this PNG picture has too many compressed texts or profiles; save it without them.")
     else:
-        raise _malformed("PNG")
+        raise _malformed("PNG") if max_parts >= _MAX_CHUNKS else TooManyParts
     width, height, bits, color, compression, filtering, interlace = struct.unpack(">IIBBBBB", raw[16:29])
     is_whole = b"IDAT" in kinds and (color != _PALETTE or b"PLTE" in kinds)
     if not is_whole or bits not in _PNG_BITS.get(color, ()) or compression or filtering or interlace > 1:
@@ -207,7 +215,7 @@ def _png(raw: bytes) -> File:
     )
 
 
-def _webp(raw: bytes) -> File:
+def _webp(raw: bytes, max_parts: int) -> File:
     end = 8 + int.from_bytes(raw[4:8], "little")
     if end > len(raw):
         raise _cut_off("WebP")
@@ -215,7 +223,7 @@ def _webp(raw: bytes) -> File:
     exif = xmp = b""
     is_animated, frames = False, 0
     at, is_lossless = 12, False
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(min(max_parts, _MAX_CHUNKS)):
         if at + 8 > end:
             break
         kind, start = raw[at : at + 4], at + 8
@@ -238,7 +246,7 @@ def _webp(raw: bytes) -> File:
         elif kind == b"XMP ":
             xmp = raw[start : start + length]
     else:
-        raise _malformed("WebP")
+        raise _malformed("WebP") if max_parts >= _MAX_CHUNKS else TooManyParts
     if is_animated and frames and not size:  # its first frame is drawn on the canvas
         size = canvas
     if not size or (canvas and canvas != size) or is_animated != bool(frames):
@@ -249,13 +257,13 @@ def _webp(raw: bytes) -> File:
     return File("WEBP", *size, orientation, is_lossless, rewrite_reason, spans=((0, end),))
 
 
-def _gif(raw: bytes) -> File:
+def _gif(raw: bytes, max_parts: int) -> File:
     """Read up to the end of the first frame, the only one that the model gets."""
     if len(raw) < 13:
         raise _cut_off("GIF")
     width, height, flags = struct.unpack_from("<HHB", raw, 6)
     at, frame, is_in_blocks = 13 + _color_table_bytes(flags), None, False
-    for _ in range(_MAX_GIF_BLOCKS):
+    for _ in range(min(max_parts, _MAX_GIF_BLOCKS)):
         if at >= len(raw):
             raise _cut_off("GIF")
         first = raw[at]
@@ -273,6 +281,8 @@ def _gif(raw: bytes) -> File:
             at += 1
         else:
             raise _cut_off("GIF")
+    else:
+        raise _malformed("GIF") if max_parts >= _MAX_GIF_BLOCKS else TooManyParts
     if not frame or is_in_blocks or not frame[2] or not frame[3]:
         raise _malformed("GIF")
     # A frame may be larger than the screen; Pillow enlarges the screen then.
