@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import gc
 
-# Requests in flight create more objects than the default, so that collecting them took a tenth of the CPU time. A
+# Requests in flight create more objects than the default of 700, so that collections were frequent and freed little. A
 # request that is over leaves no cycle that holds its body.
 _YOUNG_OBJECTS = 10_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
