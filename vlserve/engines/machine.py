@@ -1,5 +1,6 @@
 """The machine that engines run on: CPU cores, RAM, GPUs, vLLM and the models; detected, or from a description."""
 
+import asyncio
 import os
 import pathlib
 import re
@@ -59,7 +60,7 @@ async def observe(
     if vllm.is_cpu:
         memory = system_memory.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
-    gpus, gpu_bytes = usable_gpus(environment)
+    gpus, gpu_bytes = await asyncio.to_thread(usable_gpus, environment)
     return Machine(cpus, vllm, gpus, gpu_bytes, models, mps_program=find_mps(environment))
 
 
