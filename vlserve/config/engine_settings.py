@@ -173,9 +173,10 @@ class Engines(Settings):
     """The engine for requests with pictures or videos."""
     share: Share = Share()
     mps: Literal["auto", "off"] = "auto"
-    """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with two
-    such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it. `off`: it is not started. A daemon
-    named by `CUDA_MPS_PIPE_DIRECTORY` in the environment is used in either case."""
+    """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with
+    two such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it, and runs without it if it
+    does not work. `off`: it is not started. A daemon named by `CUDA_MPS_PIPE_DIRECTORY` in the environment, or one
+    that runs in `/tmp/nvidia-mps`, where CUDA looks by default, is used in either case."""
 
     @model_validator(mode="after")
     def _any(self) -> "Engines":

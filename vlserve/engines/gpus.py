@@ -1,9 +1,7 @@
-"""NVIDIA GPUs and their memory, read with NVML, and the control program of CUDA MPS."""
+"""NVIDIA GPUs and their memory, read with NVML."""
 
 import contextlib
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +11,6 @@ from typing import Any, NamedTuple
 import pynvml
 
 log = logging.getLogger("vlserve.gpus")
-MPS_PROGRAM = "nvidia-cuda-mps-control"
-# Of distributions, GKE's driver mount, and NixOS.
-_DRIVER_FOLDERS = ("/usr/bin", "/usr/local/nvidia/bin", "/opt/bin", "/run/current-system/sw/bin")
 _DETECT_S = 30.0  # without persistence mode the driver initializes each GPU first
 
 
@@ -119,9 +114,3 @@ def _read_memory(gpus: Sequence[str] | None) -> dict[str, Memory]:
 
 def _handle(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-
-
-def find_mps(environment: Mapping[str, str]) -> str | None:
-    """Find CUDA MPS's control program in PATH and in the driver's folders."""
-    folders = [environment.get("PATH", ""), *_DRIVER_FOLDERS]  # an empty entry is the current folder
-    return shutil.which(MPS_PROGRAM, path=os.pathsep.join(filter(None, folders)))

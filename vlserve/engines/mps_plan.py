@@ -40,11 +40,13 @@ def make(
     settings: Engines,
     environments: Mapping[EngineName, Mapping[str, str]],
     program: str | None,
+    daemon: str | None,
     run_folder: pathlib.Path,
 ) -> MpsPlan | None:
     """Plan MPS for the engines that have a GPU in common; None if there are none.
 
-    ``environments``: of the engines. ``program``: the control program, if it was found.
+    ``environments``: of the engines. ``program``: the control program, if it was found. ``daemon``: the pipe folder of
+    a control daemon that CUDA uses by default, if one runs.
     """
     gpus = {name: _gpus(one, environments[name]) for name, one in settings.on_vllm().items()}
     engines = frozenset(
@@ -54,6 +56,8 @@ def make(
         return None
     if existing := next((found for name in gpus if (found := environments[name].get(PIPE_VARIABLE))), None):
         return MpsPlan(engines, f"CUDA MPS: the control daemon at {existing} ({PIPE_VARIABLE}) is used")
+    if daemon:
+        return MpsPlan(engines, f"CUDA MPS: the control daemon at {daemon} is used, which was already running")
     if settings.mps == "off":
         return MpsPlan(engines, f"CUDA MPS is off (engines.mps); with it {GAIN}")
     if program is None:
