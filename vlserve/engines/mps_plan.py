@@ -70,7 +70,7 @@ def make(
 
 def _gpus(settings: EngineSettings, environment: Mapping[str, str]) -> frozenset[str]:
     """The GPUs that vLLM uses: the first ones of CUDA_VISIBLE_DEVICES, or of the machine."""
-    ranks = settings.tensor_parallel_size
+    ranks = settings.gpu_count
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     named = visible.split(",") if visible is not None else map(str, range(ranks))
     return frozenset([gpu.strip() for gpu in named if gpu.strip()][:ranks])
