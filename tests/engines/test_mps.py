@@ -246,7 +246,6 @@ async def test_engines_run_without_a_daemon_that_does_not_start(
     [
         ("refuses", "start_server -uid {uid}: Failed to start server"),
         ("dies", "there was no server after 3 s: [Server 8] Failed to start : invalid argument"),
-        ("silent", "there was no server after 3 s"),
         ("faulty", "its state is FAULT"),
     ],
 )
@@ -257,7 +256,7 @@ async def test_daemon_that_cannot_start_its_server_is_stopped_for_good(
     fault: str,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(mps_control, "_SERVER_S", 3.0 if fault in ("dies", "silent") else 30.0)
+    monkeypatch.setattr(mps_control, "_SERVER_S", 3.0 if fault == "dies" else 30.0)
     mps = mps_of(short_folder, FAKE_MPS_FAULTS=fault)
     await asyncio.gather(mps.start(), mps.start())  # as two engines do
     await mps.start()
@@ -268,6 +267,29 @@ async def test_daemon_that_cannot_start_its_server_is_stopped_for_good(
         "CUDA MPS is off for this run: the control daemon cannot start its server "
         f"({reason.format(uid=os.geteuid())}); the engines take turns on the GPU"
     ]
+
+
+async def test_daemon_that_does_not_answer_is_stopped_for_good(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vlserve.engines.mps._START_S", 2.0)
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="silent")
+    await mps.start()
+    await mps.start()
+    assert mps.pid is None
+    assert caplog.messages == [
+        "CUDA MPS is off for this run: the control daemon did not start (not ready after 2 s); the engines take turns "
+        "on the GPU"
+    ]
+    (short_folder / "run").rmdir()
+
+
+async def test_daemon_that_listens_late_is_waited_for(short_folder: pathlib.Path) -> None:
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="late")
+    await mps.start()
+    assert mps.pid
+    await mps.stop()
+    (short_folder / "run").rmdir()
 
 
 async def test_engines_start_after_the_daemon_without_a_server_is_gone(short_folder: pathlib.Path) -> None:

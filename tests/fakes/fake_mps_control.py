@@ -3,8 +3,9 @@
 
 -f: listens in CUDA_MPS_PIPE_DIRECTORY until `quit`; for `client` or `start_server` it starts the server, once. Without
 arguments: sends a line of standard input to the daemon and prints its answer. FAKE_MPS_FAULTS: `fails` exits at once,
-`deaf` ignores `quit` and SIGTERM, `silent` answers no command but `quit`; `refuses` fails to start the server, with
-`dies` the server ends at once, with `faulty` its state is FAULT, and with `slow` it stays INITIALIZING.
+`late` refuses connections at first, `deaf` ignores `quit` and SIGTERM, `silent` answers no command but `quit`;
+`refuses` fails to start the server, with `dies` the server ends at once, with `faulty` its state is FAULT, and with
+`slow` it stays INITIALIZING.
 """
 
 import os
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 FOLDER = pathlib.Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
 FAULTS = os.environ.get("FAKE_MPS_FAULTS", "")
@@ -31,6 +33,8 @@ class Daemon:
                 return str(self.server.pid) if self.server and self.server.poll() is None else ""
             case ["get_server_status", _]:
                 return "FAULT" if "faulty" in FAULTS else "INITIALIZING" if "slow" in FAULTS else "ACTIVE"
+            case ["get_default_active_thread_percentage"]:
+                return "100.0"
             case ["quit"]:
                 return ""
         return f"error: unknown command {command}"
@@ -64,6 +68,8 @@ def listen() -> int:
     daemon, unanswered = Daemon(), []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(control))
+        if "late" in FAULTS:
+            time.sleep(0.5)  # clients are refused
         listener.listen()
         while True:
             connection, _ = listener.accept()

@@ -1,6 +1,7 @@
 """Starts and ends the control daemon of CUDA MPS for the engines that share a GPU."""
 
 import asyncio
+import contextlib
 import logging
 import pathlib
 import sys
@@ -72,15 +73,17 @@ class Mps:
                 self._process = await Process.start(self._plan)
             except OSError as error:
                 raise MpsError(f"the control daemon could not be started ({error})") from None
-        waiting = asyncio.create_task(self._until_it_listens())
+        waiting = asyncio.create_task(self._until_it_answers())
         ended = self._process.ended
         try:
             await asyncio.wait((waiting, ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        if ended.done() or not waiting.done():
+            await asyncio.wait((waiting,))
+        if ended.done() or waiting.cancelled():
             why = ended.result() if ended.done() else f"not ready after {_START_S:g} s"
             raise MpsError(f"the control daemon did not start ({why})")
+        waiting.result()
         try:
             await mps_control.start_server(self._program, self._plan.environment)
         except MpsError as error:
@@ -91,8 +94,11 @@ class Mps:
         """Unlike ``ended`` without delay: that waits for the server, which holds the daemon's output open."""
         return self._process is not None and find_ending(self._process.pid) is None
 
-    async def _until_it_listens(self) -> None:
-        while not self._control.exists():  # noqa: ASYNC110  (a file of another process)
+    async def _until_it_answers(self) -> None:
+        while True:
+            with contextlib.suppress(MpsError):  # it does not listen yet
+                if self._control.exists():
+                    return await mps_control.check_daemon(self._program, self._plan.environment)
             await asyncio.sleep(_POLL_S)
 
     async def stop(self) -> None:

@@ -42,10 +42,15 @@ async def find_daemon(program: str | None, environment: Mapping[str, str]) -> st
         return None
     try:
         async with asyncio.timeout(_ANSWER_S):
-            await _ask(program, "get_server_list", {**environment, PIPE_VARIABLE: str(DEFAULT_FOLDER)})
+            await check_daemon(program, {**environment, PIPE_VARIABLE: str(DEFAULT_FOLDER)})
     except (MpsError, TimeoutError):
         return None
     return str(DEFAULT_FOLDER)
+
+
+async def check_daemon(program: str, environment: Mapping[str, str]) -> None:
+    """Ask the daemon for a setting that it has without a server, too. Raises MpsError if there is no answer."""
+    await _ask(program, "get_default_active_thread_percentage", environment)
 
 
 async def start_server(program: str, environment: Mapping[str, str]) -> None:
