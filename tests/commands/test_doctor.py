@@ -113,7 +113,7 @@ class Nvml:
     def memory(self, handle: int) -> SimpleNamespace:
         if handle == 2:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
-        return SimpleNamespace(total=80 * GIB, free=79 * GIB)
+        return SimpleNamespace(total=80 * GIB, used=GIB, free=79 * GIB)
 
 
 def test_lost_gpu_is_reported_and_other_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,8 @@ def dashboard_expressions() -> dict[str, str]:
 def scaling_queries() -> dict[str, str]:
     """Return the queries by which Kubernetes scales the service."""
     triggers = read(DEPLOY / "kubernetes" / "keda" / "scaledobject.yaml")["spec"]["triggers"]
-    queries = {f"keda {one['name']}": one["metadata"]["query"] for one in triggers}
+    namespace = ', namespace="vlserve"'  # a label that only Kubernetes adds
+    queries = {f"keda {one['name']}": one["metadata"]["query"].replace(namespace, "") for one in triggers}
     for rule in read(DEPLOY / "kubernetes" / "hpa" / "adapter-values.yaml")["rules"]["custom"]:
         filled = rule["metricsQuery"].replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="vlserve"')
         queries[f"hpa {rule['name']['as']}"] = filled

@@ -7,6 +7,7 @@ import importlib.resources
 import json
 import pathlib
 import re
+import subprocess
 from typing import Any
 
 import jsonschema
@@ -68,8 +69,8 @@ def test_service_is_served_with_a_valid_configuration(target: str) -> None:
     assert (arguments.command, arguments.config) == ("serve", pathlib.Path(inside))
     settings = config.load(FOLDER / source)
     keys = service["environment"]["VLSERVE_KEYS"]
-    for name in ("VLSERVE_KEYS", "METRICS_KEY"):
-        keys = keys.replace(f"${{{name}:?}}", ENVIRONMENT[name])
+    for name, key in (("VLSERVE_KEYS", "ana:sk-1"), ("METRICS_KEY", "sk-2")):
+        keys = re.sub(rf"\$\{{{name}:\?[^}}]*\}}", key, keys)
     credentials = startup_checks.check(settings, {"VLSERVE_KEYS": keys})
     assert {key.name for key in credentials.api_keys} == {"ana", "prometheus"}
     assert service["ports"] == [f"${{VLSERVE_ADDRESS:-127.0.0.1:8000}}:{settings.server.port}"]
@@ -113,9 +114,25 @@ def test_only_vlserve_and_nginx_can_be_public_and_images_have_a_version() -> Non
             assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
 
 
-def test_grafana_has_no_default_password() -> None:
-    assert ENVIRONMENT["GRAFANA_PASSWORD"] == ""
-    assert SERVICES["grafana"]["environment"] == {"GF_SECURITY_ADMIN_PASSWORD": "${GRAFANA_PASSWORD:?}"}
+def test_keys_and_passwords_have_no_default_and_compose_does_not_start_without_them() -> None:
+    text = (FOLDER / "compose.yaml").read_text()
+    for name in ("VLSERVE_KEYS", "METRICS_KEY", "GRAFANA_PASSWORD"):
+        assert ENVIRONMENT[name] == ""
+        uses = re.findall(rf"\$\{{{name}\b([^}}]*)\}}", text)
+        assert uses
+        assert {use for use in uses if not use.startswith(":?")} == set()  # an error if it is unset or empty
+        assert f"{name}=" in OPERATIONS.read_text()  # how to generate it
+
+
+def test_commands_of_the_documentation_set_each_secret(tmp_path: pathlib.Path) -> None:
+    block = OPERATIONS.read_text().partition("cp env.example .env")[2].partition("docker compose")[0]
+    (tmp_path / ".env").write_text((FOLDER / "env.example").read_text())
+    subprocess.run(["bash", "-euc", block.partition("\n")[2]], cwd=tmp_path, check=True, timeout=30)
+    written = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines() if line[0] != "#")
+    changed = {name for name, value in written.items() if value != ENVIRONMENT[name]}
+    assert changed == {"VLSERVE_KEYS", "METRICS_KEY", "GRAFANA_PASSWORD"}
+    assert re.fullmatch(r"ana:sk-[0-9a-f]{48}", written["VLSERVE_KEYS"])
+    assert len({written[name].removeprefix("ana:sk-") for name in changed}) == 3
 
 
 def test_services_come_back_after_a_restart_and_nginx_with_vlserve() -> None:

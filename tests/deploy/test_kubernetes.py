@@ -220,6 +220,8 @@ def test_autoscalers_scale_the_stateful_set_by_existing_metrics_and_alike() -> N
     keda, hpa = scaled["spec"], pods["spec"]
     assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
     assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
+    own = f'namespace="{scaled["metadata"]["namespace"]}"'  # not another service's load
+    assert [trigger["name"] for trigger in keda["triggers"] if own not in trigger["metadata"]["query"]] == []
     targets = [metric["pods"]["target"]["averageValue"] for metric in hpa["metrics"]]
     assert [trigger["metadata"]["threshold"] for trigger in keda["triggers"]] == targets
     provided = [one["name"]["as"] for one in read(FOLDER / "hpa" / "adapter-values.yaml")["rules"]["custom"]]

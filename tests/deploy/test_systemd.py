@@ -11,6 +11,8 @@ import signal
 import subprocess
 from typing import Any
 
+import pytest
+
 from tests.commands.test_service_notify import Receiver
 from tests.conftest import until
 from tests.deploy.files import DEPLOY, program, read
@@ -18,10 +20,12 @@ from tests.reliability.service import fakes, serve
 from vlserve.commands import startup_checks
 from vlserve.commands.arguments import make_parser
 from vlserve.config import load as config
+from vlserve.errors import ConfigError
 from vlserve.testgen import command
 
 FOLDER = DEPLOY / "systemd"
 TEXT = (FOLDER / "vlserve.service").read_text()
+KEYS = {"VLSERVE_KEYS": "ana:sk-1,prometheus:sk-2"}
 
 
 class _Repeated(dict[str, Any]):
@@ -70,7 +74,10 @@ def test_unit_fits_the_settings_and_exit_codes() -> None:
     settings = config.load(FOLDER / "vlserve.yaml")
     [line] = [one for one in (FOLDER / "keys.env").read_text().splitlines() if not one.startswith("#")]
     name, _, value = line.partition("=")
-    assert {key.name for key in startup_checks.check(settings, {name: value}).api_keys} == {"ana", "prometheus"}
+    with pytest.raises(ConfigError, match=name):  # no key that everyone knows
+        startup_checks.check(settings, {name: value})
+    assert {key.name for key in startup_checks.check(settings, KEYS).api_keys} == {"ana", "prometheus"}
+    assert set(KEYS) == {name}
     assert int(SERVICE["TimeoutStopSec"]) > settings.server.shutdown_grace_s + 5
     starts_s = 3600 * int(SERVICE["TimeoutStartSec"].removesuffix("h"))
     assert starts_s > max(engine.ready_timeout_s for _, engine in settings.engines.items())
@@ -92,9 +99,8 @@ async def test_service_reports_ready_and_stopping_to_systemd(short_folder: pathl
     moved = {name: path.replace("/var", str(short_folder)) for name, path in environment().items()}
     for path in moved.values():
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-    keys = dict([(FOLDER / "keys.env").read_text().splitlines()[-1].split("=", 1)])
     settings = read(FOLDER / "vlserve.yaml")
-    environ = {**moved, **keys, "NOTIFY_SOCKET": address}
+    environ = {**moved, **KEYS, "NOTIFY_SOCKET": address}
     async with serve(short_folder / "s", fakes(), environ, server=settings["server"]) as service:
         await until(receiver.has("READY=1"))
         os.kill(service.process.pid, signal.SIGTERM)

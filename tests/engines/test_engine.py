@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import pynvml
 import pytest
 from aiohttp import web
 
@@ -341,11 +343,13 @@ async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(
     """Two engines die together; a fake NVML reports when the memory is free."""
     free, asked = [0], list[object]()
 
-    def free_gpu_bytes(gpus: object) -> int:
-        asked.append(gpus)
-        return free[0]
+    def memory(gpu: int) -> SimpleNamespace:
+        asked.append(gpu)
+        return SimpleNamespace(total=80 * GIB, used=80 * GIB - free[0], free=free[0])
 
-    monkeypatch.setattr(engines, "free_gpu_bytes", free_gpu_bytes)
+    for name, answer in {"Init": None, "Shutdown": None, "DeviceGetHandleByIndex": 0}.items():
+        monkeypatch.setattr(pynvml, f"nvml{name}", lambda *_, answer=answer: answer)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", memory)
     monkeypatch.setattr(engines, "_MEMORY_POLL_S", 0.05)
     settings = {name: {"model": f"org/{name}", "command": fake("slow-start")} for name in ("text", "vision")}
     config = Config.model_validate({"engines": settings})

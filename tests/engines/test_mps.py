@@ -21,7 +21,7 @@ from vlserve.commands.doctor import checks
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines import gpus, machine, plan
+from vlserve.engines import machine, mps_control, plan
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.gpu_memory import GIB
@@ -39,7 +39,13 @@ MODELS: dict[EngineName, str] = {"text": "Qwen/Qwen2.5-7B-Instruct", "vision": "
 
 
 def planned(
-    gpus: int, *, program: str | None = "/usr/bin/mps", is_cpu: bool = False, environment: Any = None, **engines: Any
+    gpus: int,
+    *,
+    program: str | None = "/usr/bin/mps",
+    daemon: str | None = None,
+    is_cpu: bool = False,
+    environment: Any = None,
+    **engines: Any,
 ) -> Plan:
     settings = {name: {"model": model, "max_model_len": 32_768} for name, model in MODELS.items()}
     mps = engines.pop("mps", "auto")
@@ -48,7 +54,7 @@ def planned(
     models = {name: known_models()[model] for name, model in MODELS.items()}
     names = tuple(str(number) for number in range(gpus))
     vllm = Vllm("0.32.0", is_cpu, ("vllm", "serve"), None)
-    here = Machine((0, 1), vllm, names, 80 * GIB, models, mps_program=program)
+    here = Machine((0, 1), vllm, names, 80 * GIB, models, mps_program=program, mps_daemon=daemon)
     return plan.make(parsed, here, environment or {}, RUN)
 
 
@@ -90,6 +96,14 @@ def test_daemon_of_the_environment_is_used_and_not_doubled(mps: str) -> None:
     assert "/mps/pipe" in made.mps.text
 
 
+@pytest.mark.parametrize("mps", ["auto", "off"])
+def test_daemon_at_the_default_folder_is_used_and_not_doubled(mps: str) -> None:
+    made = planned(1, mps=mps, daemon="/tmp/nvidia-mps")
+    assert made.mps
+    assert (made.mps.program, pipes(made)) == (None, [None, None])
+    assert "/tmp/nvidia-mps is used" in made.mps.text
+
+
 def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
     made = planned(1, program=None)
     assert pipes(made) == [None, None]
@@ -107,9 +121,9 @@ def test_plan_and_doctor_report_a_missing_program_and_its_remedy() -> None:
 
 
 def test_program_is_found_in_path(tmp_path: pathlib.Path) -> None:
-    assert gpus.find_mps({"PATH": str(tmp_path)}) is None
-    (tmp_path / gpus.MPS_PROGRAM).symlink_to(CONTROL)
-    assert gpus.find_mps({"PATH": str(tmp_path)}) == str(tmp_path / gpus.MPS_PROGRAM)
+    assert mps_control.find_program({"PATH": str(tmp_path)}) is None
+    (tmp_path / mps_control.PROGRAM).symlink_to(CONTROL)
+    assert mps_control.find_program({"PATH": str(tmp_path)}) == str(tmp_path / mps_control.PROGRAM)
 
 
 def mps_of(folder: pathlib.Path, **environment: str) -> Mps:
@@ -205,6 +219,7 @@ async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
     async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
         leader, text = mps.pid, fleet.engines["text"]
         assert leader
+        server = await server_of(short_folder)  # in a session of its own, and it holds the daemon's output open
         os.kill(leader, signal.SIGKILL)
         await until(lambda: session_of(leader) == [])
         first = text.pid
@@ -213,6 +228,7 @@ async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
         await until(lambda: text.is_ready and text.pid != first)
         assert mps.pid
         assert is_alive(mps.pid)
+        os.kill(server, signal.SIGKILL)
     assert "the control daemon has ended (killed by SIGKILL); starting it again" in caplog.text
 
 
@@ -223,6 +239,123 @@ async def test_engines_run_without_a_daemon_that_does_not_start(
         assert fleet.engines["text"].state is EngineState.READY
     assert "the control daemon did not start (exit code 1)" in caplog.text
     assert "ended (1): [2026-11-28 12:00:00.000 Control 7] Failed to start : out of pipes" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("refuses", "start_server -uid {uid}: Failed to start server"),
+        ("dies", "there was no server after 3 s: [Server 8] Failed to start : invalid argument"),
+        ("faulty", "its state is FAULT"),
+    ],
+)
+async def test_daemon_that_cannot_start_its_server_is_stopped_for_good(
+    short_folder: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(mps_control, "_SERVER_S", 3.0 if fault == "dies" else 30.0)
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS=fault)
+    await asyncio.gather(mps.start(), mps.start())  # as two engines do
+    await mps.start()
+    assert mps.pid is None
+    assert not (short_folder / "run" / "mps").exists()  # else CUDA would connect to it
+    (short_folder / "run").rmdir()
+    assert [record.getMessage() for record in caplog.records] == [
+        "CUDA MPS is off for this run: the control daemon cannot start its server "
+        f"({reason.format(uid=os.geteuid())}); the engines take turns on the GPU"
+    ]
+
+
+async def test_daemon_that_does_not_answer_is_stopped_for_good(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vlserve.engines.mps._START_S", 2.0)
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="silent")
+    await mps.start()
+    await mps.start()
+    assert mps.pid is None
+    assert caplog.messages == [
+        "CUDA MPS is off for this run: the control daemon did not start (not ready after 2 s); the engines take turns "
+        "on the GPU"
+    ]
+    (short_folder / "run").rmdir()
+
+
+async def test_daemon_that_listens_late_is_waited_for(short_folder: pathlib.Path) -> None:
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="late")
+    await mps.start()
+    assert mps.pid
+    await mps.stop()
+    (short_folder / "run").rmdir()
+
+
+async def test_engines_start_after_the_daemon_without_a_server_is_gone(short_folder: pathlib.Path) -> None:
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="refuses")
+    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+        assert {engine.state for engine in fleet.engines.values()} == {EngineState.READY}
+        assert mps.pid is None
+        assert not (short_folder / "run" / "mps").exists()
+
+
+async def test_slow_server_is_not_waited_for_but_used(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mps_control, "_SERVER_S", 5.0)
+    mps = mps_of(short_folder, FAKE_MPS_FAULTS="slow")
+    await mps.start()
+    assert mps.pid
+    await mps.stop()
+    (short_folder / "run").rmdir()
+    assert caplog.messages == []
+
+
+@asynccontextmanager
+async def system_daemon(folder: pathlib.Path, faults: str = "") -> AsyncIterator[dict[str, str]]:
+    """A control daemon that others have started, and the environment in which it is at CUDA's default folder."""
+    environment = {"PATH": os.environ["PATH"], "FAKE_MPS_FAULTS": faults}
+    (folder / "log").mkdir()
+    own = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder / "log")}
+    daemon = await asyncio.create_subprocess_exec(str(CONTROL), "-f", env={**environment, **own})
+    try:
+        await until((folder / "control").exists)
+        yield environment
+    finally:
+        daemon.kill()
+        await daemon.wait()
+
+
+async def test_running_daemon_at_the_default_folder_is_found_if_it_answers(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mps_control, "DEFAULT_FOLDER", short_folder)
+    assert await mps_control.find_daemon(str(CONTROL), {}) is None
+    async with system_daemon(short_folder) as environment:
+        assert await mps_control.find_daemon(str(CONTROL), environment) == str(short_folder)
+        assert await mps_control.find_daemon(None, environment) is None
+        named = {**environment, "CUDA_MPS_PIPE_DIRECTORY": "/mps"}
+        assert await mps_control.find_daemon(str(CONTROL), named) is None  # CUDA does not look there
+        if os.getuid() == 0:
+            os.chown(short_folder / "control", 12345, -1)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert await mps_control.find_daemon(str(CONTROL), environment) is None  # it is another user's
+        monkeypatch.undo()
+        os.chown(short_folder / "control", os.getuid(), -1)
+    monkeypatch.setattr(mps_control, "DEFAULT_FOLDER", short_folder)
+    assert (short_folder / "control").exists()
+    assert await mps_control.find_daemon(str(CONTROL), environment) is None  # it has ended
+
+
+async def test_daemon_that_does_not_answer_is_not_used(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mps_control, "DEFAULT_FOLDER", short_folder)
+    monkeypatch.setattr(mps_control, "_ANSWER_S", 0.5)
+    async with system_daemon(short_folder, "silent") as environment:
+        assert await mps_control.find_daemon(str(CONTROL), environment) is None
 
 
 async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path) -> None:

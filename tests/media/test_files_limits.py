@@ -190,16 +190,17 @@ def test_files_can_be_deleted_when_the_database_cannot_grow(
         check_disk(folder, [])
 
 
-def test_source_that_fails_leaves_nothing(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("failure", [ConnectionResetError, KeyboardInterrupt])
+def test_source_that_fails_leaves_nothing(tmp_path: pathlib.Path, failure: type[BaseException]) -> None:
     class Broken(Unseekable):
         def read(self, size: int = -1) -> bytes:
             if not self.left:
-                raise ConnectionResetError
+                raise failure
             return super().read(size)
 
     source: Any = Broken(10)
     with opened(tmp_path / "f", max_files=1) as store:
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(failure):
             store.add("ana", "a", "vision", source)
         check_disk(tmp_path / "f", [])
         add(store)

@@ -29,7 +29,7 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
         if budget:
             gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
             size = f"{budget.total / GIB:.1f} GiB{each}"
-            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {len(budget.gpus)}, {size}"
+            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {budget.tensor_parallel_size}, {size}"
             yield (
                 f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
                 f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "

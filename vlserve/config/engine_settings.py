@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
@@ -35,8 +36,8 @@ class EngineSettings(Settings):
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
     gpus: list[int] | None = None
-    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), `tensor_parallel_size` of them. Default: chosen by the
-    plan."""
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), `tensor_parallel_size` of them; that times the stages and
+    copies of `--pipeline-parallel-size` and `--data-parallel-size` in `extra_args`. Default: chosen by the plan."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
@@ -100,10 +101,11 @@ class EngineSettings(Settings):
             raise ValueError("url must be the server's base URL, without /v1")
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env needs url")
-        if self.gpus is not None and len(set(self.gpus)) != self.tensor_parallel_size:
+        if self.gpus is not None and len(set(self.gpus)) != self.gpu_count:
+            is_plain = self.gpu_count == self.tensor_parallel_size
+            needed = f"{'is' if is_plain else 'and extra_args need'} {self.gpu_count}"
             raise ValueError(
-                f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size is {self.tensor_parallel_size}; "
-                "they must be equal"
+                f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size {needed}; they must be equal"
             )
         if self.model == AUTO or self.served_model_name == AUTO:
             raise ValueError(f"{AUTO!r} is reserved for automatic routing; a model needs another name")
@@ -137,8 +139,32 @@ class EngineSettings(Settings):
         end."""
         given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}
         return self.is_vllm and not given & {
-            *("--mm-processor-cache-gb", "--api-server-count", "--data-parallel-size", "--runner", "--headless"),
+            *("--mm-processor-cache-gb", "--api-server-count", "-asc", "--data-parallel-size", "-dp"),
+            *("--runner", "--headless"),
         }
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        """Parts of the model's layers, each on GPUs of its own (``extra_args``)."""
+        return self._ranks("--pipeline-parallel-size", "-pp") or 1
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of this machine that it needs: for each tensor rank of each pipeline stage of each data-parallel copy
+        (vllm/config/parallel.py, ``world_size``)."""
+        copies = self._ranks("--data-parallel-size-local", "-dpl") or self._ranks("--data-parallel-size", "-dp") or 1
+        contexts = self._ranks("--prefill-context-parallel-size", "-pcp") or 1
+        return self.tensor_parallel_size * self.pipeline_parallel_size * contexts * copies
+
+    def _ranks(self, flag: str, short: str) -> int:
+        """The number that ``extra_args`` give for a flag of vLLM; 0 if they give none."""
+        ranks = 0
+        for argument, following in zip(self.extra_args, [*self.extra_args[1:], ""], strict=False):
+            given, equals, value = argument.partition("=")
+            if given.replace("_", "-") in (flag, short):
+                value = value if equals else following
+                ranks = int(value) if re.fullmatch("[0-9]{1,6}", value) else 0  # vLLM refuses other values
+        return ranks
 
     @property
     def forwarded_model(self) -> str | None:
@@ -173,9 +199,10 @@ class Engines(Settings):
     """The engine for requests with pictures or videos."""
     share: Share = Share()
     mps: Literal["auto", "off"] = "auto"
-    """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with two
-    such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it. `off`: it is not started. A daemon
-    named by `CUDA_MPS_PIPE_DIRECTORY` in the environment is used in either case."""
+    """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with
+    two such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it, and runs without it if it
+    does not work. `off`: it is not started. A daemon named by `CUDA_MPS_PIPE_DIRECTORY` in the environment, or one
+    that runs in `/tmp/nvidia-mps`, where CUDA looks by default, is used in either case."""
 
     @model_validator(mode="after")
     def _any(self) -> "Engines":

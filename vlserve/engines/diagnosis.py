@@ -139,8 +139,9 @@ DIAGNOSES = (
         "`MPS client failed to connect`, `cudaErrorMps…`",
         r"MPS client failed|cudaErrorMps|CUDA_ERROR_MPS|CUDA error: .{0,80}\bMPS\b",
         "The engine lost its CUDA MPS server, or CUDA MPS does not work on this machine.",
-        "An engine that was ready is restarted with a new server. If it never becomes ready: set engines.mps: off, or "
-        "look into the server's log (the folder CUDA_MPS_LOG_DIRECTORY).",
+        "An engine that was ready is restarted with a new server. If it never becomes ready: set engines.mps: off, end "
+        "a control daemon that ran before (`quit` to nvidia-cuda-mps-control), or look into the server's log "
+        "(the folder CUDA_MPS_LOG_DIRECTORY).",
     ),
     Diagnosis(
         "an error during CUDA graph capture",

@@ -28,7 +28,7 @@ from typing import Any
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.diagnosis import Diagnosis, repeated_failure
 from vlserve.engines.gpu_memory import GIB, share
-from vlserve.engines.gpus import free_gpu_bytes
+from vlserve.engines.gpus import GpuReader
 from vlserve.engines.model_files import QWEN_SPECIAL_TOKENS, read_grid, read_special_tokens
 from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
@@ -45,7 +45,7 @@ _STOP_S = 3.0  # time for vLLM's cleanup after SIGTERM
 _HUNG_STOP_S = 0.5  # a dead or hung engine cannot clean up
 _EXPECTED_START_S = 60.0  # until the first start was measured
 _GIVEN_UP_RETRY_S = 300.0  # arbitrary: it depends on the operator
-_MEMORY_WAIT_S, _MEMORY_POLL_S = 60.0, 0.5
+_MEMORY_WAIT_S, _MEMORY_POLL_S, _MEMORY_READ_S = 60.0, 0.5, 5.0
 
 
 class EngineState(StrEnum):
@@ -125,6 +125,7 @@ class Engine:
         self._metrics = metrics
         self._gpu_locks = gpu_locks
         self._mps = mps
+        self._gpu_reader: GpuReader | None = None
         self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
         self._expected_start_s = _EXPECTED_START_S
         self._task: asyncio.Task[None] | None = None
@@ -266,9 +267,11 @@ class Engine:
         if not self.plan or not budget:
             return
         gpus = self.plan.environment["CUDA_VISIBLE_DEVICES"].split(",")
+        # Kept: while the driver does not respond, one thread waits for it, not one for each restart.
+        reader = self._gpu_reader = self._gpu_reader or GpuReader(_MEMORY_READ_S, gpus)
         needed = share(self.settings, budget) * budget.gpu_bytes
         end = time.monotonic() + _MEMORY_WAIT_S
-        while (free := await asyncio.to_thread(free_gpu_bytes, gpus)) is not None and free < needed:
+        while (free := await asyncio.to_thread(reader.free_bytes)) is not None and free < needed:
             if time.monotonic() > end:
                 log.warning(
                     "%s engine: %.1f GiB of GPU %s are free, it needs %.1f; starting anyway",

@@ -46,6 +46,7 @@ class Budget:
     """Tokens that the KV cache holds."""
     max_model_len: int
     is_shared: bool
+    tensor_parallel_size: int = 1
 
     @property
     def total(self) -> int:
@@ -68,19 +69,20 @@ def assign_gpus(engines: Mapping[EngineName, EngineSettings], gpu_count: int) ->
     Raises ConfigError if there are fewer GPUs than an engine needs.
     """
     for name, settings in engines.items():
-        needed = max([settings.tensor_parallel_size, *(gpu + 1 for gpu in settings.gpus or [])])
+        needed = max([settings.gpu_count, *(gpu + 1 for gpu in settings.gpus or [])])
         if needed > gpu_count:
             what = "gpus" if settings.gpus else "tensor_parallel_size"
-            raise ConfigError(f"engines.{name}.{what} needs {needed} GPUs, but there are {gpu_count}.")
+            parts = " with its extra_args" if settings.gpu_count > settings.tensor_parallel_size else ""
+            raise ConfigError(f"engines.{name}.{what} needs {needed} GPUs{parts}, but there are {gpu_count}.")
     placed = {name: tuple(settings.gpus) for name, settings in engines.items() if settings.gpus}
     taken = {gpu for gpus in placed.values() for gpu in gpus}
     free = [gpu for gpu in range(gpu_count) if gpu not in taken]
     waiting = {name: settings for name, settings in engines.items() if name not in placed}
-    if sum(settings.tensor_parallel_size for settings in waiting.values()) > len(free):
-        return placed | {name: tuple(range(one.tensor_parallel_size)) for name, one in waiting.items()}
+    if sum(settings.gpu_count for settings in waiting.values()) > len(free):
+        return placed | {name: tuple(range(one.gpu_count)) for name, one in waiting.items()}
     for name, settings in waiting.items():
-        placed[name] = tuple(free[: settings.tensor_parallel_size])
-        free = free[settings.tensor_parallel_size :]
+        placed[name] = tuple(free[: settings.gpu_count])
+        free = free[settings.gpu_count :]
     return placed
 
 
@@ -107,12 +109,16 @@ def plan_memory(
             room -= sum(_fixed(its, models[other], gpu_bytes)) + int(its.kv_cache_memory_bytes or 0)
         undecided = sum(parts[other] for other, its in sharing.items() if its.kv_cache_memory_bytes is None)
         kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) * parts[name] / undecided)
-        tokens = kv_cache // models[name].kv_bytes_per_token(settings.tensor_parallel_size)
+        tokens = kv_cache // _bytes_per_token(settings, models[name])
         length = settings.max_model_len or models[name].max_position_embeddings
         if room < 0 or tokens < length:
             raise ConfigError(_misfit_message(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
         fixed = _fixed(settings, models[name], gpu_bytes)
-        budgets[name] = Budget(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length, is_shared=len(sharing) > 1)
+        budgets[name] = Budget(
+            *(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length),
+            is_shared=len(sharing) > 1,
+            tensor_parallel_size=settings.tensor_parallel_size,
+        )
         shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
         if sum(shares.values()) > 1:
             given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
@@ -136,7 +142,14 @@ def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int,
     values = 3 * model.intermediate // ranks + 4 * model.hidden
     logits = _LOGIT_COPIES * 4 * seqs * model.vocabulary
     reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
-    return model.weight_bytes // ranks, reserve + (_TOWER_BYTES if model.tower else 0)
+    return model.weight_bytes // (ranks * settings.pipeline_parallel_size), reserve + (
+        _TOWER_BYTES if model.tower else 0
+    )
+
+
+def _bytes_per_token(settings: EngineSettings, model: Model) -> int:
+    """Bytes of KV cache per token on each GPU; a pipeline stage has that of its layers."""
+    return math.ceil(model.kv_bytes_per_token(settings.tensor_parallel_size) / settings.pipeline_parallel_size)
 
 
 def _misfit_message(
@@ -152,7 +165,7 @@ def _misfit_message(
 
     ``room``: bytes left on the GPU after everything whose size is known; negative if that is too much already."""
     settings, model = sharing[name], models[name]
-    per_token = model.kv_bytes_per_token(settings.tensor_parallel_size)
+    per_token = _bytes_per_token(settings, model)
     length = settings.max_model_len or model.max_position_embeddings
     tokens, needed = kv_cache // per_token, length * per_token
     short = f"{tokens:,} tokens, less than one request of max_model_len {length:,}."
@@ -209,7 +222,7 @@ def _remedies(
         model = models[name]
         most = int(settings.kv_cache_memory_bytes or 0) - missing
         length = settings.max_model_len or model.max_position_embeddings
-        if most >= length * model.kv_bytes_per_token(settings.tensor_parallel_size):
+        if most >= length * _bytes_per_token(settings, model):
             caches.append(f"of {name} at most {math.floor(10 * most / GIB) / 10:.1f}GiB")
         if not model.is_awq:
             is_known = settings.model.startswith("Qwen/Qwen2.5-")
@@ -218,8 +231,8 @@ def _remedies(
         ways.insert(0, f"kv_cache_memory_bytes {', '.join(caches)}")
     if len(sharing) > 1:
         ways.append("one engine alone (vision takes text, too)")
-    ranks = max(settings.tensor_parallel_size for settings in sharing.values())
-    if 2 * ranks <= gpu_count:
-        ways.append(f"tensor_parallel_size {2 * ranks}")
+    widest = max(sharing.values(), key=lambda settings: settings.gpu_count)
+    if 2 * widest.gpu_count <= gpu_count:
+        ways.append(f"tensor_parallel_size {2 * widest.tensor_parallel_size}")
     ways.append("a smaller max_num_batched_tokens or max_num_seqs")
     return f"Options: {', '.join(dict.fromkeys(ways))}, or more GPUs."

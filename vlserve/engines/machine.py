@@ -1,5 +1,6 @@
 """The machine that engines run on: CPU cores, RAM, GPUs, vLLM and the models; detected, or from a description."""
 
+import asyncio
 import os
 import pathlib
 import re
@@ -9,8 +10,8 @@ from importlib.util import find_spec
 
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines import system_memory
-from vlserve.engines.gpus import MPS_PROGRAM, find_mps, usable_gpus
+from vlserve.engines import mps_control, system_memory
+from vlserve.engines.gpus import usable_gpus
 from vlserve.engines.model import Model
 from vlserve.engines.model_files import read_models
 from vlserve.engines.vllm_installation import Ask, Vllm, find_vllm
@@ -32,6 +33,8 @@ class Machine:
     """RAM that engines may use; 0: unknown."""
     mps_program: str | None = None
     """The path of CUDA MPS's control program; None: not found."""
+    mps_daemon: str | None = None
+    """The pipe folder of a control daemon that runs where CUDA looks by default; None: none runs there."""
 
     @property
     def is_cpu(self) -> bool:
@@ -59,8 +62,10 @@ async def observe(
     if vllm.is_cpu:
         memory = system_memory.read()
         return Machine(cpus, vllm, models=models, ram_bytes=memory.total_bytes if memory else 0)
-    gpus, gpu_bytes = usable_gpus(environment)
-    return Machine(cpus, vllm, gpus, gpu_bytes, models, mps_program=find_mps(environment))
+    gpus, gpu_bytes = await asyncio.to_thread(usable_gpus, environment)
+    program = mps_control.find_program(environment)
+    daemon = await mps_control.find_daemon(program, environment)
+    return Machine(cpus, vllm, gpus, gpu_bytes, models, mps_program=program, mps_daemon=daemon)
 
 
 def check_videos(config: Config) -> None:
@@ -77,7 +82,7 @@ def from_spec(spec: str, config: Config) -> Machine:
     count, gpu_bytes = read_spec(spec)
     gpus = tuple(str(number) for number in range(count))
     assumed = Vllm("", False, ("vllm", "serve"), None)
-    return Machine((), assumed, gpus, gpu_bytes, read_models(config), mps_program=MPS_PROGRAM)
+    return Machine((), assumed, gpus, gpu_bytes, read_models(config), mps_program=mps_control.PROGRAM)
 
 
 def read_spec(spec: str) -> tuple[int, int]:

@@ -1,13 +1,16 @@
 """Starts and ends the control daemon of CUDA MPS for the engines that share a GPU."""
 
 import asyncio
+import contextlib
 import logging
 import pathlib
 import sys
 
-from vlserve.engines.mps_plan import PIPE_VARIABLE, MpsPlan
+from vlserve.engines import mps_control
+from vlserve.engines.mps_control import MpsError
+from vlserve.engines.mps_plan import LOG_VARIABLE, PIPE_VARIABLE, MpsPlan
 from vlserve.engines.plan import ProcessPlan
-from vlserve.engines.process import Process
+from vlserve.engines.process import Process, find_ending
 
 log = logging.getLogger("vlserve.mps")
 _DAEMON = pathlib.Path(__file__).parent / "mps_daemon.py"
@@ -16,7 +19,7 @@ _STOP_S = 5.0  # longer than mps_daemon.py takes in the worst case
 
 
 class Mps:
-    """The control daemon, running or not. It starts an MPS server when the first engine connects."""
+    """The control daemon and its MPS server, running or not."""
 
     def __init__(self, plan: MpsPlan, environment: dict[str, str]) -> None:
         """``environment``: of the daemon, in addition to the plan's variables.
@@ -29,7 +32,10 @@ class Mps:
         argv = (sys.executable, "-I", "-S", str(_DAEMON), plan.program)
         self._plan = ProcessPlan("mps", plan.folder.with_suffix(".sock"), argv, {**own, **plan.environment})
         self._control = pathlib.Path(plan.environment[PIPE_VARIABLE]) / "control"
+        self._log = pathlib.Path(plan.environment[LOG_VARIABLE]) / "server.log"
+        self._program = plan.program
         self._process: Process | None = None
+        self._is_serving = self._has_served = self._is_off = False
         self._starting = asyncio.Lock()
 
     @property
@@ -38,44 +44,74 @@ class Mps:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the daemon if it does not run. Called before each start of an engine that uses it.
+        """Start the daemon and its server if they do not run. Called before each start of an engine that uses them.
 
-        If it cannot be started, this is logged, and CUDA runs without MPS.
+        If they cannot be started, this is logged, and CUDA runs without MPS: for good, unless they have worked before.
         """
         async with self._starting:
-            if self._process and not self._process.ended.done():
+            if self._is_off or (self._is_serving and self._is_running()):
                 return
-            if self._process:
-                log.warning(
-                    "CUDA MPS: the control daemon has ended (%s); starting it again", self._process.ended.result()
-                )
-                await self._process.end(0.0)
+            self._is_serving = False
+            try:
+                await self._start()
+            except MpsError as error:
+                self._is_off = not self._has_served
+                when = "is off for this run" if self._is_off else "is off until the next start of an engine"
+                log.warning("CUDA MPS %s: %s; the engines take turns on the GPU", when, error)
+                await self.stop()  # with a daemon, CUDA would fail instead of running without MPS
+                return
+            self._is_serving = self._has_served = True
+            log.info("CUDA MPS: the control daemon and its server are running")
+
+    async def _start(self) -> None:
+        """Raises MpsError."""
+        if self._process and not self._is_running():
+            log.warning("CUDA MPS: the control daemon has ended (%s); starting it again", await self._process.ended)
+            await self.stop()
+        if not self._process:
             try:
                 self._process = await Process.start(self._plan)
             except OSError as error:
-                log.warning(
-                    "CUDA MPS: the control daemon could not be started (%s); the engines take turns on the GPU", error
-                )
-                return
-            waiting = asyncio.create_task(self._until_it_listens())
-            try:
-                await asyncio.wait(
-                    (waiting, self._process.ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if waiting.done() and not self._process.ended.done():
-                    log.info("CUDA MPS: the control daemon is running")
-                    return
-            finally:
-                waiting.cancel()
-            why = self._process.ended.result() if self._process.ended.done() else f"not ready after {_START_S:g} s"
-            log.warning("CUDA MPS: the control daemon did not start (%s); the engines take turns on the GPU", why)
+                raise MpsError(f"the control daemon could not be started ({error})") from None
+        waiting = asyncio.create_task(self._until_it_answers())
+        ended = self._process.ended
+        try:
+            await asyncio.wait((waiting, ended), timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+        if ended.done() or waiting.cancelled():
+            why = ended.result() if ended.done() else f"not ready after {_START_S:g} s"
+            raise MpsError(f"the control daemon did not start ({why})")
+        waiting.result()
+        try:
+            await mps_control.start_server(self._program, self._plan.environment)
+        except MpsError as error:
+            line = await asyncio.to_thread(_last_line, self._log)
+            raise MpsError(f"the control daemon cannot start its server ({error}{line})") from None
 
-    async def _until_it_listens(self) -> None:
-        while not self._control.exists():  # noqa: ASYNC110  (a file of another process)
+    def _is_running(self) -> bool:
+        """Unlike ``ended`` without delay: that waits for the server, which holds the daemon's output open."""
+        return self._process is not None and find_ending(self._process.pid) is None
+
+    async def _until_it_answers(self) -> None:
+        while True:
+            with contextlib.suppress(MpsError):  # it does not listen yet
+                if self._control.exists():
+                    return await mps_control.check_daemon(self._program, self._plan.environment)
             await asyncio.sleep(_POLL_S)
 
     async def stop(self) -> None:
-        """End the daemon with its server. The engines must have ended before."""
+        """End the daemon with its server. Engines that use it must have ended before."""
         if self._process:
             await self._process.end(_STOP_S)
             self._process = None
+
+
+def _last_line(log_file: pathlib.Path) -> str:
+    """The last line of a log, as part of a sentence; empty if there is none."""
+    try:
+        lines = log_file.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")

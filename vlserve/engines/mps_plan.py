@@ -40,11 +40,13 @@ def make(
     settings: Engines,
     environments: Mapping[EngineName, Mapping[str, str]],
     program: str | None,
+    daemon: str | None,
     run_folder: pathlib.Path,
 ) -> MpsPlan | None:
     """Plan MPS for the engines that have a GPU in common; None if there are none.
 
-    ``environments``: of the engines. ``program``: the control program, if it was found.
+    ``environments``: of the engines. ``program``: the control program, if it was found. ``daemon``: the pipe folder of
+    a control daemon that CUDA uses by default, if one runs.
     """
     gpus = {name: _gpus(one, environments[name]) for name, one in settings.on_vllm().items()}
     engines = frozenset(
@@ -54,6 +56,8 @@ def make(
         return None
     if existing := next((found for name in gpus if (found := environments[name].get(PIPE_VARIABLE))), None):
         return MpsPlan(engines, f"CUDA MPS: the control daemon at {existing} ({PIPE_VARIABLE}) is used")
+    if daemon:
+        return MpsPlan(engines, f"CUDA MPS: the control daemon at {daemon} is used, which was already running")
     if settings.mps == "off":
         return MpsPlan(engines, f"CUDA MPS is off (engines.mps); with it {GAIN}")
     if program is None:
@@ -66,7 +70,7 @@ def make(
 
 def _gpus(settings: EngineSettings, environment: Mapping[str, str]) -> frozenset[str]:
     """The GPUs that vLLM uses: the first ones of CUDA_VISIBLE_DEVICES, or of the machine."""
-    ranks = settings.tensor_parallel_size
+    ranks = settings.gpu_count
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     named = visible.split(",") if visible is not None else map(str, range(ranks))
     return frozenset([gpu.strip() for gpu in named if gpu.strip()][:ranks])

@@ -76,7 +76,7 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     if machine.vllm is None or machine.vllm.is_cpu:
         return Plan(engines)
     environments = {one.name: one.environment for one in engines}
-    mps = mps_plan.make(config.engines, environments, machine.mps_program, run_folder)
+    mps = mps_plan.make(config.engines, environments, machine.mps_program, machine.mps_daemon, run_folder)
     if mps is None:
         return Plan(engines)
     with_mps = {name: {**environments[name], **mps.environment} for name in mps.engines}

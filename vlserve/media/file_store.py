@@ -21,7 +21,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
 from vlserve.config import folders
@@ -109,17 +109,15 @@ class FileStore:
             known = _bytes_left(source)  # to refuse a file before anything is written
             file_limits.check_size(known, self._settings)
             file_limits.check_usage(self._table.usage(owner), known, self._settings)
-            with disk.create_locked(path) as content:
-                try:
-                    size = self._copy(source, content)
-                    disk.sync_folder(self._contents)
-                    now = self._now()
-                    expires_at = math.ceil(now + lifetime_s)
-                    file = StoredFile(path.name, clean_filename(filename), purpose, size, int(now), expires_at, owner)
-                    self._table.insert([file], lambda usage: file_limits.check_usage(usage, size, self._settings))
-                except BaseException:
-                    path.unlink(missing_ok=True)
-                    raise
+            with disk.create_locked(path) as content, ExitStack() as on_failure:
+                on_failure.callback(path.unlink, missing_ok=True)
+                size = self._copy(source, content)
+                disk.sync_folder(self._contents)
+                now = self._now()
+                expires_at = math.ceil(now + lifetime_s)
+                file = StoredFile(path.name, clean_filename(filename), purpose, size, int(now), expires_at, owner)
+                self._table.insert([file], lambda usage: file_limits.check_usage(usage, size, self._settings))
+                on_failure.pop_all()
         return file
 
     def _copy(self, source: BinaryIO, content: BinaryIO) -> int:

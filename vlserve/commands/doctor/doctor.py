@@ -16,9 +16,9 @@ from vlserve.config import load as config
 from vlserve.config.environment import engine_environment
 from vlserve.config.folders import cache_folder, files_folder
 from vlserve.config.settings import Config
-from vlserve.engines import plan, system_memory
+from vlserve.engines import mps_control, plan, system_memory
 from vlserve.engines.fetch_command import check_command, uses_modelscope
-from vlserve.engines.gpus import find_mps, usable_gpus
+from vlserve.engines.gpus import usable_gpus
 from vlserve.engines.machine import Machine
 from vlserve.engines.model_files import read_models
 from vlserve.engines.vllm_installation import find_vllm
@@ -84,7 +84,9 @@ async def _engines(
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
         visible, smallest = usable_gpus(environment)
-        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=find_mps(environment))
+        program = mps_control.find_program(environment)
+        daemon = await mps_control.find_daemon(program, environment)
+        there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=program, mps_daemon=daemon)
     made = None
     if there.vllm or not is_needed:
         try:
