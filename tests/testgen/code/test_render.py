@@ -1,6 +1,7 @@
 """Code from a plan: its form and names, and texts that stay texts."""
 
 import ast
+import dataclasses
 import itertools
 import pathlib
 import re
@@ -181,13 +182,22 @@ def test_any_text_stays_text(text: str, target: Target) -> None:
     assert shape(render(*with_text(text), target)) == shape(harmless)
 
 
+@pytest.mark.parametrize("way", [Locator("id", "note"), Locator("test_id", "note"), Locator("css", "#note")])
+@pytest.mark.parametrize("role", ["text", "status", "alert"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_words_of_an_element_that_is_found_by_its_id_are_expected(target: Target) -> None:
+def test_words_of_an_element_that_is_found_by_its_id_are_expected(target: Target, role: str, way: Locator) -> None:
     """Another message would be visible there, too."""
-    note = element("e11", "text", "Promo code applied.", Locator("id", "note"), is_verified=True)
+    note = element("e11", role, "Promo code applied.", way, is_verified=True)
     plan = planned([step("click", "e3")], expected("visible", "e11"), scenario="Apply the code.")
     suite = render(plan, [BUTTON, note], LIVE, target)
     assert "'Promo code applied.'" in suite.code.replace('"', "'")
+
+
+def test_label_of_a_status_is_not_expected_as_its_text() -> None:
+    status = element("e11", "status", "Messages", Locator("id", "note"), is_verified=True)
+    labelled = dataclasses.replace(status, locators=(*status.locators, Locator("aria_label", "Messages")))
+    suite = render(planned([step("click", "e3")], expected("visible", "e11")), [BUTTON, labelled], LIVE, "selenium")
+    assert re.search(r"expect_visible\(\w+\.\w+\)", suite.code)
 
 
 def test_lone_surrogates_of_a_page_are_escaped() -> None:

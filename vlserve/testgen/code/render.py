@@ -31,7 +31,7 @@ _FIRST_LINES: Mapping[Outcome, str] = {
     "not_run": "DRAFT: the page was looked at, but the test was not run.",
 }
 _FROM_PICTURE = "DRAFT: made from a picture alone, nothing in it was tried. Set BASE_URL in conftest.py."
-_CONTENT = frozenset({"text", "heading", "cell", "listitem"})
+_CONTENT = frozenset({"text", "heading", "cell", "listitem"}) | ALERTS
 _CHECK_MARKED = "Check every line marked UNVERIFIED."
 
 
@@ -351,7 +351,8 @@ def _role_alone(element: Element) -> Locator | None:
 
 def _is_found_without_words(element: Element, way: Locator) -> bool:
     """Whether an element that consists of its words is located by something else: any words would be visible there."""
-    return bool(element.name) and element.role in _CONTENT and way.by in ("id", "test_id", "css")
+    has_label = any(one.by == "aria_label" for one in element.locators)  # then its name is not its text
+    return bool(element.name) and not has_label and element.role in _CONTENT and way.by in ("id", "test_id", "css")
 
 
 def _mark(element: Element) -> str:
