@@ -30,7 +30,8 @@ class Locator:
 
     ``within`` is the element around it where the page has several, such as the row of a table; ``frames`` are CSS
     selectors of the iframes around it, outermost first; a point is ``"x,y"`` in CSS pixels. ``has_role`` keeps only
-    elements that contain an element of that role, such as table rows that contain a cell.
+    elements that contain an element of that role, such as table rows that contain a cell; ``has_text`` only those whose
+    text contains it, and ``has_exact_text`` those with an element inside that has this text alone.
     """
 
     by: By
@@ -39,6 +40,8 @@ class Locator:
     within: "Locator | None" = None
     frames: tuple[str, ...] = ()
     has_role: str | None = None
+    has_text: str | None = None
+    has_exact_text: str | None = None
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def _describe_locator(way: Locator) -> dict[str, Any]:
     entry: dict[str, Any] = {"by": way.by, "value": way.value}
     if way.name is not None:
         entry["name"] = way.name
+    if way.has_text or way.has_exact_text:
+        entry["has_text"] = way.has_text or way.has_exact_text
     if way.within:
         entry["within"] = _describe_locator(way.within)
     if way.frames:

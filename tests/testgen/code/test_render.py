@@ -181,15 +181,6 @@ def test_any_text_stays_text(text: str, target: Target) -> None:
     assert shape(render(*with_text(text), target)) == shape(harmless)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_words_of_an_element_that_is_found_by_its_id_are_expected(target: Target) -> None:
-    """Another message would be visible there, too."""
-    note = element("e11", "text", "Promo code applied.", Locator("id", "note"), is_verified=True)
-    plan = planned([step("click", "e3")], expected("visible", "e11"), scenario="Apply the code.")
-    suite = render(plan, [BUTTON, note], LIVE, target)
-    assert "'Promo code applied.'" in suite.code.replace('"', "'")
-
-
 def test_lone_surrogates_of_a_page_are_escaped() -> None:
     for target in TARGETS:
         suite = render(LOGIN, [EMAIL, PASSWORD, BUTTON, element("e4", "alert", "a\ud800b")], LIVE, target)
@@ -346,6 +337,12 @@ def test_only_long_texts_make_long_lines(target: Target) -> None:
 def test_attribute_names(used: list[tuple[str, str, str]], names: list[str]) -> None:
     elements = [element(f"e{number}", role, name, context=context) for number, (role, name, context) in enumerate(used)]
     assert list(attribute_names(elements).values()) == names
+
+
+def test_attribute_is_named_after_the_words_of_the_item_around_the_element() -> None:
+    card = Locator("css", "div.card", has_text="Wash the car")
+    button = element("e1", "button", "Delete", Locator("role", "button", "Delete", within=card))
+    assert attribute_names([button]) == {"e1": "delete_button_wash_the_car"}
 
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=30), st.sampled_from(["", "row a", "行"])), max_size=6))

@@ -30,6 +30,14 @@ from vlserve.testgen.plan import PlanError
         (Locator("point", "120,40.5"), "mouse.click(120, 40.5)"),
         (Locator("role", "row", has_role="cell"), "get_by_role('row').filter(has=page.get_by_role('cell'))"),
         (
+            Locator("role", "button", "Edit", within=Locator("role", "listitem", has_text="Dana")),
+            "get_by_role('listitem').filter(has_text='Dana').get_by_role('button', name='Edit', exact=True)",
+        ),
+        (
+            Locator("css", "div.card", has_exact_text="it's"),
+            "locator('div.card').filter(has=page.get_by_text(\"it's\", exact=True))",
+        ),
+        (
             Locator("role", "button", "Edit", within=Locator("role", "row", "Dana"), frames=("#a", "#b")),
             "frame_locator('#a').frame_locator('#b').get_by_role('row', name='Dana')"
             ".get_by_role('button', name='Edit', exact=True)",
@@ -49,6 +57,14 @@ def test_playwright_expression(locator: Locator, source: str) -> None:
         (Locator("aria_label", "a\nb"), ("css selector", r'[aria-label="a\a b"]')),
         (Locator("css", "b, i", within=Locator("id", "x")), ("css selector", ':is([id="x"]) :is(b, i)')),
         (Locator("role", "alert"), ("xpath", "//*[@role='alert']")),
+        (
+            Locator("xpath", "//button[normalize-space()='Edit']", within=Locator("xpath", "//li", has_text="Dana  R")),
+            ("xpath", "//li[contains(normalize-space(), 'Dana R')]//button[normalize-space()='Edit']"),
+        ),
+        (
+            Locator("test_id", "go", within=Locator("xpath", "//li", has_exact_text="Dana")),
+            ("xpath", "//li[.//text()[normalize-space()='Dana']]//*[@data-testid='go']"),
+        ),
         (Locator("id", "x", within=Locator("role", "alert")), ("xpath", "//*[@role='alert']//*[@id='x']")),
     ],
 )
@@ -56,9 +72,12 @@ def test_selenium_selector(locator: Locator, found: tuple[str, str]) -> None:
     assert selenium_code.selector(locator) == found
 
 
-def test_css_within_a_role_is_refused() -> None:
+@pytest.mark.parametrize(
+    "locator", [Locator("css", "b", within=Locator("role", "row")), Locator("css", "b", has_text="Dana")]
+)
+def test_css_with_a_role_or_a_text_is_refused(locator: Locator) -> None:
     with pytest.raises(PlanError):
-        selenium_code.selector(Locator("css", "b", within=Locator("role", "row")))
+        selenium_code.selector(locator)
 
 
 MARKUP = """

@@ -73,8 +73,10 @@ def attribute_names(
     short = {one.id: _short_name(one, mask, is_plain=one.id in plain) for one in used}
     names: dict[str, str] = {}
     for one in used:
-        first, context = short[one.id], words(mask(one.context))
-        is_shared = list(short.values()).count(first) > 1 or one.locators[0].within is not None
+        outer = one.locators[0].within
+        item = (outer.has_text or outer.has_exact_text or "") if outer else ""
+        first, context = short[one.id], words(mask(one.context or item))
+        is_shared = list(short.values()).count(first) > 1 or outer is not None
         names[one.id] = pick(_candidates(first, context, kind(one), is_shared), {*taken, *names.values()})
     return names
 

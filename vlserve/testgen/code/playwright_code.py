@@ -152,8 +152,17 @@ def _own(locator: Locator, literal: Callable[[str], str]) -> str:
     }
     if locator.by not in calls:
         raise PlanError("Nothing lies within a point.")
-    has = f".filter(has=page.get_by_role({literal(locator.has_role)}))" if locator.has_role else ""
-    return calls[locator.by]() + has
+    return calls[locator.by]() + _filters(locator, literal)
+
+
+def _filters(locator: Locator, literal: Callable[[str], str]) -> str:
+    """What the element has to contain."""
+    role, part, whole = locator.has_role, locator.has_text, locator.has_exact_text
+    return (
+        (f".filter(has=page.get_by_role({literal(role)}))" if role else "")
+        + (f".filter(has_text={literal(part)})" if part else "")
+        + (f".filter(has=page.get_by_text({literal(whole)}, exact=True))" if whole else "")
+    )
 
 
 def css_text(text: str) -> str:

@@ -31,7 +31,8 @@ _FIRST_LINES: Mapping[Outcome, str] = {
     "not_run": "DRAFT: the page was looked at, but the test was not run.",
 }
 _FROM_PICTURE = "DRAFT: made from a picture alone, nothing in it was tried. Set BASE_URL in conftest.py."
-_CONTENT = frozenset({"text", "heading", "cell", "listitem"})
+_CONTENT = frozenset({"text", "heading", "cell", "listitem"}) | ALERTS
+_NAMED_BY_WORDS = frozenset({"button", "link", "tab", "menuitem"})
 _CHECK_MARKED = "Check every line marked UNVERIFIED."
 
 
@@ -155,7 +156,15 @@ class _Renderer:
     def _way(self, element: Element) -> Locator:
         """The locator in use. An alert is found by its role, so that its words are expected and not presumed."""
         way = _role_alone(element) if element.id in self._plain() else None
+        if self._has_come(element) and element.role in _NAMED_BY_WORDS and _is_without_words(element.locators[0]):
+            way = next((one for one in element.locators if not _is_without_words(one)), None)
         return way or element.locators[0]
+
+    def _has_come(self, element: Element) -> bool:
+        """Whether the test expects that an element which no step uses is visible now, and was not before the steps."""
+        is_used = any(element.id in (step.element, step.to) for step in self.plan.steps)
+        is_visible = any((one.element, one.expect) == (element.id, "visible") for one in self.plan.assertions)
+        return is_visible and not is_used and element.is_verified and not element.was_there
 
     @functools.cache  # noqa: B019  (one short-lived object)
     def _plain(self) -> frozenset[str]:
@@ -351,7 +360,12 @@ def _role_alone(element: Element) -> Locator | None:
 
 def _is_found_without_words(element: Element, way: Locator) -> bool:
     """Whether an element that consists of its words is located by something else: any words would be visible there."""
-    return bool(element.name) and element.role in _CONTENT and way.by in ("id", "test_id", "css")
+    has_label = any(one.by == "aria_label" for one in element.locators)  # then its name is not its text
+    return bool(element.name) and not has_label and element.role in _CONTENT and _is_without_words(way)
+
+
+def _is_without_words(way: Locator) -> bool:
+    return way.by in ("id", "test_id", "css")
 
 
 def _mark(element: Element) -> str:

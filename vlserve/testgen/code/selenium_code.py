@@ -125,6 +125,8 @@ def expectation(one: Assertion, element: Element | None, place: str, values: tup
 
 def _css(locator: Locator) -> str | None:
     """None where CSS cannot express it."""
+    if locator.has_text or locator.has_exact_text:
+        return None
     if locator.by in _ATTRIBUTES:
         own = f"[{_ATTRIBUTES[locator.by]}={css_text(locator.value)}]"
     elif locator.by == "css":

@@ -61,6 +61,8 @@ _WITH_PLACEHOLDER = frozenset({"combobox", "searchbox", "spinbutton", "textbox"}
 def path(locator: Locator) -> str | None:
     """XPath from the document, with the elements around it; None where one of them is found by CSS."""
     own = _own(locator)
+    if own is not None:
+        own += _text_conditions(locator)
     if own is None or locator.within is None:
         return own
     outer = path(locator.within)
@@ -74,6 +76,12 @@ def text(words: str) -> str:
     if '"' not in words:
         return f'"{words}"'
     return "concat(" + ', "\'", '.join(f"'{part}'" for part in words.split("'")) + ")"
+
+
+def _text_conditions(locator: Locator) -> str:
+    part, whole = (" ".join((one or "").split()) for one in (locator.has_text, locator.has_exact_text))
+    contains = f"[contains(normalize-space(), {text(part)})]" if part else ""
+    return contains + (f"[.//text()[normalize-space()={text(whole)}]]" if whole else "")
 
 
 def _own(locator: Locator) -> str | None:

@@ -9,9 +9,9 @@
   // Not the numbers or hashes that a framework generates anew for each visit.
   const lasting = (id) => id && !/\d{3,}|^[:]|[0-9a-f]{8}|^(radix|headlessui|mui|react)/i.test(id);
 
-  function path() {
+  function path(to) {
     const parts = [];
-    for (let one = element; one && one.nodeType === Node.ELEMENT_NODE; one = one.parentElement) {
+    for (let one = to; one && one.nodeType === Node.ELEMENT_NODE; one = one.parentElement) {
       if (lasting(one.id)) {
         parts.unshift(`#${CSS.escape(one.id)}`);
         break;
@@ -37,19 +37,78 @@
     return isUnder || (frame ? isInert(frame) : false);
   }
 
-  // The text of the largest element around it that has no second element like it, such as a card; of a <dd> that of its <dt>.
+  const says = (one) => (one.getAttribute("aria-label") ?? one.textContent).trim();
+  const alike = (part) => [...part.querySelectorAll(element.tagName)].filter((one) => says(one) === says(element)).length;
+
+  // The largest element around it that has no second element like it, such as a card.
+  function card() {
+    let around = element;
+    while (around.parentElement && alike(around.parentElement) < 2) around = around.parentElement;
+    return around;
+  }
+
+  // The text of the card around it; of a <dd> that of its <dt>.
   function block() {
     if (element.tagName === "DD") {
       let term = element.previousElementSibling;
       while (term && term.tagName !== "DT") term = term.previousElementSibling;
       return (term?.innerText ?? "").trim().slice(0, 200);
     }
-    const says = (one) => (one.getAttribute("aria-label") ?? one.textContent).trim();
-    const alike = (part) => [...part.querySelectorAll(element.tagName)].filter((one) => says(one) === says(element)).length;
     if (!says(element) || alike(root) < 2) return "";
-    let around = element;
-    while (around.parentElement && alike(around.parentElement) < 2) around = around.parentElement;
+    const around = card();
     return around === element ? "" : (around.innerText ?? "").trim().slice(0, 200);
+  }
+
+  const itemRoles = { LI: "listitem", TR: "row", ARTICLE: "article" };
+
+  // The list item, row or card around it, where there are several like it: how it is found, and texts that identify it.
+  function items() {
+    if (alike(root) < 2) return [];
+    const found = [];
+    const roles = ["listitem", "row", "article", "menuitem", "option", "treeitem"].map((role) => `[role=${role}]`);
+    const named = element.parentElement?.closest(["li:not([role])", "tr:not([role])", "article:not([role])", ...roles].join());
+    if (named) {
+      const role = named.getAttribute("role");
+      const xpath = role ? `//*[@role='${role}']` : `//${named.localName}`;
+      found.push({ role: role || itemRoles[named.tagName] || "", css: "", xpath, texts: texts(named) });
+    }
+    const around = card();
+    const parent = around.parentElement;
+    if (around === element || around === named || !parent) return found;
+    const like = [...parent.children].filter((one) => one.tagName === around.tagName && alike(one));
+    const tag = around.localName;
+    const isOfThese = (name) => like.every((one) => one.classList.contains(name)) && root.querySelectorAll(`${tag}.${CSS.escape(name)}`).length === like.length;
+    const shared = [...around.classList].filter((name) => /^[a-z_-]+$/i.test(name) && !/^(css|sc|jss)-/.test(name) && isOfThese(name));
+    if (like.length < 2) return found;
+    const hasClass = `[contains(concat(' ', normalize-space(@class), ' '), ' ${shared[0]} ')]`;
+    const way = shared.length
+      ? { css: `${tag}.${shared[0]}`, xpath: `//${tag}${hasClass}` }
+      : { css: `${path(parent)} > ${tag}`, xpath: `${xpathOf(path(parent))}/${tag}` };
+    return [...found, { role: "", ...way, texts: texts(around) }];
+  }
+
+  // XPath of a CSS path such as "#list > div:nth-of-type(2)".
+  function xpathOf(css) {
+    const steps = css.split(" > ").map((part) => part.replace(/:nth-of-type\((\d+)\)/, "[$1]"));
+    const [, id] = /^#([\w-]+)$/.exec(steps[0]) ?? [];
+    return `//${[id ? `*[@id='${id}']` : steps[0], ...steps.slice(1)].join("/")}`;
+  }
+
+  // Short visible texts in an item outside of the element: headings first, buttons, times and numbers last.
+  function texts(item) {
+    const rank = (one, text) => {
+      if (one.closest("h1, h2, h3, h4, h5, h6, [role=heading]")) return 0;
+      return one.closest("button, time, [role=button]") || !/\p{L}/u.test(text) ? 2 : 1;
+    };
+    const walker = item.ownerDocument.createTreeWalker(item, NodeFilter.SHOW_TEXT);
+    const found = new Map();
+    while (walker.nextNode()) {
+      const one = walker.currentNode.parentElement;
+      const text = walker.currentNode.data.replace(/\s+/g, " ").trim();
+      const isShown = one.checkVisibility({ visibilityProperty: true }) && !one.closest("script, style, select");
+      if (text.length > 1 && text.length <= 60 && isShown && !element.contains(one) && !found.has(text)) found.set(text, rank(one, text));
+    }
+    return [...found.keys()].sort((one, other) => found.get(one) - found.get(other)).slice(0, 6);
   }
 
   function states() {
@@ -65,7 +124,7 @@
     return found;
   }
 
-  const css = path();
+  const css = path(element);
   const attribute = (name) => element.getAttribute(name) ?? "";
   const frame = ["title", "name", "src"].map((name) => [name, attribute(name)]).find(([name, value]) => value && only(`iframe[${name}=${quoted(value)}]`));
   return {
@@ -86,5 +145,6 @@
     inert: isInert(element),
     states: states(),
     block: block(),
+    items: items(),
   };
 }

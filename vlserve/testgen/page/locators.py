@@ -1,9 +1,22 @@
 """Locators of an element, best first, made of its role, name and attributes. The live page tells which are unique."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from vlserve.testgen.code import selenium_xpath
-from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO, Box, Locator, Target
+from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO, Box, By, Locator, Target
+
+_WAYS_IN_ITEM = 3
+
+
+class Item(TypedDict):
+    """A list item, row or card around an element, with the texts in it that can identify it, best first."""
+
+    role: str
+    """Empty for a card without a role."""
+    css: str
+    xpath: str
+    texts: list[str]
 
 
 class Facts(TypedDict):
@@ -26,25 +39,59 @@ class Facts(TypedDict):
     inert: bool
     states: list[str]
     block: str
+    items: list[Item]
+    """What the element lies in, where others like it lie in parts of the same kind."""
 
 
 def candidates(
     role: str, name: str, facts: Facts, target: Target, within: Locator | None, frames: tuple[str, ...]
 ) -> list[Locator]:
-    """All locators worth trying; ``within`` is the row, group or dialog around it, for where several are alike."""
+    """All locators worth trying; ``within`` is the row, group or dialog around it, for where several are alike.
+
+    The words of the list item, row or card around it are tried where its accessible name does not help.
+    """
     found = _of_playwright(role, name, facts) if target == "playwright" else _of_selenium(role, name, facts)
     plain = [Locator(one.by, one.value, one.name, frames=frames) for one in found if one.value]
-    if not within:
-        return plain
     inside = [
         Locator(one.by, one.value, one.name, within=within, frames=frames)
         for one in plain
-        if one.by in ("role", "label", "text", "xpath")
+        if within and one.by in ("role", "label", "text", "xpath")
     ]
+    inside += _in_items(role, plain, facts, target, frames)
+    if not inside:
+        return plain
     steady = [one for one in plain if one.by in ("test_id", "id", "aria_label")]
     first = [one for one in plain if one not in steady and one.by != "css"]
     last = [one for one in plain if one.by == "css"]
     return [*steady, *first, *inside, *last] if target == "selenium" else [*first, *inside, *steady, *last]
+
+
+def _in_items(
+    role: str, plain: Sequence[Locator], facts: Facts, target: Target, frames: tuple[str, ...]
+) -> list[Locator]:
+    """Locators within the item around the element, which is found by its words."""
+    inner = [one for one in plain if one.by not in ("id", "css")][:_WAYS_IN_ITEM]
+    if not inner and role != "text":
+        kind = f"[@type={selenium_xpath.text(facts['type'])}]" if facts["tag"] == "input" and facts["type"] else ""
+        inner = [Locator("role", role) if target == "playwright" else Locator("xpath", f"//{facts['tag']}{kind}")]
+    return [
+        Locator(one.by, one.value, one.name, within=outer, frames=frames)
+        for item in facts["items"]
+        for text in item["texts"]
+        for outer in _with_text(item, text, target)
+        for one in inner
+    ]
+
+
+def _with_text(item: Item, text: str, target: Target) -> tuple[Locator, Locator]:
+    """The item whose text contains this; then the one with an element of this text alone, for where that is part of
+    another item's."""
+    by: By
+    if target == "selenium":
+        by, value = "xpath", item["xpath"]
+    else:
+        by, value = ("role", item["role"]) if item["role"] else ("css", item["css"])
+    return Locator(by, value, has_text=text), Locator(by, value, has_exact_text=text)
 
 
 def _of_playwright(role: str, name: str, facts: Facts) -> list[Locator]:

@@ -31,7 +31,13 @@ def _playwright(scope: Page | FrameLocator | Found, locator: Locator) -> Found:
         scope = _playwright(scope, locator.within)
     found = _own(scope, locator)
     role: Any = locator.has_role
-    return found.filter(has=found.page.get_by_role(role)) if role else found
+    if role:
+        found = found.filter(has=found.page.get_by_role(role))
+    if locator.has_text:
+        found = found.filter(has_text=locator.has_text)
+    if locator.has_exact_text:
+        found = found.filter(has=found.page.get_by_text(locator.has_exact_text, exact=True))
+    return found
 
 
 def _own(scope: Page | FrameLocator | Found, locator: Locator) -> Found:
