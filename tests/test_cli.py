@@ -361,7 +361,8 @@ def fake_vllm(folder: pathlib.Path) -> dict[str, str]:
     for parent in (package, package.parent):
         (parent / "__init__.py").touch()
     called = f"pathlib.Path({str(folder / 'called')!r})"
-    slow = f"import os, pathlib, sys, time\n{called}.write_text(' '.join([str(os.getpid()), *sys.argv]))\ntime.sleep(1e6)\n"
+    noted = f"{called}.write_text(' '.join([str(os.getpid()), *sys.argv]))"
+    slow = f"import os, pathlib, sys, time\n{noted}\ntime.sleep(1e6)\n"
     (package / "openai" / "api_server.py").write_text(slow)
     (package / "cli" / "main.py").write_text(slow)
     return {"PYTHONPATH": str(folder / "site"), "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}

@@ -175,7 +175,7 @@ async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = EngineSettings(
-        model="m", command=[sys.executable, "-c", "import time; time.sleep(60)"], ready_timeout_s=0.3
+        model="m", command=[sys.executable, "-c", "import time; time.sleep(600)"], ready_timeout_s=0.3
     )
     config = Config.model_validate({"engines": {"text": settings.model_dump()}})
     (planned,) = plan.make(config, Machine((0,), None), {}, short_folder / "run").engines
@@ -288,7 +288,7 @@ async def test_bug_in_supervision_does_not_lose_the_engine(
 async def test_progress_bars_are_passed_on_as_they_move(
     short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(60)"
+    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(600)"
     printed = ""
     async with fleet_of(short_folder, text=[sys.executable, "-c", script]):
         async with asyncio.timeout(60):

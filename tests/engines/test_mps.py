@@ -241,7 +241,7 @@ async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path
     daemon = int(pipe(short_folder, "pid"))
     gateway.kill()
     await gateway.wait()
-    await until(lambda: not any(map(is_alive, (leader, daemon, server))), 10)
+    await until(lambda: not any(map(is_alive, (leader, daemon, server))))
     assert not (short_folder / "run").exists()
 
 
