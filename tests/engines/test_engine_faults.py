@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from tests.conftest import Server, session_of, until, user
-from tests.engines.test_engine import fake, fleet_of
+from tests.engines.fleets import fake, fleet_of
 from tests.fakes import fake_engine
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import session_of, until
 from tests.engines.downloads import FILES, LARGE, WEIGHTS, environment, settings_of
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from tests.fakes.fake_hub import hub_with
 from vlserve.config.settings import Config
 from vlserve.engines import plan, restarts

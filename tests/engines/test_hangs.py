@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, until, user
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import hang_limits, plan, probe, restarts

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, is_alive, session_of, until
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from vlserve.commands import plan_text, serve
 from vlserve.commands.doctor import checks
 from vlserve.config import load as config
