@@ -13,7 +13,7 @@ from tests.conftest import data_url, image_part, picture, user
 from tests.protocols.test_structured import chain
 from tests.vllm.service import KEYED, TIMEOUT_S, Service, ask
 
-pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 _INNER_WORDS = (
     "VLLM",

@@ -9,7 +9,7 @@ from tests.field_cases import CASES, Case
 from tests.protocols.test_field_cases import DROPPED, REFUSED
 from tests.vllm.service import KEYED, TIMEOUT_S, Service
 
-pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 _HEADERS = {**KEYED, "content-type": "application/json"}
 # Expected sizes of a case's picture for the model, within its limits.
