@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from tests.vllm import service as vllm_service
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs with SIGINT ignored, and processes started by a test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_alive(pid: int) -> bool:
@@ -102,11 +106,17 @@ def own_log() -> Iterator[None]:
     sys.stderr = stderr
 
 
-@pytest.fixture
-def short_folder() -> Iterator[pathlib.Path]:
-    """A folder with a path short enough for a Unix socket."""
+@contextmanager
+def make_short_folder() -> Iterator[pathlib.Path]:
+    """Create a folder with a path short enough for a Unix socket; pytest's folders are too long for it with xdist."""
     with tempfile.TemporaryDirectory(prefix="vls-") as folder:
         yield pathlib.Path(folder)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[pathlib.Path]:
+    with make_short_folder() as folder:
+        yield folder
 
 
 @dataclass
@@ -170,11 +180,11 @@ class Server(uvicorn.Server):
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["vllm_service.Service"]:
+def service() -> Iterator["vllm_service.Service"]:
     """The service with real vLLM, started once."""
     from tests.vllm import service as vllm_service
 
-    with vllm_service.serve(tmp_path_factory.getbasetemp()) as running:
+    with make_short_folder() as folder, vllm_service.serve(folder) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 
 @pytest.mark.full
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_bench_measures_gateways_and_writes_its_document(tmp_path: pathlib.Path) -> None:
     document = tmp_path / "benchmarks.md"
     document.write_text("before\n<!-- gateways -->\nold\n<!-- end of gateways -->\nafter\n")
@@ -36,7 +36,7 @@ def test_bench_measures_gateways_and_writes_its_document(tmp_path: pathlib.Path)
 
 
 @pytest.mark.full
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_longest_callback_is_measured_with_and_without_pictures() -> None:
     options = ["--mb", "2", "--pictures", "2", "--quiet-s", "1"]
     done = subprocess.run(

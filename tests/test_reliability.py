@@ -52,7 +52,7 @@ async def test_crash_loops(short_folder: pathlib.Path) -> None:
 
 
 async def test_overload(short_folder: pathlib.Path) -> None:
-    check(await load.overload(short_folder, seconds=3))
+    check(await load.overload(short_folder, seconds=6))
 
 
 async def test_slow_clients(short_folder: pathlib.Path) -> None:
@@ -64,7 +64,7 @@ async def test_clients_that_do_not_read(short_folder: pathlib.Path) -> None:
 
 
 async def test_end(short_folder: pathlib.Path) -> None:
-    check(await ending.sigterm_under_load(short_folder, grace_s=3, streams=5))
+    check(await ending.sigterm_under_load(short_folder, grace_s=6, streams=5))
 
 
 async def test_two_signals_at_once_end_the_service_too(short_folder: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.commands.machines import COMPLETE, CUDA_13, GPU, MIB, QWEN, RESULT, two_gpus, verdict
 from tests.conftest import REPOSITORY, is_alive, until
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from vlserve.commands.doctor import checks, doctor, system_info
 from vlserve.commands.doctor.system_info import Driver, Output
 from vlserve.engines import system_memory, vllm_installation

@@ -79,7 +79,7 @@ async def test_notification_is_sent_again_while_the_receivers_queue_is_full(shor
             filler.sendto(b"X=1", address)
     async with notifications({"text": cast(EngineView, view("ready"))}, {"NOTIFY_SOCKET": address}):
         await asyncio.sleep(0)  # the first attempt
-        await until(receiver.has("READY=1"), timeout_s=10)
+        await until(receiver.has("READY=1"))
     filler.close()
     receiver.close()
 

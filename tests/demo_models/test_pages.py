@@ -186,7 +186,7 @@ def test_packs_are_read_as_they_were_written(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     # A separate process: Playwright supports one browser of this kind per process.
-    subprocess.run([*program, "--pages", "20", "--seed", "2", "--jobs", "1"], check=True, timeout=120)
+    subprocess.run([*program, "--pages", "20", "--seed", "2", "--jobs", "1"], check=True, timeout=280)
     (path,) = tmp_path.iterdir()
     assert path.name == "pack-000.zip"
     pages = list(read_pack(path))

@@ -20,7 +20,7 @@ TRAINING = REPOSITORY / "samples" / "demo-models" / "training"
 sys.path.insert(0, str(TRAINING))
 from pages.page import Element, Page, Word  # noqa: E402
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 PAGE = Page(
     280,
@@ -52,7 +52,7 @@ def by_transformers(*arguments: str, given: object) -> Any:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=True,
     )
     return json.loads(done.stdout)
@@ -280,7 +280,7 @@ def test_a_seed_gives_the_same_first_batches_in_every_process() -> None:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         command = [sys.executable, "-c", FIRST_BATCHES]
         done = subprocess.run(
-            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=400, check=False
         )
         assert done.returncode == 0, done.stderr[-3000:]
         made.add(done.stdout)
@@ -290,7 +290,7 @@ def test_a_seed_gives_the_same_first_batches_in_every_process() -> None:
 def run(*arguments: str) -> list[float]:
     """Run a training, and return its losses."""
     command = [sys.executable, str(TRAINING / "train.py"), *arguments, "--workers", "0", "--test", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [float(found) for found in re.findall(r"answer (\S+)", done.stdout)]
 
@@ -315,7 +315,7 @@ def test_a_small_training_of_the_vision_model_learns_from_rendered_pages(tmp_pat
             "--jobs",
             "1",
         ]
-        subprocess.run([*render, "--split", split, "--seed", "5"], check=True, timeout=200)
+        subprocess.run([*render, "--split", split, "--seed", "5"], check=True, timeout=400)
     out = tmp_path / "out"
     options = ("--pages", str(tmp_path / "pages"), "--steps", "8", "--tokens", "1500", "--log-every", "2")
     losses = run("vision", str(out), *options)

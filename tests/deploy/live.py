@@ -131,7 +131,7 @@ async def _client(service: Service, number: int) -> None:
             await answer.read()
 
 
-async def until_values(find: Callable[[], Awaitable[set[str]]], timeout_s: float = 60.0) -> set[str]:
+async def until_values(find: Callable[[], Awaitable[set[str]]], timeout_s: float = 120.0) -> set[str]:
     """Wait until ``find`` returns an empty set of expressions without a value, and return the last set."""
     missing = {"?"}
     with contextlib.suppress(TimeoutError):

@@ -79,7 +79,7 @@ async def nginx(folder: pathlib.Path, url: str) -> AsyncIterator[Proxy]:
     async with aiohttp.ClientSession(connector=connector) as session:
         proxy = Proxy(f"https://localhost:{port}", f"http://127.0.0.1:{plain_port}", session)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await _answers(proxy):
                     assert process.returncode is None, (await process.communicate())[1].decode()
                     await asyncio.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import user
-from tests.vllm.service import KEYED, Service
+from tests.vllm.service import KEYED, TIMEOUT_S, Service
 from vlserve.protocols.protocol_definitions import CHAT, COMPLETIONS, MESSAGE_TOKENS, MESSAGES, RESPONSES, Protocol
 
 PROTOCOLS = {protocol.path: protocol for protocol in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, MESSAGE_TOKENS)}
@@ -137,7 +137,7 @@ class Ask:
         return {**tree, **fields}
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.service.url + path, headers=KEYED)
+        return self.service.get(path)
 
     def _post(self, body: dict[str, Any]) -> httpx.Response:
-        return httpx.post(self.service.url + self.protocol.path, json=body, headers=KEYED, timeout=120)
+        return httpx.post(self.service.url + self.protocol.path, json=body, headers=KEYED, timeout=TIMEOUT_S)

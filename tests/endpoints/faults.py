@@ -7,7 +7,7 @@ from tests.endpoints.asking import Ask
 from tests.endpoints.common import URL
 from tests.endpoints.rows import Check, Row, refuses, row
 from tests.fakes.films import film, part
-from tests.vllm.service import KEYED
+from tests.vllm.service import KEYED, TIMEOUT_S
 from vlserve import errors
 from vlserve.errors import VlserveError
 from vlserve.protocols.protocol_definitions import MESSAGES
@@ -18,7 +18,7 @@ def _is(status: int, kind: str, path: str, *, method: str = "POST", key: str = "
 
     def check(ask: Ask) -> None:
         headers = {"authorization": f"Bearer {key}"}
-        answer = httpx.request(method, ask.service.url + path, headers=headers, content=body)
+        answer = httpx.request(method, ask.service.url + path, headers=headers, content=body, timeout=TIMEOUT_S)
         assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
 
     return check
@@ -108,7 +108,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
 
 def _is_not_json(ask: Ask) -> None:
     for body in (b"{", b"[]", b'{"model": "auto", "model": "auto"}', b'{"seed": NaN}', b"\xff"):
-        answer = httpx.post(ask.service.url + _CHAT, content=body, headers=KEYED)
+        answer = httpx.post(ask.service.url + _CHAT, content=body, headers=KEYED, timeout=TIMEOUT_S)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
@@ -204,7 +204,7 @@ def _names_dropped(ask: Ask) -> None:
 
 def _names_request(ask: Ask) -> None:
     url, mine = ask.service.url + _MESSAGES, {**KEYED, "x-request-id": "mine-1"}
-    answer = httpx.post(url, content=b"{", headers=mine)
+    answer = httpx.post(url, content=b"{", headers=mine, timeout=TIMEOUT_S)
     assert answer.headers["x-request-id"] == answer.headers["request-id"] == answer.json()["request_id"] == "mine-1"
     assert len(ask.plain.headers["x-request-id"]) == 32
     assert "request-id" not in ask.plain.headers

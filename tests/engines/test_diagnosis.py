@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.conftest import REPOSITORY, until
-from tests.engines.test_engine import fake, fleet_of
+from tests.engines.fleets import fake, fleet_of
 from vlserve.engines.diagnosis import DIAGNOSES, diagnose
 
 # Output of vLLM 0.32 (CPU) and 0.26 (GPU) with deliberate mistakes, or messages from their source.

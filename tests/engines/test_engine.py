@@ -9,8 +9,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +17,13 @@ import pynvml
 import pytest
 from aiohttp import web
 
-from tests.conftest import REPOSITORY, is_alive, session_of, until, user
+from tests.conftest import REPOSITORY, until, user
+from tests.engines.fleets import fake, fleet_of, shorten_waits
 from tests.fakes import fake_engine
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import engine as engines
-from vlserve.engines import plan, probe, process, restarts
+from vlserve.engines import plan, probe
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet, lock_gpus
 from vlserve.engines.gpu_memory import GIB, Budget
@@ -32,45 +31,9 @@ from vlserve.engines.machine import Machine
 from vlserve.metrics import Metrics
 
 
-def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:
-    command = [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}", "--faults", ",".join(faults)]
-    return [*command, "--grandchild", str(grandchild)] if grandchild else command
-
-
-@asynccontextmanager
-async def fleet_of(
-    folder: pathlib.Path, metrics: Metrics | None = None, /, **commands: list[str]
-) -> AsyncIterator[Fleet]:
-    """A running fleet; ended, and nothing left, when the block is over."""
-    settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
-    config = Config.model_validate({"engines": settings})
-    run = folder / "run"
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
-    planned = {one.name: one for one in plan.make(config, Machine((0,), None), environment, run).engines}
-    metrics = metrics or Metrics()
-    fleet = Fleet({name: Engine(name, one, planned[name], metrics) for name, one in config.engines.items()}, run)
-    fleet.start()
-    sessions: list[int] = []
-    try:
-        await until(lambda: all(engine.pid for engine in fleet.engines.values()))
-        sessions = [engine.pid or 0 for engine in fleet.engines.values()]
-        yield fleet
-    finally:
-        await fleet.stop()
-        assert [pid for leader in sessions for pid in session_of(leader)] == []
-        assert not run.exists()
-        assert all(engine.state is EngineState.STOPPED for engine in fleet.engines.values())
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.2)
-    monkeypatch.setattr(restarts, "_JITTER", 0.0)
-    monkeypatch.setattr(probe, "_POLL_S", 0.05)
-    monkeypatch.setattr(probe, "_CHECK_S", 0.1)
-    monkeypatch.setattr(probe, "_REMOTE_CHECK_S", 0.2)
-    monkeypatch.setattr(engines, "_STOP_S", 1.0)
-    monkeypatch.setattr(process, "_KILL_S", 1.0)
+    shorten_waits(monkeypatch)
 
 
 async def test_engines_become_ready_and_end_with_their_sockets(short_folder: pathlib.Path) -> None:
@@ -177,7 +140,7 @@ async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = EngineSettings(
-        model="m", command=[sys.executable, "-c", "import time; time.sleep(60)"], ready_timeout_s=0.3
+        model="m", command=[sys.executable, "-c", "import time; time.sleep(600)"], ready_timeout_s=0.3
     )
     config = Config.model_validate({"engines": {"text": settings.model_dump()}})
     (planned,) = plan.make(config, Machine((0,), None), {}, short_folder / "run").engines
@@ -185,31 +148,6 @@ async def test_engine_that_never_answers_is_given_up_after_ready_timeout(
     engine.start()
     await until(lambda: "no answer within ready_timeout_s (0.3 s)" in caplog.text)
     await engine.stop()
-
-
-async def test_engine_that_ignores_sigterm_is_killed(short_folder: pathlib.Path) -> None:
-    async with fleet_of(short_folder, text=fake("ignore-sigterm")) as fleet:
-        await until(lambda: fleet.engines["text"].is_ready)
-
-
-async def test_grandchild_in_a_session_of_its_own_does_not_outlive_the_engine(short_folder: pathlib.Path) -> None:
-    file = short_folder / "grandchild"
-    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
-        await until(lambda: fleet.engines["text"].is_ready)
-        grandchild = int(file.read_text())
-        assert is_alive(grandchild)
-    assert not is_alive(grandchild)
-
-
-async def test_reaper_killed_while_a_descendant_holds_the_output_is_noticed_too(short_folder: pathlib.Path) -> None:
-    file = short_folder / "grandchild"
-    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
-        text = fleet.engines["text"]
-        await until(lambda: text.is_ready)
-        leader, grandchild = text.pid or 0, int(file.read_text())
-        os.kill(leader, signal.SIGKILL)
-        await until(lambda: text.pid not in (None, leader) and text.is_ready)
-        os.kill(grandchild, signal.SIGKILL)  # a killed reaper cannot: its session was the grandchild's choice
 
 
 async def test_engine_that_accepts_but_never_answers_stays_supervised(short_folder: pathlib.Path) -> None:
@@ -233,23 +171,6 @@ async def test_closed_terminal_does_not_end_engines(
     async with fleet_of(short_folder, text=[sys.executable, "-u", "-c", script]) as fleet:
         await until(lambda: len(written) >= 3)
         assert fleet.engines["text"].state is EngineState.STARTING
-
-
-async def test_stop_while_an_engine_is_being_replaced_leaves_nothing(short_folder: pathlib.Path) -> None:
-    async with fleet_of(short_folder, text=fake("unhealthy", "ignore-sigterm")) as fleet:
-        text = fleet.engines["text"]
-        await until(lambda: text.is_ready)
-        leader = text.pid or 0
-        async with (
-            text.address.open_session() as session,
-            session.post("http://engine/v1/chat/completions", json={"messages": user("x"), "stream": True}) as answer,
-        ):
-            await answer.read()
-        await until(lambda: text.state is EngineState.STOPPING)
-        text.drain()  # as SIGTERM does, and then the end of the service
-        await asyncio.sleep(0)
-        await text.stop()
-        assert session_of(leader) == []
 
 
 async def test_changes_of_state_are_counted(short_folder: pathlib.Path) -> None:
@@ -290,7 +211,7 @@ async def test_bug_in_supervision_does_not_lose_the_engine(
 async def test_progress_bars_are_passed_on_as_they_move(
     short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(60)"
+    script = "import time; print('10%', end='\\r', flush=True); print('20%', end='\\r', flush=True); time.sleep(600)"
     printed = ""
     async with fleet_of(short_folder, text=[sys.executable, "-c", script]):
         async with asyncio.timeout(60):
@@ -298,43 +219,6 @@ async def test_progress_bars_are_passed_on_as_they_move(
                 printed += capfd.readouterr().err
                 await asyncio.sleep(0.05)
     assert "[text] 10%\n" in printed
-
-
-async def test_killed_reaper_ends_its_engine(short_folder: pathlib.Path) -> None:
-    async with fleet_of(short_folder, text=fake()) as fleet:
-        text = fleet.engines["text"]
-        await until(lambda: text.is_ready)
-        leader = text.pid or 0
-        os.kill(leader, signal.SIGKILL)
-        await until(lambda: text.pid not in (None, leader) and text.is_ready)
-        assert session_of(leader) == []
-
-
-@pytest.mark.parametrize("faults", [(), ("ignore-sigterm",), ("escape",)])
-async def test_nothing_outlives_a_gateway_that_was_killed(short_folder: pathlib.Path, faults: tuple[str, ...]) -> None:
-    grandchild = short_folder / "grandchild"
-    config = short_folder / "c.yaml"
-    command = [sys.executable, "-m", "tests.fakes.fake_engine", "--uds", "{uds}", f"--faults={','.join(faults)}"]
-    command += ["--grandchild", str(grandchild)]
-    config.write_text(f"engines: {{text: {{model: a, command: {command}, env: {{PYTHONPATH: '{REPOSITORY}'}}}}}}")
-    gateway = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "vlserve.cli", "serve", "--config", str(config), "--port", "0"),
-        env={**os.environ, "TMPDIR": str(short_folder)},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert gateway.stderr
-    async with asyncio.timeout(60):
-        while b"text engine: ready" not in await gateway.stderr.readline():
-            pass
-    (run,) = short_folder.glob("vlserve-*")
-    (reaper,) = [
-        int(pid) for pid in pathlib.Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
-    ]
-    gateway.kill()
-    await gateway.wait()
-    await until(lambda: not session_of(reaper) and not run.exists())
-    if "escape" in faults:
-        assert not is_alive(int(grandchild.read_text()))
 
 
 async def test_restarts_on_one_gpu_take_turns_and_wait_for_its_memory(

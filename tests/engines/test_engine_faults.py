@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from tests.conftest import Server, session_of, until, user
-from tests.engines.test_engine import fake, fleet_of
+from tests.engines.fleets import fake, fleet_of
 from tests.fakes import fake_engine
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
@@ -73,7 +73,7 @@ async def gateway(engines: dict[EngineName, Engine], **settings: Any) -> AsyncIt
 async def supervised(folder: pathlib.Path, *faults: str) -> AsyncIterator[Client]:
     """A gateway over a text engine that is a real child process."""
     async with fleet_of(folder, text=fake(*faults)) as fleet, gateway(dict(fleet.engines)) as client:
-        await until(lambda: fleet.engines["text"].is_ready, timeout_s=60)
+        await until(lambda: fleet.engines["text"].is_ready)
         yield client
 
 
@@ -91,7 +91,7 @@ async def elsewhere(folder: str = "", /, **settings: Any) -> AsyncIterator[tuple
     text.start()
     try:
         async with gateway({"text": text}) as client:
-            await until(lambda: text.is_ready, timeout_s=30)
+            await until(lambda: text.is_ready)
             yield client, app
     finally:
         await text.stop()
@@ -124,7 +124,7 @@ async def test_ready_reports_a_loss_found_by_a_stream_at_once(short_folder: path
         text = client.engines["text"]
         states, pids = list[tuple[int, str]](), set[int | None]({None})
         for _ in range(DEATHS):
-            await until(lambda: text.is_ready and text.pid not in pids, timeout_s=60)
+            await until(lambda: text.is_ready and text.pid not in pids)
             pids.add(text.pid)
             answer = await client.post("drip:60", stream=True)
             if fault == "core":
@@ -146,7 +146,7 @@ async def test_stream_cut_before_its_first_event_does_not_count_as_an_engine_exi
     async with supervised(short_folder) as client:
         body = {"input": "hi", "user": wish, "stream": True}
         for _ in range(3):
-            await until(lambda: client.engines["text"].is_ready, timeout_s=60)
+            await until(lambda: client.engines["text"].is_ready)
             async with client.session.post(f"{client.url}/v1/responses", json=body) as answer:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
                 assert ("retry-after" in answer.headers) == (status == 503)
@@ -184,7 +184,7 @@ async def test_requests_end_when_a_url_engine_exits(monkeypatch: pytest.MonkeyPa
         await until(lambda: theirs[fake_engine.RUNNING][0] == 1)
         waiting = asyncio.create_task(client.answer())
         theirs[fake_engine.FAULTS].add("models-fail")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             answer = await running
             if stream:
                 assert (await last_event(answer))["error"]["code"] == "engine_unavailable"
@@ -217,10 +217,10 @@ async def test_complete_answer_reaches_a_slow_client_after_the_engines_end(*, st
         body_parts = [body]
         scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": [], "app": client.app}
         answering = asyncio.create_task(client.app({**scope, "raw_path": CHAT.encode()}, receive, send))
-        await asyncio.wait_for(blocked.wait(), 30)
+        await asyncio.wait_for(blocked.wait(), 60)
         client.engines["text"].activity.end()
         taken.set()
-        await asyncio.wait_for(answering, 30)
+        await asyncio.wait_for(answering, 60)
     assert b"engine_unavailable" not in b"".join(sent)
     assert b"".join(sent).endswith(b"data: [DONE]\n\n" if stream else b"}")
 
@@ -235,7 +235,7 @@ async def test_broken_stream_of_a_url_engine_triggers_a_check(monkeypatch: pytes
         assert (await client.answer())[0] == 200
         theirs[fake_engine.FAULTS].add("models-fail")
         assert "error" in await last_event(await client.post("half-event", stream=True))
-        await until(lambda: not text.is_ready, timeout_s=30)
+        await until(lambda: not text.is_ready)
 
 
 async def test_token_count_ends_when_its_engine_exits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ async def test_requests_end_when_a_hung_engine_ignores_sigterm(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process is stopped, so it ignores SIGTERM, and its sockets stay open until it is killed."""
-    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: HangLimits(1.0, 1.0))
+    monkeypatch.setattr(plan, "hang_limits", lambda *_, **__: HangLimits(5.0, 5.0))
     monkeypatch.setattr(engine, "_HUNG_STOP_S", 600.0)
     async with supervised(short_folder) as client:
         text = client.engines["text"]

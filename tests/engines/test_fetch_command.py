@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import session_of, until
 from tests.engines.downloads import FILES, LARGE, WEIGHTS, environment, settings_of
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from tests.fakes.fake_hub import hub_with
 from vlserve.config.settings import Config
 from vlserve.engines import plan, restarts
@@ -83,7 +83,7 @@ async def test_ctrl_c_ends_a_fetch_and_leaves_no_process(tmp_path: pathlib.Path)
             env=environment(tmp_path, hub.endpoint) | {"TMPDIR": "/tmp"},
             stderr=asyncio.subprocess.PIPE,
         )
-        await until(lambda: bool(hub.begun_at), 30)
+        await until(lambda: bool(hub.begun_at))
         children = pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         child.send_signal(signal.SIGINT)
         async with asyncio.timeout(60):
@@ -100,7 +100,7 @@ async def test_engine_starts_after_its_download_and_restarts_without_the_hub(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(restarts, "FIRST_BACKOFF_S", 0.1)
-    settings = {"model": "org/small", "command": fake("crash"), "ready_timeout_s": 5}
+    settings = {"model": "org/small", "command": fake("crash"), "ready_timeout_s": 300}
     config = Config.model_validate({"engines": {"text": settings}})
     async with hub_with("org/small", FILES) as hub:
         (planned,) = plan.make(
@@ -116,7 +116,7 @@ async def test_engine_starts_after_its_download_and_restarts_without_the_hub(
             said += capfd.readouterr().err
             return said.count("Loading weights") >= 2
 
-        await until(crashed_twice, timeout_s=60)
+        await until(crashed_twice)
         await engine.stop()
     assert len(hub.downloaded) == 2
     assert said.count("org/small: complete in") == 1
@@ -134,7 +134,7 @@ async def test_model_missing_from_the_hub_is_reported_with_advice(
         planned = dataclasses.replace(planned, fetch=(*FETCH, "org/typo"))
         engine = Engine("text", settings_of(config), planned, Metrics())
         engine.start()
-        await until(lambda: "text engine: given_up" in caplog.text, timeout_s=60)
+        await until(lambda: "text engine: given_up" in caplog.text)
         await engine.stop()
     assert "its model could not be fetched: exit code 1" in caplog.text
     assert "There is no model of this name" in caplog.text

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, until, user
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import hang_limits, plan, probe, restarts
@@ -78,7 +78,7 @@ async def running(folder: pathlib.Path, hang: HangLimits) -> AsyncIterator[Engin
     engine = Engine("text", settings, dataclasses.replace(made, hang=hang), Metrics())
     engine.start()
     try:
-        await until(lambda: engine.is_ready, timeout_s=60)
+        await until(lambda: engine.is_ready)
         yield engine
     finally:
         await engine.stop()
@@ -119,7 +119,7 @@ async def test_longer_block_is_a_hang(
     async with running(short_folder, hang) as engine:
         first = engine.pid
         blocking = asyncio.create_task(blocked(engine, 600))
-        await until(lambda: engine.is_ready and engine.pid != first, timeout_s=60)
+        await until(lambda: engine.is_ready and engine.pid != first)
         assert f"it hangs: no sign of progress for hang_after_s ({BLOCK_S / 3:g} s)" in caplog.text
         assert isinstance((await asyncio.gather(blocking, return_exceptions=True))[0], Exception)
 

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, is_alive, session_of, until
-from tests.engines.test_engine import fake
+from tests.engines.fleets import fake
 from vlserve.commands import plan_text, serve
 from vlserve.commands.doctor import checks
 from vlserve.config import load as config
 from vlserve.config.engine_settings import EngineName
 from vlserve.config.settings import Config
-from vlserve.engines import machine, mps_control, plan
+from vlserve.engines import machine, mps_control, mps_daemon, plan
+from vlserve.engines import mps as mps_process
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.gpu_memory import GIB
@@ -126,6 +127,23 @@ def test_program_is_found_in_path(tmp_path: pathlib.Path) -> None:
     assert mps_control.find_program({"PATH": str(tmp_path)}) == str(tmp_path / mps_control.PROGRAM)
 
 
+@pytest.fixture(autouse=True)
+def _long_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than 10 s for the three Python processes of the stand-in."""
+    monkeypatch.setattr(mps_process, "_START_S", 120.0)
+
+
+@pytest.fixture
+def _patient_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """Leave the stand-in a minute to take `quit`, instead of 1.5 s."""
+    source, limit = mps_process._DAEMON.read_text(), f"QUIT_S = {mps_daemon.QUIT_S}"
+    assert limit in source
+    copy = tmp_path / "mps_daemon.py"
+    copy.write_text(source.replace(limit, "QUIT_S = 60.0"))
+    monkeypatch.setattr(mps_process, "_DAEMON", copy)
+    monkeypatch.setattr(mps_process, "_STOP_S", 150.0)
+
+
 def mps_of(folder: pathlib.Path, **environment: str) -> Mps:
     """The daemon of the stand-in; ``folder`` has its pipes and logs."""
     variables = {f"CUDA_MPS_{name}_DIRECTORY": str(folder / "run" / "mps" / name.lower()) for name in ("PIPE", "LOG")}
@@ -170,6 +188,7 @@ async def fleet_of(folder: pathlib.Path, mps: Mps, **commands: list[str]) -> Asy
         await fleet.stop()
 
 
+@pytest.mark.usefixtures("_patient_daemon")
 async def test_daemon_starts_before_the_engines_and_ends_after_them(short_folder: pathlib.Path) -> None:
     mps = mps_of(short_folder)
     async with fleet_of(short_folder, mps, text=fake(), vision=fake()):
@@ -361,7 +380,8 @@ async def test_daemon_that_does_not_answer_is_not_used(
 async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path) -> None:
     """The gateway: a process of its own that starts the daemon, and is killed."""
     code = (
-        "import asyncio, pathlib, sys\nfrom tests.engines.test_mps import mps_of\n"
+        "import asyncio, pathlib, sys\nfrom tests.engines.test_mps import mps_of, mps_process\n"
+        "mps_process._START_S = 120.0\n"
         f"folder = pathlib.Path({str(short_folder)!r})\n"
         "async def main():\n    mps = mps_of(folder)\n    await mps.start()\n"
         "    print(mps.pid, flush=True)\n    await asyncio.sleep(600)\nasyncio.run(main())\n"
@@ -374,7 +394,7 @@ async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path
     daemon = int(pipe(short_folder, "pid"))
     gateway.kill()
     await gateway.wait()
-    await until(lambda: not any(map(is_alive, (leader, daemon, server))), 10)
+    await until(lambda: not any(map(is_alive, (leader, daemon, server))))
     assert not (short_folder / "run").exists()
 
 

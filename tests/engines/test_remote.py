@@ -86,7 +86,7 @@ async def silence() -> web.Response:
 async def check(client: Client, cause: str, setting: str, caplog: pytest.LogCaptureFixture) -> None:
     """In /ready with the setting that decides; in a client's 503 without it, and without addresses; in the log once."""
     [(name, engine)] = client.engines.items()
-    await until(lambda: engine.diagnosis is not None, timeout_s=30)
+    await until(lambda: engine.diagnosis is not None)
     async with client.session.get(f"{client.url}/ready") as answer:
         state = (await answer.json())["engines"][name]
         assert answer.status == 503
@@ -146,7 +146,7 @@ async def test_unusable_answers_are_diagnosed(
         return answers()
 
     async with served(counted) as url, engine_at(url, name) as client:
-        await until(lambda: len(asked) > 3, timeout_s=30)
+        await until(lambda: len(asked) > 3)
         await check(client, cause, setting, caplog)
 
 
@@ -220,14 +220,14 @@ async def test_problem_is_cleared_when_the_server_recovers_and_logged_again_when
         text = client.engines["text"]
         await check(client, "does not have the requested model", "`model`", caplog)
         now[0] = lambda: web.json_response(ANSWER)
-        await until(lambda: text.is_ready, timeout_s=30)
+        await until(lambda: text.is_ready)
         assert text.diagnosis is None
         assert (await client.answer())[0] == 200
         now[0] = html(503)
-        await until(lambda: not text.is_ready, timeout_s=30)
+        await until(lambda: not text.is_ready)
         assert "cannot serve now" in str(text.diagnosis)
         assert "problem" in (await client.ready())[1]
-        await until(lambda: "text engine: The server reports that it cannot serve now." in caplog.text, timeout_s=30)
+        await until(lambda: "text engine: The server reports that it cannot serve now." in caplog.text)
 
 
 async def test_local_resource_shortage_is_not_a_problem_of_the_server(
@@ -241,7 +241,7 @@ async def test_local_resource_shortage_is_not_a_problem_of_the_server(
 
     monkeypatch.setattr(probe.Probe, "_post_one_token", question)
     async with engine_at("http://127.0.0.1:9") as client:
-        await until(lambda: len(shortages) > 3, timeout_s=30)
+        await until(lambda: len(shortages) > 3)
         assert client.engines["text"].diagnosis is None
     assert "Nothing listens" not in caplog.text
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, make_short_folder
 from tests.reliability.service import Service, fakes, serve
 from tests.vllm import isolation
 
@@ -125,9 +125,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="service")
-async def _service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    async with serve(tmp_path_factory.mktemp("vls"), fakes()) as service:
-        yield service
+async def _service() -> AsyncIterator[Service]:
+    with make_short_folder() as folder:
+        async with serve(folder, fakes()) as service:
+            yield service
 
 
 def run(agent: Agent, installed: pathlib.Path, home: pathlib.Path, enter: tuple[str, ...]) -> str:

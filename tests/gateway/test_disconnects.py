@@ -65,11 +65,13 @@ async def test_client_that_stops_reading_does_not_keep_its_permit(
 
 
 async def test_disconnect_while_queued_frees_the_queue(open_gateway: OpenGateway) -> None:
-    async with open_gateway(engines={"text": {"model": "t", "max_in_flight": 1}}) as gateway:
+    async with open_gateway(
+        engines={"text": {"model": "t", "max_in_flight": 1}}, server={"queue_timeout_s": 300}
+    ) as gateway:
 
         async def until_queued(count: int) -> None:
             line = f'vlserve_requests_queued{{vlserve_engine="text"}} {count}.0'
-            async with asyncio.timeout(20):  # less than queue_timeout_s, which ends the wait, too
+            async with asyncio.timeout(60):  # less than queue_timeout_s, which ends the wait, too
                 while True:
                     async with gateway.get("/metrics") as answer:
                         if line in await answer.text():

@@ -15,7 +15,7 @@ from vlserve.gateway import engine_client, engine_connection
 from vlserve.gateway.engine_client import EngineClient
 from vlserve.gateway.engine_connection import EngineConnection, EngineConnectionError
 
-LIMIT_S = 30.0  # only a hang exceeds it
+LIMIT_S = 60.0  # only a hang exceeds it
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRetry-After: 7\r\n\r\nhello"
 CHUNKED = (
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

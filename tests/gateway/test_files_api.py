@@ -44,7 +44,7 @@ async def test_disk_that_does_not_respond_blocks_no_request_without_files(
     downloads = [asyncio.create_task(download(gateway, file_id)) for _ in range(THREADS + 2)]
     await until(lambda: threads_in("open_content") == THREADS)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for content in ("hi", image_part()):
                 async with gateway.post({"messages": user(content)}) as answer:
                     assert answer.status == 200

@@ -66,11 +66,16 @@ async def test_full_engine_is_a_429_with_retry_after(open_gateway: OpenGateway) 
 
 
 async def test_request_that_takes_too_long_is_a_504(open_gateway: OpenGateway) -> None:
-    async with open_gateway(server={"request_timeout_s": 0.2}) as gateway:
-        async with gateway.post({"messages": user("x"), "user": "hang"}) as answer:
-            assert (answer.status, (await answer.json())["error"]["code"]) == (504, "engine_timeout")
-        async with gateway.post({"messages": user("x"), "user": "drip", "stream": True}) as answer:
-            assert events(await answer.text())[-1]["error"]["code"] == "engine_timeout"
+    body = {"messages": user("x"), "user": "hang"}
+    async with open_gateway(server={"request_timeout_s": 0.2}) as gateway, gateway.post(body) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (504, "engine_timeout")
+
+
+async def test_stream_that_takes_too_long_ends_with_an_error(open_gateway: OpenGateway) -> None:
+    body = {"messages": user("x"), "user": "drip", "stream": True}
+    async with open_gateway(server={"request_timeout_s": 3}) as gateway, gateway.post(body) as answer:
+        assert answer.status == 200
+        assert events(await answer.text())[-1]["error"]["code"] == "engine_timeout"
 
 
 async def test_a_stream_gets_comments_only_after_the_queue(open_gateway: OpenGateway) -> None:
@@ -84,6 +89,7 @@ async def test_a_stream_gets_comments_only_after_the_queue(open_gateway: OpenGat
                 assert (answer.status, answer.headers["retry-after"]) == (429, "1")
                 assert (await answer.json())["error"]["code"] == "rate_limit_exceeded"
         drip.close()
+        await until(lambda: gateway.running("text") == 0)
         async with gateway.post({"messages": user("x"), "user": "slow", "stream": True}) as answer:
             text = await answer.text()
         assert text_of(events(text.replace(": waiting\n\n", ""))) == "one two three"

@@ -217,7 +217,7 @@ async def test_cancelled_form_is_closed() -> None:
     async def pieces() -> AsyncGenerator[bytes, None]:
         yield FILE + LARGE
         waits.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     async with aclosing(pieces()) as body:
         reading = asyncio.create_task(multipart.read_form(HEADERS, body, max_files=1))

@@ -36,7 +36,7 @@ async def send(
     reader, writer = await asyncio.open_connection(host, int(port))
     lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {value}" for name, value in headers)]
     writer.write("\r\n".join([*lines, "connection: close", f"content-length: {len(body)}", "", ""]).encode() + body)
-    head, _, raw = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    head, _, raw = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(raw) if b"application/json" in head else {}
 

@@ -116,7 +116,7 @@ def large_blocks_now() -> int:
 
 async def until_freed(before: int) -> None:
     """Wait until the bodies of four requests are freed; a thread may still be at the end of its work."""
-    async with asyncio.timeout(_GIVE_UP_S / 4):
+    async with asyncio.timeout(_GIVE_UP_S):
         while large_blocks_now() - before > 4 * 0.1e6:
             await asyncio.sleep(0.05)
 

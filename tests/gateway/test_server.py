@@ -49,9 +49,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connected(sent: bytes, *, read_ahead: int = 1024) -> AsyncIterator[tuple[asyncio.StreamReader, Server]]:
+async def connected(
+    sent: bytes, *, read_ahead: int = 1024, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[tuple[asyncio.StreamReader, Server]]:
     """A connection that has sent ``sent``, and the server that it is to."""
-    settings = ServerSettings(port=0, head_timeout_s=TIMEOUT_S, body_timeout_s=TIMEOUT_S)
+    settings = ServerSettings(port=0, head_timeout_s=timeout_s, body_timeout_s=timeout_s)
     server = Server(http_server.configure(app, settings, Metrics()))
     async with server.running() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=read_ahead)
@@ -107,12 +109,14 @@ async def test_answer_that_is_not_read_is_dropped() -> None:
 
 
 async def test_slow_client_gets_everything() -> None:
-    async with connected(get("/large", "connection: close"), read_ahead=65536) as (reader, _):
+    timeout_s = 2.0  # a busy machine may stop the client for longer than TIMEOUT_S
+    sent = get("/large", "connection: close")
+    async with connected(sent, read_ahead=65536, timeout_s=timeout_s) as (reader, _):
         taken, started = 0, asyncio.get_running_loop().time()
         while piece := await reader.read(131072):
             taken += len(piece)
-            await asyncio.sleep(0.02)
-        assert asyncio.get_running_loop().time() - started > 2 * TIMEOUT_S
+            await asyncio.sleep(0.05)
+        assert asyncio.get_running_loop().time() - started > 2 * timeout_s
     assert taken > SIZES["/large"]
 
 

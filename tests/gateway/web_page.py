@@ -19,7 +19,7 @@ from vlserve.gateway import server as http_server
 from vlserve.gateway import web_page
 from vlserve.metrics import Metrics
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 # The browser cannot reach other hosts: it resolves no names.
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"),
@@ -174,7 +174,7 @@ class Screen:
 
 async def open_screen(chromium: Browser) -> AsyncIterator[Screen]:
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     tab = await context.new_page()
     seen = Screen(tab, context)
     yield seen

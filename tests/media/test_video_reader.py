@@ -29,7 +29,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, code: str, *arguments: str) -> None
 async def test_reader_that_crashes_or_hangs_is_a_bad_video(taking: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})")
     assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
-    instead(monkeypatch, "import time; time.sleep(60)")
+    instead(monkeypatch, "import time; time.sleep(600)")
     monkeypatch.setattr(video_checks, "_TIMEOUT_S", 0.2)
     assert (await receive(taking.post({"messages": user(part())})))[2]["error"]["code"] == "invalid_video"
 
@@ -68,7 +68,7 @@ async def test_video_is_read_once_for_each_key(open_gateway: OpenGateway, monkey
         assert await ask("bo", film()) == 400
 
 
-_WAITS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
+_WAITS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(600)"
 
 
 async def test_at_most_four_readers_work_at_once_and_end_with_their_clients(

@@ -16,7 +16,7 @@ from tests.reliability.service import Figure, Service, fakes, serve
 
 CHAT = "/v1/chat/completions"
 READERS = 4
-_GIVE_UP_S, _PICTURES_GIVE_UP_S = 20.0, 300.0  # reached only if a request is never answered
+_GIVE_UP_S, _PICTURES_GIVE_UP_S = 60.0, 300.0  # reached only if a request is never answered
 _LARGE = "word " * 40_000
 TEXT_REQUESTS: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"messages": user("hi")}),

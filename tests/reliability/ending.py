@@ -12,7 +12,7 @@ from tests.reliability.service import Figure, drain_events, fakes, serve
 async def sigterm_under_load(folder: pathlib.Path, grace_s: float, streams: int) -> list[Figure]:
     """Row 6. SIGTERM with streams that end within the grace period, and with longer ones."""
     figures = []
-    for name, wish in (("end inside", f"drip:{grace_s / 2}"), ("do not end inside", "drip:600")):
+    for name, wish in (("end inside", f"drip:{grace_s / 4}"), ("do not end inside", "drip:600")):
         async with serve(folder, fakes(text=("ignore-sigterm",)), server={"shutdown_grace_s": grace_s}) as service:
             leaders = [service.reaper("text"), service.reaper("vision")]
             answers = [await service.ask(wish, stream=True) for _ in range(streams)]
@@ -54,7 +54,7 @@ async def killed_gateway(folder: pathlib.Path, count: int) -> list[Figure]:
             service.process.kill()
             killed = time.monotonic()
             while any(session_of(leader) for leader in leaders) or list(folder.glob("vlserve-*")):
-                assert time.monotonic() - killed < 30
+                assert time.monotonic() - killed < 120
                 await asyncio.sleep(0.02)
             slowest = max(slowest, time.monotonic() - killed)
             answer.close()

@@ -15,22 +15,29 @@ _WORK_S, _AT_ONCE = 0.4, 8  # the fake engine's capacity: eight requests at a ti
 
 
 async def overload(folder: pathlib.Path, seconds: float) -> list[Figure]:
-    """Row 5. Requests arrive at four times the engine's capacity, independent of answers."""
+    """Row 5. Requests arrive at four times the engine's capacity, independent of answers.
+
+    It is measured in several periods, because the machine may be shared.
+    """
     engines = fakes(max_in_flight=_AT_ONCE, max_queued=32)
     async with serve(folder, engines) as service:
-        peak = await _goodput(service, 1.2, seconds)
-        memory = service.rss()
-        flood = await _goodput(service, 4.0, seconds)
+        memory, peaks, floods = 0, list[_Load](), list[_Load]()
+        for _ in range(_PERIODS):
+            peaks.append(await _goodput(service, 1.2, seconds / _PERIODS))
+            memory = memory or service.rss()
+            floods.append(await _goodput(service, 4.0, seconds / _PERIODS))
         grown = service.rss() - memory
+    peak_per_s, flood_per_s = (statistics.median(one.good_per_s for one in loads) for loads in (peaks, floods))
+    refused_s = [seconds for one in floods for seconds in one.refused_s]
     return [
-        Figure(5, "goodput lost at 4× the load", 100 * (1 - flood.good_per_s / peak.good_per_s), 5, "%", 10),
-        Figure(5, "429 with Retry-After at 4×, p99", 1000 * percentile(flood.refused_s, 0.99), 100, "ms"),
-        Figure(5, "answers other than 200 and 429", sum(flood.others.values()), 0),
+        Figure(5, "goodput lost at 4× the load", 100 * (1 - flood_per_s / peak_per_s), 5, "%", 10),
+        Figure(5, "429 with Retry-After at 4×, p99", 1000 * percentile(refused_s, 0.99), 100, "ms"),
+        Figure(5, "answers other than 200 and 429", sum(sum(one.others.values()) for one in floods), 0),
         Figure(5, "memory grown under 4×", grown / MIB, 50, "MiB"),
     ]
 
 
-_STRETCHES = 5
+_STRETCHES, _PERIODS = 5, 3
 
 
 class _Load:

@@ -167,7 +167,7 @@ async def serve(
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 60)
-            await asyncio.wait_for(reading, 20)
+            await asyncio.wait_for(reading, 60)
             await until(lambda: not any(session_of(leader) for leader in leaders))
             await until(lambda: not list(folder.glob("vlserve-*")))
 

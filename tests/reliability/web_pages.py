@@ -127,6 +127,6 @@ async def _status(service: Service, method: str, path: str, headers: Headers) ->
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     lines += ["connection: close", f"content-length: {len(body)}", "", ""]
     writer.write("\r\n".join(lines).encode() + body)
-    line = await asyncio.wait_for(reader.readline(), 30)
+    line = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     return int(line.split()[1])

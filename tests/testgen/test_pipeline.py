@@ -338,12 +338,12 @@ async def test_cancelled_generation_leaves_no_process_and_no_file(
 
     work = generate(a_job(f"{site.origin}/login"), Scripted([], LOG_IN, ["visible alert"]), report_progress)
     task = asyncio.create_task(work)
-    await until(lambda: bool(asked) and site.asked["/login"] > asked[0], 60)
+    await until(lambda: bool(asked) and site.asked["/login"] > asked[0])
     assert any("chrom" in one for one in processes_of(short_folder)), "the browser would be seen"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: not processes_of(short_folder), 20)
+    await until(lambda: not processes_of(short_folder))
     assert list(short_folder.iterdir()) == []
 
 

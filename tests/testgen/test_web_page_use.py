@@ -79,7 +79,7 @@ async def test_cancel_reaches_the_service(screen: Screen, maker: Maker, way: str
     await make(screen, "Log in")
     await expect(screen.answer).to_contain_text("List what is in the picture")
     await (screen.tab.keyboard.press("Escape") if way == "Escape" else screen.button("Stop").click())
-    await asyncio.wait_for(maker.left.wait(), 30)
+    await asyncio.wait_for(maker.left.wait(), 60)
     await expect(screen.answer).to_contain_text("Stopped.")
     await screen.button("Change").click()
     await expect(panel(screen).get_by_label("Scenario")).to_have_value("Log in")

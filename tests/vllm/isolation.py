@@ -43,9 +43,9 @@ def isolated(service_port: int) -> Iterator[tuple[str, ...]]:
                     accepting.join()
         finally:
             ours.shutdown(socket.SHUT_RDWR)
-            assert holder.wait(30) == 0
+            assert holder.wait(60) == 0
             for relay in relays:
-                relay.join(30)
+                relay.join(60)
 
 
 def _accept(listener: socket.socket, port: int, relays: list[threading.Thread]) -> None:

@@ -22,6 +22,9 @@ import yaml
 from tests.conftest import REPOSITORY, data_url, session_of, user
 
 READY_TIMEOUT_S = 400
+TIMEOUT_S = 120
+"""Of one request and most waits: only a hang exceeds it. httpx's default of 5 s is too short for ``/metrics``, where
+the gateway itself waits 5 s for an engine."""
 HANG_AFTER_S = 40
 KEYS = {"ana": "sk-ana", "bo": "sk-bo"}
 KEYED = {"authorization": "Bearer sk-ana"}
@@ -38,19 +41,28 @@ class Service:
     @functools.cached_property
     def openai(self) -> Any:
         """An OpenAI client, typed Any because its overloads do not accept plain dicts."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=120)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS["ana"], max_retries=0, timeout=TIMEOUT_S)
 
     @functools.cached_property
     def anthropic(self) -> Any:
-        return anthropic.Anthropic(base_url=self.url, api_key=KEYS["ana"], max_retries=0, timeout=120)
+        return anthropic.Anthropic(base_url=self.url, api_key=KEYS["ana"], max_retries=0, timeout=TIMEOUT_S)
+
+    def get(self, path: str, **params: str) -> httpx.Response:
+        return httpx.get(self.url + path, params=params, headers=KEYED, timeout=TIMEOUT_S)
 
     def metric(self, name: str, engine: str) -> float:
-        """Return a metric of an engine."""
-        text = httpx.get(f"{self.url}/metrics", headers=KEYED).text
-        return float(re.findall(rf'{name}{{.*vlserve_engine="{engine}".*}} (\S+)', text)[0])
+        """Return a metric of an engine; scrape again if a slow engine is missing, for up to ``TIMEOUT_S``."""
+        found: list[str] = []
+
+        def scrape() -> bool:
+            found[:] = re.findall(rf'{name}{{.*vlserve_engine="{engine}".*}} (\S+)', self.get("/metrics").text)
+            return bool(found)
+
+        wait_until(scrape, service=self)
+        return float(found[0])
 
     def ready(self, engine: str) -> bool:
-        return httpx.get(f"{self.url}/ready", params={"engine": engine}).status_code == 200
+        return self.get("/ready", engine=engine).status_code == 200
 
     def reapers(self) -> dict[str, int]:
         """Return engine → pid of its reaper, the session leader."""
@@ -62,7 +74,7 @@ class Service:
         return "".join(self.lines)
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, service: Service | None = None) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S, service: Service | None = None) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         tail = service.log()[-4000:] if service else ""
@@ -93,7 +105,7 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
     reader.start()
     sessions: list[int] = []
     try:
-        wait_until(lambda: "listens on" in service.log(), 120, service)
+        wait_until(lambda: "listens on" in service.log(), service=service)
         service.url = re.findall(r"listens on (http://\S+)", service.log())[0]
         wait_until(lambda: service.ready("all"), READY_TIMEOUT_S, service)
         sessions = list(service.reapers().values())
@@ -104,11 +116,11 @@ def serve(folder: pathlib.Path, **engine_settings: object) -> Iterator[Service]:
         if process.poll() is None:
             sessions = list(service.reapers().values())
             process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGKILL)
+        assert process.wait(TIMEOUT_S) in (0, -signal.SIGKILL)
         reader.join(30)
         if process.stderr:
             process.stderr.close()
-        wait_until(lambda: not any(session_of(leader) for leader in sessions), 10)
+        wait_until(lambda: not any(session_of(leader) for leader in sessions))
         assert not list(folder.glob("vlserve-*"))
 
 

@@ -157,7 +157,7 @@ def page(environments: Environments) -> Iterator[str]:
 
 @pytest.mark.parametrize("target", ["192.0.2.1:80", "127.0.0.1:another port"])
 def test_clients_reach_only_the_service(enter: tuple[str, ...], target: str) -> None:
-    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 60)"
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = target.replace("another port", str(other.getsockname()[1]))
         command = (*enter, sys.executable, "-c", connect)

@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.protocols.test_structured import chain
-from tests.vllm.service import KEYED, Service, ask
+from tests.vllm.service import KEYED, TIMEOUT_S, Service, ask
 
-pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 _INNER_WORDS = (
     "VLLM",
@@ -124,7 +124,7 @@ ANSWERED: dict[str, dict[str, Any]] = {
 def post(service: Service, body: dict[str, Any], model: str) -> httpx.Response:
     whole = {"model": model, "messages": user("x"), "max_tokens": 8, "temperature": 0, **body}
     raw = json.dumps(whole, ensure_ascii=False).encode()
-    return httpx.post(f"{service.url}/v1/chat/completions", content=raw, headers=KEYED, timeout=60)
+    return httpx.post(f"{service.url}/v1/chat/completions", content=raw, headers=KEYED, timeout=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *ANSWERED])

@@ -17,6 +17,7 @@ from tests.vllm.service import (
     HANG_AFTER_S,
     KEYED,
     READY_TIMEOUT_S,
+    TIMEOUT_S,
     Service,
     ask,
     login_url,
@@ -45,7 +46,9 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
     try:
         body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
         events = []
-        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60) as stream:
+        with httpx.stream(
+            "POST", f"{service.url}/v1/chat/completions", json=body, headers=KEYED, timeout=TIMEOUT_S
+        ) as stream:
             for line in filter(None, stream.iter_lines()):
                 events.append(line)
                 if len(events) == 5:
@@ -54,11 +57,11 @@ def test_engine_core_killed_mid_stream(service: Service) -> None:
         assert time.monotonic() - killed < 0.75 * HANG_AFTER_S  # its death ended the stream, not a timeout
         assert "data: [DONE]" not in events
         assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
-        wait_until(lambda: not service.ready("text"), 15, service)
+        wait_until(lambda: not service.ready("text"), service=service)
         with pytest.raises(openai.InternalServerError) as away:
             ask(service, "x")
         assert (away.value.status_code, int(away.value.response.headers["retry-after"]) > 0) == (503, True)
-        assert httpx.get(f"{service.url}/ready").status_code == 200
+        assert service.get("/ready").status_code == 200
         wait_until(lambda: service.ready("text"), READY_TIMEOUT_S, service)
     finally:
         is_over.set()
@@ -81,7 +84,7 @@ def test_hung_core_is_detected_and_restarted(service: Service) -> None:
             )
         with contextlib.suppress(openai.APIStatusError, openai.APITimeoutError):  # disconnects without an answer
             service.openai.with_options(timeout=0.5).chat.completions.create(model="demo-vision", messages=user("x"))
-        assert time.monotonic() - stopped < HANG_AFTER_S + 60
+        assert time.monotonic() - stopped < HANG_AFTER_S + TIMEOUT_S
     print(f"\nhang found after {time.monotonic() - stopped:.1f} s, hang_after_s is {HANG_AFTER_S}")
     assert ask(service, "the other one works", model="demo-text", max_tokens=2)
     wait_until(lambda: service.ready("vision"), READY_TIMEOUT_S, service)
@@ -93,21 +96,18 @@ def _title(pid: int) -> str:
     return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
-    service: Service, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(service: Service, short_folder: pathlib.Path) -> None:
     """Runs last: two ranks per model answer as one does, and no process outlives a killed gateway."""
     picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
     expected = [ask(service, "Hello"), ask(service, *picture_parts)]
-    folder = tmp_path_factory.mktemp("t")
-    with serve(folder, tensor_parallel_size=2) as parallel:
+    with serve(short_folder, tensor_parallel_size=2) as parallel:
         assert [ask(parallel, "Hello"), ask(parallel, *picture_parts)] == expected
         for leader in parallel.reapers().values():
             assert sum(_title(pid).startswith("VLLM::Worker") for pid in session_of(leader)) == 2
         body = {"model": "demo-text", "messages": user("go"), "max_tokens": 3500, "ignore_eos": True, "stream": True}
         lines = []
         with httpx.stream(
-            "POST", f"{parallel.url}/v1/chat/completions", json=body, headers=KEYED, timeout=60
+            "POST", f"{parallel.url}/v1/chat/completions", json=body, headers=KEYED, timeout=TIMEOUT_S
         ) as answer:
             for line in filter(None, answer.iter_lines()):
                 lines.append(line)
@@ -120,9 +120,9 @@ def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(
         print(f"\nstream ended {time.monotonic() - killed:.1f} s after kill -9 of a worker")
         assert time.monotonic() - killed < 0.75 * HANG_AFTER_S
         assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
-        wait_until(lambda: not parallel.ready("text"), 60, parallel)
+        wait_until(lambda: not parallel.ready("text"), service=parallel)
         killed = time.monotonic()
         parallel.process.kill()
         parallel.process.wait()
-        wait_until(lambda: not list(folder.glob("vlserve-*")), 60)
+        wait_until(lambda: not list(short_folder.glob("vlserve-*")))
         print(f"\nnothing left {time.monotonic() - killed:.1f} s after kill -9 of the gateway")

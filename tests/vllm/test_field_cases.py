@@ -7,9 +7,9 @@ import pytest
 
 from tests.field_cases import CASES, Case
 from tests.protocols.test_field_cases import DROPPED, REFUSED
-from tests.vllm.service import KEYED, Service
+from tests.vllm.service import KEYED, TIMEOUT_S, Service
 
-pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 
 _HEADERS = {**KEYED, "content-type": "application/json"}
 # Expected sizes of a case's picture for the model, within its limits.
@@ -18,7 +18,7 @@ _SIZES = {"04-max-pixels-beside-image-url": "model=224x140", "27-mm-processor-kw
 
 def send(service: Service, case: Case, **fields: object) -> httpx.Response:
     body = {**json.loads(case.body), **fields}
-    return httpx.post(service.url + case.path, json=body, headers=_HEADERS, timeout=120)
+    return httpx.post(service.url + case.path, json=body, headers=_HEADERS, timeout=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -41,7 +41,7 @@ def test_stream_of_a_real_client(service: Service, case: Case) -> None:
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_null_of_responses_means_the_default(service: Service, name: str, is_stream: bool) -> None:
     body = {"input": "Say hello.", "max_output_tokens": 2, "stream": is_stream, name: None}
-    answer = httpx.post(f"{service.url}/v1/responses", json=body, headers=_HEADERS, timeout=120)
+    answer = httpx.post(f"{service.url}/v1/responses", json=body, headers=_HEADERS, timeout=TIMEOUT_S)
     assert answer.status_code == 200, answer.text
 
 
@@ -63,6 +63,6 @@ def test_refusal_of_responses_is_a_400_with_its_reason(
     service: Service, fields: dict[str, object], is_stream: bool
 ) -> None:
     body = {"input": "Say hello.", "max_output_tokens": 2, "stream": is_stream, **fields}
-    answer = httpx.post(f"{service.url}/v1/responses", json=body, headers=_HEADERS, timeout=120)
+    answer = httpx.post(f"{service.url}/v1/responses", json=body, headers=_HEADERS, timeout=TIMEOUT_S)
     assert answer.status_code == 400, answer.text
     assert "no reason" not in answer.text

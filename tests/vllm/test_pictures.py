@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import data_url, image_part, picture, user
-from tests.vllm.service import KEYED, LOGIN, Service, ask, login_url
+from tests.vllm.service import KEYED, LOGIN, TIMEOUT_S, Service, ask, login_url
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 QUESTION = {"type": "text", "text": "What is this?"}
@@ -35,7 +35,7 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def post(service: Service, path: str, body: dict[str, Any]) -> tuple[httpx.Response, Any]:
-    answer = httpx.post(f"{service.url}{path}", json=body, headers=KEYED, timeout=120)
+    answer = httpx.post(f"{service.url}{path}", json=body, headers=KEYED, timeout=TIMEOUT_S)
     return answer, answer.json()
 
 

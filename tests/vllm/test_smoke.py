@@ -84,7 +84,7 @@ def test_killed_engine_is_restarted_while_the_other_one_answers(service: Service
     engine = [pid for pid in session_of(leader) if pid != leader]
     for pid in engine:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not service.ready("text"), 30, service)
+    wait_until(lambda: not service.ready("text"), service=service)
     with pytest.raises(openai.InternalServerError) as away:
         ask(service, "Hello")
     assert away.value.status_code == 503

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import data_url, image_part, picture, user
 from tests.fakes.films import film, part
-from tests.vllm.service import KEYED, Service
+from tests.vllm.service import KEYED, TIMEOUT_S, Service
 
 pytestmark = [pytest.mark.full, pytest.mark.engine, pytest.mark.timeout(600)]
 QUESTION = {"type": "text", "text": "What is this?"}
@@ -17,7 +17,7 @@ _AROUND = 2  # <|vision_start|> and <|vision_end|>
 
 def post(service: Service, body: dict[str, Any], path: str = "") -> tuple[httpx.Response, Any]:
     body = {"model": "demo-vision", "temperature": 0, "max_tokens": 1, **body}
-    answer = httpx.post(f"{service.url}/v1/chat/completions{path}", json=body, headers=KEYED, timeout=120)
+    answer = httpx.post(f"{service.url}/v1/chat/completions{path}", json=body, headers=KEYED, timeout=TIMEOUT_S)
     return answer, answer.json()
 
 

@@ -256,7 +256,7 @@ async def test_gold_expectations_need_every_step_that_is_not_marked(
     steps = next(variants(scenario.gold))
     for left_out in steps:
         async with open_page(browser, url, scenario.page) as page:
-            page.set_default_timeout(500)
+            page.set_default_timeout(5_000)
             assert await leads_there(page, scenario, [one for one in steps if one is not left_out]) == left_out.needless
 
 
