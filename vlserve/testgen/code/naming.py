@@ -75,7 +75,10 @@ def attribute_names(
     for one in used:
         outer = one.locators[0].within
         item = (outer.has_text or outer.has_exact_text or "") if outer else ""
-        first, context = short[one.id], words(mask(one.context or item))
+        first, context = short[one.id], words(mask(one.context))
+        if item := _LAST_SMALL_WORDS.sub("", words(mask(item))):
+            item = item if item[0].isalpha() else f"item_{item}"
+            first, context = f"{item}_{first or kind(one)}", ""
         is_shared = list(short.values()).count(first) > 1 or outer is not None
         names[one.id] = pick(_candidates(first, context, kind(one), is_shared), {*taken, *names.values()})
     return names
