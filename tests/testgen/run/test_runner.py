@@ -237,7 +237,7 @@ async def test_mutants_of_one_process_have_a_page_and_a_script_each(
     }
     new, changed = (source(target, f"{site.origin}/", one) for one in (is_new, has_script))
     mutants = [Mutant(new, ""), Mutant(changed, "window.changed = 7;"), Mutant(changed, ""), Mutant(new, "")]
-    runs = await runner.open_sandbox(target, proxy, {}).run_mutants({}, mutants, 2.0)
+    runs = await runner.open_sandbox(target, proxy, {}).run_mutants({}, mutants, 30.0)
     assert [one and one.outcome for one in runs] == ["passed", "passed", "failed", "passed"]
     assert runs[2]
     assert has_script[target] in changed.splitlines()[(runs[2].line or 0) - 1]
@@ -254,7 +254,7 @@ async def test_mutant_waits_no_longer_than_it_should(site: Site, proxy: OriginPr
     assert ran
     assert ran.outcome == "failed"
     assert ran.test_s < 60
-    assert target == "selenium" or "with timeout 300ms" in ran.message  # Playwright's own limit is 5 s
+    assert target == "selenium" or "imeout 300ms" in ran.message  # Playwright's own limit is 5 s
 
 
 async def test_mutant_without_a_result_is_none(proxy: OriginProxy) -> None:
