@@ -54,7 +54,7 @@ def test_busy_port_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = refused("serve", "--config", write(tmp_path), "--port", str(port))
-    assert f"Cannot listen on 127.0.0.1:{port}" in message
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. " in message
     assert "--port" in message
 
 

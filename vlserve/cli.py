@@ -22,7 +22,7 @@ from vlserve.config import keys
 from vlserve.config import load as config
 from vlserve.config.environment import engine_environment
 from vlserve.config.folders import cache_folder
-from vlserve.config.settings import Server
+from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
 from vlserve.errors import ConfigError
 from vlserve.testgen import command
@@ -110,15 +110,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 async def _compare(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config))
-    url = arguments.base_url or _url(settings.server)
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"--base-url {url!r} must start with http:// or https://.")
+    url = _service_url(arguments, settings)
     is_equal = await compare(settings, url, keys.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
 
 
 async def _smoke(arguments: argparse.Namespace) -> int:
-    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    url = _service_url(arguments, config.load(_config_path(arguments.config)))
     is_right = True
     async for result in smoke.run(url, keys.read_client_key(), arguments.timeout):
         print(result, flush=True)
@@ -127,7 +125,7 @@ async def _smoke(arguments: argparse.Namespace) -> int:
 
 
 async def _batch(arguments: argparse.Namespace) -> int:
-    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    url = _service_url(arguments, config.load(_config_path(arguments.config)))
     output, errors = arguments.output, batch.errors_path(arguments.output)
     work = asyncio.create_task(batch.run(arguments.input, output, url, keys.read_client_key(), arguments.concurrency))
     signals = list[int]()
@@ -154,13 +152,17 @@ async def _batch(arguments: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def _url(server: Server) -> str:
-    """Return the URL of a service with this config."""
-    return f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}"
+def _service_url(arguments: argparse.Namespace, settings: Config) -> str:
+    """The running service's URL, without /v1: --base-url, or the config's host and port. Raises ConfigError."""
+    host, port = settings.server.host, settings.server.port
+    url: str = arguments.base_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--base-url {url!r} must start with http:// or https://.")
+    return url.rstrip("/").removesuffix("/v1")
 
 
 async def _testgen(arguments: argparse.Namespace) -> int:
-    url = arguments.base_url or _url(config.load(_config_path(arguments.config)).server)
+    url = _service_url(arguments, config.load(_config_path(arguments.config)))
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     for number in shutdown_signals():  # cancellation closes browsers and removes folders
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)

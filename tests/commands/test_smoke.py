@@ -1,5 +1,6 @@
 """`vlserve smoke`: the judgement of answers, with a server whose answers a test sets."""
 
+import asyncio
 import json
 import pathlib
 import subprocess
@@ -121,3 +122,21 @@ def test_exit_code_is_1_if_nothing_answers(unused_tcp_port: int, tmp_path: pathl
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False)
     assert done.returncode == 1
     assert "No service answers at" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["/v1", "/v1/", "/"])
+async def test_base_url_may_end_like_that_of_a_client(gateway: Gateway, suffix: str) -> None:
+    command = [sys.executable, "-m", "vlserve.cli", "smoke", "--base-url", gateway.url + suffix]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=REPOSITORY)
+    shown, _ = await process.communicate()
+    assert b"does not answer like vlserve" not in shown
+    assert b"fact" in shown
+
+
+@pytest.mark.parametrize("name", ["smoke", "compare", "batch", "testgen"])
+def test_base_url_without_a_scheme_is_refused(name: str, tmp_path: pathlib.Path) -> None:
+    files = {"batch": [str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]}.get(name, [])
+    command = [sys.executable, "-m", "vlserve.cli", name, *files, "--base-url", "127.0.0.1:8000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPOSITORY, check=False)
+    assert done.returncode == 2
+    assert "--base-url '127.0.0.1:8000' must start with http:// or https://." in done.stderr

@@ -63,4 +63,5 @@ def _listen(host: str, port: int, remedy: str) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048, reuse_port=False
         )
     except OSError as error:
-        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}. {remedy}") from error
+        reason = str(error.strerror).partition(" (while")[0]  # socket adds the address
+        raise ConfigError(f"Cannot listen on {host}:{port}: {reason}. {remedy}") from error

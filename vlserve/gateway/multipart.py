@@ -108,7 +108,7 @@ def text(form: FormData, name: str) -> str | None:
         raise InvalidRequest(f"{name} is given {len(values)} times; it must be given once.", param=name)
     value = values[0] if values else None
     if isinstance(value, UploadFile):
-        raise InvalidRequest(f"{name} must be text, not a file: curl -F {name}=…", param=name)
+        raise InvalidRequest(f"{name} must be text, not a file: curl -F {name}=...", param=name)
     return value
 
 
@@ -116,7 +116,7 @@ def required_text(form: FormData, name: str) -> str:
     """Return a field's text. Raises InvalidRequest if it is missing, empty, repeated or a file."""
     value = text(form, name)
     if not value:
-        raise InvalidRequest(f"{name} is missing: curl -F {name}=…", param=name)
+        raise InvalidRequest(f"{name} is missing: curl -F {name}=...", param=name)
     return value
 
 

@@ -46,12 +46,12 @@ _SOURCES: Mapping[str, tuple[str, ...]] = {
     "file": ("file_id", "file_data"),
 }
 _OPENAI_TYPES = ("image_url", "video_url")
-_URL_WANTED = 'a URL: {"url": "data:…"} or a string'
+_URL_WANTED = 'a URL: {"url": "data:..."} or a string'
 _WANTED = {
     "file_id": "the id of an uploaded file",
-    "video_url": 'a URL or the id of an uploaded file: {"url": "data:…"} or {"file_id": "file-…"}',
-    "image_file": 'the id of an uploaded file: {"file_id": "file-…"}',
-    "file": 'an uploaded file or a picture: {"file_id": "file-…"} or {"file_data": "data:image/…"}',
+    "video_url": 'a URL or the id of an uploaded file: {"url": "data:..."} or {"file_id": "file-..."}',
+    "image_file": 'the id of an uploaded file: {"file_id": "file-..."}',
+    "file": 'an uploaded file or a picture: {"file_id": "file-..."} or {"file_data": "data:image/..."}',
 }
 
 
@@ -69,7 +69,7 @@ def find_media(tree: dict[str, Any], changes: Changes) -> Iterator[Media]:
         if not isinstance(message, dict):
             raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
         if not isinstance(message.get("role"), str):
-            raise InvalidRequest(f"{where}.role must be a string: user, system, assistant …", param=f"{where}.role")
+            raise InvalidRequest(f"{where}.role must be a string: user, system, assistant ...", param=f"{where}.role")
         changes.keep(message, MESSAGE_KEYS, where, _NULLABLE)
         content = message.get("content")
         if content is None and message["role"] != "assistant":

@@ -149,7 +149,7 @@ def _check_tools(tools: Any, *, has_flat_tools: bool) -> None:
         where = f"tools[{number}]"
         function = tool.get("function") if isinstance(tool, dict) and not has_flat_tools else tool
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            wanted = '{"name": …}' if has_flat_tools else '{"type": "function", "function": {"name": …}}'
+            wanted = '{"name": ...}' if has_flat_tools else '{"type": "function", "function": {"name": ...}}'
             raise _refuse(where, f"must be like {wanted}")
     # All together: with tool_choice "required" vLLM makes one schema of them.
     _Limits("tools", allow_grammar=False, max_bytes=_MAX_TOOL_BYTES).check({"tools": tools})

@@ -8,6 +8,7 @@ import pytest
 
 from tests.testgen.code.test_render import (
     BUTTON,
+    DRAFT,
     ELEMENTS,
     EMAIL,
     LIVE,
@@ -182,3 +183,15 @@ def test_a_failure_in_a_method_is_repaired_at_its_step(target: Target) -> None:
             sum(len(one.locators) for one in repaired.elements.values())
             == sum(len(one.locators) for one in elements.values()) - 1
         )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_draft_asks_for_the_address_until_a_run_on_the_page_knows_it(target: Target) -> None:
+    draft = render(LOGIN, ELEMENTS, DRAFT, target).files
+    assert 'BASE_URL = ""  # UNVERIFIED' in draft["conftest.py"]
+    assert "Set BASE_URL in conftest.py" in draft["conftest.py"]
+    live = render(LOGIN, ELEMENTS, LIVE, target, existing=draft).files["conftest.py"]
+    assert 'BASE_URL = "http://127.0.0.1:8000"\n' in live
+    assert "Set BASE_URL" not in live
+    named = draft["conftest.py"].replace('BASE_URL = ""  # UNVERIFIED', 'BASE_URL = "http://staging"')
+    assert render(LOGIN, ELEMENTS, LIVE, target, existing={**draft, "conftest.py": named}).files["conftest.py"] == named

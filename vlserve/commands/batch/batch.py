@@ -111,9 +111,6 @@ async def run(
 
     If it is cancelled, requests in progress are dropped, and ``output`` contains all answers received so far.
     """
-    base_url = base_url.rstrip("/").removesuffix("/v1")
-    if not base_url.startswith(("http://", "https://")):
-        raise ConfigError(f"--base-url {base_url!r} must start with http:// or https://.")
     if concurrency < 1:
         raise ConfigError("--concurrency must be 1 or more.")
     found = await lines.check(source)

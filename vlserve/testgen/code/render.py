@@ -22,7 +22,7 @@ from vlserve.testgen.plan import PAGE, Assertion, Plan, Step
 from vlserve.testgen.result import Outcome, Subject
 
 _UNVERIFIED = "  # UNVERIFIED"
-_PLACEHOLDER = "http://127.0.0.1:8000"
+_NO_ADDRESS = re.compile("(?m)^BASE_URL = [\"']{2}  # UNVERIFIED$")
 _DEFAULT_VIEWPORT = (1280, 720)
 """Playwright's."""
 _FIRST_LINES: Mapping[Outcome, str] = {
@@ -256,18 +256,22 @@ class _Renderer:
 
     def _address(self) -> str:
         """The argument of the page object's open(): a path, or the whole URL where conftest.py has another origin."""
-        conftest = self.existing.get("conftest.py")
+        conftest = self._present_conftest()
         if conftest is None or f"BASE_URL = {self.base_url!r}" in conftest.replace('"', "'") or not self.subject.url:
             return self.path
         return self.subject.url
 
+    def _present_conftest(self) -> str | None:
+        """The folder's conftest.py; None if there is none, or a draft's without an address while one is known."""
+        present = self.existing.get("conftest.py")
+        return None if present and self.subject.url and _NO_ADDRESS.search(present) else present
+
     def _conftest(self) -> str | None:
         """None: the folder has one that is not ours."""
-        present = self.existing.get("conftest.py")
+        present = self._present_conftest()
         if present is not None:
             return present if re.search("(?m)^BASE_URL = ", present) else None
-        mark = "" if self.subject.url else _UNVERIFIED
-        return formatted(fill_template(f"{self.target}/conftest.py.j2", base_url=repr(self.base_url), mark=mark))
+        return formatted(fill_template(f"{self.target}/conftest.py.j2", base_url=self.base_url))
 
     def _shared(self, template: str, path: str) -> str:
         present = self.existing.get(path)
@@ -338,7 +342,7 @@ class _Renderer:
 def _split(url: str | None) -> tuple[str, str]:
     """Origin and the rest, from the path on."""
     if url is None:
-        return _PLACEHOLDER, "/"
+        return "", "/"
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     return origin, url.removeprefix(origin) or "/"
