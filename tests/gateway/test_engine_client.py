@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.conftest import until
 from vlserve.engines.view import Address
@@ -370,3 +371,24 @@ async def test_other_requests_run_while_a_body_goes_to_an_engine_that_reads_as_f
     await connection.send(b"head", (b"x" * (2 * MIB), b"y" * (2 * MIB)))
     assert sum(turns) == 4 * MIB + len(b"head")
     assert max(turns) < MIB
+
+
+@pytest.mark.parametrize("count", [0, 1, 100_000, MIB, 3 * MIB + 1])
+def test_engine_that_dies_while_it_reads_a_large_body_is_an_error(short_folder: pathlib.Path, count: int) -> None:
+    """On uvloop, as in production: it raises RuntimeError for a write to a closed connection."""
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(count)
+        writer.transport.abort()
+
+    async def post() -> None:
+        path = str(short_folder / "engine.sock")
+        client = EngineClient(Address("http://engine", path, {}))
+        async with asyncio.timeout(LIMIT_S), await asyncio.start_unix_server(die, path, limit=64 * 1024):
+            for _ in range(5):
+                with pytest.raises(EngineConnectionError):
+                    async with client.post("/v1/chat/completions", (b"x" * (20 * MIB),)):
+                        pass
+        client.close()
+
+    uvloop.run(post())

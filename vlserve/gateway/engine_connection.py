@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to an engine, with flow control in both directions."""
 
 import asyncio
+from collections.abc import Iterator
 
 import httptools
 
@@ -115,16 +116,21 @@ class EngineConnection(asyncio.Protocol):
             self._transport.writelines((head, *body))
         else:
             self._transport.write(head)
-            for part in body:
-                view = memoryview(part)
-                for start in range(0, len(view), _WRITE_PIECE_BYTES):
-                    self._transport.write(view[start : start + _WRITE_PIECE_BYTES])
+            for number, piece in enumerate(_pieces(body)):
+                if number:
                     await asyncio.sleep(0)  # an engine that reads as fast must not keep other requests waiting
-                    while self._is_writing_paused and not self._has_head:
-                        await self.wait()
-                    if self._has_head:
+                    if not await self._may_write():
                         return
+                self._transport.write(piece)
+                if not await self._may_write():
+                    return
         self._is_sent = True
+
+    async def _may_write(self) -> bool:
+        """Wait until the engine reads; False if it has answered. Raises EngineConnectionError."""
+        while (self._is_writing_paused or self._fault) and not self._has_head:
+            await self.wait()
+        return not self._has_head
 
     async def until_head(self) -> EngineAnswer:
         """Wait for status and headers. Raises EngineConnectionError."""
@@ -223,3 +229,10 @@ class EngineConnection(asyncio.Protocol):
 def _has_length(answer: EngineAnswer) -> bool:
     """Whether the end of an answer is marked; if not, the end of the connection is its end."""
     return bool(answer.header("content-length") or answer.header("transfer-encoding"))
+
+
+def _pieces(body: Body) -> Iterator[memoryview]:
+    for part in body:
+        view = memoryview(part)
+        for start in range(0, len(view), _WRITE_PIECE_BYTES):
+            yield view[start : start + _WRITE_PIECE_BYTES]
