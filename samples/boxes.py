@@ -1,6 +1,6 @@
 """Find elements on a screenshot and draw their boxes.
 
-    python samples/boxes.py samples/screenshots/login.png "every button and input field" -o boxes.png
+    python samples/boxes.py samples/screenshots/login.png "every button and input field"
 
 Qwen2.5-VL answers in pixels of the resized picture. The header x-vlserve-images has its size.
 """
@@ -16,6 +16,9 @@ from typing import Any
 
 import openai
 from PIL import Image, ImageDraw, ImageOps
+
+URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
+OUT = pathlib.Path("made", "boxes.png")
 
 _QUESTION = (
     "Find {what}. Answer with JSON only, a list like "
@@ -58,10 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("image", type=pathlib.Path)
     parser.add_argument("what", nargs="?", default="every button, link and input field")
-    parser.add_argument("-o", "--out", type=pathlib.Path, default=pathlib.Path("boxes.png"))
+    parser.add_argument("-o", "--out", type=pathlib.Path, default=OUT, help=f"default: {OUT}")
     options = parser.parse_args()
-    base_url = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
-    client = openai.OpenAI(base_url=base_url, api_key=os.environ.get("VLSERVE_API_KEY", "none"))
+    client = openai.OpenAI(base_url=URL, api_key=os.environ.get("VLSERVE_API_KEY", "none"))
     answer, (by_x, by_y) = ask(client, options.image, options.what)
     boxes = read(answer)
     if not boxes:
@@ -73,9 +75,17 @@ def main() -> None:
         draw.rectangle((x1, y1, x2, y2), outline="red", width=3)
         draw.text((x1 + 4, y1 + 2), str(box.get("label", "")), fill="red")
         print(f"{box.get('label', '')}: {x1:.0f}, {y1:.0f}, {x2:.0f}, {y2:.0f}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(options.out)
     print(f"drawn: {options.out}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except openai.APIConnectionError:
+        sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
+    except openai.APIError as error:
+        sys.exit(f"{URL}: {error.message}")
+    except OSError as error:
+        sys.exit(f"Cannot read or write a picture: {error}")

@@ -11,8 +11,9 @@ ask() {
   curl --silent --show-error --include --fail-with-body "$url/chat/completions" \
     -H "Authorization: Bearer $key" -H 'Content-Type: application/json' -H 'Expect:' -d @- |
     tr -d '\r' | sed -n -e '1p' -e '/^x-/p' -e '/^$/,$p' || {
-    echo "chat.sh: $url refused or did not answer; is the service running and ready?" >&2
-    return 1
+    local code=$?
+    [ "$code" = 22 ] || echo "No service answers at $url. Start one (make demo) or set VLSERVE_URL." >&2 # 22: an error is printed
+    return "$code"
   }
   echo
 }

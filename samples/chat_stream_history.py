@@ -39,9 +39,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except openai.APIStatusError as error:
-        sys.exit(
-            f"{URL} refused: {error.message} (VLSERVE_URL ends in /v1; VLSERVE_API_KEY is the key, if there is one)"
-        )
+    except openai.APIConnectionError:
+        sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
     except openai.APIError as error:
-        sys.exit(f"No answer from {URL}: {error.message}")
+        sys.exit(f"{URL}: {error.message}")

@@ -1,8 +1,8 @@
 """Generate a UI test from a screenshot and a scenario. With the page's URL it is run there; without, it is a draft.
 
-    python samples/testgen_pipeline.py samples/screenshots/sign-in.png --scenario "log in with a wrong password" -o made
+    python samples/testgen_pipeline.py samples/screenshots/sign-in.png --scenario "log in with a wrong password"
 
-The same as `vlserve testgen`, from Python. Needs `pip install 'vlserve[testgen]'`.
+The same as `vlserve testgen`, from Python. Needs `pip install '.[testgen]'` in a clone.
 """
 
 import argparse
@@ -33,7 +33,7 @@ async def main() -> int:
     parser.add_argument("--scenario", required=True, help="what the user does, and the expected result")
     parser.add_argument("--target", choices=get_args(Target), default="playwright")
     parser.add_argument("--url", help="the page, on which the scenario's steps are performed")
-    parser.add_argument("-o", "--output", type=Path, default=Path("tests"), help="folder (default: tests)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("made"), help="folder (default: made)")
     arguments = parser.parse_args()
 
     job = Job(arguments.image.read_bytes(), arguments.scenario, arguments.target, url=arguments.url)

@@ -1,9 +1,9 @@
 """Generate a suite of UI tests from a folder of screenshots, and print a table of the results:
 
-    python samples/testgen_suite.py shots -o suite
+    python samples/testgen_suite.py samples/screenshots
 
 The folder also contains scenarios.csv with a line for each test; a picture may have several. Without a URL a test is a
-draft.
+draft. Another example:
 
     picture,scenario,url
     login.png,log in with a wrong password and see the error,https://staging.example.com/login
@@ -12,7 +12,7 @@ draft.
 
 Exit code 0: every test passed or is a draft; 1: some failed, are partial or were not written; 2: scenarios.csv cannot
 be read.
-Needs `pip install 'vlserve[testgen]'`.
+Needs `pip install '.[testgen]'` in a clone.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from vlserve.testgen.service_client import connect
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
 LIST = "scenarios.csv"
+COLUMNS = "picture,scenario,url"
 ROW = "{:<68}  {:<8}  {:<7}  {}"
 
 
@@ -70,12 +71,12 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description="Write a UI test for every line of scenarios.csv.")
     parser.add_argument("folder", type=Path, help=f"screenshots and {LIST}")
     parser.add_argument("--target", choices=get_args(Target), default="playwright")
-    parser.add_argument("-o", "--output", type=Path, default=Path("suite"), help="folder (default: suite)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("made-suite"), help="folder (default: made-suite)")
     arguments = parser.parse_args()
     try:
         rows = read(arguments.folder / LIST)
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(f"{error}. Its first line names the columns: {COLUMNS} (url may be empty or missing)")
     if not rows:
         parser.error(f"{arguments.folder / LIST} has no scenarios")
 

@@ -52,9 +52,11 @@ def main() -> None:
     for chunk in stream:
         model = chunk.model
         piece = (chunk.choices[0].delta.content or "") if chunk.choices else ""
-        print(piece, end="", file=sys.stderr, flush=True)
         answer += piece
-    print(file=sys.stderr)
+        if arguments.output:  # else the draft is printed
+            print(piece, end="", file=sys.stderr, flush=True)
+    if arguments.output:
+        print(file=sys.stderr)
 
     fenced = re.search(r"```\w*\n(.*?)(?:```|\Z)", answer, re.DOTALL)
     code = (fenced[1] if fenced else answer).strip()
@@ -77,11 +79,9 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except openai.APIStatusError as error:
-        sys.exit(
-            f"{URL} refused: {error.message} (VLSERVE_URL ends in /v1; VLSERVE_API_KEY is the key, if there is one)"
-        )
+    except openai.APIConnectionError:
+        sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
     except openai.APIError as error:
-        sys.exit(f"No answer from {URL}: {error.message}")
+        sys.exit(f"{URL}: {error.message}")
     except OSError as error:
         sys.exit(f"Cannot read or write a file: {error}")

@@ -80,11 +80,14 @@ async def models(stories: Mapping[str, Scripted]) -> AsyncIterator[TestServer]:
         yield server
 
 
-async def sample(name: str, *arguments: str, url: str) -> tuple[int | None, str, str]:
+async def sample(
+    name: str, *arguments: str, url: str, folder: pathlib.Path | None = None
+) -> tuple[int | None, str, str]:
     """Exit code, standard output, standard error."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, str(REPOSITORY / "samples" / name), *arguments),
         env={**os.environ, "VLSERVE_URL": url, "PYTHONPATH": str(REPOSITORY)},
+        cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -115,6 +118,21 @@ async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> No
     assert "wrong-one" not in written
 
 
+async def test_samples_write_below_ignored_folders(gateway: Gateway, tmp_path: pathlib.Path) -> None:
+    gateway.engines["vision"][ANSWER][0] = '[{"bbox_2d": [10, 10, 20, 20], "label": "a"}]'
+    code, _, errors = await sample("boxes.py", str(LOGIN), url=f"{gateway.url}/v1", folder=tmp_path)
+    assert code == 0, errors
+    async with models(STORIES) as server:
+        url = str(server.make_url("/v1"))
+        given = ("--scenario", "log in with a wrong password and see the error")
+        code, _, errors = await sample("testgen_pipeline.py", str(LOGIN), *given, url=url, folder=tmp_path)
+        assert code == 0, errors
+        code, _, errors = await sample("testgen_suite.py", str(LOGIN.parent), url=url, folder=tmp_path)
+        assert code == 0, errors
+    assert "/made*/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    assert {path.name for path in tmp_path.iterdir()} == {"made", "made-suite"}
+
+
 async def test_elements_missing_from_the_picture_are_reported(tmp_path: pathlib.Path) -> None:
     async with models(STORIES) as server:
         code, output, _ = await sample(
@@ -137,6 +155,44 @@ async def test_unreachable_service_is_reported(name: str, tmp_path: pathlib.Path
     assert code == 1
     assert "Nothing answers at http://127.0.0.1:9/v1/chat/completions" in output + errors
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("agent.py", []),
+        ("analyze_screenshot.py", []),
+        ("boxes.py", [str(LOGIN)]),
+        ("chat_stream_history.py", []),
+        ("structured_output.py", []),
+        ("ui_to_test.py", [str(LOGIN), "--scenario", "sign in", "--target", "playwright"]),
+    ],
+)
+async def test_samples_distinguish_no_service_from_a_refusal(name: str, arguments: list[str], gateway: Gateway) -> None:
+    code, _, errors = await sample(name, *arguments, url="http://127.0.0.1:9/v1")
+    assert code == 1
+    assert errors == "No service answers at http://127.0.0.1:9/v1. Start one (make demo) or set VLSERVE_URL.\n"
+    code, _, errors = await sample(name, *arguments, url=f"{gateway.url}/v2")
+    assert code == 1
+    assert errors.startswith(f"{gateway.url}/v2: Error code: 404")
+    assert "VLSERVE_URL" not in errors
+
+
+async def test_chat_sh_distinguishes_no_service_from_a_refusal(gateway: Gateway) -> None:
+    for url, code, message in (
+        ("http://127.0.0.1:9/v1", 7, "No service answers at http://127.0.0.1:9/v1. Start one (make demo) or set"),
+        (f"{gateway.url}/v2", 22, "404"),
+    ):
+        child = await asyncio.create_subprocess_exec(
+            *("bash", str(REPOSITORY / "samples" / "chat.sh")),
+            env={**os.environ, "VLSERVE_URL": url},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await child.communicate()
+        assert child.returncode == code, output
+        assert message in output.decode()
+        assert ("VLSERVE_URL" in output.decode()) == (code == 7)
 
 
 @pytest.mark.full
@@ -206,6 +262,15 @@ async def test_suite_of_good_tests_ends_well(tmp_path: pathlib.Path) -> None:
     assert "1 of 1 passed or are drafts" in output
 
 
+async def test_suite_of_the_shipped_screenshots_ends_well(tmp_path: pathlib.Path) -> None:
+    async with models(STORIES) as server:
+        code, output, errors = await sample(
+            "testgen_suite.py", str(LOGIN.parent), "-o", str(tmp_path), url=str(server.make_url("/v1"))
+        )
+    assert code == 0, output + errors
+    assert "1 of 1 passed or are drafts" in output
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [
@@ -222,6 +287,7 @@ async def test_unreadable_list_is_reported(written: str | None, message: str, tm
     code, _, errors = await sample("testgen_suite.py", str(tmp_path), url="http://127.0.0.1:9/v1")
     assert code == 2
     assert message in errors
+    assert "the columns: picture,scenario,url" in errors.replace("\n", " ")
 
 
 _SERVED_DEMO = """

@@ -224,4 +224,4 @@ async def test_modelscope_without_its_client_names_the_extra(tmp_path: pathlib.P
     missing = "raise ModuleNotFoundError(\"No module named 'modelscope'\", name='modelscope')"
     code, said = await from_modelscope(tmp_path, "org/small", {"__init__.py": missing})
     assert code == 1
-    assert "pip install 'vlserve[modelscope]'" in said
+    assert "pip install '.[modelscope]'" in said
