@@ -24,6 +24,7 @@ from vlserve.config.environment import engine_environment
 from vlserve.config.folders import cache_folder
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
+from vlserve.engines.gpus import DriverTimeout
 from vlserve.errors import ConfigError
 from vlserve.testgen import command
 from vlserve.testgen import http as testgen_http
@@ -32,7 +33,7 @@ log = logging.getLogger("vlserve")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of ``vlserve``. Returns the exit code; 2 means invalid arguments or an invalid config."""
+    """Entry point of ``vlserve``. Returns the exit code; 2: invalid arguments or config, which no restart mends."""
     arguments = make_parser(command.add_arguments).parse_args(argv)
     logs.set_up("pretty")
     try:
@@ -41,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2
+    except DriverTimeout as error:
+        print(f"vlserve: {error}", file=sys.stderr)
+        return 1  # unlike 2, worth another start
     except asyncio.CancelledError:  # SIGINT or SIGTERM during startup
         return 0
     except KeyboardInterrupt:

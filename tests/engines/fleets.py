@@ -15,6 +15,7 @@ from vlserve.engines import plan, probe, process, restarts
 from vlserve.engines.engine import Engine, EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.machine import Machine
+from vlserve.engines.mps import Mps
 from vlserve.metrics import Metrics
 
 
@@ -36,7 +37,7 @@ def fake(*faults: str, grandchild: pathlib.Path | None = None) -> list[str]:
 
 @asynccontextmanager
 async def fleet_of(
-    folder: pathlib.Path, metrics: Metrics | None = None, /, **commands: list[str]
+    folder: pathlib.Path, metrics: Metrics | None = None, /, mps: Mps | None = None, **commands: list[str]
 ) -> AsyncIterator[Fleet]:
     """A running fleet; ended, and nothing left, when the block is over."""
     settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
@@ -45,7 +46,8 @@ async def fleet_of(
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
     planned = {one.name: one for one in plan.make(config, Machine((0,), None), environment, run).engines}
     metrics = metrics or Metrics()
-    fleet = Fleet({name: Engine(name, one, planned[name], metrics) for name, one in config.engines.items()}, run)
+    made = {name: Engine(name, one, planned[name], metrics, mps=mps) for name, one in config.engines.items()}
+    fleet = Fleet(made, run, mps)
     fleet.start()
     sessions: list[int] = []
     try:

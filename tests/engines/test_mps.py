@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, is_alive, session_of, until
-from tests.engines.fleets import fake
+from tests.engines.fleets import fake, fleet_of
 from vlserve.commands import serve
 from vlserve.config import load as config
 from vlserve.config.settings import Config
-from vlserve.engines import machine, mps_control, mps_daemon, plan
+from vlserve.engines import machine, mps_control, mps_daemon
 from vlserve.engines import mps as mps_process
-from vlserve.engines.engine import Engine, EngineState
+from vlserve.engines.engine import EngineState
 from vlserve.engines.fleet import Fleet
 from vlserve.engines.machine import Machine
 from vlserve.engines.mps import Mps
@@ -77,27 +77,16 @@ async def server_of(folder: pathlib.Path) -> int:
 
 
 @asynccontextmanager
-async def fleet_of(folder: pathlib.Path, mps: Mps, **commands: list[str]) -> AsyncIterator[Fleet]:
-    settings = {name: {"model": f"org/{name}", "command": command} for name, command in commands.items()}
-    parsed = Config.model_validate({"engines": settings})
-    run = folder / "run"
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
-    plans = {one.name: one for one in plan.make(parsed, Machine((0,), None), environment, run).engines}
-    metrics = Metrics()
-    engines = {name: Engine(name, one, plans[name], metrics, mps=mps) for name, one in parsed.engines.items()}
-    fleet = Fleet(engines, run, mps)
-    fleet.start()
-    try:
-        await until(lambda: all(engine.is_ready for engine in engines.values()))
+async def ready_fleet(folder: pathlib.Path, mps: Mps) -> AsyncIterator[Fleet]:
+    async with fleet_of(folder, mps=mps, text=fake(), vision=fake()) as fleet:
+        await until(lambda: all(engine.is_ready for engine in fleet.engines.values()))
         yield fleet
-    finally:
-        await fleet.stop()
 
 
 @pytest.mark.usefixtures("_patient_daemon")
 async def test_daemon_starts_before_the_engines_and_ends_after_them(short_folder: pathlib.Path) -> None:
     mps = mps_of(short_folder)
-    async with fleet_of(short_folder, mps, text=fake(), vision=fake()):
+    async with ready_fleet(short_folder, mps):
         assert mps.pid
         leader, server = mps.pid, await server_of(short_folder)
         assert pipe(short_folder, "visible") == "all"  # else it would renumber the GPUs
@@ -125,7 +114,7 @@ async def test_killed_daemon_is_restarted_and_its_server_is_killed(
     short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mps = mps_of(short_folder)
-    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+    async with ready_fleet(short_folder, mps) as fleet:
         server, killed = await server_of(short_folder), int(pipe(short_folder, "pid"))
         pids = [engine.pid for engine in fleet.engines.values()]
         os.kill(killed, signal.SIGKILL)
@@ -141,7 +130,7 @@ async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mps = mps_of(short_folder)
-    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+    async with ready_fleet(short_folder, mps) as fleet:
         leader, text = mps.pid, fleet.engines["text"]
         assert leader
         server = await server_of(short_folder)  # in a session of its own, and it holds the daemon's output open
@@ -160,8 +149,8 @@ async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
 async def test_engines_run_without_a_daemon_that_does_not_start(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with fleet_of(short_folder, mps_of(short_folder, FAKE_MPS_FAULTS="fails"), text=fake()) as fleet:
-        assert fleet.engines["text"].state is EngineState.READY
+    async with fleet_of(short_folder, mps=mps_of(short_folder, FAKE_MPS_FAULTS="fails"), text=fake()) as fleet:
+        await until(lambda: fleet.engines["text"].is_ready)
     assert "the control daemon did not start (exit code 1)" in caplog.text
     assert "ended (1): [2026-11-28 12:00:00.000 Control 7] Failed to start : out of pipes" in capfd.readouterr().err
 
@@ -219,13 +208,13 @@ async def test_daemon_that_listens_late_is_waited_for(short_folder: pathlib.Path
 
 async def test_engines_start_after_the_daemon_without_a_server_is_gone(short_folder: pathlib.Path) -> None:
     mps = mps_of(short_folder, FAKE_MPS_FAULTS="refuses")
-    async with fleet_of(short_folder, mps, text=fake(), vision=fake()) as fleet:
+    async with ready_fleet(short_folder, mps) as fleet:
         assert {engine.state for engine in fleet.engines.values()} == {EngineState.READY}
         assert mps.pid is None
         assert not (short_folder / "run" / "mps").exists()
 
 
-async def test_slow_server_is_not_waited_for_but_used(
+async def test_server_that_is_still_starting_after_the_limit_is_used(
     short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mps_control, "_SERVER_S", 5.0)
@@ -287,7 +276,7 @@ async def test_daemon_ends_when_the_gateway_is_killed(short_folder: pathlib.Path
     """The gateway: a process of its own that starts the daemon, and is killed."""
     code = (
         "import asyncio, pathlib, sys\nfrom tests.engines.test_mps import mps_of, mps_process\n"
-        "mps_process._START_S = 120.0\n"
+        "mps_process._START_S = mps_process.mps_control._SERVER_S = 120.0\n"
         f"folder = pathlib.Path({str(short_folder)!r})\n"
         "async def main():\n    mps = mps_of(folder)\n    await mps.start()\n"
         "    print(mps.pid, flush=True)\n    await asyncio.sleep(600)\nasyncio.run(main())\n"

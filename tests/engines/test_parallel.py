@@ -69,3 +69,20 @@ def test_pictures_are_not_kept_for_copies_of_an_engine() -> None:
         engines = Config.model_validate({"engines": {"vision": {"model": VISION, "extra_args": arguments}}}).engines
         assert engines.vision
         assert not engines.vision.keeps_pictures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["-pp", "2", "--nnodes", "2"], 8),
+        (["-dp", "8", "--data-parallel-rank", "3"], 8),
+        (["-dp", "8", "-dpl", "2"], 16),
+        (["-dp", "8", "--data-parallel-size-local=0"], 8),
+        (["-dp", "two"], 8),
+    ],
+)
+def test_ranks_on_other_machines_need_no_gpu_of_this_one(arguments: list[str], count: int) -> None:
+    settings = {"model": TEXT, "tensor_parallel_size": 8, "extra_args": arguments}
+    text = Config.model_validate({"engines": {"text": settings}}).engines.text
+    assert text
+    assert text.gpu_count == count

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.conftest import Gateway, OpenGateway, data_url, image_part, picture, 
 from tests.gateway.metrics import REQUEST_BYTES, until_metric
 from tests.media.media_requests import ANA, BLUE, BO, LARGE, RED, bearer, receive, urls
 from tests.reliability.pictures import chunk
+from vlserve.media import picture_headers
 
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}
 
@@ -292,10 +294,21 @@ async def test_base64_that_engines_would_not_read_is_sent_in_standard_form(gatew
     assert urls(gateway) == [data_url(raw)]
 
 
-@pytest.mark.parametrize("parts", [20, 3000])  # read at once, and in a thread
-async def test_small_picture_reaches_the_engine_however_many_parts_it_has(gateway: Gateway, parts: int) -> None:
+@pytest.mark.parametrize(("parts", "threads"), [(20, [False]), (3000, [False, True])])
+async def test_small_picture_is_read_at_once_or_in_a_thread_if_it_has_many_parts(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, parts: int, threads: list[bool]
+) -> None:
+    in_thread = []
+
+    def read(raw: bytes, max_parts: int) -> picture_headers.File:
+        in_thread.append(threading.current_thread() is not threading.main_thread())
+        return reading(raw, max_parts)
+
+    reading = picture_headers.read
+    monkeypatch.setattr(picture_headers, "read", read)
     end_of_ihdr = 33
     raw = RED[:end_of_ihdr] + parts * chunk(b"abCd") + RED[end_of_ihdr:]
     status, _, answer = await receive(gateway.post({"messages": user(image_part(data_url(raw)))}))
     assert status == 200, answer
     assert urls(gateway) == [data_url(raw)]
+    assert in_thread == threads

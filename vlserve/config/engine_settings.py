@@ -36,8 +36,8 @@ class EngineSettings(Settings):
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
     gpus: list[int] | None = None
-    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), `tensor_parallel_size` of them; that times the stages and
-    copies of `--pipeline-parallel-size` and `--data-parallel-size` in `extra_args`. Default: chosen by the plan."""
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), as many as `tensor_parallel_size` times the
+    pipeline stages and data-parallel copies in `extra_args` that run here. Default: chosen by the plan."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
@@ -151,19 +151,23 @@ class EngineSettings(Settings):
     @property
     def gpu_count(self) -> int:
         """GPUs of this machine that it needs: for each tensor rank of each pipeline stage of each data-parallel copy
-        (vllm/config/parallel.py, ``world_size``)."""
-        copies = self._ranks("--data-parallel-size-local", "-dpl") or self._ranks("--data-parallel-size", "-dp") or 1
+        that runs here (vllm/config/parallel.py, ``world_size``)."""
+        is_one_of_the_copies = self._ranks("--data-parallel-rank", "-dpn") is not None
+        copies = 1 if is_one_of_the_copies else self._ranks("--data-parallel-size-local", "-dpl")
+        copies = self._ranks("--data-parallel-size", "-dp") if copies is None else copies
         contexts = self._ranks("--prefill-context-parallel-size", "-pcp") or 1
-        return self.tensor_parallel_size * self.pipeline_parallel_size * contexts * copies
+        machines = self._ranks("--nnodes", "-n") or 1
+        ranks = math.ceil(self.tensor_parallel_size * self.pipeline_parallel_size * contexts / machines)
+        return ranks * max(1, copies or 1)
 
-    def _ranks(self, flag: str, short: str) -> int:
-        """The number that ``extra_args`` give for a flag of vLLM; 0 if they give none."""
-        ranks = 0
+    def _ranks(self, flag: str, short: str) -> int | None:
+        """The number that ``extra_args`` give for a flag of vLLM, or None."""
+        ranks = None
         for argument, following in zip(self.extra_args, [*self.extra_args[1:], ""], strict=False):
             given, equals, value = argument.partition("=")
             if given.replace("_", "-") in (flag, short):
                 value = value if equals else following
-                ranks = int(value) if re.fullmatch("[0-9]{1,6}", value) else 0  # vLLM refuses other values
+                ranks = int(value) if re.fullmatch("[0-9]{1,6}", value) else None  # vLLM refuses other values
         return ranks
 
     @property
@@ -202,7 +206,8 @@ class Engines(Settings):
     """CUDA MPS for engines that share a GPU: their kernels run at the same time instead of in turns. `auto`: with
     two such engines, if `nvidia-cuda-mps-control` is found; `serve` starts and ends it, and runs without it if it
     does not work. `off`: it is not started. A daemon named by `CUDA_MPS_PIPE_DIRECTORY` in the environment, or one
-    that runs in `/tmp/nvidia-mps`, where CUDA looks by default, is used in either case."""
+    that runs in `/tmp/nvidia-mps`, where CUDA looks by default, is used in either case; systemd's `PrivateTmp` and
+    containers hide that folder."""
 
     @model_validator(mode="after")
     def _any(self) -> "Engines":

@@ -141,10 +141,9 @@ def _fixed(settings: EngineSettings, model: Model, gpu_bytes: int) -> tuple[int,
     tokens, seqs = settings.max_num_batched_tokens or tokens, settings.max_num_seqs or seqs
     values = 3 * model.intermediate // ranks + 4 * model.hidden
     logits = _LOGIT_COPIES * 4 * seqs * model.vocabulary
-    reserve = _CONTEXT_BYTES + (0 if settings.enforce_eager else _GRAPH_BYTES) + 2 * tokens * values + logits
-    return model.weight_bytes // (ranks * settings.pipeline_parallel_size), reserve + (
-        _TOWER_BYTES if model.tower else 0
-    )
+    graphs, tower = 0 if settings.enforce_eager else _GRAPH_BYTES, _TOWER_BYTES if model.tower else 0
+    reserve = _CONTEXT_BYTES + graphs + 2 * tokens * values + logits + tower
+    return model.weight_bytes // (ranks * settings.pipeline_parallel_size), reserve
 
 
 def _bytes_per_token(settings: EngineSettings, model: Model) -> int:

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 import pynvml
 
 log = logging.getLogger("vlserve.gpus")
-_DETECT_S = 30.0  # without persistence mode the driver initializes each GPU first
+_DETECT_S = 120.0  # without persistence mode the driver initializes each GPU first
+
+
+class DriverTimeout(Exception):
+    """The NVIDIA driver does not respond. The message names the remedy."""
 
 
 class Memory(NamedTuple):
@@ -35,7 +39,8 @@ class GpuReader:
         self._lock = threading.Lock()
         self._reading: Future[dict[str, Memory]] | None = None
         self._deadline = 0.0
-        self._is_stuck = False
+        self.is_stuck = False
+        """Whether the last read missed the deadline."""
 
     def read(self) -> dict[str, Memory]:
         """The memory of each GPU that NVML can read. Empty without a driver, or if NVML misses the deadline."""
@@ -63,7 +68,7 @@ class GpuReader:
 
     def _report(self, *, is_stuck: bool) -> None:
         with self._lock:
-            has_changed, self._is_stuck = self._is_stuck != is_stuck, is_stuck
+            has_changed, self.is_stuck = self.is_stuck != is_stuck, is_stuck
         if has_changed and is_stuck:
             log.warning("NVML did not respond within %g s: the memory of the GPUs is unknown", self._timeout_s)
         elif has_changed:
@@ -78,9 +83,12 @@ def count_gpus(environment: Mapping[str, str]) -> int:
 def usable_gpus(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
     """The usable NVIDIA GPUs, as named in CUDA_VISIBLE_DEVICES, and the bytes of the smallest.
 
-    ``((), 0)`` without NVIDIA's driver, or if it does not respond within 30 s.
+    ``((), 0)`` without NVIDIA's driver. Raises DriverTimeout if it does not respond within two minutes.
     """
-    sizes = {name: memory.total for name, memory in GpuReader(_DETECT_S).read().items()}
+    reader = GpuReader(_DETECT_S)
+    sizes = {name: memory.total for name, memory in reader.read().items()}
+    if reader.is_stuck:
+        raise DriverTimeout(f"The NVIDIA driver did not respond within {_DETECT_S:g} s; see nvidia-smi and dmesg.")
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and sizes:
         # Names that are not numbers (UUIDs, MIG) cannot be matched here, but all GPUs of a machine are alike.

@@ -44,7 +44,7 @@ class Mps:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start the daemon and its server if they do not run. Called before each start of an engine that uses them.
+        """Start the daemon and its server if the daemon does not run. Called before each start of an engine.
 
         If they cannot be started, this is logged, and CUDA runs without MPS: for good, unless they have worked before.
         """
@@ -66,7 +66,8 @@ class Mps:
     async def _start(self) -> None:
         """Raises MpsError."""
         if self._process and not self._is_running():
-            log.warning("CUDA MPS: the control daemon has ended (%s); starting it again", await self._process.ended)
+            why = await asyncio.shield(self._process.ended)  # an engine that is stopped now must not cancel it
+            log.warning("CUDA MPS: the control daemon has ended (%s); starting it again", why)
             await self.stop()
         if not self._process:
             try:
@@ -92,7 +93,8 @@ class Mps:
 
     def _is_running(self) -> bool:
         """Unlike ``ended`` without delay: that waits for the server, which holds the daemon's output open."""
-        return self._process is not None and find_ending(self._process.pid) is None
+        process = self._process
+        return process is not None and not process.ended.done() and find_ending(process.pid) is None
 
     async def _until_it_answers(self) -> None:
         while True:

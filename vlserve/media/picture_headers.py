@@ -155,7 +155,7 @@ def _jpeg(raw: bytes, max_parts: int) -> File:
             elif marker == 0xE2 and data.startswith(b"MPF\0"):
                 _orientation(data[4:], b"")  # only its limits are checked
     else:
-        raise _malformed("JPEG") if max_parts >= _MAX_CHUNKS else TooManyParts
+        raise _too_many_parts("JPEG", max_parts, _MAX_CHUNKS)
     if not size or not scans:
         raise _cut_off("JPEG")
     if scans > _MAX_SCANS:
@@ -199,7 +199,7 @@ def _png(raw: bytes, max_parts: int) -> File:
         if compressed > _MAX_COMPRESSED_CHUNKS:
             raise InvalidPicture("this PNG picture has too many compressed texts or profiles; save it without them.")
     else:
-        raise _malformed("PNG") if max_parts >= _MAX_CHUNKS else TooManyParts
+        raise _too_many_parts("PNG", max_parts, _MAX_CHUNKS)
     width, height, bits, color, compression, filtering, interlace = struct.unpack(">IIBBBBB", raw[16:29])
     is_whole = b"IDAT" in kinds and (color != _PALETTE or b"PLTE" in kinds)
     if not is_whole or bits not in _PNG_BITS.get(color, ()) or compression or filtering or interlace > 1:
@@ -246,7 +246,7 @@ def _webp(raw: bytes, max_parts: int) -> File:
         elif kind == b"XMP ":
             xmp = raw[start : start + length]
     else:
-        raise _malformed("WebP") if max_parts >= _MAX_CHUNKS else TooManyParts
+        raise _too_many_parts("WebP", max_parts, _MAX_CHUNKS)
     if is_animated and frames and not size:  # its first frame is drawn on the canvas
         size = canvas
     if not size or (canvas and canvas != size) or is_animated != bool(frames):
@@ -282,7 +282,7 @@ def _gif(raw: bytes, max_parts: int) -> File:
         else:
             raise _cut_off("GIF")
     else:
-        raise _malformed("GIF") if max_parts >= _MAX_GIF_BLOCKS else TooManyParts
+        raise _too_many_parts("GIF", max_parts, _MAX_GIF_BLOCKS)
     if not frame or is_in_blocks or not frame[2] or not frame[3]:
         raise _malformed("GIF")
     # A frame may be larger than the screen; Pillow enlarges the screen then.
@@ -339,3 +339,7 @@ def _cut_off(name: str) -> InvalidPicture:
 
 def _malformed(name: str) -> InvalidPicture:
     return InvalidPicture(f"this {name} picture is damaged: its parts are not those of a {name} picture.")
+
+
+def _too_many_parts(name: str, max_parts: int, limit: int) -> InvalidPicture | TooManyParts:
+    return _malformed(name) if max_parts >= limit else TooManyParts()

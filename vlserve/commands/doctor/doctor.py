@@ -3,6 +3,7 @@
 system_info.py and modules of engines/ collect the facts, checks.py evaluates them.
 """
 
+import asyncio
 import dataclasses
 import os
 import pathlib
@@ -83,7 +84,7 @@ async def _engines(
     on_gpus = is_needed and not there.is_cpu
     if on_gpus:
         yield checks.judge_driver(system_info.driver(), torch)
-        visible, smallest = usable_gpus(environment)
+        visible, smallest = await asyncio.to_thread(usable_gpus, environment)
         program = mps_control.find_program(environment)
         daemon = await mps_control.find_daemon(program, environment)
         there = dataclasses.replace(there, gpus=visible, gpu_bytes=smallest, mps_program=program, mps_daemon=daemon)
@@ -128,9 +129,9 @@ async def _gpus_together(
 ) -> AsyncIterator[Finding]:
     for finding in checks.judge_free_memory(settings, made, seen):
         yield finding
-    together = {one.budget.gpus: one for one in made.engines if one.budget and len(one.budget.gpus) > 1}
-    for gpus, engine in together.items():
-        command = (*system_info.ALL_REDUCE, str(len(gpus)))
+    together = {one.budget.gpus: one for one in made.engines if one.budget and one.budget.tensor_parallel_size > 1}
+    for engine in together.values():
+        command = (*system_info.ALL_REDUCE, str(engine.budget.tensor_parallel_size if engine.budget else 1))
         yield checks.judge_nccl(engine, await system_info.run(command, engine.environment, checks.NCCL_TIMEOUT_S))
 
 
