@@ -70,6 +70,8 @@ class Element:
     """CSS path at the time it was seen, for mutation; no locator, since any change of the page breaks it."""
     is_inert: bool = False
     """It is under a modal dialog, and nobody can use it."""
+    has_label: bool = False
+    """Its accessible name, of an attribute such as ``aria-label``, is not in its text."""
     takes_text: bool = False
     """A combobox that can be typed into."""
     is_secret: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from vlserve.testgen import outcome
 from vlserve.testgen.code import static_checks
 from vlserve.testgen.code.secrets import Secrets
-from vlserve.testgen.elements import Element, Look
+from vlserve.testgen.elements import Element, Locator, Look
 from vlserve.testgen.judge.judge import Verdict
 from vlserve.testgen.outcome import Mutation
 from vlserve.testgen.page.inventory import Inventory, Seen
@@ -36,6 +36,8 @@ class Generation:
     file_name: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     """Element id → attribute of the page object."""
+    locators: Mapping[str, Locator] = field(default_factory=dict)
+    """Element id → the locator that the test uses."""
     page_title: str = ""
     checks: static_checks.Checks | None = None
     runs: list[Run] = field(default_factory=list)

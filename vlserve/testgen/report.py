@@ -36,7 +36,10 @@ def build(work: Generation, seconds: float) -> dict[str, Any]:
         "clauses": _clauses(work),
         "url": job.url,
         "viewport": list(work.viewport),
-        "elements": [describe(one, is_seen=one.id in work.seen_as) for one in work.elements],
+        "elements": [
+            describe(one, is_seen=one.id in work.seen_as, way=work.locators.get(one.id, one.locators[0]))
+            for one in work.elements
+        ],
         "inventory": of_picture(work.inventory, work.seen_as, work.viewport),
         "not_on_page": [f'{one.role} "{one.name}"' for one in work.not_on_page],
         "steps": [
@@ -112,8 +115,11 @@ def masked_junit(junit: bytes, mask: Callable[[str], str]) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def describe(element: Element, *, is_seen: bool) -> dict[str, Any]:
-    """An element in the report; its box in CSS pixels of the page, null for an element that a draft only guesses."""
+def describe(element: Element, *, is_seen: bool, way: Locator) -> dict[str, Any]:
+    """An element in the report, with the locator in use.
+
+    Its box is in CSS pixels of the page, null for an element that a draft only guesses.
+    """
     return {
         "id": element.id,
         "role": element.role,
@@ -122,7 +128,7 @@ def describe(element: Element, *, is_seen: bool) -> dict[str, Any]:
         "box": [round(side) for side in element.box] if any(element.box) else None,
         "verified": element.is_verified,
         "seen": is_seen,
-        "locator": _describe_locator(element.locators[0]),
+        "locator": _describe_locator(way),
     }
 
 
@@ -130,8 +136,10 @@ def _describe_locator(way: Locator) -> dict[str, Any]:
     entry: dict[str, Any] = {"by": way.by, "value": way.value}
     if way.name is not None:
         entry["name"] = way.name
-    if way.has_text or way.has_exact_text:
-        entry["has_text"] = way.has_text or way.has_exact_text
+    if way.has_text:
+        entry["has_text"] = way.has_text
+    if way.has_exact_text:
+        entry["has_exact_text"] = way.has_exact_text
     if way.within:
         entry["within"] = _describe_locator(way.within)
     if way.frames:

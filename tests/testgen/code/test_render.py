@@ -46,6 +46,10 @@ def write(suite: Suite, folder: pathlib.Path) -> None:
         path.write_text(source, newline="")
 
 
+def first_ways(elements: Sequence[Element]) -> dict[str, Locator]:
+    return {one.id: one.locators[0] for one in elements}
+
+
 def page_source(suite: Suite) -> str:
     return next(source for name, source in suite.files.items() if name.endswith("_page.py"))
 
@@ -336,20 +340,20 @@ def test_only_long_texts_make_long_lines(target: Target) -> None:
 )
 def test_attribute_names(used: list[tuple[str, str, str]], names: list[str]) -> None:
     elements = [element(f"e{number}", role, name, context=context) for number, (role, name, context) in enumerate(used)]
-    assert list(attribute_names(elements).values()) == names
+    assert list(attribute_names(elements, first_ways(elements)).values()) == names
 
 
 def test_attribute_is_named_after_the_words_of_the_item_around_the_element() -> None:
     card = Locator("css", "div.card", has_text="Wash the car")
     button = element("e1", "button", "Delete", Locator("role", "button", "Delete", within=card))
-    assert attribute_names([button]) == {"e1": "wash_the_car_delete_button"}
+    assert attribute_names([button], first_ways([button])) == {"e1": "wash_the_car_delete_button"}
 
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=30), st.sampled_from(["", "row a", "行"])), max_size=6))
 @settings(max_examples=200)
 def test_attribute_names_are_names_and_unlike(used: list[tuple[str, str, str]]) -> None:
     elements = [element(f"e{number}", role, name, context=context) for number, (role, name, context) in enumerate(used)]
-    names = list(attribute_names(elements).values())
+    names = list(attribute_names(elements, first_ways(elements)).values())
     assert len(set(names)) == len(elements)
     for name in names:
         compile(f"def f(page): page.{name} = {name} = 1", "", "exec")

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.testgen.code.test_render import BUTTON, LIVE, TARGETS, element, expected, page_source, planned, step
+from vlserve.testgen import report
 from vlserve.testgen.code.render import render
 from vlserve.testgen.elements import Locator, Target
 
@@ -31,8 +32,33 @@ def test_button_that_has_come_is_found_by_its_words_and_not_by_its_id() -> None:
     assert "(By.ID, 'next')" in page_source(render(used, [BUTTON, retry], LIVE, "selenium")).replace('"', "'")
 
 
-def test_label_of_a_status_is_not_expected_as_its_text() -> None:
-    status = element("e11", "status", "Messages", Locator("id", "note"), is_verified=True)
-    labelled = dataclasses.replace(status, locators=(*status.locators, Locator("aria_label", "Messages")))
-    suite = render(planned([step("click", "e3")], expected("visible", "e11")), [BUTTON, labelled], LIVE, "selenium")
-    assert re.search(r"expect_visible\(\w+\.\w+\)", suite.code)
+@pytest.mark.parametrize("way", [Locator("test_id", "note"), Locator("css", "#note"), Locator("role", "status")])
+@pytest.mark.parametrize("target", TARGETS)
+def test_label_of_a_status_is_not_expected_as_its_text(target: Target, way: Locator) -> None:
+    status = element("e11", "status", "Messages", way, is_verified=True, has_label=True)
+    code = render(planned([step("click", "e3")], expected("visible", "e11")), [BUTTON, status], LIVE, target).code
+    assert re.search(r"expect_visible\(\w+\.\w+\)|\.to_be_visible\(\)", code)
+
+
+def test_attribute_is_named_after_the_locator_in_use_which_is_reported() -> None:
+    ways = (
+        Locator("id", "next"),
+        Locator("xpath", "//button[.='Retry']", within=Locator("xpath", "//li", has_text="Dana")),
+    )
+    retry = dataclasses.replace(element("a1", "button", "Retry", is_verified=True), locators=ways)
+    plan = planned([step("click", "e3")], expected("visible", "a1"))
+    suite = render(plan, [BUTTON, retry], LIVE, "selenium")
+    assert suite.names["a1"] == "dana_retry_button"
+    assert suite.locators["a1"] == ways[1]
+    described = report.describe(retry, is_seen=True, way=suite.locators["a1"])["locator"]
+    assert described == {
+        "by": "xpath",
+        "value": ways[1].value,
+        "within": {"by": "xpath", "value": "//li", "has_text": "Dana"},
+    }
+
+
+def test_both_conditions_on_a_text_are_reported() -> None:
+    way = Locator("role", "listitem", has_text="Feed the", has_exact_text="Feed the cat")
+    described = report.describe(element("e1", "listitem", "", way), is_seen=True, way=way)["locator"]
+    assert described == {"by": "role", "value": "listitem", "has_text": "Feed the", "has_exact_text": "Feed the cat"}

@@ -67,6 +67,15 @@ def test_element_without_a_name_is_found_in_its_item(target: Target, inner: Loca
     assert [(one.by, one.value) for one in ways if one.within] == [(inner.by, inner.value)] * 2
 
 
+@pytest.mark.parametrize("target", BOTH)
+def test_few_texts_of_an_item_are_tried(target: Target) -> None:
+    """Each way is a question to the page."""
+    texts = [f"text {number}" for number in range(6)]
+    around = [LI | {"texts": texts}, CARD | {"texts": texts}]
+    ways = candidates("button", "Delete", facts(LI, items=around, test_id="x", title="y"), target, None, ())
+    assert 0 < len([one for one in ways if one.within]) <= 24
+
+
 PAGE = html(
     """
   <ul><li><span>Feed</span> <button>Delete</button></li><li><span>Feed the cat</span> <button>Delete</button></li></ul>
@@ -76,6 +85,9 @@ PAGE = html(
   </ul>
   <div><div class="p card"><b>Oslo</b><button>Go</button></div><div class="p card"><b>Rome</b><button>Go</button></div></div>
   <section id="jobs"><div class="p"><b>Build</b><button>Run</button></div><div class="p"><b>Test</b><button>Run</button></div></section>
+  <section id="form:it's.1 col"><div><b>Red</b><button>Mix</button></div><div><b>Blue</b><button>Mix</button></div></section>
+  <o:p><div><i>Sold</i><b>Ale</b><button>Sip</button></div><div><i>Sold</i><b>Rum</b><button>Sip</button></div></o:p><o:p role="status">Tip</o:p>
+  <ul><li><h3>Hot</h3><i>New</i><b>Soup</b><button>Eat</button></li><li><h3>Hot</h3><i>New</i><b>Stew</b><button>Eat</button></li></ul>
   <table><tr aria-label="a"><td>Ann</td><td><button>Edit</button></td></tr>
   <tr aria-label="a"><td>Ben</td><td><button>Edit</button></td></tr></table>
   <ol><li><input type="checkbox"> <span>Ironing</span></li><li><input type="checkbox"> <span>Dishes</span></li></ol>
@@ -88,6 +100,9 @@ SCOPED = {
     "Pin": ["Open", "Shut"],
     "Go": ["Oslo", "Rome"],
     "Run": ["Build", "Test"],
+    "Mix": ["Red", "Blue"],
+    "Sip": ["Ale", "Rum"],
+    "Eat": ["Soup", "Stew"],
     "Edit": ["Ann", "Ben"],
     "": ["Ironing", "Dishes"],
 }
@@ -109,6 +124,7 @@ async def test_items_without_a_name_are_told_apart_by_their_words(target: Target
             ways = [(one, one.locators[0]) for one in look.elements if one.role in ("button", "checkbox")]
             counts = [await live.count(way) for one, _ in ways for way in one.locators]
     assert set(counts) == {1}
+    assert "Tip" in [one.name for one in look.elements]
     for name, words in SCOPED.items():
         outer = [way.within for one, way in ways if one.name == name]
         assert [one and (one.has_text or one.has_exact_text) for one in outer] == words

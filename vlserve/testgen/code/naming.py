@@ -3,10 +3,10 @@
 import keyword
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from vlserve.testgen.elements import CHOSEN_FROM, TYPED_INTO, Element
+from vlserve.testgen.elements import CHOSEN_FROM, TYPED_INTO, Element, Locator
 
 RESERVED = frozenset({"base_url", "driver", "expect", "open", "page", "re", "required", "self", "str", "timeout_s"})
 _PLURALS = {"listitem": "list_items", "text": "texts", "entry": "entries", "switch": "switches"}
@@ -63,17 +63,22 @@ def kind(element: Element) -> str:
 
 
 def attribute_names(
-    used: Sequence[Element], mask: Callable[[str], str] = str, taken: Collection[str] = (), plain: Collection[str] = ()
+    used: Sequence[Element],
+    ways: Mapping[str, Locator],
+    mask: Callable[[str], str] = str,
+    taken: Collection[str] = (),
+    plain: Collection[str] = (),
 ) -> dict[str, str]:
     """Id → attribute of the page object: ASCII, readable, unique.
 
-    The name and the role; the context, too, where two would be the same or the locator contains it. ``plain`` are ids
-    that are named by their role alone; ``taken`` are names that are used already.
+    The name and the role; the context, too, where two would be the same or the locator contains it. ``ways``
+    are the locators in use by id; ``plain`` are ids that are named by their role alone; ``taken`` are names that are
+    used already.
     """
     short = {one.id: _short_name(one, mask, is_plain=one.id in plain) for one in used}
     names: dict[str, str] = {}
     for one in used:
-        outer = one.locators[0].within
+        outer = ways[one.id].within
         item = (outer.has_text or outer.has_exact_text or "") if outer else ""
         first, context = short[one.id], words(mask(one.context))
         if item := _LAST_SMALL_WORDS.sub("", words(mask(item))):

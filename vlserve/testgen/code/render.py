@@ -47,6 +47,8 @@ class Suite:
     files: Mapping[str, str]
     names: Mapping[str, str] = field(default_factory=dict)
     """Element id → attribute of the page object."""
+    locators: Mapping[str, Locator] = field(default_factory=dict)
+    """Element id → the locator that the test uses."""
 
     @property
     def code(self) -> str:
@@ -132,6 +134,7 @@ class _Renderer:
         self.module, self.object = self._page_object()
         self.variable = self.module.removesuffix(".py")
         self.names: dict[str, str] = {}
+        self.ways = {one.id: self._way(one) for one in self.used}
 
     def suite(self, test_file: str) -> Suite:
         attributes = self._add_attributes()
@@ -151,7 +154,7 @@ class _Renderer:
         files[f"pages/{self.module}"] = self._page_source(attributes)
         name = self._free(test_file or f"{naming.test_name(self.in_page.masked(self.plan.scenario))}.py")
         files[name] = signed(formatted(self._test_source(calls, expectations)))
-        return Suite(name, files, dict(self.names))
+        return Suite(name, files, dict(self.names), self.ways)
 
     def _way(self, element: Element) -> Locator:
         """The locator in use. An alert is found by its role, so that its words are expected and not presumed."""
@@ -169,7 +172,7 @@ class _Renderer:
     @functools.cache  # noqa: B019  (one short-lived object)
     def _plain(self) -> frozenset[str]:
         """Ids of the alerts that are found by their role, and whose words are expected."""
-        expected = {one.id for one in self.used if one.role in ALERTS and one.name}
+        expected = {one.id for one in self.used if one.role in ALERTS and one.name and not one.has_label}
         for one in self.plan.assertions:
             if one.expect not in ("visible", "contains"):
                 expected.discard(one.element)
@@ -179,18 +182,18 @@ class _Renderer:
     def _source(self, element: Element) -> str:
         # Texts from before the steps cannot contain what the steps typed.
         literal = repr if element.was_there else self.in_page.shown
-        return self.writer.locator(self._way(element), literal)
+        return self.writer.locator(self.ways[element.id], literal)
 
     def _add_attributes(self) -> list[str]:
         """Names every element, and returns the lines of the new attributes."""
-        located = [one for one in self.used if self._way(one).by != "point"]
+        located = [one for one in self.used if self.ways[one.id].by != "point"]
         sources = {one.id: self._source(one) for one in located}
         for id_, source in sources.items():
             if (known := self.object.find_attribute(source)) and known not in self.names.values():
                 self.names[id_] = known
         new = [one for one in self.used if one.id not in self.names]
         taken = {*self.object.taken, *_inherited(self.target), self.variable}
-        self.names |= naming.attribute_names(new, self.in_page.masked, taken, self._plain())
+        self.names |= naming.attribute_names(new, self.ways, self.in_page.masked, taken, self._plain())
         for one in new:
             if one.id in sources:
                 line = self.writer.attribute(self.names[one.id], sources[one.id]) + _mark(one)
@@ -216,7 +219,7 @@ class _Renderer:
 
     def _action(self, step: Step, value: str) -> list[str]:
         element = self.known[step.element]
-        way = self._way(element)
+        way = self.ways[element.id]
         lines = self.writer.action(step, way, self.names[step.element], value, self.names.get(step.to, ""))
         return [lines[0] + _mark(element), *lines[1:]] if way.by == "point" else lines
 
@@ -228,7 +231,7 @@ class _Renderer:
         elif one.expect == "order":
             values = tuple(self.in_test.shown(text) for text in one.values)
         elif one.expect == "visible" and (
-            element.id in self._plain() or _is_found_without_words(element, self._way(element))
+            element.id in self._plain() or _is_found_without_words(element, self.ways[element.id])
         ):
             values = (repr(element.name) if element.was_there else self.in_test.shown(element.name),)
         else:
@@ -364,8 +367,7 @@ def _role_alone(element: Element) -> Locator | None:
 
 def _is_found_without_words(element: Element, way: Locator) -> bool:
     """Whether an element that consists of its words is located by something else: any words would be visible there."""
-    has_label = any(one.by == "aria_label" for one in element.locators)  # then its name is not its text
-    return bool(element.name) and not has_label and element.role in _CONTENT and _is_without_words(way)
+    return bool(element.name) and not element.has_label and element.role in _CONTENT and _is_without_words(way)
 
 
 def _is_without_words(way: Locator) -> bool:

@@ -78,6 +78,11 @@ def text(words: str) -> str:
     return "concat(" + ', "\'", '.join(f"'{part}'" for part in words.split("'")) + ")"
 
 
+def tag(name: str) -> str:
+    """A node test for elements of this tag; in XPath a colon would make the part before it a namespace prefix."""
+    return f"*[name()={text(name)}]" if ":" in name else name
+
+
 def _text_conditions(locator: Locator) -> str:
     part, whole = (" ".join((one or "").split()) for one in (locator.has_text, locator.has_exact_text))
     contains = f"[contains(normalize-space(), {text(part)})]" if part else ""

@@ -9,20 +9,33 @@
   // Not the numbers or hashes that a framework generates anew for each visit.
   const lasting = (id) => id && !/\d{3,}|^[:]|[0-9a-f]{8}|^(radix|headlessui|mui|react)/i.test(id);
 
-  function path(to) {
-    const parts = [];
+  // A string of XPath 1.0, which has no escapes.
+  function literal(text) {
+    if (!text.includes("'")) return `'${text}'`;
+    return text.includes('"') ? `concat(${text.split("'").map((part) => `'${part}'`).join(`, "'", `)})` : `"${text}"`;
+  }
+
+  const tagInXpath = (one) => (one.localName.includes(":") ? `*[name()=${literal(one.localName)}]` : one.localName);
+
+  // The way to an element from the body or from an ancestor with an id, each step as CSS and as XPath.
+  function steps(to) {
+    const found = [];
     for (let one = to; one && one.nodeType === Node.ELEMENT_NODE; one = one.parentElement) {
       if (lasting(one.id)) {
-        parts.unshift(`#${CSS.escape(one.id)}`);
+        found.unshift({ css: `#${CSS.escape(one.id)}`, xpath: `*[@id=${literal(one.id)}]` });
         break;
       }
       const alike = one.parentElement ? [...one.parentElement.children].filter((other) => other.tagName === one.tagName) : [one];
-      const tag = one.tagName.toLowerCase();
-      parts.unshift(alike.length > 1 ? `${tag}:nth-of-type(${alike.indexOf(one) + 1})` : tag);
+      const place = alike.indexOf(one) + 1;
+      const [css, xpath] = alike.length > 1 ? [`:nth-of-type(${place})`, `[${place}]`] : ["", ""];
+      found.unshift({ css: `${CSS.escape(one.localName)}${css}`, xpath: `${tagInXpath(one)}${xpath}` });
       if (one.tagName === "BODY") break;
     }
-    return parts.join(" > ");
+    return found;
   }
+
+  const path = (to) => steps(to).map((step) => step.css).join(" > ");
+  const xpathOf = (to) => `//${steps(to).map((step) => step.xpath).join("/")}`;
 
   // Under a modal dialog or inside an inert element; looks through shadow roots and frames of the same origin.
   function isInert(element) {
@@ -38,7 +51,7 @@
   }
 
   const says = (one) => (one.getAttribute("aria-label") ?? one.textContent).trim();
-  const alike = (part) => [...part.querySelectorAll(element.tagName)].filter((one) => says(one) === says(element)).length;
+  const alike = (part) => [...part.querySelectorAll(CSS.escape(element.localName))].filter((one) => says(one) === says(element)).length;
 
   // The largest element around it that has no second element like it, such as a card.
   function card() {
@@ -70,41 +83,43 @@
     if (named) {
       const role = named.getAttribute("role");
       const xpath = role ? `//*[@role='${role}']` : `//${named.localName}`;
-      found.push({ role: role || itemRoles[named.tagName] || "", css: "", xpath, texts: texts(named) });
+      const like = [...root.querySelectorAll(role ? `[role=${role}]` : named.localName)];
+      found.push({ role: role || itemRoles[named.tagName] || "", css: "", xpath, texts: texts(named, like) });
     }
     const around = card();
     const parent = around.parentElement;
     if (around === element || around === named || !parent) return found;
     const like = [...parent.children].filter((one) => one.tagName === around.tagName && alike(one));
-    const tag = around.localName;
+    const tag = CSS.escape(around.localName);
     const isOfThese = (name) => like.every((one) => one.classList.contains(name)) && root.querySelectorAll(`${tag}.${CSS.escape(name)}`).length === like.length;
     const shared = [...around.classList].filter((name) => /^[a-z_-]+$/i.test(name) && !/^(css|sc|jss)-/.test(name) && isOfThese(name));
     if (like.length < 2) return found;
     const hasClass = `[contains(concat(' ', normalize-space(@class), ' '), ' ${shared[0]} ')]`;
     const way = shared.length
-      ? { css: `${tag}.${shared[0]}`, xpath: `//${tag}${hasClass}` }
-      : { css: `${path(parent)} > ${tag}`, xpath: `${xpathOf(path(parent))}/${tag}` };
-    return [...found, { role: "", ...way, texts: texts(around) }];
+      ? { css: `${tag}.${CSS.escape(shared[0])}`, xpath: `//${tagInXpath(around)}${hasClass}` }
+      : { css: `${path(parent)} > ${tag}`, xpath: `${xpathOf(parent)}/${tagInXpath(around)}` };
+    return [...found, { role: "", ...way, texts: texts(around, like) }];
   }
 
-  // XPath of a CSS path such as "#list > div:nth-of-type(2)".
-  function xpathOf(css) {
-    const steps = css.split(" > ").map((part) => part.replace(/:nth-of-type\((\d+)\)/, "[$1]"));
-    const [, id] = /^#([\w-]+)$/.exec(steps[0]) ?? [];
-    return `//${[id ? `*[@id='${id}']` : steps[0], ...steps.slice(1)].join("/")}`;
+  function textNodes(item) {
+    const walker = item.ownerDocument.createTreeWalker(item, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (walker.nextNode()) found.push([walker.currentNode.parentElement, walker.currentNode.data.replace(/\s+/g, " ").trim()]);
+    return found;
   }
 
-  // Short visible texts in an item outside of the element: headings first, buttons, times and numbers last.
-  function texts(item) {
+  // Short visible texts in an item outside of the element: headings first, buttons, times and numbers later, last what
+  // another of the items like it has, too.
+  function texts(item, like) {
+    const others = like.filter((one) => one !== item && !one.contains(item) && !item.contains(one));
+    const shared = new Set(others.flatMap(textNodes).map(([, text]) => text));
     const rank = (one, text) => {
+      if (shared.has(text)) return 3;
       if (one.closest("h1, h2, h3, h4, h5, h6, [role=heading]")) return 0;
       return one.closest("button, time, [role=button]") || !/\p{L}/u.test(text) ? 2 : 1;
     };
-    const walker = item.ownerDocument.createTreeWalker(item, NodeFilter.SHOW_TEXT);
     const found = new Map();
-    while (walker.nextNode()) {
-      const one = walker.currentNode.parentElement;
-      const text = walker.currentNode.data.replace(/\s+/g, " ").trim();
+    for (const [one, text] of textNodes(item)) {
       const isShown = one.checkVisibility({ visibilityProperty: true }) && !one.closest("script, style, select");
       if (text.length > 1 && text.length <= 60 && isShown && !element.contains(one) && !found.has(text)) found.set(text, rank(one, text));
     }

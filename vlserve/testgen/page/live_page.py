@@ -36,6 +36,8 @@ _WHERE = re.compile(r"(?:Error: )?(?:Page|Locator|Frame|BrowserType)\.\w+: ")
 """How Playwright's messages begin."""
 _MOST_ELEMENTS = 150
 _MOST_DIALOGS, _LONGEST_DIALOG, _LONGEST_CONTEXT = 20, 200, 80
+_COMPARED = 80
+"""Of a name: names and texts are cut, at a place that depends on their whitespace."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -275,6 +277,7 @@ class LivePage:
             around=_around(node, facts),
             path=facts["css"],
             is_inert=facts["inert"],
+            has_label=is_label(name, facts["text"]),
             takes_text=node.role in CHOSEN_FROM and facts["tag"] in ("input", "textarea"),
             is_secret=facts["type"] == "password",
         )
@@ -335,6 +338,12 @@ def _name(node: Node, facts: Facts) -> str:
     if node.role in NAMED_BY_TEXT | {"text"} and "".join(text.split()) == "".join(node.name.split()):
         return text
     return node.name or (facts["value"] if node.role == "button" else "")
+
+
+def is_label(name: str, text: str) -> bool:
+    """Whether the accessible name is not part of the text; whitespace and case do not count."""
+    short, whole = ("".join(one.split()).casefold() for one in (name, text))
+    return short[:_COMPARED] not in whole
 
 
 def _context(node: Node) -> str:

@@ -6,7 +6,8 @@ from typing import TypedDict
 from vlserve.testgen.code import selenium_xpath
 from vlserve.testgen.elements import ALERTS, CHOSEN_FROM, TURNED_ON, TYPED_INTO, Box, By, Locator, Target
 
-_WAYS_IN_ITEM = 3
+_WAYS_IN_ITEM, _TEXTS_OF_ITEM = 3, 2
+"""Each way is a round trip to the page."""
 
 
 class Item(TypedDict):
@@ -73,11 +74,15 @@ def _in_items(
     inner = [one for one in plain if one.by not in ("id", "css")][:_WAYS_IN_ITEM]
     if not inner and role != "text":
         kind = f"[@type={selenium_xpath.text(facts['type'])}]" if facts["tag"] == "input" and facts["type"] else ""
-        inner = [Locator("role", role) if target == "playwright" else Locator("xpath", f"//{facts['tag']}{kind}")]
+        inner = [
+            Locator("role", role)
+            if target == "playwright"
+            else Locator("xpath", f"//{selenium_xpath.tag(facts['tag'])}{kind}")
+        ]
     return [
         Locator(one.by, one.value, one.name, within=outer, frames=frames)
         for item in facts["items"]
-        for text in item["texts"]
+        for text in item["texts"][:_TEXTS_OF_ITEM]
         for outer in _with_text(item, text, target)
         for one in inner
     ]
@@ -130,7 +135,11 @@ def _of_selenium(role: str, name: str, facts: Facts) -> list[Locator]:
 
 def _by_text(tag: str, words: str) -> str:
     """XPath of the tag and its whole text; empty if there is no text."""
-    return f"//{tag}[normalize-space()={selenium_xpath.text(' '.join(words.split()))}]" if words else ""
+    return (
+        f"//{selenium_xpath.tag(tag)}[normalize-space()={selenium_xpath.text(' '.join(words.split()))}]"
+        if words
+        else ""
+    )
 
 
 def group_candidates(

@@ -35,7 +35,8 @@ async def try_test(work: Generation, proxy: OriginProxy, report_progress: Report
 async def write_code(work: Generation) -> None:
     """Raises PlanError."""
     suite = await asyncio.to_thread(_render, work)
-    work.sources, work.file_name, work.names = suite.files, suite.test_file, suite.names
+    work.sources, work.file_name = suite.files, suite.test_file
+    work.names, work.locators = suite.names, suite.locators
 
 
 def _render(work: Generation) -> render.Suite:
