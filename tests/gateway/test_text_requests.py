@@ -61,12 +61,15 @@ async def test_text_is_answered_while_all_readers_and_decoders_are_busy(
     file = io.BytesIO()
     Image.new("I;16", (56, 56), 30_000).save(file, "PNG")
     deep = data_url(file.getvalue())  # 16 bits per pixel, so it is decoded
+    file = io.BytesIO()
+    Image.frombytes("RGB", (300, 300), os.urandom(300 * 300 * 3)).save(file, "PNG")
+    large = data_url(file.getvalue())  # headers of small pictures are read without a thread
     monkeypatch.setattr(picture_checks, "prepare", block("prepare", picture_checks.prepare))
     asked = [asyncio.create_task(ask(deep)) for _ in range(_THREADS)]
     try:
         await until(lambda: len(busy) == _THREADS, _GIVE_UP_S)
         monkeypatch.setattr(picture_checks, "read_header", block("read", picture_checks.read_header))
-        asked += [asyncio.create_task(ask(data_url())) for _ in range(_THREADS)]
+        asked += [asyncio.create_task(ask(large)) for _ in range(_THREADS)]
         await until(lambda: busy.count("read") == _THREADS, _GIVE_UP_S)
         assert await statuses(gateway) == [200] * len(TEXT_REQUESTS)
         assert not any(task.done() for task in asked)
