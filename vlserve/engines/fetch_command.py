@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Mapping
 
+from vlserve.config import extra_args
 from vlserve.config.engine_settings import EngineSettings
-from vlserve.engines import extra_args
 
 FETCH = (sys.executable, "-m", "vlserve.engines.weights")
 """The program that downloads a model into the cache."""

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from vlserve.config import extra_args
 from vlserve.config.engine_settings import AUTO, EngineName, EngineSettings
 from vlserve.config.settings import Config, Video
-from vlserve.engines import extra_args
 from vlserve.engines.machine import Machine
 from vlserve.engines.vllm_installation import Vllm, compat_path
 from vlserve.errors import ConfigError

@@ -7,8 +7,8 @@ supported versions accept are left to vLLM.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vlserve.config import extra_args
 from vlserve.config.engine_settings import EngineName, EngineSettings
-from vlserve.engines import extra_args
 from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
 
