@@ -177,7 +177,7 @@ def test_cpu_engines_share_all_cores_unbound_and_get_the_compat_folder() -> None
     assert planned.environment["OMP_NUM_THREADS"] == "1"
     assert planned.environment["PYTHONPATH"] == f"{COMPAT}:/mine"
     assert make({}, CPU).environment["OMP_NUM_THREADS"] == "2"
-    with pytest.raises(ConfigError, match=r"tensor_parallel_size is 3 but this machine has 2 cores"):
+    with pytest.raises(ConfigError, match=r"tensor_parallel_size is 3, but this machine has 2 cores"):
         make({"tensor_parallel_size": 3}, CPU)
 
 

@@ -18,7 +18,8 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
         if used and len(used) < len(there.gpus):
             preset = _ALL_GPUS.get(len(there.gpus))
             hint = f", or --config {preset}" if preset else ""
-            yield f"{len(there.gpus) - len(used)} of them are not used; see tensor_parallel_size and gpus{hint}"
+            settings = "tensor_parallel_size, data_parallel_size and gpus"
+            yield f"{len(there.gpus) - len(used)} of them are not used; see {settings}{hint}"
     elif there.is_cpu:
         yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
     if not made.engines:
@@ -29,11 +30,13 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
         if budget:
             gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
             size = f"{budget.total / GIB:.1f} GiB{each}"
-            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {budget.tensor_parallel_size}, {size}"
+            replicas = f", data_parallel_size {budget.data_parallel_size}" if budget.data_parallel_size > 1 else ""
+            yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {budget.tensor_parallel_size}{replicas}, {size}"
             yield (
                 f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
                 f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "
                 f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}"
+                + (" in each replica" if budget.data_parallel_size > 1 else "")
             )
         else:
             size = f" on the CPU, {engine.ram.total / GIB:.1f} GiB of RAM" if engine.ram else ""

@@ -2,11 +2,11 @@
 
 import math
 import pathlib
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
+from vlserve.config import extra_args
 from vlserve.config.settings_base import Settings
 
 AUTO = "auto"
@@ -35,9 +35,12 @@ class EngineSettings(Settings):
     `hang_after_s`."""
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs (on the CPU: core groups) that share this model. Must divide its heads: 1, 2 or 4 for the 7B models."""
+    data_parallel_size: Annotated[int, Field(ge=1)] = 1
+    """Replicas of this model, each on `tensor_parallel_size` GPUs of its own; vLLM divides the requests between them.
+    For throughput; `tensor_parallel_size` is for shorter answer times and more KV cache."""
     gpus: list[int] | None = None
-    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), as many as `tensor_parallel_size` times the
-    pipeline stages and data-parallel copies in `extra_args` that run here. Default: chosen by the plan."""
+    """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), as many as `tensor_parallel_size` times
+    `data_parallel_size` (and times the pipeline stages in `extra_args`). Default: chosen by the plan."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None
@@ -102,11 +105,8 @@ class EngineSettings(Settings):
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env needs url")
         if self.gpus is not None and len(set(self.gpus)) != self.gpu_count:
-            is_plain = self.gpu_count == self.tensor_parallel_size
-            needed = f"{'is' if is_plain else 'and extra_args need'} {self.gpu_count}"
-            raise ValueError(
-                f"gpus names {len(set(self.gpus))} GPUs but tensor_parallel_size {needed}; they must be equal"
-            )
+            needed = f"{self.gpu_count_reason} {self.gpu_count}"
+            raise ValueError(f"gpus names {len(set(self.gpus))} GPUs but {needed}; they must be equal")
         if self.model == AUTO or self.served_model_name == AUTO:
             raise ValueError(f"{AUTO!r} is reserved for automatic routing; a model needs another name")
         return self
@@ -137,38 +137,43 @@ class EngineSettings(Settings):
     def keeps_pictures(self) -> bool:
         """Whether later requests can refer to a picture by its ``uuid``: needs vLLM with its cache and one front
         end."""
-        given = {argument.partition("=")[0].replace("_", "-") for argument in self.extra_args}
-        return self.is_vllm and not given & {
-            *("--mm-processor-cache-gb", "--api-server-count", "-asc", "--data-parallel-size", "-dp"),
-            *("--runner", "--headless"),
-        }
+        given = extra_args.flags(self.extra_args).keys()
+        return (
+            self.is_vllm
+            and self.data_parallel_size == 1
+            and not given & {"--mm-processor-cache-gb", "--api-server-count", "--runner", "--headless"}
+        )
 
     @property
     def pipeline_parallel_size(self) -> int:
         """Parts of the model's layers, each on GPUs of its own (``extra_args``)."""
-        return self._ranks("--pipeline-parallel-size", "-pp") or 1
+        return self._number("--pipeline-parallel-size") or 1
 
     @property
     def gpu_count(self) -> int:
-        """GPUs of this machine that it needs: for each tensor rank of each pipeline stage of each data-parallel copy
-        that runs here (vllm/config/parallel.py, ``world_size``)."""
-        is_one_of_the_copies = self._ranks("--data-parallel-rank", "-dpn") is not None
-        copies = 1 if is_one_of_the_copies else self._ranks("--data-parallel-size-local", "-dpl")
-        copies = self._ranks("--data-parallel-size", "-dp") if copies is None else copies
-        contexts = self._ranks("--prefill-context-parallel-size", "-pcp") or 1
-        machines = self._ranks("--nnodes", "-n") or 1
+        """GPUs of this machine that it needs: for each tensor rank of each pipeline stage of each replica that runs
+        here (vllm/config/parallel.py, ``world_size``)."""
+        is_one_replica = self._number("--data-parallel-rank") is not None
+        replicas = 1 if is_one_replica else self._number("--data-parallel-size-local")
+        contexts = self._number("--prefill-context-parallel-size") or 1
+        machines = self._number("--nnodes") or 1
         ranks = math.ceil(self.tensor_parallel_size * self.pipeline_parallel_size * contexts / machines)
-        return ranks * max(1, copies or 1)
+        return ranks * max(1, self.data_parallel_size if replicas is None else replicas)
 
-    def _ranks(self, flag: str, short: str) -> int | None:
-        """The number that ``extra_args`` give for a flag of vLLM, or None."""
-        ranks = None
-        for argument, following in zip(self.extra_args, [*self.extra_args[1:], ""], strict=False):
-            given, equals, value = argument.partition("=")
-            if given.replace("_", "-") in (flag, short):
-                value = value if equals else following
-                ranks = int(value) if re.fullmatch("[0-9]{1,6}", value) else None  # vLLM refuses other values
-        return ranks
+    @property
+    def gpu_count_reason(self) -> str:
+        """The settings that ``gpu_count`` follows from, as the subject of a sentence with its verb."""
+        names = ["tensor_parallel_size"]
+        if self.data_parallel_size > 1:
+            names.append("data_parallel_size")
+        if self.gpu_count != self.tensor_parallel_size * self.data_parallel_size:
+            names.append("extra_args")
+        return f"{' and '.join(names)} {'is' if len(names) == 1 else 'need'}"
+
+    def _number(self, flag: str) -> int | None:
+        """The number that ``extra_args`` give for a flag of vLLM, or None. vLLM refuses other values."""
+        value = extra_args.flags(self.extra_args).get(flag, "")
+        return int(value) if value.isdecimal() and len(value) < 7 else None
 
     @property
     def forwarded_model(self) -> str | None:

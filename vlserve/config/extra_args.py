@@ -1,15 +1,26 @@
-"""Parses ``extra_args`` as vLLM's command line does: ``--a b``, ``--a=b``, underscores, dotted JSON members."""
+"""Parses ``extra_args`` as vLLM's command line does: ``--a b``, ``--a=b``, underscores, short names, dotted members."""
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+# Short names of flags that are read here or that are settings (vllm/engine/arg_utils.py, vllm/entrypoints, 0.32).
+_LONG_NAMES = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-pcp": "--prefill-context-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-dpl": "--data-parallel-size-local",
+    "-dpn": "--data-parallel-rank",
+    "-n": "--nnodes",
+    "-asc": "--api-server-count",
+}
 _MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def flags(arguments: Sequence[str]) -> dict[str, str]:
-    """Flag → its first value. If a flag is repeated, the last one counts."""
+    """Flag, by its long name → its first value. If a flag is repeated, the last one counts."""
     return dict(_pairs(arguments))
 
 
@@ -32,8 +43,9 @@ def json_object(arguments: Sequence[str], flag: str) -> dict[str, Any] | None:
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        if argument.startswith("--"):
-            flag, equals, value = argument.partition("=")
+        flag, equals, value = argument.partition("=")
+        flag = _LONG_NAMES.get(flag, flag)
+        if flag.startswith("--"):
             name, dot, members = flag.partition(".")
             yield name.replace("_", "-") + dot + members, value if equals else following
 

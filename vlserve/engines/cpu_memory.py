@@ -99,12 +99,13 @@ def _filled(name: EngineName, settings: EngineSettings, model: Model, least: Ram
 
 def _budget(settings: EngineSettings, model: Model, space: int | None) -> RamBudget:
     """A budget with ``space`` bytes of KV cache per worker; None: enough for one request of max_model_len."""
-    ranks = settings.tensor_parallel_size
+    ranks, replicas = settings.tensor_parallel_size, settings.data_parallel_size
     length = settings.max_model_len or model.max_position_embeddings
     per_token = model.kv_bytes_per_token(ranks)
     space = length * per_token if space is None else space
-    processes = _SERVER_BYTES + ranks * _WORKER_BYTES
-    return RamBudget(model.weight_bytes, processes, ranks * space, space // per_token, length)
+    workers = ranks * replicas
+    processes = _SERVER_BYTES + workers * _WORKER_BYTES
+    return RamBudget(replicas * model.weight_bytes, processes, workers * space, space // per_token, length)
 
 
 def _space(settings: EngineSettings) -> int | None:

@@ -47,6 +47,8 @@ class Budget:
     max_model_len: int
     is_shared: bool
     tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    """Replicas; ``kv_cache`` and ``tokens`` are of each."""
 
     @property
     def total(self) -> int:
@@ -71,9 +73,10 @@ def assign_gpus(engines: Mapping[EngineName, EngineSettings], gpu_count: int) ->
     for name, settings in engines.items():
         needed = max([settings.gpu_count, *(gpu + 1 for gpu in settings.gpus or [])])
         if needed > gpu_count:
-            what = "gpus" if settings.gpus else "tensor_parallel_size"
-            parts = " with its extra_args" if settings.gpu_count > settings.tensor_parallel_size else ""
-            raise ConfigError(f"engines.{name}.{what} needs {needed} GPUs{parts}, but there are {gpu_count}.")
+            why = "gpus name GPU" if settings.gpus else settings.gpu_count_reason
+            most = max(settings.gpus) if settings.gpus else needed
+            has = f"{gpu_count} GPU{'s' if gpu_count != 1 else ''}"
+            raise ConfigError(f"engines.{name}: {why} {most}, but this machine has {has}.")
     placed = {name: tuple(settings.gpus) for name, settings in engines.items() if settings.gpus}
     taken = {gpu for gpus in placed.values() for gpu in gpus}
     free = [gpu for gpu in range(gpu_count) if gpu not in taken]
@@ -118,6 +121,7 @@ def plan_memory(
             *(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length),
             is_shared=len(sharing) > 1,
             tensor_parallel_size=settings.tensor_parallel_size,
+            data_parallel_size=settings.data_parallel_size,
         )
         shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
         if sum(shares.values()) > 1:

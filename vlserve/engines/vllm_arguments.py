@@ -18,7 +18,14 @@ from vlserve.media.pixels import VIDEO_MIN_PIXELS
 _OWN_FLAGS = {"--model", "--uds", "--host", "--port", "--served-model-name", "--api-key", "--root-path", "--config"}
 # Settings that become flags of the same name. They are refused in extra_args, where the memory plan would miss them.
 _VALUES = (
-    *("tensor_parallel_size", "dtype", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *(
+        "tensor_parallel_size",
+        "data_parallel_size",
+        "dtype",
+        "max_model_len",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+    ),
     *("max_num_seqs", "max_num_batched_tokens"),
 )
 _SWITCHES = ("enable_chunked_prefill", "enforce_eager", "trust_remote_code")
@@ -56,7 +63,7 @@ def make(
         argv += (flag, *values)
     if vllm.is_cpu:
         added["PYTHONPATH"] = compat_path(environment)
-        added |= _thread_environment(name, machine.cpus, settings.tensor_parallel_size)
+        added |= _thread_environment(name, machine.cpus, settings)
     added |= _vllm_environment(settings, config, machine.gpus)
     return (*argv, *settings.extra_args), added
 
@@ -183,13 +190,16 @@ def _frame_pixels(settings: EngineSettings, config: Config) -> int:
     return config.video.max_video_pixels // 2 if settings.limit_mm_per_prompt.video else 0
 
 
-def _thread_environment(name: EngineName, cpus: tuple[int, ...], ranks: int) -> dict[str, str]:
+def _thread_environment(name: EngineName, cpus: tuple[int, ...], settings: EngineSettings) -> dict[str, str]:
     """Number of threads per rank on the CPU, not bound to cores.
 
     vLLM would bind each engine's threads to the same first cores, and it refuses more ranks than NUMA nodes. Two
     engines that spin on one core can starve each other for minutes (seen on Linux 6.18, where sched_yield postpones a
     task).
     """
+    ranks = settings.gpu_count
     if ranks > len(cpus):
-        raise ConfigError(f"engines.{name}.tensor_parallel_size is {ranks} but this machine has {len(cpus)} cores.")
+        raise ConfigError(
+            f"engines.{name}: {settings.gpu_count_reason} {ranks}, but this machine has {len(cpus)} cores."
+        )
     return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(len(cpus) // ranks)}

@@ -292,9 +292,11 @@ def _cannot_listen(setting: str, where: str, why: str, listener: str | None) -> 
 def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Finding:
     """Judge /dev/shm. An engine's workers communicate through it, and NCCL does if GPUs have no peer access."""
     remedy = "in a container --shm-size 8g or --ipc host, in Kubernetes an emptyDir with medium: Memory on /dev/shm"
-    ranks = [one.tensor_parallel_size * one.pipeline_parallel_size for one in settings.engines.on_vllm().values()]
-    ranks = [count for count in ranks if count > 1]
-    needed = sum(_QUEUE_BYTES + _WORKER_QUEUE_BYTES * count for count in ranks)
+    needed = 0
+    for engine in settings.engines.on_vllm().values():
+        ranks = engine.tensor_parallel_size * engine.pipeline_parallel_size
+        if ranks > 1:
+            needed += engine.data_parallel_size * (_QUEUE_BYTES + _WORKER_QUEUE_BYTES * ranks)
     if seen is None:
         verdict = _PROBLEM if needed else _WARNING
         return Finding(verdict, "shared memory", f"/dev/shm is missing: {remedy}")  # noqa: S108  (a message)
