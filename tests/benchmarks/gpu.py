@@ -28,14 +28,15 @@ from typing import Any
 
 from PIL import Image
 
-PORT, DIRECT_PORT = 8100, 8101
+PORT = int(os.environ.get("BENCH_PORT", "8100"))  # and the one after it; another one for a run on other GPUs meanwhile
+DIRECT_PORT = PORT + 1
 SERVICE, DIRECT = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{DIRECT_PORT}"
 READY_S = 400
 JSON = {"content-type": "application/json"}
 
 
 class Memory:
-    """Highest memory use per GPU and process, in MiB, polled with nvidia-smi."""
+    """Highest memory use per GPU, in MiB, polled with nvidia-smi. CUDA_VISIBLE_DEVICES selects GPUs by number."""
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
@@ -45,6 +46,8 @@ class Memory:
             self.total.setdefault("0", 0)
             return
         query = ["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            query.append(f"--id={visible}")
         for line in subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines():
             index, used = line.split(", ")
             self.total[index] = max(self.total.get(index, 0), int(used))
@@ -120,7 +123,7 @@ def bench(
             *("--random-mm-bucket-config", "{(720, 1280, 1): 1.0}"),
         ],
     }[kind]
-    result = pathlib.Path(f"/tmp/bench-{seed}.json")
+    result = pathlib.Path(f"/tmp/bench-{PORT}-{seed}.json")
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai-chat"),
         *("--base-url", target, "--endpoint", "/v1/chat/completions", "--model", model, "--tokenizer", tokenizer),
@@ -198,13 +201,10 @@ def main() -> None:
         memory = Memory()
         memory.poll()
         report["starts"].append({"ready_s": seconds, "memory_mib": memory.total})
-        text, text_headers = ask(SERVICE, {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8})
-        parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": picture()}}]
-        seen, seen_headers = ask(SERVICE, {"messages": [{"role": "user", "content": parts}], "max_tokens": 8})
-        report["starts"][-1] |= {
-            "text": [text["model"], text_headers["x-vlserve-engine"], text["usage"]],
-            "vision": [seen["model"], seen_headers["x-vlserve-engine"], seen["usage"]],
-        }
+        image = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": picture()}}]
+        for content in ("Hello", image) if "vision" in seconds else ("Hello",):
+            answer, headers = ask(SERVICE, {"messages": [{"role": "user", "content": content}], "max_tokens": 8})
+            report["starts"][-1][headers["x-vlserve-engine"]] = [answer["model"], answer["usage"]]
         save()
         if number < arguments.starts - 1:
             report["starts"][-1]["free_after_s"] = stop(service)

@@ -1,6 +1,6 @@
 """Asks for features of the API once each on a GPU machine, and for a long prompt; checks the form of the answers.
 
-python -m tests.benchmarks.gpu_features --config FILE --out FOLDER [--long-tokens 119000]
+python -m tests.benchmarks.gpu_features --config FILE --out FOLDER [--long-tokens 119000] [--only "long prompt"]
 
 FILE serves both models with API keys from VLSERVE_KEYS (server.api_keys_env), metrics for the key ana, grammars and one
 video per request. The weights may be random: only status, finish_reason and form are checked; their JSON ends only with
@@ -139,13 +139,17 @@ def questions(long_tokens: int) -> Iterator[tuple[str, Any, dict[str, Any], Call
         yield f"long prompt {number}", content, fields, lambda one: one["completion_tokens"] == 16
 
 
-def results(long_tokens: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(long_tokens: int, only: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, content, fields, is_valid in questions(long_tokens):
+        if only not in name:
+            continue
         answer = ask(content, **fields)
         try:
             yield name, {"is_valid": bool(is_valid(answer)), **answer}
         except (KeyError, IndexError, TypeError, ValueError) as error:
             yield name, {"is_valid": False, "reason": repr(error)[:300], **answer}
+    if only:
+        return
     noise = {"type": "image_url", "image_url": {"url": picture()}}
     yield "keys and the prefix cache, text", salted("text", " ".join(map(str, range(400))))
     yield "keys and the prefix cache, picture", salted("vision", [noise, {"type": "text", "text": "What?"}])
@@ -156,12 +160,13 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--long-tokens", type=int, default=119_000)
+    parser.add_argument("--only", default="", help="a part of the questions' names")
     options = parser.parse_args()
     os.environ["VLSERVE_KEYS"] = ",".join(f"{name}:{key}" for name, key in KEYS.items())
     service, seconds = start(options.config, options.out / "features.log")
     found: dict[str, Any] = {"ready_s": seconds}
     try:
-        for name, result in results(options.long_tokens):
+        for name, result in results(options.long_tokens, options.only):
             found[name] = result
             print(json.dumps({"question": name, **result}), flush=True)
             (options.out / "features.json").write_text(json.dumps(found, indent=1))

@@ -197,8 +197,10 @@ def main() -> None:
         entry: dict[str, Any] = {"config": config, "ready_s": ready_s, "loads": []}
         report.append(entry)
         try:
-            requests = Requests(seed, 1200 if arguments.clients else 400, arguments.words)
             warm_up = pairs(arguments.clients or arguments.rates)[0]
+            loads = pairs(arguments.clients) + pairs(arguments.rates)
+            pictures = (1200 if arguments.clients else 400) if any(load["vision"] for load in loads) else 0
+            requests = Requests(seed, pictures, arguments.words)
             if arguments.seconds:
                 counts = {kind: int(count) for kind, count in warm_up.items()}
                 asyncio.run(with_clients(requests, counts, arguments.seconds / 2))

@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import yaml
 
@@ -20,13 +21,19 @@ _LEAST_S = 60.0
 FAULTS = "text:EngineCore:KILL,vision:EngineCore:KILL,mps:control:KILL,text:EngineCore:KILL,mps:server:KILL"
 
 
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """A config that serves both models, with their folders as absolute paths."""
+    tree: dict[str, Any] = yaml.safe_load(path.read_text())
+    for settings in (tree["engines"]["text"], tree["engines"]["vision"]):
+        if settings["model"].startswith("."):
+            settings["model"] = str((path.parent / settings["model"]).resolve())
+    return tree
+
+
 def write_configs(base: pathlib.Path, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """The configs A, B and C, made from ``base``."""
-    tree = yaml.safe_load(base.read_text())
+    tree = read_config(base)
     engines = tree["engines"]
-    for settings in (engines["text"], engines["vision"]):
-        if settings["model"].startswith("."):
-            settings["model"] = str((base.parent / settings["model"]).resolve())
     variants = {
         "A": {**engines, "mps": "auto"},
         "B": {**engines, "mps": "off"},
