@@ -110,20 +110,37 @@ async def test_deaf_daemon_is_killed(short_folder: pathlib.Path) -> None:
     (short_folder / "run").rmdir()
 
 
-async def test_killed_daemon_is_restarted_and_its_server_is_killed(
-    short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("victim", ["daemon", "server"])
+async def test_engines_are_restarted_with_a_new_daemon_when_it_or_its_server_dies(
+    short_folder: pathlib.Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, victim: str
 ) -> None:
     mps = mps_of(short_folder)
     async with ready_fleet(short_folder, mps) as fleet:
-        server, killed = await server_of(short_folder), int(pipe(short_folder, "pid"))
-        pids = [engine.pid for engine in fleet.engines.values()]
-        os.kill(killed, signal.SIGKILL)
-        await until(lambda: not is_alive(server))
-        await until(lambda: int(pipe(short_folder, "pid") or killed) != killed)
-        assert [engine.pid for engine in fleet.engines.values()] == pids
-    assert re.search(
-        rf"the control daemon of CUDA MPS ended \(-9\).*; killed its server, {server}", capfd.readouterr().err
-    )
+        server, daemon = await server_of(short_folder), int(pipe(short_folder, "pid"))
+        pids = {name: engine.pid for name, engine in fleet.engines.items()}
+        os.kill(daemon if victim == "daemon" else server, signal.SIGKILL)
+        await until(lambda: not is_alive(server) and not is_alive(daemon))
+        await until(lambda: all(one.is_ready and one.pid != pids[one.name] for one in fleet.engines.values()))
+        assert is_alive(int(pipe(short_folder, "pid")))
+    ended = {
+        "daemon": rf"the control daemon of CUDA MPS ended \(-9\).*; killed its server, {server}",
+        "server": rf"the server of CUDA MPS, {server}, ended.*; no server was left",
+    }
+    assert re.search(ended[victim], capfd.readouterr().err)
+    for name in pids:
+        assert f"{name} engine: failed (CUDA MPS has ended (exit code 1); next try in" in caplog.text
+
+
+async def test_engine_that_is_loading_is_restarted_when_the_server_dies(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet_of(
+        short_folder, mps=mps_of(short_folder), text=[sys.executable, "-c", "import time; time.sleep(600)"]
+    ) as fleet:
+        first = fleet.engines["text"].pid
+        os.kill(await server_of(short_folder), signal.SIGKILL)
+        await until(lambda: fleet.engines["text"].pid not in (None, first))
+    assert "text engine: failed (CUDA MPS has ended (exit code 1); next try in" in caplog.text
 
 
 async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(

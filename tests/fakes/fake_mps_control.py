@@ -49,7 +49,8 @@ class Daemon:
             self.server.wait()
         if not self.server:
             # As NVIDIA's: in a session of its own.
-            self.server = subprocess.Popen(["sleep", "600"], start_new_session=True)
+            argv = ["nvidia-cuda-mps-server", "600"]
+            self.server = subprocess.Popen(argv, executable="/bin/sleep", start_new_session=True)
             (FOLDER / "server").write_text(str(self.server.pid))
         return ""
 

@@ -21,7 +21,7 @@ from vlserve.config.folders import cache_folder, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import machine, plan
 from vlserve.engines.engine import Engine, EngineState
-from vlserve.engines.fleet import Fleet, lock_gpus, make_run_folder
+from vlserve.engines.fleet import Fleet, make_run_folder
 from vlserve.engines.gpu_metrics import GpuMemory
 from vlserve.engines.mps import Mps
 from vlserve.errors import ConfigError
@@ -108,11 +108,10 @@ async def _fleet(settings: Config, metrics: Metrics, url_keys: Mapping[EngineNam
     try:
         made = plan.make(settings, here, environment, folder)
         plans = {engine.name: engine for engine in made.engines}
-        locks = lock_gpus(made.engines)
         mps = Mps(made.mps, environment) if made.mps and made.mps.program else None
         engines = {
             name: Engine(
-                *(name, engine, plans.get(name), metrics, url_keys[name], locks.get(name, ())),
+                *(name, engine, plans.get(name), metrics, url_keys[name]),
                 mps=mps if made.mps and name in made.mps.engines else None,
             )
             for name, engine in settings.engines.items()

@@ -19,8 +19,7 @@ the property ``state`` reports it for a ready process that is suspected to be de
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -32,7 +31,7 @@ from vlserve.engines.gpus import GpuReader
 from vlserve.engines.model_files import QWEN_SPECIAL_TOKENS, read_grid, read_special_tokens
 from vlserve.engines.mps import Mps
 from vlserve.engines.plan import EnginePlan
-from vlserve.engines.probe import Probe
+from vlserve.engines.probe import Probe, first_of
 from vlserve.engines.process import COMPLETED, Process
 from vlserve.engines.restarts import Restarts
 from vlserve.engines.view import Activity, Address
@@ -95,13 +94,11 @@ class Engine:
         plan: EnginePlan | None,
         metrics: Metrics,
         url_key: str | None = None,
-        gpu_locks: Sequence[asyncio.Lock] = (),
         mps: Mps | None = None,
     ) -> None:
         """``plan``: the process to start; None: the engine is the server at ``settings.url``. ``url_key``: its API key.
 
-        ``gpu_locks``: one for each of its GPUs, held while the engine restarts; see ``lock_gpus``.
-        ``mps``: the control daemon that must run before it starts.
+        ``mps``: the control daemon that must run before it starts, and with which it ends.
         """
         self.name = name
         self.settings = settings
@@ -123,7 +120,6 @@ class Engine:
         self._restarts = Restarts()
         self._pause_s = self._ready_at = 0.0
         self._metrics = metrics
-        self._gpu_locks = gpu_locks
         self._mps = mps
         self._gpu_reader: GpuReader | None = None
         self._is_fetched = self._has_started = self._was_ready = self._is_ending = False
@@ -246,20 +242,17 @@ class Engine:
                 self._set(EngineState.STOPPED)
 
     async def _fetch_and_run(self) -> Death:
-        """The first time all engines start together, each with its own memory. Later restarts on a GPU take turns, and
-        each waits until the memory of its last run is free again."""
+        """Engines on one GPU start at the same time, since each has its own memory. A restart waits until that of its
+        last run is free again."""
         if death := await self._fetch():
             return death
-        async with AsyncExitStack() as turn:
-            if self._has_started:
-                for lock in self._gpu_locks:
-                    await turn.enter_async_context(lock)
-                await self._until_memory_is_free()
-            self._set(EngineState.STARTING, self.settings.model)
-            self._has_started = True
-            if self._mps:
-                await self._mps.start()
-            return await self._run_once(turn)
+        if self._has_started:
+            await self._until_memory_is_free()
+        self._set(EngineState.STARTING, self.settings.model)
+        self._has_started = True
+        if self._mps:
+            await self._mps.start()
+        return await self._run_once()
 
     async def _until_memory_is_free(self) -> None:
         """vLLM needs its share of each GPU to be free at start, and a killed process frees its memory with a delay."""
@@ -300,8 +293,8 @@ class Engine:
             return None
         return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
 
-    async def _run_once(self, turn: AsyncExitStack) -> Death:
-        """Run the engine once, from start to end. ``turn`` is released when it is ready."""
+    async def _run_once(self) -> Death:
+        """Run the engine once, from start to end."""
         try:
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # out of memory or file descriptors
@@ -312,12 +305,13 @@ class Engine:
         try:
             async with self.address.open_session() as session:
                 started = time.monotonic()
-                is_up, _ = await _first(self._probe.until_it_answers(session), ended, self.settings.ready_timeout_s)
-                if not is_up and ended.done():
+                answering = self._unless_mps_ends(self._probe.until_it_answers(session))
+                is_over, failure = await _first(answering, ended, self.settings.ready_timeout_s)
+                if not is_over and ended.done():
                     words = process.last_words if process else ""
                     return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process), words)
-                if not is_up:
-                    why = f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
+                if failure or not is_over:
+                    why = failure or f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))
                 since = self._ready_at = time.monotonic()
                 self._expected_start_s, self._was_ready, self._diagnosis = since - started, True, None
@@ -325,9 +319,9 @@ class Engine:
                 self.grid = await asyncio.to_thread(read_grid, self.settings)
                 self.special_tokens = await asyncio.to_thread(read_special_tokens, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
-                await turn.aclose()
                 inner = await asyncio.to_thread(process.inner) if process else {}
-                has_failed, failure = await _first(self._probe.until_it_fails(session, inner), ended, None)
+                failing = self._unless_mps_ends(self._probe.until_it_fails(session, inner))
+                has_failed, failure = await _first(failing, ended, None)
                 if has_failed:
                     grace_s = _HUNG_STOP_S
                 why = failure or ended.result()
@@ -338,6 +332,10 @@ class Engine:
                     self._set(EngineState.STOPPING, why)
                 await _finish(process.end(grace_s))
                 self.pid = None
+
+    async def _unless_mps_ends(self, work: Coroutine[Any, Any, str | None]) -> str | None:
+        """Run ``work`` and return its result, or how CUDA MPS has ended before that: an engine may not notice it."""
+        return await first_of(work, self._mps.until_it_ends()) if self._mps else await work
 
 
 def _diagnosis(process: Process | None) -> Diagnosis | None:

@@ -1,15 +1,14 @@
-"""Starts and stops all engines of a deployment; creates their GPU locks and the folder for their sockets."""
+"""Starts and stops all engines of a deployment; creates the folder for their sockets."""
 
 import asyncio
 import contextlib
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from vlserve.config.engine_settings import EngineName
 from vlserve.engines.engine import Engine
 from vlserve.engines.mps import Mps
-from vlserve.engines.plan import EnginePlan
 
 
 class Fleet:
@@ -40,15 +39,6 @@ class Fleet:
             await self.mps.stop()
         with contextlib.suppress(OSError):
             self.run_folder.rmdir()
-
-
-def lock_gpus(plans: Iterable[EnginePlan]) -> dict[EngineName, list[asyncio.Lock]]:
-    """One lock per GPU, shared by its engines; each engine's locks are in order of GPUs, which prevents deadlock."""
-    locks: dict[int, asyncio.Lock] = {}
-    return {
-        plan.name: [locks.setdefault(gpu, asyncio.Lock()) for gpu in sorted(plan.budget.gpus if plan.budget else ())]
-        for plan in plans
-    }
 
 
 def make_run_folder() -> pathlib.Path:

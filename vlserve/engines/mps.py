@@ -103,6 +103,13 @@ class Mps:
                     return await mps_control.check_daemon(self._program, self._plan.environment)
             await asyncio.sleep(_POLL_S)
 
+    async def until_it_ends(self) -> str:
+        """Wait until the daemon or its server has ended, and return how. While MPS is off, that is never."""
+        process = self._process if self._is_serving else None
+        if not process:
+            return await asyncio.Future[str]()
+        return f"CUDA MPS has ended ({await asyncio.shield(process.ended)})"
+
     async def stop(self) -> None:
         """End the daemon with its server. Engines that use it must have ended before."""
         if self._process:

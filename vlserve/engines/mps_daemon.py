@@ -1,13 +1,13 @@
-"""Runs CUDA MPS's control daemon in the foreground, restarts it when it dies, and ends it on SIGTERM.
+"""Runs CUDA MPS's control daemon in the foreground, and ends when it or its server dies, or on SIGTERM.
 
 usage: python mps_daemon.py CONTROL_PROGRAM      (the folders: CUDA_MPS_PIPE_DIRECTORY, CUDA_MPS_LOG_DIRECTORY)
 
-It runs under the reaper, like an engine. If the daemon dies, its MPS server is killed: on an H100 (driver 580.159) the
-engines' requests stalled after the death of the daemon, and failed at once after that of the server.
+It runs under the reaper, like an engine. Without the server every client has lost its GPU, and some do not notice: on
+an H200 (driver 580.159) one of two engines ended at once when the server was killed, and the other one hung. Without
+the daemon both hung. So the gateway must know, and restarts them.
 
-  SIGTERM      → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
-  daemon ended → kill its server, and start the daemon again, after a pause that doubles while it ends within SHORT_S of
-                 its start; exit code 1 if it does so twice and never ran longer
+  SIGTERM                → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
+  daemon or server ended → kill the other one, and print which it was; exit code 1
 
 Standard library only, like the reaper.
 """
@@ -19,11 +19,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 QUIT_S = 1.5  # all its clients have ended
-SHORT_S = 5.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+POLL_S = 0.2
+SERVER = b"nvidia-cuda-mps-server"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,23 +40,22 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    pause_s, was_stable = FIRST_PAUSE_S, False
-    while True:
-        started = time.monotonic()
-        daemon = subprocess.Popen([program, "-f"], stdin=subprocess.DEVNULL, preexec_fn=prepare)  # noqa: S603
-        while daemon.poll() is None:
-            if signal.sigwait(watched) == signal.SIGTERM:
-                _end(program, daemon)
-                return 0
-        line = f"the control daemon of CUDA MPS ended ({daemon.returncode}){_last_line(folders[1])}; {_kill_orphans()}"
-        print(line, flush=True)  # noqa: T201  (to the gateway's log)
-        if time.monotonic() - started >= SHORT_S:
-            pause_s, was_stable = FIRST_PAUSE_S, True
-        elif not was_stable and pause_s > FIRST_PAUSE_S:
-            return 1
-        if signal.sigtimedwait((signal.SIGTERM,), pause_s):
+    daemon = subprocess.Popen([program, "-f"], stdin=subprocess.DEVNULL, preexec_fn=prepare)  # noqa: S603
+    server = 0
+    while daemon.poll() is None and not (server and _is_gone(server)):
+        caught = signal.sigtimedwait(watched, POLL_S)
+        if caught and caught.si_signo == signal.SIGTERM:
+            _end(program, daemon)
             return 0
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        server = server or _find_server(daemon.pid)
+    if daemon.returncode is None:
+        what, log = f"the server of CUDA MPS, {server}, ended", "server.log"
+        daemon.kill()
+        daemon.wait()
+    else:
+        what, log = f"the control daemon of CUDA MPS ended ({daemon.returncode})", "control.log"
+    print(f"{what}{_last_line(folders[1] / log)}; {_kill_orphans()}", flush=True)  # noqa: T201  (to the gateway's log)
+    return 1
 
 
 def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:
@@ -74,18 +72,47 @@ def _end(program: str, daemon: "subprocess.Popen[bytes]") -> None:
 def _kill_orphans() -> str:
     """Kill what the daemon has left, its server: the reaper, this process's parent, has become the parent of it."""
     killed = []
+    for pid in _children(os.getppid()):
+        if pid != os.getpid():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(str(pid))
+    return f"killed its server, {', '.join(killed)}" if killed else "no server was left"
+
+
+def _find_server(daemon: int) -> int:
+    """The pid of the daemon's server, or 0. Until its program runs, it has the daemon's command line."""
+    for pid in _children(daemon):
+        with contextlib.suppress(OSError):
+            if SERVER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
+                return pid
+    return 0
+
+
+def _children(parent: int) -> list[int]:
+    found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getppid() and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed.append(entry.name)
-    return f"killed its server, {', '.join(killed)}" if killed else "it had no server"
+            if int(_stat(int(entry.name))[1]) == parent:
+                found.append(int(entry.name))
+    return found
 
 
-def _last_line(folder: pathlib.Path) -> str:
+def _is_gone(pid: int) -> bool:
     try:
-        lines = (folder / "control.log").read_text(errors="replace").split("\n")
+        return _stat(pid)[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and what follows in /proc/PID/stat. Raises OSError."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _last_line(log: pathlib.Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").split("\n")
     except OSError:
         return ""
     return ": " + next((line.strip() for line in reversed(lines) if line.strip()), "no message")

@@ -15,9 +15,9 @@ import io
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from PIL import Image
@@ -31,6 +31,8 @@ from vlserve.engines.plan import EnginePlan
 from vlserve.engines.process import find_ending
 from vlserve.engines.view import Activity, Address
 from vlserve.resource_errors import resource_error
+
+T = TypeVar("T")
 
 log = logging.getLogger("vlserve.engine")
 
@@ -57,6 +59,18 @@ class _Problem:
 
     words: str
     diagnosis: Diagnosis | None = None
+
+
+async def first_of(*work: Coroutine[Any, Any, T]) -> T:
+    """Run all at the same time; return the first result, and cancel the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 class Probe:
@@ -125,16 +139,10 @@ class Probe:
         ``inner``: pid and title of the processes that the server depends on. vLLM 0.26 itself takes 9 s to notice the
         death of a worker.
         """
-        watches = [asyncio.create_task(self._until_dead(session, inner))]
+        watches = [self._until_dead(session, inner)]
         if self._plan and self._plan.hang:
-            watches.append(asyncio.create_task(self._until_hung(session, self._plan.hang)))
-        try:
-            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
-        finally:
-            for watch in watches:
-                watch.cancel()
-            await asyncio.wait(watches)
+            watches.append(self._until_hung(session, self._plan.hang))
+        return await first_of(*watches)
 
     async def _until_dead(self, session: aiohttp.ClientSession, inner: Mapping[int, str]) -> str:
         """Check at intervals, and at once after a request has lost its connection."""
