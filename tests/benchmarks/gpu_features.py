@@ -3,8 +3,9 @@
 python -m tests.benchmarks.gpu_features --config FILE --out FOLDER [--long-tokens 119000] [--only "long prompt"]
 
 FILE serves both models with API keys from VLSERVE_KEYS (server.api_keys_env), metrics for the key ana, grammars and one
-video per request. The weights may be random: only status, finish_reason and form are checked; their JSON ends only with
-disable_any_whitespace in --structured-outputs-config. Prints a JSON line per question, writes FOLDER/features.json.
+video per request. The weights may be random: only status, finish_reason and form are checked. Then JSON ends only with
+disable_any_whitespace in --structured-outputs-config, and that of tool calls not even so. Prints a JSON line per
+question, writes FOLDER/features.json.
 """
 
 import argparse
