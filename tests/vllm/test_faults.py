@@ -126,3 +126,20 @@ def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(service: Service, 
         parallel.process.wait()
         wait_until(lambda: not list(short_folder.glob("vlserve-*")))
         print(f"\nnothing left {time.monotonic() - killed:.1f} s after kill -9 of the gateway")
+
+
+def test_replicas_answer_as_one_and_restart_together(service: Service, short_folder: pathlib.Path) -> None:
+    """Runs last: data_parallel_size 2 for both, and kill -9 of one replica."""
+    picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
+    expected = [ask(service, "Hello"), ask(service, *picture_parts)]
+    with serve(short_folder, data_parallel_size=2) as replicas:
+        for _ in range(2):  # they take turns
+            assert [ask(replicas, "Hello"), ask(replicas, *picture_parts)] == expected
+        leader = replicas.reapers()["text"]
+        cores = [pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor")]
+        assert len(cores) == 2
+        os.kill(cores[1], signal.SIGKILL)
+        wait_until(lambda: not replicas.ready("text"), service=replicas)
+        wait_until(lambda: replicas.ready("text"), READY_TIMEOUT_S, replicas)
+        assert not any(map(is_alive, cores))
+        assert ask(replicas, "Hello") == expected[0]
