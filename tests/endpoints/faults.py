@@ -94,7 +94,7 @@ STATUSES: list[tuple[type[VlserveError], str, tuple[Check, ...]]] = [
         "failed",
         (),
     ),
-    (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (`vlserve[testgen]`)", ()),
+    (errors.NotInstalled, "`/v1/testgen` needs packages that are not installed (the extra `testgen`)", ()),
     (errors.EngineAway, "the engine is loading or restarting, or died during the request; with `retry-after`", ()),
     (
         errors.ServiceExhausted,

@@ -281,7 +281,7 @@ async def test_without_its_packages_it_says_what_to_install(gateway: Gateway, mo
     monkeypatch.setitem(sys.modules, "playwright", None)
     status, error = await refused(gateway)
     assert (status, error["code"]) == (501, "not_installed")
-    assert "pip install 'vlserve[testgen]'" in error["message"]
+    assert "pip install '.[testgen]'" in error["message"]
     async with gateway.get(PATH) as answer:
         told = await answer.json()
     assert (told["available"], told["problem"]) == (False, error["message"])

@@ -72,8 +72,8 @@ class EngineSettings(Settings):
     env: dict[str, str] = {}
     """Environment variables for this engine, in addition to the inherited ones."""
     max_in_flight: Annotated[int, Field(gt=0)] = 1024
-    """Most requests sent to this engine at once, to all its replicas together. Those beyond its batch (`max_num_seqs`) wait there, first come first
-    served; further ones wait in the gateway's queue, which takes the API keys in turns."""
+    """Most requests sent to this engine at once, to all its replicas together. Those beyond its batch (`max_num_seqs`)
+    wait there, first come first served; further ones wait in the gateway's queue, which takes the API keys in turns."""
     max_queued: Annotated[int, Field(ge=0)] = 64
     """Most requests in the gateway's queue for this engine; more is a 429. With several API keys, one key can fill half
     of the queue."""

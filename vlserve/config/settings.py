@@ -193,7 +193,7 @@ class Files(Settings):
 
 class Testgen(Settings):
     enabled: bool = True
-    """Generate tests from screenshots at `POST /v1/testgen`, if the extra `vlserve[testgen]` is installed."""
+    """Generate tests from screenshots at `POST /v1/testgen`, if the extra `testgen` is installed."""
     run: bool = False
     """Run each generated test here, in a child process with resource limits. Default: pages are opened and inspected,
     but the test is delivered without having been run."""

@@ -105,7 +105,7 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
         return {}
     if not machine.gpus:
         raise ConfigError(
-            "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU: pip install 'vlserve[cpu]'; "
+            "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU: pip install '.[cpu]'; "
             "`make demo` serves two small models that way."
         )
     if unknown := [name for name in engines if name not in models]:

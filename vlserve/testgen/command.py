@@ -15,7 +15,7 @@ from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import DEFAULT_TARGET, LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
 
-_INSTALL = "vlserve testgen needs more packages: pip install 'vlserve[testgen]'"
+_INSTALL = "vlserve testgen needs more packages: pip install '.[testgen]' in the folder of vlserve's repository"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

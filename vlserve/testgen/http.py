@@ -33,7 +33,7 @@ PATH = "/v1/testgen"
 _OPENAPI = pathlib.Path(__file__).with_name("openapi.yaml")
 # The packages of the extra, by their import names.
 _EXTRA = ("playwright", "pytest", "pytest_playwright", "ruff", "selenium")
-_HOW_TO_INSTALL = "pip install 'vlserve[testgen]'"
+_HOW_TO_INSTALL = "pip install '.[testgen]' in the folder of vlserve's repository"
 
 
 def routes(settings: Testgen) -> Routes:

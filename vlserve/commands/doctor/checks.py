@@ -77,7 +77,7 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
             _PROBLEM,
             "driver",
             "no NVIDIA driver found: install it (check with nvidia-smi); start a container with --gpus all. "
-            "Without a GPU: pip install 'vlserve[cpu]'",
+            "Without a GPU: pip install '.[cpu]'",
         )
     what = f"{driver.version}, for CUDA up to {_dotted(driver.cuda)}"
     cuda = torch[1] if torch else None

@@ -43,6 +43,7 @@ async def examine(
         return
     yield Finding(Verdict.OK, "config", str(path))
     environment = engine_environment(environ)
+    await asyncio.to_thread(usable_gpus, environment)  # has a deadline, for a driver that does not respond
     seen = system_info.gpus()
     async for finding in _engines(settings, cache_folder(environ), environment, seen):
         yield finding
