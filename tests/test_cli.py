@@ -179,6 +179,13 @@ def test_default_config_depends_on_the_gpus(spec: str, engines: dict[str, str], 
     assert ("or --config eight-gpus.yaml" in done.stdout) == spec.startswith("8x")
 
 
+def test_plan_describes_replicas(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--machine", "8x80G", "--config", "eight-gpus-replicas.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "text: GPU 0, 1, 2, 3, tensor_parallel_size 1, data_parallel_size 4, 74.3 GiB on each" in lines
+    assert sum(line.endswith("requests of 32,768 in each replica") for line in lines) == 2
+
+
 @pytest.mark.parametrize(("spec", "preset"), [("4x24G", "tensor-parallel-4.yaml"), ("8x80G", "eight-gpus.yaml")])
 def test_presets_named_for_unused_gpus_use_them_all(spec: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--machine", spec]) == 0

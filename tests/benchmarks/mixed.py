@@ -199,7 +199,8 @@ def main() -> None:
         try:
             warm_up = pairs(arguments.clients or arguments.rates)[0]
             loads = pairs(arguments.clients) + pairs(arguments.rates)
-            pictures = (1200 if arguments.clients else 400) if any(load["vision"] for load in loads) else 0
+            is_drawn = arguments.seconds and any(load["vision"] for load in loads)
+            pictures = (1200 if arguments.clients else 400) if is_drawn else 0
             requests = Requests(seed, pictures, arguments.words)
             if arguments.seconds:
                 counts = {kind: int(count) for kind, count in warm_up.items()}

@@ -30,6 +30,13 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     return tree
 
 
+def plan(config: pathlib.Path) -> str:
+    """What `vlserve plan` prints."""
+    command = [sys.executable, "-m", "vlserve.cli", "plan", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
 def write_configs(base: pathlib.Path, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """The configs A, B and C, made from ``base``."""
     tree = read_config(base)
@@ -73,12 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     end = time.monotonic() + options.limit_s
     paths = write_configs(options.config, options.out)
-    plan = subprocess.run(
-        [sys.executable, "-m", "vlserve.cli", "plan", "--config", str(paths["A"])],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    (options.out / "plan.txt").write_text(plan.stdout + plan.stderr)
-    print(plan.stdout, plan.stderr, flush=True)
+    planned = plan(paths["A"])
+    (options.out / "plan.txt").write_text(planned)
+    print(planned, flush=True)
     if options.order:
         chosen = [argument for turn in options.order for argument in ("--config", str(paths[turn]))]
         load = ("--rates", options.rates, "--clients", options.clients, "--seconds", str(options.seconds))

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from vlserve.engines import mps_control
@@ -41,7 +41,7 @@ def plan(folder: pathlib.Path, program: str) -> MpsPlan:
 
 
 async def use_cuda(client: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Run the CUDA program; its last words, and what the control program says while it runs."""
+    """Run the CUDA program; its last words."""
     begun = time.monotonic()
     pipe = asyncio.subprocess.PIPE
     running = await asyncio.create_subprocess_exec(
@@ -97,7 +97,7 @@ async def two(program: str, client: list[str], folder: pathlib.Path) -> dict[str
 
 
 async def default(program: str, client: list[str], folder: pathlib.Path) -> dict[str, Any]:
-    """The daemon was started by ``main``, as root."""
+    """The daemon of ``default_daemon``, which is root's."""
     environment = {name: value for name, value in os.environ.items() if name != PIPE_VARIABLE}
     begun = time.monotonic()
     found: dict[str, Any] = {"found": await mps_control.find_daemon(program, environment)}
@@ -127,9 +127,9 @@ STEPS: dict[str, Callable[[str, list[str], pathlib.Path], Coroutine[None, None, 
 
 def _mps_processes() -> list[str]:
     done = subprocess.run(["ps", "-eo", "uid,pid,args"], capture_output=True, text=True, check=False)
-    return [
-        line.strip()[:120] for line in done.stdout.splitlines() if "nvidia-cuda-mps" in line or "mps_daemon" in line
-    ]
+    names = ("nvidia-cuda-mps", "mps_daemon.py")
+    found = [line.strip() for line in done.stdout.splitlines() if any(name in line for name in names)]
+    return [line[:120] for line in found if "benchmarks" not in line]
 
 
 def one_step(step: str, program: str, client: str) -> None:
@@ -141,21 +141,38 @@ def one_step(step: str, program: str, client: str) -> None:
 def as_user(user: int, step: str, program: str, client: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.mps_driver", "--step", step]
     command += ["--program", program, "--client", client]
-    home = tempfile.mkdtemp(prefix="home-")
-    os.chown(home, user, user)
-    environment = {**os.environ, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, user=user, group=user, extra_groups=[],
-            env=environment, timeout=_LIMIT_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"not_done": str(error)[-300:]}
+    other: dict[str, Any] = {} if user == os.geteuid() else {"user": user, "group": user, "extra_groups": []}
+    with tempfile.TemporaryDirectory(prefix="home-") as home:
+        os.chown(home, user, -1)
+        environment = {**os.environ, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=_LIMIT_S, check=False, **other
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return {"not_done": str(error)[-300:]}
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         return {"not_done": (done.stdout + done.stderr)[-1500:]}
     return {**found, "log": done.stderr.splitlines()[-6:]}
+
+
+@contextlib.contextmanager
+def default_daemon(program: str) -> Iterator[None]:
+    """A control daemon where CUDA looks by default; ended with its server."""
+    daemon = subprocess.Popen([program, "-f"])
+    try:
+        time.sleep(2)
+        yield
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([program], input=b"quit\n", timeout=10, check=False)
+            daemon.wait(10)
+        daemon.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(10)
+        daemon.kill()
 
 
 def main() -> None:
@@ -166,6 +183,8 @@ def main() -> None:
     parser.add_argument("--steps", default="own,broken,two,default")
     parser.add_argument("--step", choices=STEPS)
     options = parser.parse_args()
+    if not options.out and not options.step:
+        parser.error("--out is needed")
     if not options.program:
         parser.error(f"{mps_control.PROGRAM} was not found")
     if options.step:
@@ -173,21 +192,12 @@ def main() -> None:
         return
     results: dict[str, Any] = {}
     for step in options.steps.split(","):
-        daemon = None
-        if step == "default":
-            daemon = subprocess.Popen([options.program, "-f"])
-            time.sleep(2)
-        for user in (0, _NOBODY) if os.geteuid() == 0 else (os.geteuid(),):
-            name = f"{step}, {'root' if user == 0 else f'user {user}'}"
-            results[name] = as_user(user, step, options.program, options.client)
-            print(json.dumps({"step": name, **results[name]}), flush=True)
-            (options.out / "mps_driver.json").write_text(json.dumps(results, indent=1))
-        if daemon:
-            subprocess.run([options.program], input=b"quit\n", timeout=20, check=False)
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
+        with default_daemon(options.program) if step == "default" else contextlib.nullcontext():
+            for user in (0, _NOBODY) if os.geteuid() == 0 else (os.geteuid(),):
+                name = f"{step}, {'root' if user == 0 else f'user {user}'}"
+                results[name] = as_user(user, step, options.program, options.client)
+                print(json.dumps({"step": name, **results[name]}), flush=True)
+                (options.out / "mps_driver.json").write_text(json.dumps(results, indent=1))
     print(json.dumps({"left": _mps_processes()}), flush=True)
 
 

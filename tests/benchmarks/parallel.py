@@ -18,14 +18,12 @@ than four GPUs `split` and `replicas` are the same.
 
 import argparse
 import pathlib
-import subprocess
-import sys
 import time
 from typing import Any
 
 import yaml
 
-from tests.benchmarks.mps import read_config, run
+from tests.benchmarks.mps import plan, read_config, run
 
 PARTS = ("compare", "both", "split", "replicas", "faults")
 _WIDEST = 4  # tensor_parallel_size: the 7B models have four KV heads
@@ -33,7 +31,9 @@ _WIDEST = 4  # tensor_parallel_size: the 7B models have four KV heads
 
 def variants(tree: dict[str, Any], gpus: int) -> dict[str, dict[str, Any]]:
     """The configs by name, made from the one that serves both models."""
-    text, vision = tree["engines"]["text"], tree["engines"]["vision"]
+    single = {"tensor_parallel_size": 1, "data_parallel_size": 1}
+    text, vision = ({**tree["engines"][name], **single} for name in ("text", "vision"))
+    shared = {name: value for name, value in tree["engines"].items() if name not in ("text", "vision")}
     widest, half = min(gpus, _WIDEST), min(gpus // 2, _WIDEST)
     first, second, wide = list(range(half)), list(range(half, 2 * half)), list(range(widest))
 
@@ -50,7 +50,7 @@ def variants(tree: dict[str, Any], gpus: int) -> dict[str, dict[str, Any]]:
         "split": both("tensor_parallel_size", half, first, second),
         "replicas": both("data_parallel_size", half, first, second),
     }
-    return {name: {**tree, "engines": chosen} for name, chosen in engines.items()}
+    return {name: {**tree, "engines": {**shared, **chosen}} for name, chosen in engines.items()}
 
 
 def main() -> None:
@@ -65,15 +65,15 @@ def main() -> None:
     parser.add_argument("--limit-s", type=float, default=3600)
     options = parser.parse_args()
     parts, end = options.parts.split(","), time.monotonic() + options.limit_s
+    if options.gpus < 2:
+        parser.error("--gpus: at least two")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     paths = {}
     for name, config in variants(read_config(options.config), options.gpus).items():
         paths[name] = options.out / f"{name}.yaml"
         paths[name].write_text(yaml.safe_dump(config))
-        plan = [sys.executable, "-m", "vlserve.cli", "plan", "--config", str(paths[name])]
-        with (options.out / f"{name}-plan.txt").open("w") as file:
-            subprocess.run(plan, stdout=file, stderr=subprocess.STDOUT, timeout=120, check=False)
+        (options.out / f"{name}-plan.txt").write_text(plan(paths[name]))
     last = "both"
     for part in parts:
         left_s = end - time.monotonic()
@@ -84,7 +84,9 @@ def main() -> None:
             load = ("--rates", "", "--clients", options.clients, "--seconds", str(options.seconds))
             run("mixed", left_s, *order, *load, "--out", str(folder), "--limit-s", str(left_s - 30))
         elif part == "faults":
-            faults = ("--faults", "text:Worker:KILL,vision:Worker:KILL", "--limit-s", str(left_s - 120))
+            # Without tensor or data parallelism vLLM has no worker processes.
+            title = "EngineCore" if options.gpus < 4 and last != "both" else "Worker"
+            faults = ("--faults", f"text:{title}:KILL,vision:{title}:KILL", "--limit-s", str(left_s - 120))
             run("gpu_faults", left_s, "--config", str(paths[last]), "--out", str(folder), *faults)
         else:
             last = part

@@ -177,18 +177,21 @@ def test_ram_of_other_processes_is_reported(free_gib: float, expected: str, word
 
 
 @pytest.mark.parametrize(
-    ("ranks", "seen", "expected", "words"),
+    ("ranks", "replicas", "seen", "expected", "words"),
     [
-        (1, (64 * MIB, 60 * MIB), "ok", "60 of 64 MiB of /dev/shm are free, 0 are needed"),
-        (2, (64 * MIB, 60 * MIB), "problem", "needs 640: in a container --shm-size 8g"),
-        (2, (8 * GIB, 8 * GIB), "ok", "640 are needed"),
-        (4, (1024 * MIB, 1000 * MIB), "problem", "needs 1,120"),
-        (1, None, "warning", "/dev/shm is missing"),
-        (2, None, "problem", "/dev/shm is missing"),
+        (1, 1, (64 * MIB, 60 * MIB), "ok", "60 of 64 MiB of /dev/shm are free, 0 are needed"),
+        (2, 1, (64 * MIB, 60 * MIB), "problem", "needs 640: in a container --shm-size 8g"),
+        (2, 1, (8 * GIB, 8 * GIB), "ok", "640 are needed"),
+        (4, 1, (1024 * MIB, 1000 * MIB), "problem", "needs 1,120"),
+        (1, 2, (64 * MIB, 60 * MIB), "problem", "needs 800"),
+        (2, 2, (8 * GIB, 8 * GIB), "ok", "1,280 are needed"),
+        (1, 1, None, "warning", "/dev/shm is missing"),
+        (2, 1, None, "problem", "/dev/shm is missing"),
     ],
 )
-def test_shared_memory(ranks: int, seen: tuple[int, int] | None, expected: str, words: str) -> None:
-    found = checks.judge_shared_memory(text_engine(tensor_parallel_size=ranks), seen)
+def test_shared_memory(ranks: int, replicas: int, seen: tuple[int, int] | None, expected: str, words: str) -> None:
+    settings = text_engine(tensor_parallel_size=ranks, data_parallel_size=replicas)
+    found = checks.judge_shared_memory(settings, seen)
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 

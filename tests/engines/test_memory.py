@@ -286,6 +286,16 @@ def on_cpu(ram_gib: float, release: str = "0.32.0", **engines: dict[str, Any]) -
 CACHE = {"kv_cache_memory_bytes": "2GiB", "max_model_len": 8192}
 
 
+def test_replicas_on_the_cpu_have_their_own_weights_and_share_of_ram() -> None:
+    text = {"model": TEXT, "max_model_len": 8192, "gpu_memory_utilization": 0.4}
+    one, two = (on_cpu(64, text={**text, "data_parallel_size": count})["text"].ram for count in (1, 2))
+    assert one
+    assert two
+    assert (two.weights, two.tokens) == (2 * one.weights, one.tokens)
+    with pytest.raises(ConfigError, match=r"0\.6 \(text, in each of 2 workers\) add up to more than all of it"):
+        on_cpu(64, text={**text, "gpu_memory_utilization": 0.6, "data_parallel_size": 2})
+
+
 def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
     engines = on_cpu(64, text={"model": TEXT, **CACHE}, vision={"model": VISION, **CACHE})
     text = engines["text"].ram

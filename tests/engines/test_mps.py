@@ -143,24 +143,36 @@ async def test_engine_that_is_loading_is_restarted_when_the_server_dies(
     assert "text engine: failed (CUDA MPS has ended (exit code 1); next try in" in caplog.text
 
 
-async def test_daemon_whose_reaper_was_killed_is_started_before_the_next_engine(
+async def test_engines_are_restarted_with_a_new_daemon_when_its_reaper_is_killed(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mps = mps_of(short_folder)
     async with ready_fleet(short_folder, mps) as fleet:
-        leader, text = mps.pid, fleet.engines["text"]
+        leader, pids = mps.pid, {name: engine.pid for name, engine in fleet.engines.items()}
         assert leader
         server = await server_of(short_folder)  # in a session of its own, and it holds the daemon's output open
         os.kill(leader, signal.SIGKILL)
         await until(lambda: session_of(leader) == [])
-        first = text.pid
-        assert first
-        os.kill(first, signal.SIGKILL)
-        await until(lambda: text.is_ready and text.pid != first)
+        await until(lambda: all(one.is_ready and one.pid != pids[one.name] for one in fleet.engines.values()))
         assert mps.pid
         assert is_alive(mps.pid)
         os.kill(server, signal.SIGKILL)
     assert "the control daemon has ended (killed by SIGKILL); starting it again" in caplog.text
+
+
+async def test_engine_that_started_before_the_daemon_is_restarted_with_the_others(short_folder: pathlib.Path) -> None:
+    """It may have become a client before it used the GPU."""
+    mps = mps_of(short_folder)
+    end = await mps.start()
+    os.kill(int(pipe(short_folder, "pid")), signal.SIGKILL)
+    assert await end == "CUDA MPS has ended (exit code 1)"
+    earlier = await mps.start()
+    assert not earlier.done()
+    assert await mps.start() is earlier
+    os.kill(int(pipe(short_folder, "pid")), signal.SIGKILL)
+    assert await earlier == "CUDA MPS has ended (exit code 1)"
+    await mps.stop()
+    (short_folder / "run").rmdir()
 
 
 async def test_engines_run_without_a_daemon_that_does_not_start(

@@ -6,8 +6,8 @@ from vlserve.engines.gpu_memory import GIB
 from vlserve.engines.machine import Machine
 from vlserve.engines.plan import Plan
 
-_ALL_GPUS = {4: "tensor-parallel-4.yaml", 8: "eight-gpus.yaml"}
-"""The preset that uses all of so many GPUs."""
+_ALL_GPUS = {4: "tensor-parallel-4.yaml", 8: "eight-gpus.yaml or eight-gpus-replicas.yaml"}
+"""The presets that use all of so many GPUs."""
 
 
 def describe(made: Plan, there: Machine) -> Iterator[str]:

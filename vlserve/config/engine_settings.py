@@ -40,7 +40,8 @@ class EngineSettings(Settings):
     For throughput; `tensor_parallel_size` is for shorter answer times and more KV cache."""
     gpus: list[int] | None = None
     """GPU numbers for this engine (its CUDA_VISIBLE_DEVICES), as many as `tensor_parallel_size` times
-    `data_parallel_size` (and times the pipeline stages in `extra_args`). Default: chosen by the plan."""
+    `data_parallel_size` (and times the pipeline stages in `extra_args`), without ranks that `extra_args` place on
+    other machines. Default: chosen by the plan."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Data type of weights and activations."""
     max_model_len: Annotated[int, Field(gt=0)] | None = None

@@ -58,8 +58,11 @@ def plan_ram(
         raise ConfigError(_too_large_message(known, least, ram_bytes))
     shares = {name: _share(settings) for name, settings in known.items() if _space(settings) is None}
     sized = {name: budget.total for name, budget in least.items() if name not in shares}
-    if shares and sum(shares.values()) * ram_bytes + sum(sized.values()) > ram_bytes:
-        given = [f"{share:g} ({name})" for name, share in shares.items()]
+    workers = {name: known[name].tensor_parallel_size * known[name].data_parallel_size for name in shares}
+    shared = sum(share * workers[name] for name, share in shares.items())
+    if shares and shared * ram_bytes + sum(sized.values()) > ram_bytes:
+        each = {name: f", in each of {count} workers" if count > 1 else "" for name, count in workers.items()}
+        given = [f"{share:g} ({name}{each[name]})" for name, share in shares.items()]
         given += [f"{size / GIB:.1f} GiB ({name})" for name, size in sized.items()]
         left = (ram_bytes - sum(budget.total for budget in least.values())) / GIB
         raise ConfigError(
@@ -84,7 +87,7 @@ def _filled(name: EngineName, settings: EngineSettings, model: Model, least: Ram
             enough_space = str(math.ceil(needed / GIB)) if in_env else size_up(needed)
             raise ConfigError(cache_too_small(where, space, budget.tokens, enough_space, budget.max_model_len))
         return budget
-    share, taken = _share(settings), least.weights // ranks + _WORKER_BYTES
+    share, taken = _share(settings), model.weight_bytes // ranks + _WORKER_BYTES
     budget = _budget(settings, model, max(0, int(share * ram_bytes) - taken))
     if budget.tokens < budget.max_model_len:
         enough = math.ceil(100 * (taken + needed) / ram_bytes) / 100

@@ -242,17 +242,15 @@ class Engine:
                 self._set(EngineState.STOPPED)
 
     async def _fetch_and_run(self) -> Death:
-        """Engines on one GPU start at the same time, since each has its own memory. A restart waits until that of its
-        last run is free again."""
+        """Engines on one GPU start at the same time, since each has its own memory. A restart waits until as much of it
+        as the engine needs is free again."""
         if death := await self._fetch():
             return death
         if self._has_started:
             await self._until_memory_is_free()
         self._set(EngineState.STARTING, self.settings.model)
         self._has_started = True
-        if self._mps:
-            await self._mps.start()
-        return await self._run_once()
+        return await self._run_once(await self._mps.start() if self._mps else None)
 
     async def _until_memory_is_free(self) -> None:
         """vLLM needs its share of each GPU to be free at start, and a killed process frees its memory with a delay."""
@@ -293,8 +291,8 @@ class Engine:
             return None
         return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
 
-    async def _run_once(self) -> Death:
-        """Run the engine once, from start to end."""
+    async def _run_once(self, mps_end: asyncio.Future[str] | None) -> Death:
+        """Run the engine once, from start to end. ``mps_end``: how CUDA MPS ends, which the engine may not notice."""
         try:
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # out of memory or file descriptors
@@ -305,12 +303,13 @@ class Engine:
         try:
             async with self.address.open_session() as session:
                 started = time.monotonic()
-                answering = self._unless_mps_ends(self._probe.until_it_answers(session))
+                answering = _unless(mps_end, self._probe.until_it_answers(session))
                 is_over, failure = await _first(answering, ended, self.settings.ready_timeout_s)
                 if not is_over and ended.done():
                     words = process.last_words if process else ""
                     return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process), words)
                 if failure or not is_over:
+                    grace_s = _HUNG_STOP_S if failure else grace_s
                     why = failure or f"no answer within ready_timeout_s ({self.settings.ready_timeout_s:g} s)"
                     return Death(why, 0.0, _diagnosis(process))
                 since = self._ready_at = time.monotonic()
@@ -320,7 +319,7 @@ class Engine:
                 self.special_tokens = await asyncio.to_thread(read_special_tokens, self.settings)
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 inner = await asyncio.to_thread(process.inner) if process else {}
-                failing = self._unless_mps_ends(self._probe.until_it_fails(session, inner))
+                failing = _unless(mps_end, self._probe.until_it_fails(session, inner))
                 has_failed, failure = await _first(failing, ended, None)
                 if has_failed:
                     grace_s = _HUNG_STOP_S
@@ -333,13 +332,18 @@ class Engine:
                 await _finish(process.end(grace_s))
                 self.pid = None
 
-    async def _unless_mps_ends(self, work: Coroutine[Any, Any, str | None]) -> str | None:
-        """Run ``work`` and return its result, or how CUDA MPS has ended before that: an engine may not notice it."""
-        return await first_of(work, self._mps.until_it_ends()) if self._mps else await work
-
 
 def _diagnosis(process: Process | None) -> Diagnosis | None:
     return (process.diagnosis or process.diagnose_so_far()) if process else None
+
+
+async def _unless(end: asyncio.Future[str] | None, work: Coroutine[Any, Any, str | None]) -> str | None:
+    """Run ``work`` and return its result, or that of ``end`` if it comes first."""
+
+    async def until_the_end(end: asyncio.Future[str]) -> str:
+        return await asyncio.shield(end)
+
+    return await first_of(work, until_the_end(end)) if end else await work
 
 
 async def _first(

@@ -37,20 +37,22 @@ class Mps:
         self._process: Process | None = None
         self._is_serving = self._has_served = self._is_off = False
         self._starting = asyncio.Lock()
+        self._next_end = asyncio.get_running_loop().create_future()
 
     @property
     def pid(self) -> int | None:
         """The pid of the reaper, which is the session leader."""
         return self._process.pid if self._process else None
 
-    async def start(self) -> None:
+    async def start(self) -> asyncio.Future[str]:
         """Start the daemon and its server if the daemon does not run. Called before each start of an engine.
 
-        If they cannot be started, this is logged, and CUDA runs without MPS: for good, unless they have worked before.
+        Returns a future of how they end, which ends the engines, too. If they cannot be started, this is logged, and
+        CUDA runs without MPS: for good, unless they have worked before.
         """
         async with self._starting:
             if self._is_off or (self._is_serving and self._is_running()):
-                return
+                return self._next_end
             self._is_serving = False
             try:
                 await self._start()
@@ -59,9 +61,17 @@ class Mps:
                 when = "is off for this run" if self._is_off else "is off until the next start of an engine"
                 log.warning("CUDA MPS %s: %s; the engines take turns on the GPU", when, error)
                 await self.stop()  # with a daemon, CUDA would fail instead of running without MPS
-                return
+                return self._next_end
             self._is_serving = self._has_served = True
+            if self._process:
+                self._process.ended.add_done_callback(self._has_ended)
             log.info("CUDA MPS: the control daemon and its server are running")
+            return self._next_end
+
+    def _has_ended(self, ended: asyncio.Future[str]) -> None:
+        """Whichever daemon it was: an engine that started without one may be a client of the next."""
+        end, self._next_end = self._next_end, asyncio.get_running_loop().create_future()
+        end.set_result(f"CUDA MPS has ended ({ended.result()})")
 
     async def _start(self) -> None:
         """Raises MpsError."""
@@ -102,13 +112,6 @@ class Mps:
                 if self._control.exists():
                     return await mps_control.check_daemon(self._program, self._plan.environment)
             await asyncio.sleep(_POLL_S)
-
-    async def until_it_ends(self) -> str:
-        """Wait until the daemon or its server has ended, and return how. While MPS is off, that is never."""
-        process = self._process if self._is_serving else None
-        if not process:
-            return await asyncio.Future[str]()
-        return f"CUDA MPS has ended ({await asyncio.shield(process.ended)})"
 
     async def stop(self) -> None:
         """End the daemon with its server. Engines that use it must have ended before."""

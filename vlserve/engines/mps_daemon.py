@@ -3,8 +3,8 @@
 usage: python mps_daemon.py CONTROL_PROGRAM      (the folders: CUDA_MPS_PIPE_DIRECTORY, CUDA_MPS_LOG_DIRECTORY)
 
 It runs under the reaper, like an engine. Without the server every client has lost its GPU, and some do not notice: on
-an H200 (driver 580.159) one of two engines ended at once when the server was killed, and the other one hung. Without
-the daemon both hung. So the gateway must know, and restarts them.
+an H200 (driver 580.159) one of two engines ended at once when the server was killed, and the other one hung. On an H100
+both hung without the daemon. So the gateway must know, and restarts them (docs/reliability.md).
 
   SIGTERM                → `quit` to the daemon, after QUIT_S SIGTERM, after another QUIT_S SIGKILL; exit code 0
   daemon or server ended → kill the other one, and print which it was; exit code 1
@@ -19,9 +19,10 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 QUIT_S = 1.5  # all its clients have ended
-POLL_S = 0.2
+POLL_S, SEARCH_S = 0.2, 60.0
 SERVER = b"nvidia-cuda-mps-server"
 _PR_SET_PDEATHSIG = 1
 
@@ -41,13 +42,17 @@ def main() -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     daemon = subprocess.Popen([program, "-f"], stdin=subprocess.DEVNULL, preexec_fn=prepare)  # noqa: S603
-    server = 0
+    server, search_end = 0, time.monotonic() + SEARCH_S
     while daemon.poll() is None and not (server and _is_gone(server)):
         caught = signal.sigtimedwait(watched, POLL_S)
         if caught and caught.si_signo == signal.SIGTERM:
             _end(program, daemon)
             return 0
-        server = server or _find_server(daemon.pid)
+        if search_end and not server:
+            server = _find_server(daemon.pid)
+            if not server and time.monotonic() > search_end:
+                search_end = 0.0
+                print("the server of CUDA MPS was not found: its end would not be noticed", flush=True)  # noqa: T201
     if daemon.returncode is None:
         what, log = f"the server of CUDA MPS, {server}, ended", "server.log"
         daemon.kill()
@@ -73,7 +78,7 @@ def _kill_orphans() -> str:
     """Kill what the daemon has left, its server: the reaper, this process's parent, has become the parent of it."""
     killed = []
     for pid in _children(os.getppid()):
-        if pid != os.getpid():
+        if pid != os.getpid() and not _is_gone(pid):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 killed.append(str(pid))
@@ -81,8 +86,8 @@ def _kill_orphans() -> str:
 
 
 def _find_server(daemon: int) -> int:
-    """The pid of the daemon's server, or 0. Until its program runs, it has the daemon's command line."""
-    for pid in _children(daemon):
+    """The pid of the daemon's server, or 0. The reaper, this process's parent, would be the parent of a grandchild."""
+    for pid in (*_children(daemon), *_children(os.getppid())):
         with contextlib.suppress(OSError):
             if SERVER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
                 return pid

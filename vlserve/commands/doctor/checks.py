@@ -186,7 +186,9 @@ def judge_ram(made: Plan, seen: SystemMemory | None) -> Finding | None:
 
 
 def judge_nccl(engine: EnginePlan, output: Output) -> Finding:
-    gpus = engine.environment.get("CUDA_VISIBLE_DEVICES", "")
+    """Judge an all-reduce on an engine's GPUs; of several replicas, on those of the first."""
+    ranks = engine.budget.tensor_parallel_size if engine.budget else None
+    gpus = ",".join(engine.environment.get("CUDA_VISIBLE_DEVICES", "").split(",")[:ranks])
     lines = output.stderr.strip().splitlines()
     error = next((line.strip() for line in reversed(lines) if "Error" in line), None)
     if output.code is None and not error:
@@ -295,7 +297,7 @@ def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Findi
     needed = 0
     for engine in settings.engines.on_vllm().values():
         ranks = engine.tensor_parallel_size * engine.pipeline_parallel_size
-        if ranks > 1:
+        if ranks * engine.data_parallel_size > 1:  # vLLM then has workers for a single rank, too
             needed += engine.data_parallel_size * (_QUEUE_BYTES + _WORKER_QUEUE_BYTES * ranks)
     if seen is None:
         verdict = _PROBLEM if needed else _WARNING
