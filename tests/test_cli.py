@@ -160,8 +160,8 @@ def test_plan_prints_gpus_memory_and_start_lines_and_starts_nothing(tmp_path: pa
 @pytest.mark.parametrize(
     ("spec", "engines", "reason"),
     [
-        ("1x24G", {"vision": "0"}, "one GPU of 24 GiB is too small for both models"),
-        ("1x48G", {"vision": "0"}, "one GPU of 48 GiB is too small for both models"),
+        ("1x24G", {"vision": "0"}, "one GPU of 24 GiB has too little memory for both models"),
+        ("1x48G", {"vision": "0"}, "one GPU of 48 GiB has too little memory for both models"),
         ("1x80G", {"text": "0", "vision": "0"}, "both models share the GPU of 79 GiB"),
         ("1xH200-141G", {"text": "0", "vision": "0"}, "both models share the GPU of 140 GiB"),
         ("2x80G", {"text": "0", "vision": "1"}, "one model on each"),

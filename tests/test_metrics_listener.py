@@ -38,7 +38,7 @@ async def test_metrics_have_a_separate_listener(short_folder: pathlib.Path, keye
         async with session.get(f"{alone}/metrics", headers={"host": "rebound.example"}) as answer:
             assert answer.status == 421
             message = (await answer.json())["error"]["message"]
-        assert message.startswith("This service has no API keys, so it does not accept the host 'rebound.example'")
+        assert message.startswith("Requests need no API key here, so the host 'rebound.example' is not accepted")
         assert "server.allowed_hosts" in message
         async with session.get(f"{url}/metrics", headers=headers) as answer:
             assert answer.status == (403 if keyed else 200)

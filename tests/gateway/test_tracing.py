@@ -253,7 +253,7 @@ def test_a_collector_needs_opentelemetry(monkeypatch: pytest.MonkeyPatch, missin
     for name in [name for name in sys.modules if name.split(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ConfigError, match=r"pip install 'vlserve\[tracing\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[tracing\]'"):
         tracing.make("http://127.0.0.1:4318")
 
 

@@ -23,8 +23,8 @@ def choose(
     count, gpu_bytes = _gpus(environment) if spec is None else machine.read_spec(spec)
     if count == 1 and gpu_bytes < _BOTH_ON_ONE_BYTES:
         why = (
-            f"one GPU of {gpu_bytes / GIB:.0f} GiB is too small for both models, so the vision model serves text, too "
-            "(vision-only.yaml); both in 4 bits: --config low-memory-awq.yaml"
+            f"one GPU of {gpu_bytes / GIB:.0f} GiB has too little memory for both models and their KV caches, so the "
+            "vision model serves text, too (vision-only.yaml); both in 4 bits: --config low-memory-awq.yaml"
         )
         return config.shipped("vision-only.yaml"), why
     why = "two GPUs or more: one model on each (default.yaml)"

@@ -19,7 +19,8 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
             preset = _ALL_GPUS.get(len(there.gpus))
             hint = f", or --config {preset}" if preset else ""
             settings = "tensor_parallel_size, data_parallel_size and gpus"
-            yield f"{len(there.gpus) - len(used)} of them are not used; see {settings}{hint}"
+            unused = len(there.gpus) - len(used)
+            yield f"{unused} of them {'are' if unused > 1 else 'is'} not used; see {settings}{hint}"
     elif there.is_cpu:
         yield f"no GPU: this vLLM runs on the CPU, with {len(there.cpus)} cores"
     if not made.engines:

@@ -114,7 +114,7 @@ def _is_allowed_type(content_type: str, *, accepts_form: bool) -> bool:
 
 def _wrong_host(host: str) -> MisdirectedRequest:
     return MisdirectedRequest(
-        f"This service has no API keys, so it does not accept the host {host[:_LONGEST_SHOWN]!r}; "
+        f"Requests need no API key here, so the host {host[:_LONGEST_SHOWN]!r} is not accepted; "
         "use localhost or an IP address. The setting server.allowed_hosts adds names."
     )
 
