@@ -157,12 +157,12 @@ def run(agent: Agent, installed: pathlib.Path, home: pathlib.Path, enter: tuple[
 async def test_agent_gets_its_answer(
     agent: Agent, service: Service, installed: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    before = len(service.lines)
+    before = len(await service.whole_log())
     with isolation.isolated(int(service.url.rpartition(":")[2])) as enter:
         printed = await asyncio.to_thread(run, agent, installed, tmp_path, enter)
 
     assert ANSWER in printed
-    requests = [line for line in service.lines[before:] if f"path={agent.path} " in line]
+    requests = [line for line in (await service.whole_log())[before:].splitlines() if f"path={agent.path} " in line]
     assert requests
     assert all(" status=200 " in line for line in requests), requests
 

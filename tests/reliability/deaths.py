@@ -64,7 +64,7 @@ async def killed_engines(
         for answer in answers:
             await answer.content.readany()
         using = asyncio.create_task(_use_vision(service))
-        before = service.log.count("text engine: ready")
+        before = (await service.whole_log()).count("text engine: ready")
         os.kill(service.pid("text", part), signal.SIGKILL)
         killed = time.monotonic()
         endings = await asyncio.gather(*(drain_events(answer) for answer in answers))
@@ -125,11 +125,11 @@ async def hanging_engine(folder: pathlib.Path, hang_after_s: float) -> list[Figu
             await service.until_state(engine, "ready")
             assert service.reaper(engine) != first
         slow = 2 * hang_after_s
-        before = service.log.count("hangs")
+        before = (await service.whole_log()).count("hangs")
         for wish in (f"prefill:{slow}", f"decode:{slow}"):
             async with service.ask(wish) as answer:
                 assert answer.status == 200, await answer.text()
-        false_alarms = service.log.count("hangs") - before
+        false_alarms = (await service.whole_log()).count("hangs") - before
     figures = [Figure(3, f"hang found: {name}", seconds, hang_after_s + 2, "s") for name, seconds in found.items()]
     what = f"slow work ({slow:g} s of prefill, of decode) taken for a hang (after {hang_after_s:g} s)"
     return [*figures, Figure(3, what, false_alarms, 0)]
@@ -148,7 +148,8 @@ async def crash_loop(folder: pathlib.Path) -> list[Figure]:
     async with serve(folder, fakes(text=("crash-anew",)), ready=("vision",)) as service:
         await service.until_state("text", "broken", timeout_s=60)
         broken_at = time.monotonic()
-        waits = [float(wait) for wait in re.findall(r"text engine: \w+ \(.*next try in (\S+) s\)", service.log)]
+        log = await service.whole_log()
+        waits = [float(wait) for wait in re.findall(r"text engine: \w+ \(.*next try in (\S+) s\)", log)]
         seconds: list[float] = []
         for _ in range(100):
             asked = time.monotonic()
@@ -161,7 +162,7 @@ async def crash_loop(folder: pathlib.Path) -> list[Figure]:
     async with serve(folder, fakes(text=("out-of-memory",)), ready=("vision",)) as service:
         await service.until_state("text", "given_up", timeout_s=60)
         await asyncio.sleep(3)
-        starts = service.log.count("text engine: starting")
+        starts = (await service.whole_log()).count("text engine: starting")
         problem: Any = (await service.state("text"))["problem"]
         assert "Lower gpu_memory_utilization" in problem
     return [

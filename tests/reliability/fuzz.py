@@ -24,7 +24,7 @@ async def document(folder: pathlib.Path, cases: int) -> list[Figure]:
         code, output = await _run(
             "tests.fuzz_openapi", "--url", service.url, "--cases", str(cases), "--seconds", str(_LONGEST_S)
         )
-        deaths = len(re.findall(r"engine: (?:failed|broken|given_up)", service.log))
+        deaths = len(re.findall(r"engine: (?:failed|broken|given_up)", await service.whole_log()))
     print(output[-3000:])
     counts = {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", output.splitlines()[-1])}
     return [

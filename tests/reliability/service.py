@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,16 @@ class Service:
 
     @property
     def log(self) -> str:
+        """What was read so far. A thread writes it, so a line can come after the response that shows its effect."""
         return "".join(self.lines)
+
+    async def whole_log(self) -> str:
+        """Return everything logged before this call."""
+        marker = f"/marker-{uuid.uuid4()}"
+        async with self.session.get(self.url + marker):
+            pass
+        await until(lambda: marker in self.log)
+        return self.log
 
     def post(self, body: Any, **options: Any) -> Any:
         return self.session.post(f"{self.url}/v1/chat/completions", json=body, **options)
