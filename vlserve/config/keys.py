@@ -149,3 +149,10 @@ def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[st
 def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     """The API key that vlserve's own commands send to a running service (VLSERVE_API_KEY)."""
     return environ.get("VLSERVE_API_KEY", "").strip() or None
+
+
+def key_refusal(url: str, status: int) -> str | None:
+    """What a command says of a service that refuses its API key; None for other responses."""
+    if status not in (401, 403):
+        return None
+    return f"{url} refuses the API key ({status}); set VLSERVE_API_KEY to a valid one."

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from vlserve.config.keys import key_refusal
 from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)
@@ -39,6 +40,8 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
                 if answer.status in (429, 503) and attempt < _TRIES:
                     await asyncio.sleep(_wait_s(answer.headers.get("retry-after", "")))
                     continue
+                if refusal := key_refusal(url, answer.status):
+                    raise TestgenError(refusal)
                 tree = await _tree(answer)
                 if answer.status != 200:
                     raise TestgenError(f"{url} refused: {_message(tree) or f'status {answer.status}'}")

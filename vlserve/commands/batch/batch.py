@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from vlserve.commands.batch import lines
 from vlserve.commands.batch.lines import LINES_AT_ONCE, Line, Results
+from vlserve.config.keys import key_refusal
 from vlserve.errors import ConfigError, InvalidRequest
 
 log = logging.getLogger("vlserve.batch")
@@ -145,8 +146,8 @@ async def _check_service(session: aiohttp.ClientSession, base_url: str) -> None:
             status = answer.status
     except (aiohttp.ClientError, TimeoutError) as error:
         raise _unreachable(base_url, _reason(error)) from error
-    if status in (401, 403):
-        raise ConfigError(f"{base_url} refuses the API key ({status}); set VLSERVE_API_KEY to a valid one.")
+    if refusal := key_refusal(base_url, status):
+        raise ConfigError(refusal)
     if 300 <= status < 500 and status not in (408, 429):
         raise ConfigError(f"{base_url}/v1/models answered {status}; is --base-url right?")
 

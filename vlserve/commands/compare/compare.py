@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.environment import engine_environment
+from vlserve.config.keys import key_refusal
 from vlserve.config.settings import Config
 from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError
@@ -201,6 +202,8 @@ def _read_answer(tree: Any, status: int, url: str) -> ServedAnswer | str:
     error = tree.get("error", {}) if isinstance(tree, dict) else {}
     if error.get("code") in _LIMITS:
         return str(error.get("code"))
+    if refusal := key_refusal(url, status):
+        raise ConfigError(refusal)
     raise ConfigError(f"{url} answered {status}: {error.get('message', 'no error object')}")
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 
+from vlserve.config.keys import key_refusal
+
 _PICTURE = pathlib.Path(__file__).parent / "login.png"
 _BUTTON = (171, 372, 469, 409)  # of "Sign in" in the picture, in pixels
 _LONGEST_SHOWN = 160
@@ -53,7 +55,10 @@ class _Client:
         self._url = url
 
     async def engines(self) -> set[str]:
-        """The names of the service's engines."""
+        """The names of the service's engines. Raises WrongAnswer if it refuses the API key."""
+        async with self._session.get(f"{self._url}/v1/models") as answer:  # /ready needs no key
+            if refusal := key_refusal(self._url, answer.status):
+                raise WrongAnswer(refusal)
         async with self._session.get(f"{self._url}/ready") as answer:
             tree = json.loads(await answer.read())
         return set(tree["engines"])
@@ -94,6 +99,9 @@ async def run(url: str, key: str | None, timeout_s: float) -> AsyncIterator[Resu
         except (aiohttp.ClientConnectionError, TimeoutError):
             text = f"No service answers at {url}. Is `vlserve serve` running? See also --base-url."
             yield Result("ready", False, text, 0.0)
+            return
+        except WrongAnswer as wrong:
+            yield Result("ready", False, str(wrong), 0.0)
             return
         except (aiohttp.ClientError, ValueError, LookupError, TypeError) as error:
             yield Result("ready", False, f"{url} does not answer like vlserve: {_named(error)}", 0.0)
