@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests.fakes.testgen_models import Scripted
-from tests.testgen.planning.test_rule_planner import LOGIN, el, look
+from tests.testgen.planning.looks import LOGIN, el, look
 from vlserve.testgen.elements import Locator, Look
 from vlserve.testgen.judge import judge
 from vlserve.testgen.plan import MOST_STEPS, PlanError, Step, check
