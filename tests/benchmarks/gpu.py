@@ -81,9 +81,12 @@ def start(config: str, log: pathlib.Path) -> tuple[subprocess.Popen[bytes], dict
             raise SystemExit(f"not ready: {log.read_text(errors='replace')[-6000:]}")
         time.sleep(0.5)
     all_s = round(time.monotonic() - started, 1)
-    time.sleep(1)  # the log is written by a thread
-    for name, after in re.findall(r"(\w+) engine: ready \(after (\d+) s", log.read_text(errors="replace")):
-        seconds[name] = float(after)
+    with urllib.request.urlopen(f"{SERVICE}/ready", timeout=5) as answer:
+        engines = json.load(answer)["engines"]
+    while len(seconds) < len(engines):  # a thread writes the log
+        time.sleep(0.1)
+        found = re.findall(r"(\w+) engine: ready \(after (\d+) s", log.read_text(errors="replace"))
+        seconds = {name: float(after) for name, after in found}
     return service, seconds | {"all": all_s}
 
 

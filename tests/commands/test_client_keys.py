@@ -17,10 +17,10 @@ LINE = f'{{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "b
 PICTURE = str(REPOSITORY / "samples" / "screenshots" / "login.png")
 
 
-@pytest.mark.parametrize("key", ["", "sk-wrong"])
+@pytest.mark.parametrize(("key", "words"), [("", "requires an API key (401"), ("sk-wrong", "refuses the API key (401")])
 @pytest.mark.parametrize("name", ["smoke", "compare", "batch", "testgen"])
 async def test_refused_key_is_named_with_its_variable(
-    open_gateway: OpenGateway, name: str, key: str, tmp_path: pathlib.Path
+    open_gateway: OpenGateway, name: str, key: str, words: str, tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "in.jsonl").write_text(LINE)
     arguments = {
@@ -36,5 +36,6 @@ async def test_refused_key_is_named_with_its_variable(
         )
         printed = (await process.communicate())[0].decode()
     assert process.returncode in (1, 2)
-    assert "refuses the API key (401); set VLSERVE_API_KEY to a valid one." in " ".join(printed.split())
+    assert words in printed
+    assert "Set VLSERVE_API_KEY to a valid one." in printed
     assert "Traceback" not in printed

@@ -180,10 +180,10 @@ def test_ram_of_other_processes_is_reported(free_gib: float, expected: str, word
     ("ranks", "replicas", "seen", "expected", "words"),
     [
         (1, 1, (64 * MIB, 60 * MIB), "ok", "60 of 64 MiB of /dev/shm are free, 0 are needed"),
-        (2, 1, (64 * MIB, 60 * MIB), "problem", "needs 640: in a container --shm-size 8g"),
+        (2, 1, (64 * MIB, 60 * MIB), "problem", "need 640: in a container --shm-size 8g"),
         (2, 1, (8 * GIB, 8 * GIB), "ok", "640 are needed"),
-        (4, 1, (1024 * MIB, 1000 * MIB), "problem", "needs 1,120"),
-        (1, 2, (64 * MIB, 60 * MIB), "problem", "needs 800"),
+        (4, 1, (1024 * MIB, 1000 * MIB), "problem", "need 1,120"),
+        (1, 2, (64 * MIB, 60 * MIB), "problem", "need 800"),
         (2, 2, (8 * GIB, 8 * GIB), "ok", "1,280 are needed"),
         (1, 1, None, "warning", "/dev/shm is missing"),
         (2, 1, None, "problem", "/dev/shm is missing"),

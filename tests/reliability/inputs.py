@@ -166,8 +166,9 @@ async def planted_secrets(folder: pathlib.Path) -> list[Figure]:
             ) as answer:
                 assert answer.status == 200
                 answers.append(f"{path} {await answer.text()}")
-        for place, text in (("log", await service.whole_log()), ("answers and metrics", "\n".join(answers))):
-            found += [f"{canary} in {place}" for canary in canaries if canary in text]
+    # After its end, when the engines' lines are in the log, too.
+    for place, text in (("log", service.log), ("answers and metrics", "\n".join(answers))):
+        found += [f"{canary} in {place}" for canary in canaries if canary in text]
     print(*found, sep="\n")
     return [Figure(15, f"canaries in logs, metrics and errors (of {len(answers)} answers)", len(found), 0)]
 

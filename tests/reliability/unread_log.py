@@ -29,6 +29,7 @@ async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
     async with serve(folder, fakes()) as service:
         await _answered(service, count // 4)
         calm = await _p99_s(service, count)
+        await service.whole_log()
         begun = _request_lines(service)
         service.reads.clear()
         sent = await _fill_pipe(service)

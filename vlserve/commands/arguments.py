@@ -98,6 +98,6 @@ def _add_clients(
             help="generate a UI test from a screenshot and run it",
             description="Exit code 0: the test passed or is a draft; 1: it failed or was not generated; 2: invalid "
             "arguments; 3: it passed, but does not do all of the scenario. An API key is read from VLSERVE_API_KEY. "
-            "Needs the extra testgen.",
+            "Needs the extra testgen: pip install '.[testgen]' in the folder of vlserve's repository.",
         )
     )

@@ -28,23 +28,24 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
     for engine in made.engines:
         yield ""
         budget = engine.budget
+        planned = budget or engine.ram
+        count = planned.data_parallel_size if planned else 1
+        replicas, in_each = (f", data_parallel_size {count}", " in each replica") if count > 1 else ("", "")
         if budget:
             gpus, each = ", ".join(map(str, budget.gpus)), " on each" if len(budget.gpus) > 1 else ""
             size = f"{budget.total / GIB:.1f} GiB{each}"
-            replicas = f", data_parallel_size {budget.data_parallel_size}" if budget.data_parallel_size > 1 else ""
             yield f"{engine.name}: GPU {gpus}, tensor_parallel_size {budget.tensor_parallel_size}{replicas}, {size}"
             yield (
                 f"  weights {budget.weights / GIB:.1f} + reserve {budget.reserve / GIB:.1f} + KV cache "
                 f"{budget.kv_cache / GIB:.1f} GiB = {budget.tokens:,} tokens, "
-                f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}"
-                + (" in each replica" if budget.data_parallel_size > 1 else "")
+                f"{budget.full_length_requests:.1f} requests of {budget.max_model_len:,}{in_each}"
             )
         else:
             size = f" on the CPU, {engine.ram.total / GIB:.1f} GiB of RAM" if engine.ram else ""
-            yield f"{engine.name}:{size}"
+            yield f"{engine.name}:{size}{replicas}"
             if ram := engine.ram:
                 requests = f"{ram.full_length_requests:.1f} requests of {ram.max_model_len:,}"
-                yield f"  {ram} = {ram.tokens:,} tokens, {requests}"
+                yield f"  {ram} = {ram.tokens:,} tokens, {requests}{in_each}"
         shown = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND")
         prefix = "".join(f"{name}={engine.environment[name]} " for name in shown if name in engine.environment)
         yield f"  {prefix}{engine.command_line()}"

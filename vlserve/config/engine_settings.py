@@ -105,7 +105,9 @@ class EngineSettings(Settings):
             raise ValueError("url must be the server's base URL, without /v1")
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env needs url")
-        if self.gpus is not None and len(set(self.gpus)) != self.gpu_count:
+        own = {"--tensor-parallel-size", "--data-parallel-size"} & extra_args.flags(self.extra_args).keys()
+        # Those are settings: the plan refuses them among extra_args, with a better message.
+        if self.gpus is not None and not own and len(set(self.gpus)) != self.gpu_count:
             needed = f"{self.gpu_count_reason} {self.gpu_count}"
             raise ValueError(f"gpus names {len(set(self.gpus))} GPUs but {needed}; they must be equal")
         if self.model == AUTO or self.served_model_name == AUTO:

@@ -151,8 +151,12 @@ def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("VLSERVE_API_KEY", "").strip() or None
 
 
-def key_refusal(url: str, status: int) -> str | None:
-    """What a command says of a service that refuses its API key; None for other responses."""
+def key_refusal(url: str, status: int, message: str = "") -> str | None:
+    """What a command says of a service that does not accept its API key; None for other responses.
+
+    ``message``: the service's own.
+    """
     if status not in (401, 403):
         return None
-    return f"{url} refuses the API key ({status}); set VLSERVE_API_KEY to a valid one."
+    does = "refuses the API key" if read_client_key() else "requires an API key"
+    return f"{url} {does} ({status}{f': {message}' if message else ''}). Set VLSERVE_API_KEY to a valid one."

@@ -30,8 +30,9 @@ class RamBudget:
     processes: int
     kv_cache: int
     tokens: int
-    """Tokens that the KV cache holds."""
+    """Tokens that the KV cache holds, of one replica."""
     max_model_len: int
+    data_parallel_size: int
 
     @property
     def total(self) -> int:
@@ -39,7 +40,7 @@ class RamBudget:
 
     @property
     def full_length_requests(self) -> float:
-        """How many requests of ``max_model_len`` tokens the KV cache holds."""
+        """How many requests of ``max_model_len`` tokens the KV cache of one replica holds."""
         return self.tokens / self.max_model_len
 
     def __str__(self) -> str:
@@ -108,7 +109,7 @@ def _budget(settings: EngineSettings, model: Model, space: int | None) -> RamBud
     space = length * per_token if space is None else space
     workers = ranks * replicas
     processes = _SERVER_BYTES + workers * _WORKER_BYTES
-    return RamBudget(replicas * model.weight_bytes, processes, workers * space, space // per_token, length)
+    return RamBudget(replicas * model.weight_bytes, processes, workers * space, space // per_token, length, replicas)
 
 
 def _space(settings: EngineSettings) -> int | None:
@@ -130,6 +131,7 @@ def _too_large_message(
     parts = ", ".join(f"{name} {budget}" for name, budget in least.items())
     who = " and ".join(least) + (" need" if len(least) > 1 else " needs")
     ways = ["a smaller kv_cache_memory_bytes"] if any(_space(one) for one in engines.values()) else []
+    ways += ["a smaller data_parallel_size"] if any(one.data_parallel_size > 1 for one in engines.values()) else []
     ways += ["a smaller max_model_len", "a smaller model (demo-cpu.yaml has two)"]
     ways += ["one engine alone (vision takes text, too)"] if len(least) > 1 else []
     return (

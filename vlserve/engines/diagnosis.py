@@ -139,9 +139,9 @@ DIAGNOSES = (
         "`MPS client failed to connect`, `cudaErrorMps…`",
         r"MPS client failed|cudaErrorMps|CUDA_ERROR_MPS|CUDA error: .{0,80}\bMPS\b",
         "The engine lost its CUDA MPS server, or CUDA MPS does not work on this machine.",
-        "Every engine that uses the server is restarted with a new one. If it never becomes ready: set engines.mps: "
-        "off, end a control daemon that ran before (`quit` to nvidia-cuda-mps-control), or look into the server's log "
-        "(the folder CUDA_MPS_LOG_DIRECTORY).",
+        "If `serve` started the server, every engine that uses it is restarted with a new one. If an engine never "
+        "becomes ready: set engines.mps: off, end a control daemon that ran before (`quit` to "
+        "nvidia-cuda-mps-control), or look into the server's log (the folder CUDA_MPS_LOG_DIRECTORY).",
     ),
     Diagnosis(
         "an error during CUDA graph capture",

@@ -8,7 +8,7 @@ ready     it answered a real request                                       drain
 checking  ready, but a request lost its connection: the probe checks it     (as for ready)
 draining  the service shuts down: running requests finish, no new ones      stopping, stopped
 stopping  its process is being terminated                                  stopped, failed, broken, given_up
-failed    it exited, hung or never answered; restarts within seconds       starting, failed, broken, stopped
+failed    it exited, hung, never answered, or lost CUDA MPS; restarts soon starting, failed, broken, stopped
 broken    it failed too often: the circuit breaker is open                 starting, failed, broken, stopped
 given_up  every start would fail the same way: an operator must act        stopped
 
@@ -98,7 +98,7 @@ class Engine:
     ) -> None:
         """``plan``: the process to start; None: the engine is the server at ``settings.url``. ``url_key``: its API key.
 
-        ``mps``: the control daemon that must run before it starts, and with which it ends.
+        ``mps``: the control daemon that must run before it starts; when that ends, the engine is restarted.
         """
         self.name = name
         self.settings = settings
@@ -292,7 +292,7 @@ class Engine:
         return Death(f"its model could not be fetched: {ending}", 0.0, _diagnosis(fetching))
 
     async def _run_once(self, mps_end: asyncio.Future[str] | None) -> Death:
-        """Run the engine once, from start to end. ``mps_end``: how CUDA MPS ends, which the engine may not notice."""
+        """Run the engine once, from start to end. ``mps_end``: set when CUDA MPS ends; the engine may not notice it."""
         try:
             process = await Process.start(self.plan) if self.plan else None
         except OSError as error:  # out of memory or file descriptors

@@ -76,6 +76,7 @@ def assign_gpus(engines: Mapping[EngineName, EngineSettings], gpu_count: int) ->
             why = "gpus name GPU" if settings.gpus else settings.gpu_count_reason
             most = max(settings.gpus) if settings.gpus else needed
             has = f"{gpu_count} GPU{'s' if gpu_count != 1 else ''}"
+            has += f", 0 to {gpu_count - 1}" if settings.gpus and gpu_count else ""
             raise ConfigError(f"engines.{name}: {why} {most}, but this machine has {has}.")
     placed = {name: tuple(settings.gpus) for name, settings in engines.items() if settings.gpus}
     taken = {gpu for gpus in placed.values() for gpu in gpus}
@@ -235,7 +236,10 @@ def _remedies(
     if len(sharing) > 1:
         ways.append("one engine alone (vision takes text, too)")
     widest = max(sharing.values(), key=lambda settings: settings.gpu_count)
+    ranks, replicas = widest.tensor_parallel_size, widest.data_parallel_size
     if 2 * widest.gpu_count <= gpu_count:
-        ways.append(f"tensor_parallel_size {2 * widest.tensor_parallel_size}")
+        ways.append(f"tensor_parallel_size {2 * ranks}")
+    elif replicas % 2 == 0:
+        ways.append(f"tensor_parallel_size {2 * ranks} with data_parallel_size {replicas // 2}")
     ways.append("a smaller max_num_batched_tokens or max_num_seqs")
     return f"Options: {', '.join(dict.fromkeys(ways))}, or more GPUs."

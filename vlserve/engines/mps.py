@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import pathlib
+import signal
 import sys
 
 from vlserve.engines import mps_control
@@ -14,7 +16,9 @@ from vlserve.engines.process import Process, find_ending
 
 log = logging.getLogger("vlserve.mps")
 _DAEMON = pathlib.Path(__file__).parent / "mps_daemon.py"
+_SERVER = b"nvidia-cuda-mps-server"
 _START_S, _POLL_S = 10.0, 0.05
+_WATCH_S = 0.2
 _STOP_S = 5.0  # longer than mps_daemon.py takes in the worst case
 
 
@@ -35,6 +39,8 @@ class Mps:
         self._log = pathlib.Path(plan.environment[LOG_VARIABLE]) / "server.log"
         self._program = plan.program
         self._process: Process | None = None
+        self._server = 0
+        self._watching: asyncio.Task[None] | None = None
         self._is_serving = self._has_served = self._is_off = False
         self._starting = asyncio.Lock()
         self._next_end = asyncio.get_running_loop().create_future()
@@ -47,13 +53,12 @@ class Mps:
     async def start(self) -> asyncio.Future[str]:
         """Start the daemon and its server if the daemon does not run. Called before each start of an engine.
 
-        Returns a future of how they end, which ends the engines, too. If they cannot be started, this is logged, and
-        CUDA runs without MPS: for good, unless they have worked before.
+        Returns a future that is set when they have ended; the engine must then be restarted. If they cannot be started,
+        this is logged, and CUDA runs without MPS: for good, unless they have worked before.
         """
         async with self._starting:
-            if self._is_off or (self._is_serving and self._is_running()):
+            if self._is_off or self._is_serving:
                 return self._next_end
-            self._is_serving = False
             try:
                 await self._start()
             except MpsError as error:
@@ -63,21 +68,29 @@ class Mps:
                 await self.stop()  # with a daemon, CUDA would fail instead of running without MPS
                 return self._next_end
             self._is_serving = self._has_served = True
-            if self._process:
-                self._process.ended.add_done_callback(self._has_ended)
+            self._watching = asyncio.create_task(self._watch(self.pid or 0, self._server))
             log.info("CUDA MPS: the control daemon and its server are running")
             return self._next_end
 
-    def _has_ended(self, ended: asyncio.Future[str]) -> None:
-        """Whichever daemon it was: an engine that started without one may be a client of the next."""
+    async def _watch(self, reaper: int, server: int) -> None:
+        """Tell every engine when the daemon or its server has ended: it has then lost its GPU, and may not notice.
+
+        On an H200 (driver 580.159) one of two engines ended at once when the server was killed, and the other one hung.
+        On an H100 both hung without the daemon. An engine that started without a daemon may be a client of the next.
+        """
+        parts = {server: f"its server, {server},", reaper: "the process of its control daemon"}
+        ended = list[str]()
+        while not ended:
+            await asyncio.sleep(_WATCH_S)
+            ended = [f"{part} {how}" for pid, part in parts.items() if (how := find_ending(pid))]
+        log.error("CUDA MPS: %s; it is started anew with the engines", " and ".join(ended))
+        self._is_serving = False
         end, self._next_end = self._next_end, asyncio.get_running_loop().create_future()
-        end.set_result(f"CUDA MPS has ended ({ended.result()})")
+        end.set_result("CUDA MPS has ended")
 
     async def _start(self) -> None:
         """Raises MpsError."""
-        if self._process and not self._is_running():
-            why = await asyncio.shield(self._process.ended)  # an engine that is stopped now must not cancel it
-            log.warning("CUDA MPS: the control daemon has ended (%s); starting it again", why)
+        if self._process and (self._server or find_ending(self._process.pid)):  # it has served, or its start failed
             await self.stop()
         if not self._process:
             try:
@@ -96,15 +109,10 @@ class Mps:
             raise MpsError(f"the control daemon did not start ({why})")
         waiting.result()
         try:
-            await mps_control.start_server(self._program, self._plan.environment)
+            self._server = await mps_control.start_server(self._program, self._plan.environment)
         except MpsError as error:
             line = await asyncio.to_thread(_last_line, self._log)
             raise MpsError(f"the control daemon cannot start its server ({error}{line})") from None
-
-    def _is_running(self) -> bool:
-        """Unlike ``ended`` without delay: that waits for the server, which holds the daemon's output open."""
-        process = self._process
-        return process is not None and not process.ended.done() and find_ending(process.pid) is None
 
     async def _until_it_answers(self) -> None:
         while True:
@@ -115,9 +123,20 @@ class Mps:
 
     async def stop(self) -> None:
         """End the daemon with its server. Engines that use it must have ended before."""
+        if self._watching:
+            self._watching.cancel()
         if self._process:
             await self._process.end(_STOP_S)
             self._process = None
+        _kill_server(self._server)
+        self._server = 0
+
+
+def _kill_server(pid: int) -> None:
+    """It is in a session of its own: if the reaper was killed, nothing else ends it."""
+    with contextlib.suppress(OSError):
+        if _SERVER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _last_line(log_file: pathlib.Path) -> str:

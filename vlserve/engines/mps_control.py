@@ -53,8 +53,8 @@ async def check_daemon(program: str, environment: Mapping[str, str]) -> None:
     await _ask(program, "get_default_active_thread_percentage", environment)
 
 
-async def start_server(program: str, environment: Mapping[str, str]) -> None:
-    """Make the daemon create this user's server, and wait until it runs. Raises MpsError.
+async def start_server(program: str, environment: Mapping[str, str]) -> int:
+    """Make the daemon create this user's server, wait until it runs, and return its pid. Raises MpsError.
 
     The daemon would create it for its first client, which could not use CUDA if that failed.
     """
@@ -63,13 +63,14 @@ async def start_server(program: str, environment: Mapping[str, str]) -> None:
         async with asyncio.timeout(_SERVER_S):
             await _ask(program, f"start_server -uid {os.geteuid()}", environment)
             while True:
-                server = await _ask(program, "get_server_list", environment)
-                if server and not await _is_initializing(program, server.split()[0], environment):
-                    return
+                server = (await _ask(program, "get_server_list", environment)).partition("\n")[0].strip()
+                if server.isdigit() and not await _is_initializing(program, server, environment):
+                    break
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        if not server:  # else it is only slow
+        if not server.isdigit():  # else it is only slow
             raise MpsError(f"there was no server after {_SERVER_S:g} s") from None
+    return int(server)
 
 
 async def _is_initializing(program: str, server: str, environment: Mapping[str, str]) -> bool:

@@ -105,8 +105,8 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
         return {}
     if not machine.gpus:
         raise ConfigError(
-            "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU: pip install '.[cpu]'; "
-            "`make demo` serves two small models that way."
+            "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU, in the folder of vlserve's "
+            "repository: pip install '.[cpu]'; `make demo` there serves two small models that way."
         )
     if unknown := [name for name in engines if name not in models]:
         gpus = [gpu for one in engines.values() for gpu in one.gpus or []]

@@ -59,11 +59,13 @@ def check_heads(name: EngineName, settings: EngineSettings, model: Model, availa
     """Raise ConfigError if the heads cannot be divided. ``available``: number of GPUs or cores (``unit``)."""
     if _divides(settings.tensor_parallel_size, model):
         return
-    works = [str(number) for number in range(1, available + 1) if _divides(number, model)]
+    replicas = settings.data_parallel_size
+    works = [str(number) for number in range(1, available // replicas + 1) if _divides(number, model)]
+    shared = f" for {replicas} replicas" if replicas > 1 else ""
     raise ConfigError(
         f"engines.{name}.tensor_parallel_size is {settings.tensor_parallel_size}, which does not divide the "
         f"{model.heads} attention heads and {model.kv_heads} KV heads of {settings.model}. "
-        f"With {available} {unit} these do: {', '.join(works)}."
+        f"With {available} {unit}{shared} these do: {', '.join(works)}."
     )
 
 

@@ -154,7 +154,8 @@ def fetch_from_modelscope(model: str, revision: str | None, cache: str | None) -
         from modelscope.hub.api import HubApi
         from modelscope.hub.snapshot_download import snapshot_download as download
     except ModuleNotFoundError as error:
-        raise OSError(f"ModelScope's client is missing ({error}): pip install '.[modelscope]' in a clone") from error
+        install = "pip install '.[modelscope]' in the folder of vlserve's repository"
+        raise OSError(f"ModelScope's client is missing ({error}): {install}") from error
     # The client's cache folder; its versions differ in how they name the model's folder inside it.
     own = pathlib.Path(os.environ.get("MODELSCOPE_CACHE") or pathlib.Path.home() / ".cache" / "modelscope")
     folder = pathlib.Path(cache or own) / "models" / model

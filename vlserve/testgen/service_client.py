@@ -40,11 +40,10 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
                 if answer.status in (429, 503) and attempt < _TRIES:
                     await asyncio.sleep(_wait_s(answer.headers.get("retry-after", "")))
                     continue
-                if refusal := key_refusal(url, answer.status):
-                    raise TestgenError(refusal)
                 tree = await _tree(answer)
                 if answer.status != 200:
-                    raise TestgenError(f"{url} refused: {_message(tree) or f'status {answer.status}'}")
+                    message = _message(tree) or f"status {answer.status}"
+                    raise TestgenError(key_refusal(url, answer.status, message) or f"{url} refused: {message}")
                 return read(tree, answer.headers.get("x-vlserve-images", ""))
         except aiohttp.ClientConnectorError as error:
             raise TestgenError(f"Nothing answers at {url}. Is the service running there? (--base-url)") from error

@@ -202,9 +202,8 @@ def _read_answer(tree: Any, status: int, url: str) -> ServedAnswer | str:
     error = tree.get("error", {}) if isinstance(tree, dict) else {}
     if error.get("code") in _LIMITS:
         return str(error.get("code"))
-    if refusal := key_refusal(url, status):
-        raise ConfigError(refusal)
-    raise ConfigError(f"{url} answered {status}: {error.get('message', 'no error object')}")
+    message = str(error.get("message", "no error object"))
+    raise ConfigError(key_refusal(url, status, message) or f"{url} answered {status}: {message}")
 
 
 async def _ask_reference(

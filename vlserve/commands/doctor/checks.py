@@ -77,7 +77,7 @@ def judge_driver(driver: Driver | None, torch: tuple[str, tuple[int, int] | None
             _PROBLEM,
             "driver",
             "no NVIDIA driver found: install it (check with nvidia-smi); start a container with --gpus all. "
-            "Without a GPU: pip install '.[cpu]'",
+            "Without a GPU, in the folder of vlserve's repository: pip install '.[cpu]'",
         )
     what = f"{driver.version}, for CUDA up to {_dotted(driver.cuda)}"
     cuda = torch[1] if torch else None
@@ -298,14 +298,14 @@ def judge_shared_memory(settings: Config, seen: tuple[int, int] | None) -> Findi
     for engine in settings.engines.on_vllm().values():
         ranks = engine.tensor_parallel_size * engine.pipeline_parallel_size
         if ranks * engine.data_parallel_size > 1:  # vLLM then has workers for a single rank, too
-            needed += engine.data_parallel_size * (_QUEUE_BYTES + _WORKER_QUEUE_BYTES * ranks)
+            needed += max(1, engine.gpu_count // ranks) * (_QUEUE_BYTES + _WORKER_QUEUE_BYTES * ranks)
     if seen is None:
         verdict = _PROBLEM if needed else _WARNING
         return Finding(verdict, "shared memory", f"/dev/shm is missing: {remedy}")  # noqa: S108  (a message)
     size, free = seen
     what = f"{free / _MIB:,.0f} of {size / _MIB:,.0f} MiB of /dev/shm are free"
     if free < needed:
-        return Finding(_PROBLEM, "shared memory", f"{what}, tensor parallelism needs {needed / _MIB:,.0f}: {remedy}")
+        return Finding(_PROBLEM, "shared memory", f"{what}, vLLM's workers need {needed / _MIB:,.0f}: {remedy}")
     return Finding(_OK, "shared memory", f"{what}, {needed / _MIB:,.0f} are needed")
 
 

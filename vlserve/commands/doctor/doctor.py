@@ -19,7 +19,7 @@ from vlserve.config.folders import cache_folder, files_folder
 from vlserve.config.settings import Config
 from vlserve.engines import mps_control, plan, system_memory
 from vlserve.engines.fetch_command import check_command, uses_modelscope
-from vlserve.engines.gpus import usable_gpus
+from vlserve.engines.gpus import DriverTimeout, usable_gpus
 from vlserve.engines.machine import Machine
 from vlserve.engines.model_files import read_models
 from vlserve.engines.vllm_installation import find_vllm
@@ -43,10 +43,15 @@ async def examine(
         return
     yield Finding(Verdict.OK, "config", str(path))
     environment = engine_environment(environ)
-    await asyncio.to_thread(usable_gpus, environment)  # has a deadline, for a driver that does not respond
-    seen = system_info.gpus()
-    async for finding in _engines(settings, cache_folder(environ), environment, seen):
-        yield finding
+    seen: tuple[system_info.Gpu, ...] = ()
+    try:
+        await asyncio.to_thread(usable_gpus, environment)  # has a deadline, unlike what follows
+    except DriverTimeout as error:
+        yield Finding(Verdict.PROBLEM, "driver", f"{error} vLLM, plan and weights are not checked.")
+    else:
+        seen = system_info.gpus()
+        async for finding in _engines(settings, cache_folder(environ), environment, seen):
+            yield finding
     server = settings.server
     why = system_info.listen_error(server.host, server.port)
     yield checks.judge_port(server, why, system_info.listener(server.port) if why else None)
