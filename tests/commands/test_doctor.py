@@ -21,7 +21,7 @@ from vlserve.commands.doctor import checks, doctor, system_info
 from vlserve.commands.doctor.system_info import Driver, Output
 from vlserve.engines import system_memory, vllm_installation
 from vlserve.engines.gpu_memory import GIB
-from vlserve.engines.gpus import usable_gpus
+from vlserve.engines.gpus import DriverTimeout, usable_gpus
 from vlserve.engines.system_memory import SystemMemory
 from vlserve.engines.vllm_installation import Vllm
 
@@ -221,6 +221,24 @@ async def test_missing_vllm_and_models_that_do_not_fit_are_problems(
     assert "Options: " in found["plan"][1]
     assert found["weights text"][0] == "problem"
     assert "the hub cannot be reached" in found["weights text"][1]
+
+
+async def test_driver_that_does_not_respond_leaves_the_other_checks(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usable_gpus(_: object) -> Any:
+        raise DriverTimeout("The NVIDIA driver did not respond within 120 s.")
+
+    monkeypatch.setattr(doctor, "usable_gpus", usable_gpus)
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps({"server": {"port": 0}, "engines": {"text": {"model": QWEN}}}))
+    found = await report(path)
+    assert found["driver"] == (
+        "problem",
+        "The NVIDIA driver did not respond within 120 s. vLLM, plan and weights are not checked.",
+    )
+    assert found["port"][0] == "ok"
+    assert "plan" not in found
 
 
 async def test_two_large_models_without_a_gpu_are_a_problem_with_numbers(

@@ -106,6 +106,12 @@ def test_nccl(output: Output, expected: str, words: str) -> None:
     assert (str(found.verdict), words in found.text) == (expected, True), found
 
 
+def test_nccl_of_replicas_names_the_gpus_of_the_first() -> None:
+    config = text_engine(tensor_parallel_size=2, data_parallel_size=2)
+    (engine,) = plan.make(config, machine.from_spec("4x80G", config), {}, pathlib.Path("/run/v")).engines
+    assert checks.judge_nccl(engine, Output(None, "", "")).text.startswith("GPUs 0,1 did not finish")
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "expected", "words"),
     [

@@ -319,6 +319,11 @@ def test_ram_of_engines_on_the_cpu_is_weights_processes_and_kv_cache() -> None:
             r"text weights 14\.2 \+ processes 1\.4 \+ KV cache 1\.8 GiB, vision weights 15\.4 \+ .*one engine alone",
         ),
         (23.4, {"text": {"model": TEXT, "dtype": "float32", **CACHE}}, r"text weights 28\.4 .* a smaller model"),
+        (
+            23.4,
+            {"text": {"model": TEXT, "data_parallel_size": 2, **CACHE}},
+            r"text weights 28\.4 .* a smaller data_parallel_size",
+        ),
         (23.4, {"text": {"model": TEXT, "kv_cache_memory_bytes": "9GiB"}}, r"text needs at least .*KV cache 9\.0 GiB"),
         (
             64,

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 
 from tests.engines.test_memory import RUN, TEXT, VISION, planned
+from vlserve.commands import plan_text
 from vlserve.config.settings import Config
-from vlserve.engines import mps_plan
+from vlserve.engines import model_files, mps_plan, plan
+from vlserve.engines.gpu_memory import GIB
+from vlserve.engines.machine import Machine
+from vlserve.engines.vllm_installation import Vllm
 from vlserve.errors import ConfigError
 
 
@@ -51,7 +55,7 @@ def test_too_few_gpus_for_stages_and_replicas_are_refused() -> None:
         planned("8x80G", text={**text, "gpus": [0, 1]})
     with pytest.raises(ConfigError, match=r"engines\.text: tensor_parallel_size is 4, but this machine has 2 GPUs\."):
         planned("2x80G", text={"model": TEXT, "tensor_parallel_size": 4})
-    with pytest.raises(ConfigError, match=r"engines\.text: gpus name GPU 2, but this machine has 2 GPUs"):
+    with pytest.raises(ConfigError, match=r"engines\.text: gpus name GPU 2, but .* has 2 GPUs, 0 to 1\."):
         planned("2x80G", text={"model": TEXT, "gpus": [2]})
 
 
@@ -64,8 +68,28 @@ def test_replicas_are_a_flag_of_vllm_and_a_setting_only() -> None:
         ("data_parallel_size", ["--data_parallel_size=2"]),
         ("tensor_parallel_size", ["-tp=2"]),
     ):
-        with pytest.raises(ConfigError, match=rf"is the setting {setting}; write it there"):
-            planned("2x80G", text={**text, "extra_args": arguments})
+        for gpus in ({}, {"gpus": [0, 1]}):
+            with pytest.raises(ConfigError, match=rf"is the setting {setting}; write it there"):
+                planned("2x80G", text={**text, "extra_args": arguments, **gpus})
+
+
+def test_message_names_a_division_of_gpus_that_has_more_memory_or_whole_heads() -> None:
+    text = {"model": TEXT, "max_model_len": 32_768, "data_parallel_size": 4}
+    with pytest.raises(ConfigError, match=r"Options: .*tensor_parallel_size 2 with data_parallel_size 2"):
+        planned("4x16G", text=text)
+    assert planned("4x24G", text={**text, "tensor_parallel_size": 2, "data_parallel_size": 2})
+    with pytest.raises(ConfigError, match=r"With 8 GPUs for 2 replicas these do: 1, 2, 4\.$"):
+        planned("8x80G", text={**text, "tensor_parallel_size": 3, "data_parallel_size": 2})
+
+
+def test_plan_of_replicas_without_a_gpu_says_what_is_of_each() -> None:
+    text = {"model": TEXT, "max_model_len": 8192, "kv_cache_memory_bytes": "1GiB", "data_parallel_size": 2}
+    settings = Config.model_validate({"engines": {"text": text}})
+    models = model_files.read_models(settings)
+    here = Machine((0, 1), Vllm("0.32.0", True, ("vllm",), None), models=models, ram_bytes=64 * GIB)
+    lines = list(plan_text.describe(plan.make(settings, here, {}, RUN), here))
+    assert any(line.startswith("text: on the CPU, ") and line.endswith(", data_parallel_size 2") for line in lines)
+    assert any("KV cache 2.0 GiB = 18,724 tokens" in line and line.endswith(" in each replica") for line in lines)
 
 
 def test_replicas_of_an_engine_on_the_other_ones_gpus_share_a_daemon() -> None:

@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -97,7 +99,7 @@ def _title(pid: int) -> str:
 
 
 def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(service: Service, short_folder: pathlib.Path) -> None:
-    """Runs last: two ranks per model answer as one does, and no process outlives a killed gateway."""
+    """Two ranks per model answer as one does, and no process outlives a killed gateway."""
     picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
     expected = [ask(service, "Hello"), ask(service, *picture_parts)]
     with serve(short_folder, tensor_parallel_size=2) as parallel:
@@ -129,12 +131,17 @@ def test_tensor_parallel_2_for_both_and_kill_9_of_the_gateway(service: Service, 
 
 
 def test_replicas_answer_as_one_and_restart_together(service: Service, short_folder: pathlib.Path) -> None:
-    """Runs last: data_parallel_size 2 for both, and kill -9 of one replica."""
-    picture_parts = [{"type": "text", "text": "What is this?"}, image_part(login_url())]
-    expected = [ask(service, "Hello"), ask(service, *picture_parts)]
-    with serve(short_folder, data_parallel_size=2) as replicas:
-        for _ in range(2):  # they take turns
-            assert [ask(replicas, "Hello"), ask(replicas, *picture_parts)] == expected
+    """data_parallel_size 2 for both, and kill -9 of one replica."""
+    asked: list[tuple[object, ...]] = [("Hello",), ({"type": "text", "text": "What is this?"}, image_part(login_url()))]
+    expected = [ask(service, *content) for content in asked]
+    with serve(short_folder, data_parallel_size=2) as replicas, ThreadPoolExecutor() as threads:
+        # Those at the same time are divided; one after the other all would go to the first.
+        answers = list(threads.map(lambda content: ask(replicas, *content), [*asked * 4]))
+        assert answers == expected * 4
+        assert {name: _replicas_that_served(replicas, name) for name in ("text", "vision")} == {
+            "text": {"0", "1"},
+            "vision": {"0", "1"},
+        }
         leader = replicas.reapers()["text"]
         cores = [pid for pid in session_of(leader) if _title(pid).startswith("VLLM::EngineCor")]
         assert len(cores) == 2
@@ -143,3 +150,9 @@ def test_replicas_answer_as_one_and_restart_together(service: Service, short_fol
         wait_until(lambda: replicas.ready("text"), READY_TIMEOUT_S, replicas)
         assert not any(map(is_alive, cores))
         assert ask(replicas, "Hello") == expected[0]
+
+
+def _replicas_that_served(service: Service, name: str) -> set[str]:
+    lines = [line for line in service.get("/metrics").text.splitlines() if f'vlserve_engine="{name}"' in line]
+    found = re.findall(r'vllm:request_success_total{.*\bengine="(\d+)".*} [1-9]', "\n".join(lines))
+    return set(found)

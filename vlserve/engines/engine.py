@@ -304,7 +304,7 @@ class Engine:
             async with self.address.open_session() as session:
                 started = time.monotonic()
                 answering = _unless(mps_end, self._probe.until_it_answers(session))
-                is_over, failure = await _first(answering, ended, self.settings.ready_timeout_s)
+                is_over, failure = await _until_ended(answering, ended, self.settings.ready_timeout_s)
                 if not is_over and ended.done():
                     words = process.last_words if process else ""
                     return Death(f"it ended while loading: {ended.result()}", 0.0, _diagnosis(process), words)
@@ -320,7 +320,7 @@ class Engine:
                 self._set(EngineState.READY, f"after {self._expected_start_s:.0f} s, as {self.settings.model_id}")
                 inner = await asyncio.to_thread(process.inner) if process else {}
                 failing = _unless(mps_end, self._probe.until_it_fails(session, inner))
-                has_failed, failure = await _first(failing, ended, None)
+                has_failed, failure = await _until_ended(failing, ended, None)
                 if has_failed:
                     grace_s = _HUNG_STOP_S
                 why = failure or ended.result()
@@ -346,7 +346,7 @@ async def _unless(end: asyncio.Future[str] | None, work: Coroutine[Any, Any, str
     return await first_of(work, until_the_end(end)) if end else await work
 
 
-async def _first(
+async def _until_ended(
     work: Coroutine[Any, Any, str | None], ended: asyncio.Future[str], timeout_s: float | None
 ) -> tuple[bool, str | None]:
     """Run ``work`` until the process ends or the time is over. Returns whether it finished, and its result."""
