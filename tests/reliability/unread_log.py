@@ -38,7 +38,7 @@ async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
         dropped = await _dropped(service) if answered == count else 0
         service.reads.set()
         if answered == count:
-            sent += count + _STRETCHES * count + 1
+            sent += count + _STRETCHES * count
             await until(lambda: _announced(service) >= dropped > 0 and _request_lines(service) - begun >= sent, 60)
         lost = sent - (_request_lines(service) - begun)
         announced = _announced(service)
