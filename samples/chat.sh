@@ -5,6 +5,7 @@ set -euo pipefail
 url=${VLSERVE_URL:-http://127.0.0.1:8000/v1}
 key=${VLSERVE_API_KEY:-none}
 picture=${1:-$(dirname "$0")/screenshots/login.png}
+[ -r "$picture" ] || { echo "Cannot read $picture." >&2 && exit 2; }
 
 # Sends the JSON on standard input; prints the status, the headers with engine and reason, and the answer.
 ask() {

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.outcome import exit_code
 from vlserve.testgen.pipeline import generate
@@ -36,7 +37,8 @@ async def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("made"), help="folder (default: made)")
     arguments = parser.parse_args()
 
-    job = Job(arguments.image.read_bytes(), arguments.scenario, arguments.target, url=arguments.url)
+    picture, existing = arguments.image.read_bytes(), read_suite(arguments.output)
+    job = Job(picture, arguments.scenario, arguments.target, url=arguments.url, existing=existing)
     async with connect(URL, os.environ.get("VLSERVE_API_KEY")) as ask:
         result = await generate(job, ask, report_progress)
     for path in result.write(arguments.output):

@@ -56,6 +56,20 @@ def test_busy_port_is_reported_at_once(tmp_path: pathlib.Path) -> None:
         message = refused("serve", "--config", write(tmp_path), "--port", str(port))
     assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. " in message
     assert "--port" in message
+    message = refused("serve", "--config", write(tmp_path), "--host", "192.0.2.1", "--allow-unauthenticated")
+    assert "Cannot assign requested address. Choose another host with --host." in message
+
+
+@pytest.mark.parametrize("arguments", [["key", "ana"], ["doctor", "--config", "no-such-file.yaml"]])
+def test_output_that_nobody_reads_ends_a_command_silently(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vlserve.cli", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert "BrokenPipe" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_public_address_without_keys_is_refused(tmp_path: pathlib.Path) -> None:

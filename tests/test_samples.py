@@ -118,6 +118,22 @@ async def test_picture_and_scenario_become_a_draft(tmp_path: pathlib.Path) -> No
     assert "wrong-one" not in written
 
 
+async def test_second_scenario_of_a_page_adds_to_its_page_object(tmp_path: pathlib.Path) -> None:
+    given = ("testgen_pipeline.py", str(LOGIN), "-o", str(tmp_path))
+    async with models(STORIES) as server:
+        url = str(server.make_url("/v1"))
+        code, _, errors = await sample(*given, "--scenario", "log in with a wrong password and see the error", url=url)
+        assert code == 0, errors
+        (page,) = (tmp_path / "pages").glob("*_page.py")
+        page.write_text(page.read_text() + "    # Mine.\n")
+        code, _, errors = await sample(*given, "--scenario", "log in with a wrong password, see the error", url=url)
+        assert code == 0, errors
+        assert "    # Mine.\n" in page.read_text()
+        code, _, errors = await sample(*given, "--scenario", "see the error", "--target", "selenium", url=url)
+    assert code == 1
+    assert "The tests in this folder are for Playwright" in errors
+
+
 async def test_samples_write_below_ignored_folders(gateway: Gateway, tmp_path: pathlib.Path) -> None:
     gateway.engines["vision"][ANSWER][0] = '[{"bbox_2d": [10, 10, 20, 20], "label": "a"}]'
     code, _, errors = await sample("boxes.py", str(LOGIN), url=f"{gateway.url}/v1", folder=tmp_path)

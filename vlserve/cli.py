@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import logging
+import os
 import pathlib
+import signal
 import sys
 from typing import Any, cast
 
@@ -38,7 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     logs.set_up("pretty")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_COMMANDS[arguments.command](arguments))
+            code = runner.run(_COMMANDS[arguments.command](arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # nobody reads stdout any more, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
+        return 128 + signal.SIGPIPE
     except ConfigError as error:
         print(f"vlserve: {error.message}", file=sys.stderr)
         return 2

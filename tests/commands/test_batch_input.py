@@ -24,7 +24,7 @@ async def test_byte_order_mark_of_the_input_is_skipped(tmp_path: pathlib.Path) -
 
 
 BAD_LINES = [
-    (b"{", "the line is not JSON"),
+    (b"{", "the line is not JSON: Expecting property name enclosed in double quotes at character "),
     (b"[]", "the line must be a JSON object"),
     (b'{"custom_id": "\xff"}', "the line is not UTF-8"),
     ({**GOOD, "custom_id": None}, "custom_id is missing"),
@@ -80,7 +80,8 @@ async def test_many_bad_lines_are_reported_up_to_a_limit(tmp_path: pathlib.Path)
 async def test_missing_or_empty_input_is_reported(tmp_path: pathlib.Path, kind: str) -> None:
     source, output = write(tmp_path)
     given = {"folder": tmp_path, "none": tmp_path / "none.jsonl", "empty": source}[kind]
-    with pytest.raises(ConfigError, match="has no lines" if kind == "empty" else "is not a file"):
+    expected = {"folder": "is not a file", "none": "No such file or directory", "empty": "has no lines"}[kind]
+    with pytest.raises(ConfigError, match=expected):
         await batch.run(given, output, "http://127.0.0.1:1", None, 1)
 
 

@@ -59,6 +59,8 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("engines: {text: {model: x, limit_mm_per_prompt: {video: 2}}}", "engines.text.limit_mm_per_prompt.video"),
         ("engines: {text: {model: x}, vision: {model: x}}", "both engines have the name 'x'"),
         ("engines: {text: {model: auto}}", "is reserved for automatic routing"),
+        ("engines: {text: {model: models/demo/text}}", "a folder begins with / or ./"),
+        ("engines: {text: {model: ~/text}}", "a folder begins with / or ./"),
         ("engines: {text: {model: x, url: host:80}}", "url must start with http"),
         ("engines: {text: {model: x, url: http://h, command: [a]}}", "not both"),
         ("engines: {text: {model: x, url_api_key_env: K}}", "url_api_key_env needs url"),
@@ -204,10 +206,22 @@ def test_folders_are_relative_to_the_file_and_named_by_their_last_part(tmp_path:
     assert (settings.engines.text.model_id, settings.engines.vision.model_id) == ("my-model", "org/b")
 
 
+def test_folder_written_like_the_name_of_a_model_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "org" / "text").mkdir(parents=True)
+    assert load(tmp_path, "engines: {text: {model: org/text}}")
+    (tmp_path / "org" / "text" / "config.json").touch()
+    with pytest.raises(ConfigError, match=r"engines\.text\.model: .* write \./org/text"):
+        load(tmp_path, "engines: {text: {model: org/text}}")
+    assert load(tmp_path, "engines: {text: {model: ./org/text}}")
+    assert load(tmp_path, "engines: {text: {model: org/text, url: http://h}}")
+
+
 def test_command_line_overrides_the_file(tmp_path: pathlib.Path) -> None:
     text = "server: {port: 1, host: 0.0.0.0}\nengines: {text: {model: x}}"
     assert load(tmp_path, text, port=2, host=None).server.port == 2
     assert load(tmp_path, text, port=2, host=None).server.host == "0.0.0.0"
+    with pytest.raises(ConfigError, match=r"c\.yaml with --port is not valid:\n  server\.port: .* \(got 80000\)"):
+        load(tmp_path, text, port=80000)
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)

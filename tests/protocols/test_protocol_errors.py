@@ -216,14 +216,14 @@ async def test_error_for_a_long_prompt_has_both_numbers(gateway: Gateway) -> Non
         reply = await answer.json()
     assert (answer.status, reply["error"]["code"]) == (400, "context_length_exceeded")
     assert message(reply) == (
-        "The prompt is too long: it has 3 tokens, and 8,192 fit, with at least one of the answer (max_model_len of the "
+        "The prompt is too long: it has 3 tokens, and prompt and answer together can have 8,192 (max_model_len of the "
         "text engine)."
     )
     async with gateway.post(wishing(RESPONSES, "too-long"), RESPONSES) as answer:
         reply = await answer.json()
     assert (answer.status, reply["error"]["code"], reply["error"]["param"]) == (400, "context_length_exceeded", "input")
     assert "4491" in message(reply)
-    assert "Its text alone has 1 tokens, and 8,192 fit" in message(reply)
+    assert "Its text alone has 1 tokens, and prompt and answer together can have 8,192" in message(reply)
 
 
 async def test_caps_apply_only_to_supported_fields(gateway: Gateway) -> None:

@@ -106,3 +106,17 @@ def test_note_names_what_the_test_does_not_do(result: Any, start: str) -> None:
         assert note.startswith(start)
         assert (gap in note) == (result != "passed")
         assert ("passed" in note) == (result in ("passed", "partial"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"),
+    [
+        ((), "of the scenario."),
+        ((CLICK,), ", and it fails when its step has no effect."),
+        ((CLICK, CLICK), ", and it fails when any of its 2 steps has no effect."),
+    ],
+)
+def test_note_of_a_verified_test_counts_its_steps(steps: tuple[Step, ...], end: str) -> None:
+    plan = PLAN.model_copy(update={"steps": steps})
+    note = outcome.describe_note("passed", plan=plan, is_live=True, problem="", message="", is_plan_only=False)
+    assert note.endswith(end)

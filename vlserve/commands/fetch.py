@@ -1,6 +1,7 @@
 """``vlserve fetch``: downloads the models of a config's engines, running weights.py for each of them."""
 
 import asyncio
+import importlib.util
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from vlserve.engines.fetch_command import fetch_command, uses_modelscope
 from vlserve.engines.fleet import make_run_folder
 from vlserve.engines.plan import EnginePlan
 from vlserve.engines.process import COMPLETED, Process
+from vlserve.engines.vllm_installation import NOT_INSTALLED
 from vlserve.errors import ConfigError
 
 log = logging.getLogger("vlserve.download")
@@ -29,9 +31,11 @@ async def download(
     """Download the models of these engines one after the other. Returns whether all are complete.
 
     ``environment``: that of the engines. ``source``: ``huggingface`` or ``modelscope``; default: as vLLM.
-    Raises ConfigError for an engine that is not in the config, in offline mode (HF_HUB_OFFLINE=1), and for ``verify``
-    with ModelScope.
+    Raises ConfigError without the hub's client, for an engine that is not in the config, in offline mode
+    (HF_HUB_OFFLINE=1), and for ``verify`` with ModelScope.
     """
+    if importlib.util.find_spec("huggingface_hub") is None:  # vLLM installs it
+        raise ConfigError(NOT_INSTALLED)
     engines = dict(config.engines.items())
     if missing := [name for name in names if name not in engines]:
         raise ConfigError(f"engines.{missing[0]}: there is no such engine in this config.")

@@ -44,7 +44,8 @@ def load(path: pathlib.Path, **server_overrides: Any) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
-        raise ConfigError(f"{path} is not valid:\n{lines}") from error
+        given = " ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise ConfigError(f"{path}{f' with {given}' if given else ''} is not valid:\n{lines}") from error
     return _with_paths_resolved(config, path.resolve().parent)
 
 
@@ -83,8 +84,14 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
+    """Raises ConfigError for a folder that is written like the name of a model."""
     engines: dict[str, EngineSettings] = {}
     for name, settings in config.engines.items():
+        if settings.is_vllm and not settings.is_folder and (folder / settings.model / "config.json").exists():
+            raise ConfigError(
+                f"engines.{name}.model: {settings.model} would be downloaded, but there is a folder of this name. "
+                f"To use it, write ./{settings.model}"
+            )
         if settings.is_folder and not settings.url:
             model = (folder / settings.model).resolve()
             engines[name] = settings.model_copy(update={"model": str(model)})

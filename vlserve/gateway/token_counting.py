@@ -125,7 +125,7 @@ async def too_long(
             total = await count(context, routed, question, _TOKENIZE_PATH)
             start = "The prompt is too long: it has" if is_complete else f"{error.message} Its text alone has"
             message = (
-                f"{start} {total:,} tokens, and {limit:,} fit, with at least one of the answer "
+                f"{start} {total:,} tokens, and prompt and answer together can have {limit:,} "
                 f"(max_model_len of the {routed.route.engine} engine).{pictures}"
             )
     return InvalidRequest(message, param=parsed.protocol.prompt, code="context_length_exceeded")

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import get_args
 
+from vlserve import logs
 from vlserve.errors import ConfigError
 from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plan-only", action="store_true", help="show the plan; nothing is done on the page, and no test is written"
     )
     parser.add_argument("--force", action="store_true", help="go on although the screenshot seems to show another page")
-    parser.add_argument("--trace", action="store_true", help="keep Playwright's trace, which shows what was typed")
+    parser.add_argument(
+        "--trace", action="store_true", help="keep Playwright's trace, which shows what was typed (not for selenium)"
+    )
     parser.add_argument(
         "--allow-origin",
         action="append",
@@ -88,8 +91,13 @@ async def run(arguments: argparse.Namespace, base_url: str, key: str | None) -> 
     except TestgenError as error:
         raise ConfigError(str(error)) from error
     except asyncio.CancelledError:
-        return 130
+        return _interrupted()
     return _show(result, arguments)
+
+
+def _interrupted() -> int:
+    print("vlserve: interrupted", file=sys.stderr)
+    return 130
 
 
 def read_job(arguments: argparse.Namespace) -> Job:
@@ -155,6 +163,8 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
         raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"Cannot write {output}: {error.strerror}.") from error
+    except asyncio.CancelledError:
+        return _interrupted()
     print(table)
     print(f"{output} has every report.", file=sys.stderr)
     return 0 if table.is_good else 1
@@ -163,6 +173,7 @@ async def _evaluate(arguments: argparse.Namespace, base_url: str, key: str | Non
 def _show(result: Result, arguments: argparse.Namespace) -> int:
     from vlserve.testgen import outcome
 
+    logs.drain()  # the progress, which stderr's own thread writes, comes before the result
     folder: pathlib.Path | None = arguments.output
     if folder:
         try:

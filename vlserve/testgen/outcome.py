@@ -128,8 +128,9 @@ def describe_note(
     if outcome == "no_test":
         return f"No test was written. {problem}".strip()
     if outcome == "passed":
-        steps = f", and it fails when any of its {len(plan.steps)} steps has no effect" if plan.steps else ""
-        return f"VERIFIED: the test passed on the live page and covers every clause of the scenario{steps}."
+        steps = "its step" if len(plan.steps) == 1 else f"any of its {len(plan.steps)} steps"
+        needed = f", and it fails when {steps} has no effect" if plan.steps else ""
+        return f"VERIFIED: the test passed on the live page and covers every clause of the scenario{needed}."
     if outcome == "partial":
         return f"PARTIAL: the test passed on the live page.{lacks}"
     if outcome == "failed":
@@ -152,5 +153,7 @@ def format_plan(report: Mapping[str, Any]) -> str:
         lines.append(f"expect: {one['expect']} {names.get(one['element'], 'page')}{value}")
     lines += [f"not covered: {text}" for text in report["uncovered"]]
     if report["url"] and report["effects"]:
-        lines.append(f"effects: these {len(report['effects'])} steps will be done at {report['url']} several times.")
+        number = len(report["effects"])
+        steps = "this step" if number == 1 else f"these {number} steps"
+        lines.append(f"effects: {steps} will be done at {report['url']} several times.")
     return "\n".join(lines)

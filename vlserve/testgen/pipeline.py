@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Error
 from vlserve.testgen import outcome, report
 from vlserve.testgen.code import render
 from vlserve.testgen.code.secrets import environment
+from vlserve.testgen.code.suite_folder import read_targets
 from vlserve.testgen.elements import Look, quoted
 from vlserve.testgen.generation import Generation
 from vlserve.testgen.judge import judge
@@ -72,6 +73,9 @@ def _check(job: Job) -> None:
     scenario = " ".join(job.scenario.split())
     if not scenario or len(scenario) > LONGEST_SCENARIO:
         raise TestgenError(f"The scenario must have 1 to {LONGEST_SCENARIO:,} characters.")
+    if job.with_trace and job.target != "playwright":
+        raise TestgenError("--trace (HTTP: trace) needs the target playwright: Selenium records no trace.")
+    _check_folder(job)
     for url in ([job.url] if job.url is not None else []) + list(job.allowed_origins):
         try:
             origin(url)
@@ -86,6 +90,18 @@ def _check(job: Job) -> None:
     find_browser()
     if job.may_run and not job.is_plan_only:
         runner.find_driver(job.target)
+
+
+def _check_folder(job: Job) -> None:
+    """Raises TestgenError: a page object cannot be for two targets."""
+    found = read_targets(job.existing)
+    if found <= {job.target}:
+        return
+    names = " and ".join(sorted(one.capitalize() for one in found))
+    hint = f", or --target {names.lower()}" if len(found) == 1 else ""
+    raise TestgenError(
+        f"The tests in this folder are for {names}, and a folder has one target: choose another folder (-o){hint}."
+    )
 
 
 def count(number: int, noun: str) -> str:

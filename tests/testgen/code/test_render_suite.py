@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from tests.fakes.testgen_models import Scripted
 from tests.testgen.code.test_render import (
     BUTTON,
     DRAFT,
@@ -24,9 +25,10 @@ from tests.testgen.code.test_render import planned as plan_of
 from vlserve.testgen.code.render import Suite, assertion_lines, render
 from vlserve.testgen.code.source_format import is_unchanged
 from vlserve.testgen.code.static_checks import check
-from vlserve.testgen.code.suite_folder import read_suite
+from vlserve.testgen.code.suite_folder import read_suite, read_targets
 from vlserve.testgen.elements import Locator, Target
-from vlserve.testgen.result import Result
+from vlserve.testgen.pipeline import generate
+from vlserve.testgen.result import Job, Result, TestgenError
 from vlserve.testgen.run import repair
 from vlserve.testgen.run.runner import Run
 
@@ -146,6 +148,31 @@ def test_a_folder_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
     (tmp_path / "notes.txt").write_text("no part of it")
     assert read_suite(tmp_path) == dict(suite.files)
     assert read_suite(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_target_of_a_folder_is_read_from_each_of_its_generated_files(target: Target) -> None:
+    for plan, subject in ((LOGIN, LIVE), (LOGIN, DRAFT)):
+        files = render(plan, ELEMENTS, subject, target).files
+        assert read_targets(files) == {target}
+        for name in (one for one in files if one == "conftest.py" or one.endswith("_page.py")):
+            assert read_targets({name: files[name]}) == {target}
+
+
+def test_files_of_the_user_say_nothing_about_the_target_of_a_folder() -> None:
+    assert read_targets({"conftest.py": "from selenium import webdriver\n", "pages/a_page.py": ""}) == set()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_job_for_a_folder_with_both_targets_is_refused(target: Target) -> None:
+    models = Scripted([])
+    files = {
+        "conftest.py": render(LOGIN, ELEMENTS, LIVE, "playwright").files["conftest.py"],
+        "pages/login_page.py": render(LOGIN, ELEMENTS, LIVE, "selenium").files["pages/login_page.py"],
+    }
+    with pytest.raises(TestgenError, match=r"for Playwright and Selenium, .* choose another folder \(-o\)\.$"):
+        await generate(Job(b"", "log in", target, existing=files), models)
+    assert models.asked == []
 
 
 @pytest.mark.parametrize("target", TARGETS)

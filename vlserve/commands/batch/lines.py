@@ -37,6 +37,7 @@ LINES_AT_ONCE = 100
 
 _START = b'{"id": "batch_req_'
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PLACE = re.compile(r": line \d+ column \d+ \(char (\d+)\)")
 _SYNC_S = 1.0
 _MAX_PROBLEMS, _LONGEST_SHOWN = 20, 80
 
@@ -52,7 +53,7 @@ class Line:
 
 async def check(source: pathlib.Path) -> dict[str, int]:
     """Return each line's custom_id and its byte offset. Raises ConfigError that lists the invalid lines."""
-    if not source.is_file():  # noqa: ASYNC240  (all its reads block briefly)
+    if source.exists() and not source.is_file():  # noqa: ASYNC240  (all its reads block briefly)
         raise ConfigError(f"{source} is not a file (it is read twice, so it cannot be a pipe).")
     found, problems, at = dict[str, int](), list[str](), 0
     try:
@@ -89,7 +90,8 @@ def _parse(raw: bytes) -> Line:
     try:
         tree = parse_json(raw.removeprefix(codecs.BOM_UTF8))
     except InvalidRequest as error:
-        raise InvalidRequest(error.message.replace("The body", "the line", 1)) from None
+        message = error.message.replace("The body", "the line", 1)
+        raise InvalidRequest(_PLACE.sub(r" at character \1", message)) from None
     custom_id, url, body = tree.get("custom_id"), tree.get("url"), tree.get("body")
     if not isinstance(custom_id, str) or not custom_id:
         raise InvalidRequest("custom_id is missing, or is not a string.")

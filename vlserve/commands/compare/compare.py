@@ -186,6 +186,10 @@ async def _ask_service(
             try:
                 async with session.post("/v1/chat/completions", json=body) as answer:
                     tree = await answer.json(content_type=None)
+            except aiohttp.ClientConnectorError as error:
+                raise ConfigError(
+                    f"No service answers at {url}. Is `vlserve serve` running? See also --base-url."
+                ) from error
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 raise ConfigError(f"No answer from {url}: {error or type(error).__name__}.") from error
             answers.append(_read_answer(tree, answer.status, url))

@@ -5,6 +5,7 @@ system_info.py and modules of engines/ collect the facts, checks.py evaluates th
 
 import asyncio
 import dataclasses
+import importlib.util
 import os
 import pathlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -118,6 +119,10 @@ async def _engines(
         own = {**environment, **engine.env}
         if not engine.is_folder and uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
+        elif importlib.util.find_spec("huggingface_hub") is None:
+            yield Finding(
+                Verdict.WARNING, f"weights {name}", "not checked: huggingface_hub, a part of vLLM, is missing"
+            )
         elif argv := check_command(engine):
             looked.append(await system_info.model(argv, own))
             yield checks.judge_model(name, engine, looked[-1])
