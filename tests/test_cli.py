@@ -58,6 +58,14 @@ def test_busy_port_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     assert "--port" in message
     message = refused("serve", "--config", write(tmp_path), "--host", "192.0.2.1", "--allow-unauthenticated")
     assert "Cannot assign requested address. Choose another host with --host." in message
+    message = refused("serve", "--config", write(tmp_path), "--host", "x.invalid", "--allow-unauthenticated")
+    assert "Choose another host with --host." in message
+
+
+def test_closed_output_does_not_make_a_command_fail() -> None:
+    command = f"exec {sys.executable} -m vlserve.cli key ana >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
 @pytest.mark.parametrize("arguments", [["key", "ana"], ["doctor", "--config", "no-such-file.yaml"]])

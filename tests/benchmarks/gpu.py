@@ -83,7 +83,7 @@ def start(config: str, log: pathlib.Path) -> tuple[subprocess.Popen[bytes], dict
     all_s = round(time.monotonic() - started, 1)
     with urllib.request.urlopen(f"{SERVICE}/ready", timeout=5) as answer:
         engines = json.load(answer)["engines"]
-    while len(seconds) < len(engines):  # a thread writes the log
+    while len(seconds) < len(engines) and time.monotonic() - started < READY_S:  # a thread writes the log
         time.sleep(0.1)
         found = re.findall(r"(\w+) engine: ready \(after (\d+) s", log.read_text(errors="replace"))
         seconds = {name: float(after) for name, after in found}

@@ -214,6 +214,7 @@ def test_folder_written_like_the_name_of_a_model_is_refused(tmp_path: pathlib.Pa
         load(tmp_path, "engines: {text: {model: org/text}}")
     assert load(tmp_path, "engines: {text: {model: ./org/text}}")
     assert load(tmp_path, "engines: {text: {model: org/text, url: http://h}}")
+    assert load(tmp_path, f"engines: {{text: {{model: {'x' * 300}}}}}")
 
 
 def test_command_line_overrides_the_file(tmp_path: pathlib.Path) -> None:

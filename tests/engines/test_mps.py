@@ -126,7 +126,7 @@ async def test_engines_are_restarted_with_a_new_daemon_when_it_or_its_server_die
         await until(lambda: not is_alive(server) and not is_alive(daemon))
         await until(lambda: all(one.is_ready and one.pid != pids[one.name] for one in fleet.engines.values()))
         assert is_alive(int(pipe(short_folder, "pid")))
-    assert f"CUDA MPS: its server, {server}, died" in caplog.text
+    assert f"CUDA MPS: {f'its server, {server},' if victim == 'server' else 'its control daemon'} died" in caplog.text
     assert ("the control daemon of CUDA MPS ended (-9)" in capfd.readouterr().err) is (victim == "daemon")
     for name in pids:
         assert f"{name} engine: failed (CUDA MPS has ended; next try in" in caplog.text
@@ -158,7 +158,7 @@ async def test_engines_are_restarted_with_a_new_daemon_when_its_reaper_is_killed
         assert mps.pid
         assert is_alive(mps.pid)
         await until(lambda: not is_alive(server))
-    assert "CUDA MPS: the process of its control daemon died" in caplog.text
+    assert "CUDA MPS: its control daemon died" in caplog.text
 
 
 async def test_engine_that_started_while_the_daemon_could_not_is_restarted_with_the_others(
@@ -177,6 +177,32 @@ async def test_engine_that_started_while_the_daemon_could_not_is_restarted_with_
     assert not earlier.done()
     os.kill(int(pipe(short_folder, "pid")), signal.SIGKILL)
     await asyncio.wait_for(earlier, 30)
+    await mps.stop()
+    (short_folder / "run").rmdir()
+
+
+async def test_start_that_is_cancelled_leaves_a_daemon_for_the_next(
+    short_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mps = mps_of(short_folder)
+    reached = asyncio.Event()
+
+    async def slow_start(*_: object) -> int:
+        reached.set()
+        await asyncio.sleep(600)
+        return 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mps_control, "start_server", slow_start)
+        starting = asyncio.create_task(mps.start())
+        await reached.wait()
+        starting.cancel()
+        await asyncio.wait([starting])
+    leader = mps.pid
+    end = await mps.start()
+    assert mps.pid == leader
+    os.kill(int(pipe(short_folder, "server")), signal.SIGKILL)
+    await asyncio.wait_for(end, 30)
     await mps.stop()
     (short_folder / "run").rmdir()
 

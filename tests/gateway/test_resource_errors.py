@@ -1,6 +1,7 @@
 """Exhausted file descriptors: a 503, a log line per minute, and no restart of the engine."""
 
 import logging
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from tests.gateway.streaming import CHAT
 from vlserve import resource_errors
 from vlserve.config.engine_settings import EngineSettings
 from vlserve.engines import probe
+from vlserve.engines.process import find_ending
 from vlserve.engines.view import Activity, Address
 
 
@@ -88,6 +90,12 @@ class Unreachable:
 
     def get(self, *_: Any, **__: Any) -> Any:
         raise aiohttp.ClientOSError(self.errnos.pop(0), "no")
+
+
+def test_exhausted_file_descriptors_do_not_count_as_the_end_of_a_process() -> None:
+    with no_descriptors():
+        assert find_ending(os.getpid()) is None
+    assert find_ending(2**22 + 1) == "died"  # above the largest pid of Linux
 
 
 async def test_exhausted_file_descriptors_do_not_count_as_a_dead_server(monkeypatch: pytest.MonkeyPatch) -> None:

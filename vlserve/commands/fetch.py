@@ -34,8 +34,6 @@ async def download(
     Raises ConfigError without the hub's client, for an engine that is not in the config, in offline mode
     (HF_HUB_OFFLINE=1), and for ``verify`` with ModelScope.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:  # vLLM installs it
-        raise ConfigError(NOT_INSTALLED)
     engines = dict(config.engines.items())
     if missing := [name for name in names if name not in engines]:
         raise ConfigError(f"engines.{missing[0]}: there is no such engine in this config.")
@@ -45,6 +43,8 @@ async def download(
         if reason := _nothing_to_fetch(settings):
             log.info("%s: %s", name, reason)
             continue
+        if importlib.util.find_spec("huggingface_hub") is None:  # vLLM installs it
+            raise ConfigError(NOT_INSTALLED)
         own = {**environment, **settings.env, "TQDM_DISABLE": "1"}  # ModelScope's progress bars
         chosen = source or ("modelscope" if uses_modelscope(own) else "huggingface")
         if chosen == "huggingface" and own.get("HF_HUB_OFFLINE") == "1":

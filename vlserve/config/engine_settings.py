@@ -105,13 +105,13 @@ class EngineSettings(Settings):
             raise ValueError("url must be the server's base URL, without /v1")
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env needs url")
-        own = {"--tensor-parallel-size", "--data-parallel-size"} & extra_args.flags(self.extra_args).keys()
-        # Those are settings: the plan refuses them among extra_args, with a better message.
         if self.is_vllm and not self.is_folder and (self.model.count("/") > 1 or self.model.startswith("~")):
             raise ValueError(
                 f"model {self.model!r} is no name of a model on a hub, like Qwen/Qwen2.5-7B-Instruct; "
                 "a folder begins with / or ./"
             )
+        # Those are settings: the plan refuses them among extra_args, with a better message.
+        own = {"--tensor-parallel-size", "--data-parallel-size"} & extra_args.flags(self.extra_args).keys()
         if self.gpus is not None and not own and len(set(self.gpus)) != self.gpu_count:
             needed = f"{self.gpu_count_reason} {self.gpu_count}"
             raise ValueError(f"gpus names {len(set(self.gpus))} GPUs but {needed}; they must be equal")

@@ -152,7 +152,7 @@ def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def key_refusal(url: str, status: int, message: str = "") -> str | None:
-    """What a command says of a service that does not accept its API key; None for other responses.
+    """The error message for a service that refuses the API key in VLSERVE_API_KEY (401, 403); None for other statuses.
 
     ``message``: the service's own.
     """

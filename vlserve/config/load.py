@@ -4,6 +4,7 @@ Unknown keys are refused with the most similar valid name.
 """
 
 import difflib
+import os
 import pathlib
 from typing import Any
 
@@ -87,7 +88,8 @@ def _with_paths_resolved(config: Config, folder: pathlib.Path) -> Config:
     """Raises ConfigError for a folder that is written like the name of a model."""
     engines: dict[str, EngineSettings] = {}
     for name, settings in config.engines.items():
-        if settings.is_vllm and not settings.is_folder and (folder / settings.model / "config.json").exists():
+        beside = folder / settings.model / "config.json"
+        if settings.is_vllm and not settings.is_folder and os.path.isfile(beside):  # noqa: PTH113  (which may raise)
             raise ConfigError(
                 f"engines.{name}.model: {settings.model} would be downloaded, but there is a folder of this name. "
                 f"To use it, write ./{settings.model}"

@@ -68,17 +68,26 @@ class Mps:
                 await self.stop()  # with a daemon, CUDA would fail instead of running without MPS
                 return self._next_end
             self._is_serving = self._has_served = True
-            self._watching = asyncio.create_task(self._watch(self.pid or 0, self._server))
+            self._watching = asyncio.create_task(self._watch(self._runner(), self._server))
             log.info("CUDA MPS: the control daemon and its server are running")
             return self._next_end
 
-    async def _watch(self, reaper: int, server: int) -> None:
-        """Tell every engine when the daemon or its server has ended: it has then lost its GPU, and may not notice.
+    def _runner(self) -> int:
+        """The pid of mps_daemon.py, which ends with the daemon, at once; the reaper's, where Linux does not name it."""
+        reaper = self.pid or 0
+        with contextlib.suppress(OSError):
+            children = pathlib.Path(f"/proc/{reaper}/task/{reaper}/children").read_text().split()
+            return int(next(iter(children), reaper))
+        return reaper
 
-        On an H200 (driver 580.159) one of two engines ended at once when the server was killed, and the other one hung.
-        On an H100 both hung without the daemon. An engine that started without a daemon may be a client of the next.
+    async def _watch(self, runner: int, server: int) -> None:
+        """Set the future of ``start`` when the daemon or its server has ended: its clients have then lost their GPU.
+
+        They may not notice: on an H200 (driver 580.159) one of two engines ended when the server was killed, and the
+        other one hung; on an H100 both hung without the daemon. An engine that started without a daemon may be a client
+        of the next.
         """
-        parts = {server: f"its server, {server},", reaper: "the process of its control daemon"}
+        parts = {server: f"its server, {server},", runner: "its control daemon"}
         ended = list[str]()
         while not ended:
             await asyncio.sleep(_WATCH_S)

@@ -170,14 +170,16 @@ class Process:
 
 
 def find_ending(pid: int) -> str | None:
-    """How a process ended; None while it runs.
+    """How a process ended; None while it runs, or if that is unknown.
 
     The exit status is known only until its parent has read it, and zero where this process may not read it.
     """
     try:
         fields = _stat_fields(pid)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return "died"
+    except OSError:  # a lack of file descriptors here says nothing of it
+        return None
     if fields[0] not in ("Z", "X"):
         return None
     status = int(fields[49])

@@ -65,5 +65,6 @@ def _listen(host: str, port: int, remedy: str) -> socket.socket:
         )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # socket adds the address
-        wrong = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        is_host = error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0  # getaddrinfo's are negative
+        wrong = "host" if is_host else "port"
         raise ConfigError(f"Cannot listen on {host}:{port}: {reason}. {remedy.format(wrong)}") from error

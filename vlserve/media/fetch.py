@@ -171,7 +171,7 @@ class Fetcher:
         except TimeoutError as error:
             # A timeout while connecting must not differ from a refused address.
             if progress.is_connecting:
-                log.info("A URL could not be fetched: its host was not resolved, or did not accept, in time")
+                log.info("A URL could not be fetched: its host was not resolved, or accepted no connection, in time")
                 raise _fetch_error(error, progress) from None
             raise InvalidRequest(
                 "the server took too long to respond; the settings fetch.read_timeout_s and fetch.total_timeout_s "

@@ -119,11 +119,11 @@ async def _engines(
         own = {**environment, **engine.env}
         if not engine.is_folder and uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
-        elif importlib.util.find_spec("huggingface_hub") is None:
-            yield Finding(
-                Verdict.WARNING, f"weights {name}", "not checked: huggingface_hub, a part of vLLM, is missing"
-            )
         elif argv := check_command(engine):
+            if importlib.util.find_spec("huggingface_hub") is None:
+                text = "not checked: huggingface_hub, a part of vLLM, is missing"
+                yield Finding(Verdict.WARNING, f"weights {name}", text)
+                continue
             looked.append(await system_info.model(argv, own))
             yield checks.judge_model(name, engine, looked[-1])
     if found := checks.judge_downloads(looked):
