@@ -20,7 +20,7 @@ from vlserve.commands.doctor import doctor
 from vlserve.commands.fetch import download
 from vlserve.commands.serve import serve, shutdown_signals
 from vlserve.commands.smoke import smoke
-from vlserve.config import keys
+from vlserve.config import client, keys
 from vlserve.config import load as config
 from vlserve.config.environment import engine_environment
 from vlserve.config.folders import cache_folder
@@ -122,14 +122,14 @@ async def _serve(arguments: argparse.Namespace) -> int:
 async def _compare(arguments: argparse.Namespace) -> int:
     settings = config.load(_config_path(arguments.config))
     url = _service_url(arguments, settings)
-    is_equal = await compare(settings, url, keys.read_client_key(), arguments.device, arguments.tolerance)
+    is_equal = await compare(settings, url, client.read_client_key(), arguments.device, arguments.tolerance)
     return 0 if is_equal else 1
 
 
 async def _smoke(arguments: argparse.Namespace) -> int:
     url = _service_url(arguments, config.load(_config_path(arguments.config)))
     is_right = True
-    async for result in smoke.run(url, keys.read_client_key(), arguments.timeout):
+    async for result in smoke.run(url, client.read_client_key(), arguments.timeout):
         print(result, flush=True)
         is_right &= result.is_right
     return 0 if is_right else 1
@@ -138,7 +138,7 @@ async def _smoke(arguments: argparse.Namespace) -> int:
 async def _batch(arguments: argparse.Namespace) -> int:
     url = _service_url(arguments, config.load(_config_path(arguments.config)))
     output, errors = arguments.output, batch.errors_path(arguments.output)
-    work = asyncio.create_task(batch.run(arguments.input, output, url, keys.read_client_key(), arguments.concurrency))
+    work = asyncio.create_task(batch.run(arguments.input, output, url, client.read_client_key(), arguments.concurrency))
     signals = list[int]()
 
     def end(number: int) -> None:
@@ -177,7 +177,7 @@ async def _testgen(arguments: argparse.Namespace) -> int:
     own_task = cast(asyncio.Task[int], asyncio.current_task())
     for number in shutdown_signals():  # cancellation closes browsers and removes folders
         asyncio.get_running_loop().add_signal_handler(number, own_task.cancel)
-    return await command.run(arguments, url, keys.read_client_key())
+    return await command.run(arguments, url, client.read_client_key())
 
 
 _COMMANDS = {

@@ -144,19 +144,3 @@ def read_url_key(name: EngineName, settings: EngineSettings, environ: Mapping[st
         variable = settings.url_api_key_env
         raise ConfigError(f"engines.{name}.url_api_key_env: the environment variable {variable} is empty.")
     return key
-
-
-def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The API key that vlserve's own commands send to a running service (VLSERVE_API_KEY)."""
-    return environ.get("VLSERVE_API_KEY", "").strip() or None
-
-
-def key_refusal(url: str, status: int, message: str = "") -> str | None:
-    """The error message for a service that refuses the API key in VLSERVE_API_KEY (401, 403); None for other statuses.
-
-    ``message``: the service's own.
-    """
-    if status not in (401, 403):
-        return None
-    does = "refuses the API key" if read_client_key() else "requires an API key"
-    return f"{url} {does} ({status}{f': {message}' if message else ''}). Set VLSERVE_API_KEY to a valid one."

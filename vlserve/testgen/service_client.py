@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.config.keys import key_refusal
+from vlserve.config.client import key_refusal
 from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)

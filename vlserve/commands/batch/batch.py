@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from vlserve.commands.batch import lines
 from vlserve.commands.batch.lines import LINES_AT_ONCE, Line, Results
-from vlserve.config.keys import key_refusal
+from vlserve.config.client import key_refusal
 from vlserve.errors import ConfigError, InvalidRequest
 
 log = logging.getLogger("vlserve.batch")

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.environment import engine_environment
-from vlserve.config.keys import key_refusal
+from vlserve.config.client import key_refusal
 from vlserve.config.settings import Config
 from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError

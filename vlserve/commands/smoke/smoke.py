@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.config.keys import key_refusal
+from vlserve.config.client import key_refusal
 
 _PICTURE = pathlib.Path(__file__).parent / "login.png"
 _BUTTON = (171, 372, 469, 409)  # of "Sign in" in the picture, in pixels
