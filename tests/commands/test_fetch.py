@@ -23,5 +23,7 @@ async def test_missing_client_is_named_with_its_remedy() -> None:
 async def test_client_is_not_needed_where_nothing_is_fetched() -> None:
     engines = {"text": {"model": "org/text", "url": "http://127.0.0.1:9"}, "vision": {"model": "./vision"}}
     assert await download(Config.model_validate({"engines": engines}), ["text", "vision"], {})
+    engines["vision"]["model"] = "s3://bucket/models/vision"  # vLLM reads it from there
+    assert await download(Config.model_validate({"engines": engines}), ["text", "vision"], {})
     with pytest.raises(ConfigError, match="there is no such engine"):
         await download(Config.model_validate({"engines": {"text": engines["text"]}}), ["vision"], {})

@@ -63,6 +63,8 @@ def _nothing_to_fetch(settings: EngineSettings) -> str | None:
         return "its command loads the model itself; nothing to fetch"
     if settings.is_folder:
         return f"{settings.model} is a folder; nothing to fetch"
+    if settings.is_in_object_storage:
+        return f"vLLM reads {settings.model} at each start; nothing to fetch"
     return None if fetch_command(settings) else "its load format reads no weights; nothing to fetch"
 
 

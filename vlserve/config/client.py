@@ -9,6 +9,12 @@ def read_client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("VLSERVE_API_KEY", "").strip() or None
 
 
+def no_service(url: str, reason: str = "") -> str:
+    """The error message when nothing accepts connections at ``url``. ``reason``: a sentence, if it is known."""
+    why = f": {reason}" if reason else "."
+    return f"No service answers at {url}{why} Is `vlserve serve` running? See also --base-url."
+
+
 def key_refusal(url: str, status: int, message: str = "") -> str | None:
     """The error message for a service that refuses the API key in VLSERVE_API_KEY (401, 403); None for other statuses.
 

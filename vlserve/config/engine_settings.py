@@ -22,7 +22,8 @@ class LimitMmPerPrompt(Settings):
 
 class EngineSettings(Settings):
     model: str
-    """Hub name, or a folder (`/…`, `./…` or `../…`, relative to this file). With `url`: the name that server knows."""
+    """Hub name, a folder (`/…`, `./…` or `../…`, relative to this file), or a URL of object storage (`s3://…`, with
+    `extra_args: [--load-format, runai_streamer]`). With `url`: the name that server knows."""
     served_model_name: str | None = None
     """The name clients use. Default: `model`, or the folder's name. Answers of a `url` engine carry its own name."""
     url: str | None = None
@@ -105,9 +106,10 @@ class EngineSettings(Settings):
             raise ValueError("url must be the server's base URL, without /v1")
         if self.url_api_key_env and not self.url:
             raise ValueError("url_api_key_env needs url")
-        if self.is_vllm and not self.is_folder and (self.model.count("/") > 1 or self.model.startswith("~")):
+        is_hub_name = not self.is_folder and not self.is_in_object_storage
+        if self.is_vllm and is_hub_name and (self.model.count("/") > 1 or self.model.startswith("~")):
             raise ValueError(
-                f"model {self.model!r} is no name of a model on a hub, like Qwen/Qwen2.5-7B-Instruct; "
+                f"model {self.model!r} is not the name of a model on a hub, like Qwen/Qwen2.5-7B-Instruct; "
                 "a folder begins with / or ./"
             )
         # Those are settings: the plan refuses them among extra_args, with a better message.
@@ -122,6 +124,11 @@ class EngineSettings(Settings):
     @property
     def is_folder(self) -> bool:
         return self.model.startswith(("/", "./", "../"))
+
+    @property
+    def is_in_object_storage(self) -> bool:
+        """Whether vLLM reads the model from a URL such as ``s3://…`` (``--load-format runai_streamer``)."""
+        return "://" in self.model
 
     @property
     def model_id(self) -> str:

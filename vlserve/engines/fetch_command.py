@@ -11,9 +11,10 @@ FETCH = (sys.executable, "-m", "vlserve.engines.weights")
 
 
 def fetch_command(settings: EngineSettings, *more: str) -> tuple[str, ...]:
-    """The command that downloads an engine's model; empty for folders, and if no weights are read."""
+    """The command that downloads an engine's model from a hub; empty for other places, and if no weights are read."""
     given = extra_args.flags(settings.extra_args)
-    if settings.is_folder or not settings.is_vllm or not reads_weights(settings):
+    is_elsewhere = settings.is_folder or settings.is_in_object_storage
+    if is_elsewhere or not settings.is_vllm or not reads_weights(settings):
         return ()
     where = [f"{flag}={given[flag]}" for flag in ("--revision", "--download-dir") if flag in given]
     return (*FETCH, settings.model, *where, *more)

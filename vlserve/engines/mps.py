@@ -41,7 +41,7 @@ class Mps:
         self._process: Process | None = None
         self._server = 0
         self._watching: asyncio.Task[None] | None = None
-        self._is_serving = self._has_served = self._is_off = False
+        self._has_served = self._is_off = False
         self._starting = asyncio.Lock()
         self._next_end = asyncio.get_running_loop().create_future()
 
@@ -57,7 +57,7 @@ class Mps:
         this is logged, and CUDA runs without MPS: for good, unless they have worked before.
         """
         async with self._starting:
-            if self._is_off or self._is_serving:
+            if self._is_off or (self._watching and not self._watching.done()):
                 return self._next_end
             try:
                 await self._start()
@@ -67,7 +67,7 @@ class Mps:
                 log.warning("CUDA MPS %s: %s; the engines take turns on the GPU", when, error)
                 await self.stop()  # with a daemon, CUDA would fail instead of running without MPS
                 return self._next_end
-            self._is_serving = self._has_served = True
+            self._has_served = True
             self._watching = asyncio.create_task(self._watch(self._runner(), self._server))
             log.info("CUDA MPS: the control daemon and its server are running")
             return self._next_end
@@ -92,8 +92,7 @@ class Mps:
         while not ended:
             await asyncio.sleep(_WATCH_S)
             ended = [f"{part} {how}" for pid, part in parts.items() if (how := find_ending(pid))]
-        log.error("CUDA MPS: %s; it is started anew with the engines", " and ".join(ended))
-        self._is_serving = False
+        log.error("CUDA MPS: %s; it is restarted with the engines", " and ".join(ended))
         end, self._next_end = self._next_end, asyncio.get_running_loop().create_future()
         end.set_result("CUDA MPS has ended")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.config.client import key_refusal
+from vlserve.config.client import key_refusal, no_service
 from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)
@@ -46,7 +46,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
                     raise TestgenError(key_refusal(url, answer.status, message) or f"{url} refused: {message}")
                 return read(tree, answer.headers.get("x-vlserve-images", ""))
         except aiohttp.ClientConnectorError as error:
-            raise TestgenError(f"Nothing answers at {url}. Is the service running there? (--base-url)") from error
+            raise TestgenError(no_service(url)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TestgenError(
                 f"No answer from {url}: {error or type(error).__name__}. Is the service running?"

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from vlserve.commands.batch import lines
 from vlserve.commands.batch.lines import LINES_AT_ONCE, Line, Results
-from vlserve.config.client import key_refusal
+from vlserve.config.client import key_refusal, no_service
 from vlserve.errors import ConfigError, InvalidRequest
 
 log = logging.getLogger("vlserve.batch")
@@ -145,15 +145,11 @@ async def _check_service(session: aiohttp.ClientSession, base_url: str) -> None:
         async with session.get(f"{base_url}/v1/models", allow_redirects=False, timeout=_CHECK_TIMEOUT) as answer:
             status = answer.status
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise _unreachable(base_url, _reason(error)) from error
+        raise ConfigError(no_service(base_url, _reason(error))) from error
     if refusal := key_refusal(base_url, status):
         raise ConfigError(refusal)
     if 300 <= status < 500 and status not in (408, 429):
         raise ConfigError(f"{base_url}/v1/models answered {status}; is --base-url right?")
-
-
-def _unreachable(base_url: str, reason: str) -> ConfigError:
-    return ConfigError(f"No service answers at {base_url}: {reason} Is `vlserve serve` running? See also --base-url.")
 
 
 def _reason(error: Exception) -> str:
@@ -216,7 +212,7 @@ class _Batch:
             failures += not is_busy
             if failures >= self._retries.attempts:
                 if outcome.is_unreachable:  # not this line's fault: all others would fail, too
-                    raise _unreachable(self._base_url, outcome.problem)
+                    raise ConfigError(no_service(self._base_url, outcome.problem))
                 return outcome
             self._progress.show(f"retrying: {outcome.problem}")
             await asyncio.sleep(self._retries.wait_s(failures, outcome.retry_after_s))

@@ -88,7 +88,7 @@ async def check(source: pathlib.Path) -> dict[str, int]:
 def _parse(raw: bytes) -> Line:
     """Raises InvalidRequest."""
     try:
-        tree = parse_json(raw.removeprefix(codecs.BOM_UTF8))
+        tree = parse_json(raw.removeprefix(codecs.BOM_UTF8).rstrip())
     except InvalidRequest as error:
         message = error.message.replace("The body", "the line", 1)
         raise InvalidRequest(_PLACE.sub(r" at character \1", message)) from None

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.environment import engine_environment
-from vlserve.config.client import key_refusal
+from vlserve.config.client import key_refusal, no_service
 from vlserve.config.settings import Config
 from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError
@@ -187,9 +187,7 @@ async def _ask_service(
                 async with session.post("/v1/chat/completions", json=body) as answer:
                     tree = await answer.json(content_type=None)
             except aiohttp.ClientConnectorError as error:
-                raise ConfigError(
-                    f"No service answers at {url}. Is `vlserve serve` running? See also --base-url."
-                ) from error
+                raise ConfigError(no_service(url)) from error
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 raise ConfigError(f"No answer from {url}: {error or type(error).__name__}.") from error
             answers.append(_read_answer(tree, answer.status, url))

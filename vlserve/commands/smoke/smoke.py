@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from vlserve.config.client import key_refusal
+from vlserve.config.client import key_refusal, no_service
 
 _PICTURE = pathlib.Path(__file__).parent / "login.png"
 _BUTTON = (171, 372, 469, 409)  # of "Sign in" in the picture, in pixels
@@ -97,8 +97,7 @@ async def run(url: str, key: str | None, timeout_s: float) -> AsyncIterator[Resu
         try:
             engines = await client.engines()
         except (aiohttp.ClientConnectionError, TimeoutError):
-            text = f"No service answers at {url}. Is `vlserve serve` running? See also --base-url."
-            yield Result("ready", False, text, 0.0)
+            yield Result("ready", False, no_service(url), 0.0)
             return
         except WrongAnswer as wrong:
             yield Result("ready", False, str(wrong), 0.0)
