@@ -16,7 +16,7 @@ from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.outcome import exit_code
 from vlserve.testgen.pipeline import generate
-from vlserve.testgen.result import Event, Job, TestgenError
+from vlserve.testgen.result import Event, Job, NoService, TestgenError
 from vlserve.testgen.service_client import connect
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
@@ -51,6 +51,8 @@ async def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
+    except NoService:
+        sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
     except TestgenError as problem:
         sys.exit(str(problem))
     except OSError as error:

@@ -26,7 +26,7 @@ from typing import get_args
 from vlserve.testgen.code.suite_folder import read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.pipeline import generate
-from vlserve.testgen.result import Ask, Job, Result, TestgenError
+from vlserve.testgen.result import Ask, Job, NoService, Result, TestgenError
 from vlserve.testgen.service_client import connect
 
 URL = os.environ.get("VLSERVE_URL", "http://127.0.0.1:8000/v1")
@@ -88,6 +88,8 @@ async def main() -> int:
             try:
                 result = unlike(await make(row, arguments.folder, arguments.output, arguments.target, ask), taken)
                 result.write(arguments.output)
+            except NoService:
+                raise
             except (OSError, TestgenError) as error:  # continue with the next one
                 print(ROW.format(row["picture"], "-", "error", error), flush=True)
                 continue
@@ -100,5 +102,7 @@ async def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
+    except NoService:
+        sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
     except TestgenError as problem:
         sys.exit(str(problem))

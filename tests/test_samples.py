@@ -169,7 +169,7 @@ async def test_unreachable_service_is_reported(name: str, tmp_path: pathlib.Path
     given = [str(LOGIN), "--scenario", "sign in"] if name == "testgen_pipeline.py" else [str(tmp_path)]
     code, output, errors = await sample(name, *given, "-o", str(tmp_path / "out"), url="http://127.0.0.1:9/v1")
     assert code == 1
-    assert "No service answers at http://127.0.0.1:9/v1/chat/completions. Is `vlserve serve` running?" in output + errors
+    assert "No service answers at http://127.0.0.1:9/v1. Start one (make demo) or set VLSERVE_URL." in output + errors
     assert not (tmp_path / "out").exists()
 
 

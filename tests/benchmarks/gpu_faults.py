@@ -1,29 +1,45 @@
 """Faults on a GPU machine: how streams of both engines end, when the GPU's memory is back, when the engines are.
 
 python -m tests.benchmarks.gpu_faults --config FILE --out FOLDER [--faults text:EngineCore:KILL,mps:server:KILL]
+                                      [--busy text]
 
 A fault is engine:process:signal. The process is a part of its command line; APIServer is the engine's first process.
-mps:server is the server of CUDA MPS, mps:control its control daemon. Streams run on both engines, so each fault also
-shows a restart beside a busy engine. Writes FOLDER/faults.json after each fault, and the service's log. With --limit-s,
-the faults that would begin later are left out.
+mps:server is the server of CUDA MPS, mps:control its control daemon; mps:client:illegal is a program on the same MPS
+server that writes to an illegal address, which is fatal for all clients of the GPU. Streams run on the busy engines, by
+default on both, so that each fault also shows a restart beside a busy engine; an idle engine is not asked. Writes
+FOLDER/faults.json after each fault, and the service's log. With --limit-s, the faults that would begin later are left
+out.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from tests.benchmarks.gpu import JSON, SERVICE, Memory, ask, is_ready, picture, start, stop
 
 _STREAMS = 8
 _LONGEST_S, _SETTLE_S = 240.0, 20.0
+_ILLEGAL_WRITE = """
+import torch
+kernel = torch.cuda._compile_kernel('extern "C" __global__ void write(int* p) { p[1LL << 40] = 1; }', 'write')
+memory = torch.zeros(1, dtype=torch.int32, device="cuda")
+print("ready", flush=True)
+input()
+kernel((1, 1, 1), (1, 1, 1), (memory,))
+torch.cuda.synchronize()
+"""
 _TITLES = {"server": "nvidia-cuda-mps-server", "control": "nvidia-cuda-mps-control -f"}
 
 
@@ -60,6 +76,27 @@ def process(service: int, engine: str, title: str) -> int:
         return int(children[0])
     others = [(pid, line) for pid, line in descendants(leader).items() if pid != leader]
     return next(pid for pid, line in others if _TITLES.get(title, title) in line)
+
+
+def cause(service: int, fault: str) -> Callable[[], None]:
+    """Prepare a fault and return the function that causes it. Raises OSError or StopIteration if it cannot be."""
+    engine, title, name = fault.split(":")
+    if name != "illegal":
+        return functools.partial(os.kill, process(service, engine, title), getattr(signal, f"SIG{name}"))
+    core = process(service, "text", "EngineCore")
+    pairs = pathlib.Path(f"/proc/{core}/environ").read_bytes().decode().split("\0")
+    environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    command, pipe = [sys.executable, "-c", _ILLEGAL_WRITE], subprocess.PIPE
+    client = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+    if not client.stdout or client.stdout.readline() != "ready\n":
+        raise OSError("the program did not start")
+
+    def write() -> None:
+        if client.stdin:
+            print(file=client.stdin, flush=True)
+        threading.Timer(_SETTLE_S, client.kill).start()
+
+    return write
 
 
 class Stream(threading.Thread):
@@ -106,9 +143,9 @@ class Stream(threading.Thread):
 class Watch:
     """What happens to one engine after a fault."""
 
-    def __init__(self, engine: str, model: str) -> None:
+    def __init__(self, engine: str, model: str, *, is_busy: bool) -> None:
         self.engine, self.model = engine, model
-        self.streams = [Stream(model) for _ in range(_STREAMS)]
+        self.streams = [Stream(model) for _ in range(_STREAMS if is_busy else 0)]
         for stream in self.streams:
             stream.start()
         self.away_s = self.started_s = self.back_s = 0.0
@@ -122,7 +159,7 @@ class Watch:
             self.started_s = elapsed
         if self.away_s and is_up and not self.back_s:
             self.back_s = elapsed
-        if is_up:
+        if is_up and self.streams:
             self.asked += 1
             try:
                 messages = [{"role": "user", "content": "Hello"}]
@@ -153,19 +190,18 @@ class Watch:
         }
 
 
-def one_fault(service: int, fault: str, models: dict[str, str], log: pathlib.Path) -> dict[str, Any]:
-    """Streams run on every engine, a process gets the signal; everything until all are back."""
-    engine, title, name = fault.split(":")
-    pid = process(service, engine, title)
-    watches = {one: Watch(one, model) for one, model in models.items()}
+def one_fault(service: int, fault: str, models: dict[str, str], busy: list[str], log: pathlib.Path) -> dict[str, Any]:
+    """Streams run on the busy engines, the fault is caused; everything until all are back."""
+    strike = cause(service, fault)
+    watches = {one: Watch(one, model, is_busy=one in busy) for one, model in models.items()}
     waiting_since = time.monotonic()
     while time.monotonic() - waiting_since < 60 and not all(
         len(stream.lines) > 5 or stream.ended for watch in watches.values() for stream in watch.streams
     ):
         time.sleep(0.1)
     before, lines_before = used(), len(log.read_text(errors="replace").splitlines())
-    os.kill(pid, getattr(signal, f"SIG{name}"))
     begun = time.monotonic()
+    strike()
     lowest, free_s = before, 0.0
     while (elapsed := time.monotonic() - begun) < _LONGEST_S:
         if (now_used := used()) < lowest:
@@ -179,6 +215,7 @@ def one_fault(service: int, fault: str, models: dict[str, str], log: pathlib.Pat
     later = log.read_text(errors="replace").splitlines()[lines_before:]
     return {
         "fault": fault,
+        "busy": busy,
         "memory_used_mib": {"before": before, "lowest": lowest, "after": used()},
         "lowest_after_s": round(free_s, 1),
         "engines": {one: watch.summary(begun) for one, watch in watches.items()},
@@ -206,6 +243,7 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--faults", default="text:EngineCore:KILL,vision:APIServer:KILL,vision:EngineCore:STOP")
+    parser.add_argument("--busy", default="text,vision", help="engines with streams")
     parser.add_argument("--limit-s", type=float, default=float("inf"))
     options = parser.parse_args()
     begun = time.monotonic()
@@ -227,7 +265,7 @@ def main() -> None:
                 continue
             try:
                 ask(SERVICE, {"messages": [{"role": "user", "content": [_part(picture())]}], "max_tokens": 4})
-                results["faults"].append(one_fault(service.pid, fault, models, log))
+                results["faults"].append(one_fault(service.pid, fault, models, options.busy.split(","), log))
             except (OSError, StopIteration) as error:  # the next fault is tried
                 results["faults"].append({"fault": fault, "not_done": repr(error)})
             seen |= descendants(service.pid)

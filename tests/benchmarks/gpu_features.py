@@ -3,9 +3,9 @@
 python -m tests.benchmarks.gpu_features --config FILE --out FOLDER [--long-tokens 119000] [--only "long prompt"]
 
 FILE serves both models with API keys from VLSERVE_KEYS (server.api_keys_env), metrics for the key ana, grammars and one
-video per request. The weights may be random: only status, finish_reason and form are checked. Then JSON ends only with
-disable_any_whitespace in --structured-outputs-config, and that of tool calls not even so. Prints a JSON line per
-question, writes FOLDER/features.json.
+video per request. The weights may be random: only status, finish_reason and form are checked. Random weights fill JSON
+with white space until max_tokens: disable_any_whitespace in --structured-outputs-config forbids it, but not in tool
+calls, where logit_bias does. Prints a JSON line per question, writes FOLDER/features.json.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
+import yaml
 from PIL import Image
 from pydantic import BaseModel, Field
 
@@ -114,7 +115,17 @@ def image(side: int) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def questions(long_tokens: int) -> Iterator[tuple[str, Any, dict[str, Any], Callable[[dict[str, Any]], Any]]]:
+def white_space(config: str) -> dict[str, int]:
+    """A logit_bias against the tokens of the text model that are white space only."""
+    path = pathlib.Path(config)
+    model = path.parent / yaml.safe_load(path.read_text())["engines"]["text"]["model"]
+    vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    return {str(number): -100 for token, number in vocabulary.items() if not set(token) - set("ĠĊĉč")}
+
+
+def questions(
+    config: str, long_tokens: int
+) -> Iterator[tuple[str, Any, dict[str, Any], Callable[[dict[str, Any]], Any]]]:
     """Yield name, content of the message, further fields, and a check of the answer."""
     schema = {"type": "json_schema", "json_schema": {"name": "car", "strict": True, "schema": Car.model_json_schema()}}
     noise = {"type": "image_url", "image_url": {"url": picture()}}
@@ -123,7 +134,7 @@ def questions(long_tokens: int) -> Iterator[tuple[str, Any, dict[str, Any], Call
         for kind, (constraint, pattern) in _CONSTRAINTS.items():
             check = functools.partial(matches, pattern)
             yield f"{kind}, {model}", content, {"structured_outputs": {kind: constraint}}, check
-    tools = {"tools": _TOOLS, "tool_choice": "required", "temperature": 1, "max_tokens": 1000}
+    tools = {"tools": _TOOLS, "tool_choice": "required", "logit_bias": white_space(config), "max_tokens": 1000}
     for seed in range(4):
         yield f"tool_choice required, seed {seed}", "Buy cars.", {**tools, "seed": seed}, are_calls
     alone = {**tools, "parallel_tool_calls": False}
@@ -140,8 +151,8 @@ def questions(long_tokens: int) -> Iterator[tuple[str, Any, dict[str, Any], Call
         yield f"long prompt {number}", content, fields, lambda one: one["completion_tokens"] == 16
 
 
-def results(long_tokens: int, only: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, content, fields, is_valid in questions(long_tokens):
+def results(config: str, long_tokens: int, only: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, content, fields, is_valid in questions(config, long_tokens):
         if only not in name:
             continue
         answer = ask(content, **fields)
@@ -170,7 +181,7 @@ def main() -> None:
     service, seconds = start(options.config, options.out / "features.log")
     found: dict[str, Any] = {"ready_s": seconds}
     try:
-        for name, result in results(options.long_tokens, options.only):
+        for name, result in results(options.config, options.long_tokens, options.only):
             found[name] = result
             print(json.dumps({"question": name, **result}), flush=True)
             (options.out / "features.json").write_text(json.dumps(found, indent=1))

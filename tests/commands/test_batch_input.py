@@ -25,6 +25,7 @@ async def test_byte_order_mark_of_the_input_is_skipped(tmp_path: pathlib.Path) -
 
 BAD_LINES = [
     (b"{", "the line is not JSON: Expecting property name enclosed in double quotes at character 2."),
+    (b'{"custom_id": "a', "the line is not JSON: Unterminated string starting at character 15."),
     (b"[]", "the line must be a JSON object"),
     (b'{"custom_id": "\xff"}', "the line is not UTF-8"),
     ({**GOOD, "custom_id": None}, "custom_id is missing"),

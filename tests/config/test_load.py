@@ -61,6 +61,8 @@ def load(folder: pathlib.Path, text: str, **overrides: object) -> Config:
         ("engines: {text: {model: auto}}", "is reserved for automatic routing"),
         ("engines: {text: {model: models/demo/text}}", "a folder begins with / or ./"),
         ("engines: {text: {model: ~/text}}", "a folder begins with / or ./"),
+        ("engines: {text: {model: 'https://hub.example/org/text'}}", "is not the name of a model on a hub"),
+        ("engines: {text: {model: t, max_model_len: auto}}", "write tokens; `vlserve plan` names the most that fit"),
         ("engines: {text: {model: x, url: host:80}}", "url must start with http"),
         ("engines: {text: {model: x, url: http://h, command: [a]}}", "not both"),
         ("engines: {text: {model: x, url_api_key_env: K}}", "url_api_key_env needs url"),

@@ -230,6 +230,31 @@ def test_weights_and_cache_in_float32_take_twice_as_much() -> None:
     assert full.budget.tokens == half.budget.tokens // 2
 
 
+def test_kv_cache_in_fp8_holds_twice_the_tokens() -> None:
+    settings = {"model": "Qwen/Qwen2.5-VL-7B-Instruct", "kv_cache_memory_bytes": "8GiB", "max_model_len": 32_768}
+    whole = planned("1x80G", vision=settings)["vision"].budget
+    half = planned("1x80G", vision={**settings, "extra_args": ["--kv-cache-dtype", "fp8"]})["vision"].budget
+    assert whole
+    assert half
+    assert half.tokens // 2 == whole.tokens
+
+
+LARGE = "Qwen/Qwen2.5-14B-Instruct"
+
+
+@pytest.mark.parametrize("arguments", [["--quantization", "fp8"], ["-q=fp8"], ["--cpu_offload_gb", "20"]])
+def test_model_that_fits_only_with_flags_that_the_plan_cannot_count_is_left_to_vllm(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="more than a GPU of 24 GiB has"):
+        planned("1x24G", text={"model": LARGE})
+    text = {"model": LARGE, "extra_args": arguments}
+    assert planned("1x24G", text=text)["text"].budget is None
+    with pytest.raises(ConfigError, match=f"the memory that {re.escape(LARGE)} needs is unknown"):
+        planned("1x24G", text=text, vision={"model": VISION})
+    with pytest.raises(ConfigError, match="tensor_parallel_size is 2, but this machine has 1 GPU"):
+        planned("1x24G", text={**text, "tensor_parallel_size": 2})
+    assert planned("1x80G", text=text)["text"].budget  # it fits in 16 bits
+
+
 @pytest.mark.parametrize("spec", ["1xH200", "8xA100", "2xRTX-4090"])
 def test_machine_without_the_memory_of_its_gpus_is_refused_with_what_is_missing(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"does not say how much memory each GPU has.*like 1xH100-80G or 1xH200-141G"):

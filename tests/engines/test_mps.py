@@ -132,6 +132,22 @@ async def test_engines_are_restarted_with_a_new_daemon_when_it_or_its_server_die
         assert f"{name} engine: failed (CUDA MPS has ended; next try in" in caplog.text
 
 
+async def test_idle_engine_is_restarted_too_when_a_fatal_error_of_the_other_one_stopped_the_server(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ready_fleet(short_folder, mps_of(short_folder)) as fleet:
+        server = await server_of(short_folder)
+        pids = {name: engine.pid for name, engine in fleet.engines.items()}
+        (short_folder / "run" / "mps" / "pipe" / "fault").write_text(str(server))
+        for pid in session_of(pids["text"] or 0):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: all(one.is_ready and one.pid != pids[one.name] for one in fleet.engines.values()))
+        assert await server_of(short_folder) != server
+        assert not is_alive(server)
+    assert f"CUDA MPS: its server, {server}, reports a fatal error (its state is FAULT)" in caplog.text
+    assert "vision engine: failed (CUDA MPS has ended; next try in" in caplog.text
+
+
 async def test_engine_that_is_loading_is_restarted_when_the_server_dies(
     short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:

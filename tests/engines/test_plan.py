@@ -233,7 +233,7 @@ def test_two_models_of_unknown_size_need_configured_memory() -> None:
         if works:
             assert len(plan.make(parsed, GPU, {}, RUN).engines) == 2
         else:
-            with pytest.raises(ConfigError, match=r"size of org/text is unknown"):
+            with pytest.raises(ConfigError, match=r"the memory that org/text needs is unknown"):
                 plan.make(parsed, GPU, {}, RUN)
 
 

@@ -30,6 +30,10 @@ def test_fifth_exit_in_a_minute_opens_the_breaker_until_a_stable_run() -> None:
     assert found[4:] == [*(Pause(wait_s, True) for wait_s in (60, 120, 240, 480, 600)), Pause(1, False)]
 
 
+def test_stable_runs_never_open_the_breaker() -> None:
+    assert pauses([(12.0 * number, 11) for number in range(9)]) == [Pause(1, False)] * 9
+
+
 def test_five_exits_in_more_than_a_minute_do_not_open_the_breaker() -> None:
     assert pauses([(0, 0), (10, 0), (20, 0), (30, 0), (60.1, 0)])[-1] == Pause(16, False)
 

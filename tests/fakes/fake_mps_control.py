@@ -5,7 +5,7 @@
 arguments: sends a line of standard input to the daemon and prints its answer. FAKE_MPS_FAULTS: `fails` exits at once,
 `late` refuses connections at first, `deaf` ignores `quit` and SIGTERM, `silent` answers no command but `quit`;
 `refuses` fails to start the server, with `dies` the server ends at once, with `faulty` its state is FAULT, and with
-`slow` it stays INITIALIZING.
+`slow` it stays INITIALIZING. A file `fault` in the folder with the server's pid makes its state FAULT later.
 """
 
 import os
@@ -31,8 +31,10 @@ class Daemon:
                 return self._start_server()
             case ["get_server_list"]:
                 return str(self.server.pid) if self.server and self.server.poll() is None else ""
-            case ["get_server_status", _]:
-                return "FAULT" if "faulty" in FAULTS else "INITIALIZING" if "slow" in FAULTS else "ACTIVE"
+            case ["get_server_status", pid]:
+                named = FOLDER / "fault"
+                has_fault = "faulty" in FAULTS or (named.exists() and named.read_text() == pid)
+                return "FAULT" if has_fault else "INITIALIZING" if "slow" in FAULTS else "ACTIVE"
             case ["get_default_active_thread_percentage"]:
                 return "100.0"
             case ["quit"]:

@@ -22,10 +22,11 @@ class LimitMmPerPrompt(Settings):
 
 class EngineSettings(Settings):
     model: str
-    """Hub name, a folder (`/…`, `./…` or `../…`, relative to this file), or a URL of object storage (`s3://…`, with
-    `extra_args: [--load-format, runai_streamer]`). With `url`: the name that server knows."""
+    """Hub name, a folder (`/…`, `./…` or `../…`, relative to this file), or a URL in object storage (`s3://…`, `gs://…`,
+    `az://…`; Qwen2.5's special tokens and picture sizes are assumed). With `url`: the name that server knows."""
     served_model_name: str | None = None
-    """The name clients use. Default: `model`, or the folder's name. Answers of a `url` engine carry its own name."""
+    """The name clients use. Default: `model`, or the last part of a folder or URL. Answers of a `url` engine carry its
+    own name."""
     url: str | None = None
     """Base URL of a remote OpenAI-style server (`http://host:port`, no `/v1`); nothing is started here."""
     url_api_key_env: str | None = None
@@ -96,6 +97,15 @@ class EngineSettings(Settings):
         except ValidationError:
             raise ValueError(f"{given!r}: write seconds (more than 0), auto, or null for never") from None
 
+    @field_validator("max_model_len", mode="before")
+    @classmethod
+    def _length(cls, given: Any) -> Any:
+        if given in ("auto", -1, "-1"):
+            raise ValueError(
+                "write tokens; `vlserve plan` names the most that fit. Left out: the model's context length"
+            )
+        return given
+
     @model_validator(mode="after")
     def _whole(self) -> "EngineSettings":
         if self.url and self.command:
@@ -127,15 +137,15 @@ class EngineSettings(Settings):
 
     @property
     def is_in_object_storage(self) -> bool:
-        """Whether vLLM reads the model from a URL such as ``s3://…`` (``--load-format runai_streamer``)."""
-        return "://" in self.model
+        """Whether ``model`` is a URL that vLLM reads itself (vllm/transformers_utils/runai_utils.py)."""
+        return self.model.lower().startswith(("s3://", "gs://", "az://"))
 
     @property
     def model_id(self) -> str:
         """The model name in ``/v1/models`` and in answers."""
         if self.served_model_name:
             return self.served_model_name
-        return pathlib.Path(self.model).name if self.is_folder else self.model
+        return pathlib.Path(self.model).name if self.is_folder or self.is_in_object_storage else self.model
 
     @property
     def is_vllm(self) -> bool:

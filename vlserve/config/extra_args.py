@@ -14,6 +14,7 @@ _LONG_NAMES = {
     "-dpl": "--data-parallel-size-local",
     "-dpn": "--data-parallel-rank",
     "-n": "--nnodes",
+    "-q": "--quantization",
     "-asc": "--api-server-count",
 }
 _MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -33,6 +33,10 @@ _LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
 _TOWER_BYTES = int(0.5 * GIB)
 
 
+class DoesNotFit(ConfigError):
+    """An engine needs more memory than there is."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Memory of one engine on each of its GPUs, in bytes."""
@@ -97,7 +101,7 @@ def plan_memory(
     gpu_count: int,
     parts: Mapping[EngineName, float],
 ) -> dict[EngineName, Budget]:
-    """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit.
+    """Return a budget for each engine. Raises ConfigError, with the setting to change; DoesNotFit if memory is lacking.
 
     ``parts``: of engines on a shared GPU, how they divide the memory for KV caches (engines.share).
     """
@@ -116,7 +120,7 @@ def plan_memory(
         tokens = kv_cache // _bytes_per_token(settings, models[name])
         length = settings.max_model_len or models[name].max_position_embeddings
         if room < 0 or tokens < length:
-            raise ConfigError(_misfit_message(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
+            raise DoesNotFit(_misfit_message(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
         fixed = _fixed(settings, models[name], gpu_bytes)
         budgets[name] = Budget(
             *(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length),

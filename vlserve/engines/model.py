@@ -39,6 +39,8 @@ class Model:
     tower: Tower | None = None
     is_awq: bool = False
     bytes_per_value: int = 2
+    kv_bytes_per_value: int | None = None
+    """Of the KV cache; None: as ``bytes_per_value``."""
     file_bytes: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Its config.json, or the known part of it."""
@@ -58,7 +60,7 @@ class Model:
     def kv_bytes_per_token(self, tensor_parallel_size: int = 1) -> int:
         """Bytes of KV cache per token on each GPU; KV heads are split between GPUs, at least one each."""
         heads = max(1, self.kv_heads // tensor_parallel_size)
-        return 2 * self.layers * heads * self.head_size * self.bytes_per_value
+        return 2 * self.layers * heads * self.head_size * (self.kv_bytes_per_value or self.bytes_per_value)
 
     def with_dtype(self, dtype: str) -> "Model":
         """The model as vLLM loads it with this dtype. ``auto``: the model's own; for float32 models 16 bits."""

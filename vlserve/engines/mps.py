@@ -57,7 +57,7 @@ class Mps:
         this is logged, and CUDA runs without MPS: for good, unless they have worked before.
         """
         async with self._starting:
-            if self._is_off or (self._watching and not self._watching.done()):
+            if self._is_off or (self._watching and not await self._is_refusing()):
                 return self._next_end
             try:
                 await self._start()
@@ -71,6 +71,28 @@ class Mps:
             self._watching = asyncio.create_task(self._watch(self._runner(), self._server))
             log.info("CUDA MPS: the control daemon and its server are running")
             return self._next_end
+
+    async def _is_refusing(self) -> bool:
+        """Whether the server takes no more clients, or has ended. The other engines are then ended, too.
+
+        After a fatal error of one client, such as an illegal memory access, all clients on its GPU have lost their
+        contexts, and the server accepts new ones only when they have all ended
+        (https://docs.nvidia.com/deploy/mps, "Client Early Termination"). An idle engine does not notice.
+        """
+        try:
+            await mps_control.check_server(self._program, self._server, self._plan.environment)
+        except MpsError as error:
+            if self._watching:  # it has not ended meanwhile
+                self._watching.cancel()
+                self._end(f"its server, {self._server}, reports a fatal error ({error})")
+        return self._watching is None
+
+    def _end(self, why: str) -> None:
+        """Set the future of ``start``."""
+        log.error("CUDA MPS: %s; it is restarted with the engines", why)
+        self._watching = None
+        end, self._next_end = self._next_end, asyncio.get_running_loop().create_future()
+        end.set_result("CUDA MPS has ended")
 
     def _runner(self) -> int:
         """The pid of mps_daemon.py, which ends with the daemon, at once; the reaper's, where Linux does not name it."""
@@ -92,9 +114,7 @@ class Mps:
         while not ended:
             await asyncio.sleep(_WATCH_S)
             ended = [f"{part} {how}" for pid, part in parts.items() if (how := find_ending(pid))]
-        log.error("CUDA MPS: %s; it is restarted with the engines", " and ".join(ended))
-        end, self._next_end = self._next_end, asyncio.get_running_loop().create_future()
-        end.set_result("CUDA MPS has ended")
+        self._end(" and ".join(ended))
 
     async def _start(self) -> None:
         """Raises MpsError."""
@@ -133,6 +153,7 @@ class Mps:
         """End the daemon with its server. Engines that use it must have ended before."""
         if self._watching:
             self._watching.cancel()
+            self._watching = None
         if self._process:
             await self._process.end(_STOP_S)
             self._process = None

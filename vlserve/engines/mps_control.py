@@ -1,6 +1,7 @@
 """CUDA MPS's control program: finds it, sends commands to a control daemon, and finds a daemon that already runs."""
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import shutil
@@ -71,6 +72,13 @@ async def start_server(program: str, environment: Mapping[str, str]) -> int:
         if not server.isdigit():  # else it is only slow
             raise MpsError(f"there was no server after {_SERVER_S:g} s") from None
     return int(server)
+
+
+async def check_server(program: str, server: int, environment: Mapping[str, str]) -> None:
+    """Raise MpsError if the server accepts no clients because of a fatal error of one."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            await _is_initializing(program, str(server), environment)
 
 
 async def _is_initializing(program: str, server: str, environment: Mapping[str, str]) -> bool:

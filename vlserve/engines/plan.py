@@ -5,18 +5,22 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from vlserve.config import extra_args
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.settings import Config
 from vlserve.engines import mps_plan, vllm_arguments, vllm_checks
 from vlserve.engines.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
 from vlserve.engines.fetch_command import fetch_command, uses_modelscope
-from vlserve.engines.gpu_memory import Budget, plan_memory, share
+from vlserve.engines.gpu_memory import Budget, DoesNotFit, plan_memory, share
 from vlserve.engines.hang_limits import HangLimits, hang_limits
 from vlserve.engines.machine import Machine
 from vlserve.engines.model import Model
 from vlserve.engines.mps_plan import MpsPlan
 from vlserve.errors import ConfigError
 
+_FP8 = ("fp8", "fp8_e4m3", "fp8_e5m2")
+_SMALLER = {"--quantization", "--kv-cache-dtype", "--cpu-offload-gb", "--cpu-offload-params"}
+"""Flags with which an engine needs less memory than is planned for it."""
 # sun_path is 108 bytes on Linux, including the final NUL; the names of vLLM's own sockets are UUIDs (36 bytes).
 _LONGEST_SOCKET_PATH = 107 - 36
 
@@ -94,7 +98,10 @@ def _checked_models(config: Config, machine: Machine, environment: Mapping[str, 
             if available:
                 vllm_checks.check_heads(name, settings, model, available, unit)
             longest = vllm_checks.longest_request(settings, model, machine.vllm.release if machine.vllm else None)
-            models[name] = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
+            model = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
+            if extra_args.flags(settings.extra_args).get("--kv-cache-dtype") in _FP8:
+                model = replace(model, kv_bytes_per_value=1)
+            models[name] = model
         vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
     return models
 
@@ -108,18 +115,23 @@ def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model
             "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU, in the folder of vlserve's "
             "repository: pip install '.[cpu]'; `make demo` there serves two small models that way."
         )
-    if unknown := [name for name in engines if name not in models]:
-        gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
-        are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
-        are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
-        if len(engines) > 1 and not are_apart and not are_sized:
-            raise ConfigError(
-                f"engines.{unknown[0]}.model: the size of {engines[unknown[0]].model} is unknown, so its memory "
-                "cannot be planned. Set different gpus for the engines, "
-                "or gpu_memory_utilization and kv_cache_memory_bytes for each."
-            )
-        return {}
-    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus), config.engines.share.parts())
+    unknown = [name for name in engines if name not in models]
+    if not unknown:
+        try:
+            return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus), config.engines.share.parts())
+        except DoesNotFit:
+            unknown = [name for name, one in engines.items() if extra_args.flags(one.extra_args).keys() & _SMALLER]
+            if not unknown:
+                raise
+    gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
+    are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
+    are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
+    if len(engines) > 1 and not are_apart and not are_sized:
+        raise ConfigError(
+            f"engines.{unknown[0]}: the memory that {engines[unknown[0]].model} needs is unknown, so it cannot be "
+            "planned. Set different gpus for the engines, or gpu_memory_utilization and kv_cache_memory_bytes for each."
+        )
+    return {}
 
 
 def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, RamBudget]:

@@ -194,7 +194,8 @@ def _stat(pid: int) -> tuple[str, int, int]:
 
 def _stat_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third, the state; the 52nd is the exit status. Raises OSError."""
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    line = pathlib.Path(f"/proc/{pid}/stat").read_bytes()  # with the process's name, which may be any bytes
+    return line.rpartition(b")")[2].decode().split()
 
 
 def _describe_exit(code: int) -> str:

@@ -114,12 +114,12 @@ def _end_descendants() -> None:
 
 def _children() -> list[tuple[int, bytes]]:
     """Pid and command line of each child that has not ended."""
-    own = str(os.getpid())
+    own = str(os.getpid()).encode()
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if fields[1] == own and fields[0] != "Z":
+            fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+            if fields[1] == own and fields[0] != b"Z":
                 found.append((int(folder.name), (folder / "cmdline").read_bytes()))
         except OSError:
             continue  # it ended meanwhile

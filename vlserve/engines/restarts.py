@@ -63,6 +63,7 @@ class Restarts:
             return None
         if ready_s > STABLE_S:
             self._backoff_s, self._break_s, self._is_broken = FIRST_BACKOFF_S, FIRST_BREAK_S, False
+            self._deaths.clear()
         self._deaths.append(now)
         if len(self._deaths) == BREAKER_DEATHS and now - self._deaths[0] <= BREAKER_WINDOW_S:
             self._is_broken = True

@@ -102,6 +102,10 @@ class TestgenError(Exception):
     __test__ = False  # pytest would collect it because of its name
 
 
+class NoService(TestgenError):
+    """Nothing accepts connections at the service's address."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The outcome with its files.

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from vlserve.config.client import key_refusal, no_service
-from vlserve.testgen.result import Ask, ModelAnswer, TestgenError
+from vlserve.testgen.result import Ask, ModelAnswer, NoService, TestgenError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10)
 _TRIES, _LONGEST_WAIT_S = 4, 30.0
@@ -46,7 +46,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
                     raise TestgenError(key_refusal(url, answer.status, message) or f"{url} refused: {message}")
                 return read(tree, answer.headers.get("x-vlserve-images", ""))
         except aiohttp.ClientConnectorError as error:
-            raise TestgenError(no_service(url)) from error
+            raise NoService(no_service(url)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TestgenError(
                 f"No answer from {url}: {error or type(error).__name__}. Is the service running?"

@@ -37,7 +37,7 @@ LINES_AT_ONCE = 100
 
 _START = b'{"id": "batch_req_'
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_PLACE = re.compile(r": line \d+ column (\d+) \(char \d+\)")
+_PLACE = re.compile(r"(?: at)?: line \d+ column (\d+) \(char \d+\)")
 _SYNC_S = 1.0
 _MAX_PROBLEMS, _LONGEST_SHOWN = 20, 80
 

@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 from PIL import Image, ImageDraw
 
+from vlserve.config.client import key_refusal, no_service
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.config.environment import engine_environment
-from vlserve.config.client import key_refusal, no_service
 from vlserve.config.settings import Config
 from vlserve.engines.vllm_installation import compat_path
 from vlserve.errors import ConfigError
@@ -148,6 +148,8 @@ async def compare(config: Config, url: str, key: str | None, device: str, tolera
     """
     is_equal = True
     for name, settings in config.engines.items():
+        if settings.is_in_object_storage:
+            raise ConfigError(f"engines.{name}.model: compare needs a model in a folder or on a hub.")
         default = _EXACT if settings.dtype == "float32" else _ROUGH
         allowed = default if tolerance is None else tolerance
         asked = list(questions(name))
