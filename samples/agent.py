@@ -98,5 +98,7 @@ if __name__ == "__main__":
         main()
     except openai.APIConnectionError:
         sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
+    except openai.AuthenticationError:
+        sys.exit(f"{URL} requires an API key. Set VLSERVE_API_KEY.")
     except openai.APIError as error:
         sys.exit(f"{URL}: {error.message}")

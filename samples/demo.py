@@ -166,9 +166,15 @@ def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise SystemExit(128 + number)
 
 
+def port(written: str) -> int:
+    if written.isdecimal() and 0 < int(written) < 65536:
+        return int(written)
+    raise argparse.ArgumentTypeError(f"{written} is not a number from 1 to 65535")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the demo models and ask each a question.")
-    parser.add_argument("--port", type=int, default=8000, choices=range(1, 65536), metavar="PORT")
+    parser.add_argument("--port", type=port, default=8000)
     parser.add_argument("--once", action="store_true", help="exit after both answers")
     arguments = parser.parse_args()
     handle(leave)

@@ -62,6 +62,13 @@ def test_busy_port_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     assert "Choose another host with --host." in message
 
 
+def test_unknown_arguments_are_reported_with_the_usage_of_their_command() -> None:
+    for arguments in (("serve", "--prot", "8001"), ("serve", "configs/demo-cpu.yaml")):
+        message = refused(*arguments)
+        assert "usage: vlserve serve [-h] [--config CONFIG]" in message
+        assert f"vlserve serve: error: unrecognized arguments: {' '.join(arguments[1:])}" in message
+
+
 def test_closed_output_does_not_make_a_command_fail() -> None:
     command = f"exec {sys.executable} -m vlserve.cli key ana >&-"
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60, check=False)

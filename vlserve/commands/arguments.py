@@ -3,18 +3,28 @@
 import argparse
 import pathlib
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vlserve import __version__
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Reports unknown arguments itself, with the usage of its command; argparse would print that of ``vlserve``."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 def make_parser(add_testgen: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
     """Create the parser. ``add_testgen`` adds the options of ``vlserve testgen``."""
     parser = argparse.ArgumentParser(prog="vlserve", description="One OpenAI-style endpoint, two vLLM engines.")
     parser.add_argument("--version", action="version", version=f"vlserve {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     configured = argparse.ArgumentParser(add_help=False)
     configured.add_argument(
         "--config",

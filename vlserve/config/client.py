@@ -18,9 +18,10 @@ def no_service(url: str, reason: str = "") -> str:
 def key_refusal(url: str, status: int, message: str = "") -> str | None:
     """The error message for a service that refuses the API key in VLSERVE_API_KEY (401, 403); None for other statuses.
 
-    ``message``: the service's own.
+    ``message``: the service's own, shown for a 403.
     """
     if status not in (401, 403):
         return None
     does = "refuses the API key" if read_client_key() else "requires an API key"
-    return f"{url} {does} ({status}{f': {message}' if message else ''}). Set VLSERVE_API_KEY to a valid one."
+    why = f": {message}" if message and status == 403 else ""
+    return f"{url} {does} ({status}{why}). Set VLSERVE_API_KEY to a valid one."

@@ -90,7 +90,8 @@ def _read_folder(name: str, folder: pathlib.Path) -> Model:
     except (OSError, ValueError) as error:
         hint = " The demo models come with a clone of the repository only." if "demo-models" in folder.parts else ""
         raise ConfigError(
-            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read).{hint}"
+            f"engines.{name}.model: there is no model in {folder} (config.json cannot be read). "
+            f"A relative path starts at the config's folder.{hint}"
         ) from error
     weights = [file.stat().st_size for file in folder.glob("*.safetensors")]
     size = sum(weights) if weights else None

@@ -299,8 +299,8 @@ def _is_within(host: str, domains: Iterable[str]) -> bool:
 
 def _invalid_url() -> InvalidRequest:
     return InvalidRequest(
-        "it must be a data: URL (data:image/png;base64,…) or a plain http:// or https:// URL; "
-        "redirects must lead to such a URL, too.",
+        "it must be a data: URL (data:image/png;base64,…) or a plain http:// or https:// URL, "
+        "also after redirects. Send a file of this machine as a data: URL or upload it.",
         code="invalid_image_url",
     )
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 from vlserve import logs
 from vlserve.errors import ConfigError
-from vlserve.testgen.code.suite_folder import read_suite
+from vlserve.testgen.code.suite_folder import lacks_address, read_suite
 from vlserve.testgen.elements import Target
 from vlserve.testgen.result import DEFAULT_TARGET, LARGEST_SIDE, SMALLEST_SIDE, Event, Job, Mode, Result, TestgenError
 
@@ -188,8 +188,11 @@ def _show(result: Result, arguments: argparse.Namespace) -> int:
         print("The test imports other files: -o FOLDER writes them all.", file=sys.stderr)
     else:
         print(json.dumps(result.report, ensure_ascii=False, indent=2))
-    if result.code and (needed := result.report["environment"]):
-        print(f"To run it, set {', '.join(needed)} in the environment.", file=sys.stderr)
+    needed = list(result.report["environment"]) if result.code else []
+    if lacks_address(result.sources.get("conftest.py", "")):
+        needed.append("PYTEST_BASE_URL")
+    if needed:
+        print(f"To run it, set {' and '.join(needed)} in the environment.", file=sys.stderr)
     is_run_wanted = bool(arguments.url) and not (arguments.no_run or arguments.plan_only)
     return outcome.exit_code(result.outcome, is_run_wanted=is_run_wanted)
 

@@ -142,6 +142,18 @@ def test_writing_keeps_a_conftest_that_exists(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / suite.test_file).read_text() == suite.code
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_writing_a_verified_test_sets_the_address_in_a_drafts_conftest(target: Target, tmp_path: pathlib.Path) -> None:
+    write(render(LOGIN, ELEMENTS, DRAFT, target), tmp_path)
+    conftest = tmp_path / "conftest.py"
+    conftest.write_text(conftest.read_text() + "# Mine.\n")
+    live = render(LOGIN, ELEMENTS, LIVE, target, existing=read_suite(tmp_path))
+    Result("verified", "passed", live.test_file, live.files, {}, b"png").write(tmp_path)
+    assert 'BASE_URL = "http://127.0.0.1:8000"\n' in conftest.read_text()
+    assert conftest.read_text().endswith("# Mine.\n")
+    assert "127.0.0.1" not in page_source(live)  # it opens a path below BASE_URL
+
+
 def test_a_folder_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
     suite = render(LOGIN, ELEMENTS, LIVE, "selenium")
     write(suite, tmp_path)
@@ -219,6 +231,5 @@ def test_draft_asks_for_the_address_until_a_run_on_the_page_knows_it(target: Tar
     assert "Set BASE_URL in conftest.py" in draft["conftest.py"]
     live = render(LOGIN, ELEMENTS, LIVE, target, existing=draft).files["conftest.py"]
     assert 'BASE_URL = "http://127.0.0.1:8000"\n' in live
-    assert "Set BASE_URL" not in live
     named = draft["conftest.py"].replace('BASE_URL = ""  # UNVERIFIED', 'BASE_URL = "http://staging"')
     assert render(LOGIN, ELEMENTS, LIVE, target, existing={**draft, "conftest.py": named}).files["conftest.py"] == named

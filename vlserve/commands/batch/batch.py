@@ -153,6 +153,8 @@ async def _check_service(session: aiohttp.ClientSession, base_url: str) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "connection refused."
     return f"{str(error) or type(error).__name__}."
 
 

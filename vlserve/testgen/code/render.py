@@ -17,12 +17,12 @@ from vlserve.testgen.code.page_methods import Method, StepWriter
 from vlserve.testgen.code.page_object import PageObject
 from vlserve.testgen.code.secrets import Secrets
 from vlserve.testgen.code.source_format import TEMPLATES, docstring, fill_template, formatted, is_unchanged, signed
+from vlserve.testgen.code.suite_folder import with_address
 from vlserve.testgen.elements import ALERTS, Element, Locator, Target
 from vlserve.testgen.plan import PAGE, Assertion, Plan, Step
 from vlserve.testgen.result import Outcome, Subject
 
 _UNVERIFIED = "  # UNVERIFIED"
-_NO_ADDRESS = re.compile("(?m)^BASE_URL = [\"']{2}  # UNVERIFIED$")
 _DEFAULT_VIEWPORT = (1280, 720)
 """Playwright's."""
 _FIRST_LINES: Mapping[Outcome, str] = {
@@ -265,9 +265,9 @@ class _Renderer:
         return self.subject.url
 
     def _present_conftest(self) -> str | None:
-        """The folder's conftest.py; None if there is none, or a draft's without an address while one is known."""
+        """The folder's conftest.py, with the address that a draft's lacks if it is known; None if there is none."""
         present = self.existing.get("conftest.py")
-        return None if present and self.subject.url and _NO_ADDRESS.search(present) else present
+        return with_address(present, self.base_url) if present and self.base_url else present
 
     def _conftest(self) -> str | None:
         """None: the folder has one that is not ours."""

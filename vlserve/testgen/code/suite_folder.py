@@ -1,5 +1,6 @@
 """Reads the generated tests that a folder has already, so that a new test of the same page shares its page object."""
 
+import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -11,7 +12,18 @@ _PATTERNS = ("conftest.py", "test_*.py", "pages/*.py")
 _LARGEST_BYTES = 1_000_000
 _OURS = "made by vlserve testgen"
 """In the first line of a generated conftest.py, page object and selenium_helpers.py."""
+_NO_ADDRESS = re.compile("(?m)^BASE_URL = [\"']{2}  # UNVERIFIED$")
 _FIRST_IMPORT = re.compile(rf"^from \.?({'|'.join(get_args(Target))})", re.MULTILINE)
+
+
+def lacks_address(conftest: str) -> bool:
+    """Whether it is a draft's conftest.py, in which nobody has set BASE_URL."""
+    return bool(_NO_ADDRESS.search(conftest))
+
+
+def with_address(conftest: str, base_url: str) -> str:
+    """A draft's conftest.py with BASE_URL set; another one as it is."""
+    return _NO_ADDRESS.sub(lambda _: f"BASE_URL = {json.dumps(base_url)}", conftest)
 
 
 def read_suite(folder: pathlib.Path) -> dict[str, str]:
