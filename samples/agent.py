@@ -99,6 +99,6 @@ if __name__ == "__main__":
     except openai.APIConnectionError:
         sys.exit(f"No service answers at {URL}. Start one (make demo) or set VLSERVE_URL.")
     except openai.AuthenticationError:
-        sys.exit(f"{URL} requires an API key. Set VLSERVE_API_KEY.")
+        sys.exit(f"{URL} refuses this API key or requires one. Set VLSERVE_API_KEY to a valid one.")
     except openai.APIError as error:
         sys.exit(f"{URL}: {error.message}")

@@ -173,6 +173,19 @@ async def test_unreachable_service_is_reported(name: str, tmp_path: pathlib.Path
     assert not (tmp_path / "out").exists()
 
 
+@asynccontextmanager
+async def keyed() -> AsyncIterator[str]:
+    """The base URL of a service that knows no API key."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "This API key is unknown."}}, status=401)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as server:
+        yield f"http://127.0.0.1:{server.port}/v1"
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -192,6 +205,10 @@ async def test_samples_distinguish_no_service_from_a_refusal(name: str, argument
     assert code == 1
     assert errors.startswith(f"{gateway.url}/v2: Error code: 404")
     assert "VLSERVE_URL" not in errors
+    async with keyed() as url:
+        code, _, errors = await sample(name, *arguments, url=url)
+    assert code == 1
+    assert errors == f"{url} refuses this API key or requires one. Set VLSERVE_API_KEY to a valid one.\n"
 
 
 async def test_chat_sh_distinguishes_no_service_from_a_refusal(gateway: Gateway) -> None:

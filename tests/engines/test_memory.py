@@ -242,17 +242,51 @@ def test_kv_cache_in_fp8_holds_twice_the_tokens() -> None:
 LARGE = "Qwen/Qwen2.5-14B-Instruct"
 
 
-@pytest.mark.parametrize("arguments", [["--quantization", "fp8"], ["-q=fp8"], ["--cpu_offload_gb", "20"]])
-def test_model_that_fits_only_with_flags_that_the_plan_cannot_count_is_left_to_vllm(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--quantization", "fp8"], ["-q=fp8"], ["--cpu_offload_gb", "20"], ["--offload-group-size", "8"]]
+)
+def test_model_that_fits_only_with_flags_that_the_plan_does_not_count_is_left_to_vllm(arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="more than a GPU of 24 GiB has"):
         planned("1x24G", text={"model": LARGE})
     text = {"model": LARGE, "extra_args": arguments}
     assert planned("1x24G", text=text)["text"].budget is None
-    with pytest.raises(ConfigError, match=f"the memory that {re.escape(LARGE)} needs is unknown"):
-        planned("1x24G", text=text, vision={"model": VISION})
-    with pytest.raises(ConfigError, match="tensor_parallel_size is 2, but this machine has 1 GPU"):
-        planned("1x24G", text={**text, "tensor_parallel_size": 2})
     assert planned("1x80G", text=text)["text"].budget  # it fits in 16 bits
+    apart = planned("2x24G", text=text, vision={"model": VISION, "max_model_len": 8192})
+    assert apart["vision"].budget
+    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in apart.values()] == ["0", "1"]
+    size = {"gpu_memory_utilization": 0.45, "kv_cache_memory_bytes": "2GiB", "max_model_len": 8192}
+    assert planned("1x24G", text={**text, **size}, vision={"model": VISION, **size})["text"].budget is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "vision", "message"),
+    [
+        ("1x24G", {"model": LARGE, "extra_args": ["--kv-cache-dtype", "fp8"]}, {}, "text needs 7.4 GiB more"),
+        ("1x24G", {"extra_args": ["-q", "fp8"], "tensor_parallel_size": 2}, {}, "this machine has 1 GPU"),
+        ("1x80G", {"extra_args": ["-q", "fp8"], "kv_cache_memory_bytes": "100MiB"}, {}, "holds 1,828 tokens"),
+        ("1x24G", {"extra_args": ["-q", "fp8"]}, {"model": VISION}, r"more than a GPU.* not count --quantization: if"),
+        (
+            "2x24G",
+            {"gpus": [0], "extra_args": ["-q", "fp8"]},
+            {"model": VISION, "gpus": [1], "kv_cache_memory_bytes": "30GiB"},
+            r"vision needs .* more than a GPU",
+        ),
+        (
+            "1x24G",
+            {"extra_args": ["-q", "fp8"], "gpu_memory_utilization": 0.9, "kv_cache_memory_bytes": "2GiB"},
+            {"model": VISION, "gpu_memory_utilization": 0.9, "kv_cache_memory_bytes": "2GiB"},
+            "add up to more than 1",
+        ),
+    ],
+)
+def test_flags_that_the_plan_does_not_count_hide_no_other_problem(
+    spec: str, text: dict[str, Any], vision: dict[str, Any], message: str
+) -> None:
+    engines = {"text": {"model": TEXT, "max_model_len": 32_768, **text}}
+    if vision:
+        engines["vision"] = {"max_model_len": 32_768, **vision}
+    with pytest.raises(ConfigError, match=message):
+        planned(spec, **engines)
 
 
 @pytest.mark.parametrize("spec", ["1xH200", "8xA100", "2xRTX-4090"])

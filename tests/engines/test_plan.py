@@ -182,7 +182,7 @@ def test_cpu_engines_share_all_cores_unbound_and_get_the_compat_folder() -> None
 
 
 def test_gpu_engines_get_no_cpu_settings() -> None:
-    assert not {"PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & set(make({}).environment)
+    assert not {"PYTHONPATH", "OMP_NUM_THREADS"} & set(make({}).environment)
 
 
 def test_command_replaces_vllms_start_line_and_needs_no_vllm() -> None:
@@ -223,8 +223,10 @@ def test_no_gpu_is_reported_before_anything_starts() -> None:
 def test_two_models_of_unknown_size_need_configured_memory() -> None:
     numbers = {"gpu_memory_utilization": 0.4, "kv_cache_memory_bytes": "2GiB"}
     for text, vision, works in (
-        ({}, {}, False),
+        ({}, {}, True),  # there are several GPUs
         ({"gpus": [0]}, {"gpus": [0]}, False),
+        ({"gpus": [0], **numbers}, {"gpus": [0]}, False),
+        ({"gpus": [0], **numbers}, {"gpus": [0], **numbers}, True),
         ({"gpus": [0]}, {"gpus": [1]}, True),
         (numbers, numbers, True),
     ):

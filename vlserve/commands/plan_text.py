@@ -15,7 +15,7 @@ def describe(made: Plan, there: Machine) -> Iterator[str]:
     if there.gpus:
         yield f"{len(there.gpus)} GPU{'s' if len(there.gpus) > 1 else ''} of {there.gpu_bytes / GIB:.1f} GiB"
         used = {gpu for engine in made.engines if engine.budget for gpu in engine.budget.gpus}
-        if used and len(used) < len(there.gpus):
+        if used and all(engine.budget for engine in made.engines) and len(used) < len(there.gpus):
             preset = _ALL_GPUS.get(len(there.gpus))
             hint = f", or --config {preset}" if preset else ""
             settings = "tensor_parallel_size, data_parallel_size and gpus"

@@ -23,7 +23,8 @@ class LimitMmPerPrompt(Settings):
 class EngineSettings(Settings):
     model: str
     """Hub name, a folder (`/…`, `./…` or `../…`, relative to this file), or a URL in object storage (`s3://…`, `gs://…`,
-    `az://…`; Qwen2.5's special tokens and picture sizes are assumed). With `url`: the name that server knows."""
+    `az://…`, with `vllm[runai]`; Qwen2.5's special tokens and picture sizes are assumed). With `url`: the name that
+    server knows."""
     served_model_name: str | None = None
     """The name clients use. Default: `model`, or the last part of a folder or URL. Answers of a `url` engine carry its
     own name."""

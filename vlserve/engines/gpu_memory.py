@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vlserve.config import extra_args
 from vlserve.config.engine_settings import EngineName, EngineSettings
 from vlserve.engines.model import Model
 from vlserve.errors import ConfigError
@@ -31,10 +32,8 @@ the rest of the reserve comes on top (measured on one H100 and on H200s: docs/be
 _LARGE_GPU_BYTES, _LARGE_DEFAULTS, _SMALL_DEFAULTS = 70 * GIB, (8192, 1024), (2048, 256)
 _LOGIT_COPIES = 3  # float32: logits, probabilities, and sampling's sort
 _TOWER_BYTES = int(0.5 * GIB)
-
-
-class DoesNotFit(ConfigError):
-    """An engine needs more memory than there is."""
+_UNCOUNTED = {"--quantization", "--cpu-offload-gb", "--offload-group-size"}
+"""Flags with which the weights need less memory than is counted here: 16 bits for each value, or as in the files."""
 
 
 @dataclass(frozen=True)
@@ -101,41 +100,80 @@ def plan_memory(
     gpu_count: int,
     parts: Mapping[EngineName, float],
 ) -> dict[EngineName, Budget]:
-    """Return a budget for each engine. Raises ConfigError, with the setting to change; DoesNotFit if memory is lacking.
+    """Return a budget for each engine. Raises ConfigError, with the setting to change, if an engine does not fit.
 
+    An engine that may fit because of flags in ``extra_args`` gets none: vLLM decides. ``engines``: with their ``gpus``.
     ``parts``: of engines on a shared GPU, how they divide the memory for KV caches (engines.share).
     """
-    placed = assign_gpus(engines, gpu_count)
-    budgets = {}
+    budgets = dict[EngineName, Budget]()
     for name, settings in engines.items():
-        sharing = {other: engines[other] for other in engines if set(placed[other]) & set(placed[name])}
-        is_measured = len(sharing) == 1 and settings.kv_cache_memory_bytes is None  # by vLLM, within its share
+        group = sharing(name, engines)
+        is_measured = len(group) == 1 and settings.kv_cache_memory_bytes is None  # by vLLM, within its share
         room = int(gpu_bytes * ((settings.gpu_memory_utilization or _ALONE) if is_measured else _USABLE))
         if is_measured:
             room += max(0, _fixed(settings, models[name], gpu_bytes)[1] - _PROFILED_BYTES)
-        for other, its in sharing.items():
+        for other, its in group.items():
             room -= sum(_fixed(its, models[other], gpu_bytes)) + int(its.kv_cache_memory_bytes or 0)
-        undecided = sum(parts[other] for other, its in sharing.items() if its.kv_cache_memory_bytes is None)
+        undecided = sum(parts[other] for other, its in group.items() if its.kv_cache_memory_bytes is None)
         kv_cache = int(settings.kv_cache_memory_bytes or max(0, room) * parts[name] / undecided)
         tokens = kv_cache // _bytes_per_token(settings, models[name])
         length = settings.max_model_len or models[name].max_position_embeddings
         if room < 0 or tokens < length:
-            raise DoesNotFit(_misfit_message(name, sharing, models, gpu_bytes, gpu_count, room, kv_cache))
+            message = _misfit_message(name, group, models, gpu_bytes, gpu_count, room, kv_cache)
+            is_cache_too_small = bool(settings.kv_cache_memory_bytes) and tokens < length
+            _refuse_unless_uncounted(message, group, is_cache_too_small=is_cache_too_small)
+            continue
         fixed = _fixed(settings, models[name], gpu_bytes)
         budgets[name] = Budget(
-            *(placed[name], gpu_bytes, *fixed, kv_cache, tokens, length),
-            is_shared=len(sharing) > 1,
+            *(tuple(settings.gpus or ()), gpu_bytes, *fixed, kv_cache, tokens, length),
+            is_shared=len(group) > 1,
             tensor_parallel_size=settings.tensor_parallel_size,
             data_parallel_size=settings.data_parallel_size,
         )
-        shares = {other: share(engines[other], budgets[other]) for other in sharing if other in budgets}
-        if sum(shares.values()) > 1:
-            given = " and ".join(f"{value:g} ({other})" for other, value in shares.items())
-            raise ConfigError(
-                f"engines.{name}.gpu_memory_utilization: {given} of one GPU add up to more than 1. "
-                "vLLM needs its share to be free at start; lower one, or leave both out."
-            )
+        check_shares({other: share(engines[other], budgets[other]) for other in group if other in budgets})
     return budgets
+
+
+def sharing(name: EngineName, engines: Mapping[EngineName, EngineSettings]) -> dict[EngineName, EngineSettings]:
+    """The engines, each with its ``gpus``, that use a GPU of this one; itself included."""
+    gpus = set(engines[name].gpus or ())
+    return {other: one for other, one in engines.items() if gpus & set(one.gpus or ())}
+
+
+def check_sized(group: Mapping[EngineName, EngineSettings]) -> bool:
+    """Whether engines that share a GPU can start although their memory is not planned. Raises ConfigError.
+
+    vLLM sizes an engine that is alone; two need both sizes, since it cannot measure them while they start together.
+    """
+    if len(group) == 1:
+        return True
+    shares = {name: one.gpu_memory_utilization for name, one in group.items() if one.gpu_memory_utilization}
+    check_shares(shares)
+    return len(shares) == len(group) and all(one.kv_cache_memory_bytes for one in group.values())
+
+
+def check_shares(shares: Mapping[EngineName, float]) -> None:
+    """Raise ConfigError if the shares of one GPU add up to more than all of it."""
+    if sum(shares.values()) > 1:
+        given = " and ".join(f"{value:g} ({name})" for name, value in shares.items())
+        raise ConfigError(
+            f"engines.{list(shares)[-1]}.gpu_memory_utilization: {given} of one GPU add up to more than 1. "
+            "vLLM needs its share to be free at start; lower one, or leave both out."
+        )
+
+
+def _refuse_unless_uncounted(
+    message: str, group: Mapping[EngineName, EngineSettings], *, is_cache_too_small: bool
+) -> None:
+    """Raise ConfigError for engines that do not fit, unless flags that are not counted may make them fit."""
+    flags = sorted({flag for one in group.values() for flag in extra_args.flags(one.extra_args).keys() & _UNCOUNTED})
+    if not flags or is_cache_too_small:
+        raise ConfigError(message)
+    if not check_sized(group):
+        raise ConfigError(
+            f"{message} This does not count {' and '.join(flags)}: if the engines fit with it, set "
+            "gpu_memory_utilization and kv_cache_memory_bytes for each."
+        )
 
 
 def share(settings: EngineSettings, budget: Budget) -> float:

@@ -150,7 +150,7 @@ class Mps:
             await asyncio.sleep(_POLL_S)
 
     async def stop(self) -> None:
-        """End the daemon with its server. Engines that use it must have ended before."""
+        """End the daemon with its server. Engines that use it must have ended before, or have lost the GPU."""
         if self._watching:
             self._watching.cancel()
             self._watching = None

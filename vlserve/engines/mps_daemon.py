@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 
-QUIT_S = 1.5  # all its clients have ended
+QUIT_S = 1.5  # its clients have ended, or have lost the GPU
 _PR_SET_PDEATHSIG = 1
 
 

@@ -11,16 +11,15 @@ from vlserve.config.settings import Config
 from vlserve.engines import mps_plan, vllm_arguments, vllm_checks
 from vlserve.engines.cpu_memory import MEASURED_SINCE, RamBudget, plan_ram
 from vlserve.engines.fetch_command import fetch_command, uses_modelscope
-from vlserve.engines.gpu_memory import Budget, DoesNotFit, plan_memory, share
+from vlserve.engines.gpu_memory import Budget, assign_gpus, check_sized, plan_memory, share, sharing
 from vlserve.engines.hang_limits import HangLimits, hang_limits
 from vlserve.engines.machine import Machine
 from vlserve.engines.model import Model
 from vlserve.engines.mps_plan import MpsPlan
 from vlserve.errors import ConfigError
 
-_FP8 = ("fp8", "fp8_e4m3", "fp8_e5m2")
-_SMALLER = {"--quantization", "--kv-cache-dtype", "--cpu-offload-gb", "--cpu-offload-params"}
-"""Flags with which an engine needs less memory than is planned for it."""
+_KV_BYTES = {"auto": None, "float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+"""``--kv-cache-dtype`` → bytes per value; None: as the model."""
 # sun_path is 108 bytes on Linux, including the final NUL; the names of vLLM's own sockets are UUIDs (36 bytes).
 _LONGEST_SOCKET_PATH = 107 - 36
 
@@ -67,14 +66,15 @@ def make(config: Config, machine: Machine, environment: Mapping[str, str], run_f
     installed vLLM or this machine cannot run the config.
     """
     models = _checked_models(config, machine, environment)
-    budgets = _budgets(config, machine, models)
+    placed = _placed(config.engines.on_vllm(), machine)
+    budgets = _budgets(placed, config, machine, models)
     rams = _ram_budgets(config, machine, models)
     engines = tuple(
         replace(
             _plan_engine(name, settings, config, machine, environment, run_folder / f"{name}.sock", budgets.get(name)),
             ram=rams.get(name),
         )
-        for name, settings in config.engines.items()
+        for name, settings in [(name, placed.get(name, given)) for name, given in config.engines.items()]
         if not settings.url
     )
     if machine.vllm is None or machine.vllm.is_cpu:
@@ -99,39 +99,42 @@ def _checked_models(config: Config, machine: Machine, environment: Mapping[str, 
                 vllm_checks.check_heads(name, settings, model, available, unit)
             longest = vllm_checks.longest_request(settings, model, machine.vllm.release if machine.vllm else None)
             model = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
-            if extra_args.flags(settings.extra_args).get("--kv-cache-dtype") in _FP8:
-                model = replace(model, kv_bytes_per_value=1)
-            models[name] = model
+            kv_dtype = extra_args.flags(settings.extra_args).get("--kv-cache-dtype", "auto")
+            models[name] = replace(model, kv_bytes_per_value=_KV_BYTES.get(kv_dtype))
+            if kv_dtype not in _KV_BYTES:  # with scales of their own
+                del models[name]
         vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
     return models
 
 
-def _budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, Budget]:
-    engines = config.engines.on_vllm()
+def _placed(engines: dict[EngineName, EngineSettings], machine: Machine) -> dict[EngineName, EngineSettings]:
+    """The engines with their GPUs; on the CPU as they are. Raises ConfigError if there are too few."""
     if not engines or machine.vllm is None or machine.vllm.is_cpu:
-        return {}
+        return engines
     if not machine.gpus:
         raise ConfigError(
             "No NVIDIA GPU was found, and the installed vLLM needs one. Without a GPU, in the folder of vlserve's "
             "repository: pip install '.[cpu]'; `make demo` there serves two small models that way."
         )
+    gpus = assign_gpus(engines, len(machine.gpus))
+    return {name: one.model_copy(update={"gpus": list(gpus[name])}) for name, one in engines.items()}
+
+
+def _budgets(
+    engines: Mapping[EngineName, EngineSettings], config: Config, machine: Machine, models: Mapping[EngineName, Model]
+) -> dict[EngineName, Budget]:
+    if machine.vllm is None or machine.vllm.is_cpu:
+        return {}
     unknown = [name for name in engines if name not in models]
-    if not unknown:
-        try:
-            return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus), config.engines.share.parts())
-        except DoesNotFit:
-            unknown = [name for name, one in engines.items() if extra_args.flags(one.extra_args).keys() & _SMALLER]
-            if not unknown:
-                raise
-    gpus = [gpu for one in engines.values() for gpu in one.gpus or []]
-    are_apart = all(one.gpus for one in engines.values()) and len(gpus) == len(set(gpus))
-    are_sized = all(one.gpu_memory_utilization and one.kv_cache_memory_bytes for one in engines.values())
-    if len(engines) > 1 and not are_apart and not are_sized:
-        raise ConfigError(
-            f"engines.{unknown[0]}: the memory that {engines[unknown[0]].model} needs is unknown, so it cannot be "
-            "planned. Set different gpus for the engines, or gpu_memory_utilization and kv_cache_memory_bytes for each."
-        )
-    return {}
+    for name in unknown:
+        if not check_sized(sharing(name, engines)):
+            raise ConfigError(
+                f"engines.{name}: the memory that {engines[name].model} needs is unknown, so it cannot be planned. "
+                "Set different gpus for the engines, or gpu_memory_utilization and kv_cache_memory_bytes for each."
+            )
+    if unknown:
+        return {}
+    return plan_memory(engines, models, machine.gpu_bytes, len(machine.gpus), config.engines.share.parts())
 
 
 def _ram_budgets(config: Config, machine: Machine, models: Mapping[EngineName, Model]) -> dict[EngineName, RamBudget]:
@@ -180,11 +183,8 @@ def _fetch(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[st
 
 
 def _with_budget(settings: EngineSettings, budget: Budget) -> EngineSettings:
-    """Add the planned GPUs, memory share and, on shared GPUs, KV cache size, unless the config sets them."""
-    planned: dict[str, object] = {
-        "gpus": list(budget.gpus),
-        "gpu_memory_utilization": share(settings, budget),
-    }
+    """Add the planned memory share and, on shared GPUs, KV cache size, unless the config sets them."""
+    planned: dict[str, object] = {"gpu_memory_utilization": share(settings, budget)}
     if budget.is_shared:
         planned["kv_cache_memory_bytes"] = budget.kv_cache
     return settings.model_copy(update=planned)

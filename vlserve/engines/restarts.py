@@ -4,7 +4,7 @@ the engine ended                                       next start
 ─────────────────────────────────────────────────────  ──────────────────────────────────────────────────────────
 after it was ready for more than ten seconds           in 1 s; the backoff is reset, the breaker closes
 sooner                                                 in 1 s, 2 s, 4 s … 60 s, with a jitter of ±25 %
-for the fifth time within a minute                     the breaker opens: in 60 s, doubled up to 600 s while open
+sooner, for the fifth time within a minute             the breaker opens: in 60 s, doubled up to 600 s while open
 in a way that would repeat                             never
 twice in the same way before it was ever ready         never
 """

@@ -192,7 +192,7 @@ def _show(result: Result, arguments: argparse.Namespace) -> int:
     if lacks_address(result.sources.get("conftest.py", "")):
         needed.append("PYTEST_BASE_URL")
     if needed:
-        print(f"To run it, set {' and '.join(needed)} in the environment.", file=sys.stderr)
+        print(f"To run it, set {', '.join(needed)} in the environment.", file=sys.stderr)
     is_run_wanted = bool(arguments.url) and not (arguments.no_run or arguments.plan_only)
     return outcome.exit_code(result.outcome, is_run_wanted=is_run_wanted)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vlserve.testgen.code.suite_folder import lacks_address
+from vlserve.testgen.code.suite_folder import lacks_address, with_address
 from vlserve.testgen.elements import Element, Target
 from vlserve.testgen.plan import Plan
 
@@ -156,7 +156,7 @@ class Result:
     def write(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Write every file over those of an earlier run, and remove files that this run does not have, except tests.
 
-        A conftest.py that exists stays as it is, unless it is a draft's without an address. Raises OSError.
+        A conftest.py that exists stays as it is, but for a draft's missing address. Raises OSError.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name in self._absent:
@@ -165,7 +165,9 @@ class Result:
         for name, data in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if name != "conftest.py" or not path.exists() or lacks_address(path.read_text(errors="replace")):
-                path.write_bytes(data)
+            if name == "conftest.py" and path.exists():
+                present = path.read_text(errors="replace")
+                data = with_address(present, data.decode()).encode() if lacks_address(present) else path.read_bytes()
+            path.write_bytes(data)
             paths.append(path)
         return paths

@@ -142,12 +142,15 @@ def test_writing_keeps_a_conftest_that_exists(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / suite.test_file).read_text() == suite.code
 
 
+@pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("target", TARGETS)
-def test_writing_a_verified_test_sets_the_address_in_a_drafts_conftest(target: Target, tmp_path: pathlib.Path) -> None:
+def test_writing_a_verified_test_sets_the_address_in_a_drafts_conftest(
+    target: Target, is_read: bool, tmp_path: pathlib.Path
+) -> None:
     write(render(LOGIN, ELEMENTS, DRAFT, target), tmp_path)
     conftest = tmp_path / "conftest.py"
     conftest.write_text(conftest.read_text() + "# Mine.\n")
-    live = render(LOGIN, ELEMENTS, LIVE, target, existing=read_suite(tmp_path))
+    live = render(LOGIN, ELEMENTS, LIVE, target, existing=read_suite(tmp_path) if is_read else {})
     Result("verified", "passed", live.test_file, live.files, {}, b"png").write(tmp_path)
     assert 'BASE_URL = "http://127.0.0.1:8000"\n' in conftest.read_text()
     assert conftest.read_text().endswith("# Mine.\n")

@@ -117,7 +117,9 @@ async def _engines(
     looked = []
     for name, engine in settings.engines.items():
         own = {**environment, **engine.env}
-        if not engine.is_folder and uses_modelscope(own):
+        if engine.is_vllm and engine.is_in_object_storage:
+            yield Finding(Verdict.OK, f"weights {name}", f"not checked: vLLM reads them from {engine.model}")
+        elif not engine.is_folder and uses_modelscope(own):
             yield Finding(Verdict.OK, f"weights {name}", "not checked: vLLM loads them from ModelScope")
         elif argv := check_command(engine):
             if importlib.util.find_spec("huggingface_hub") is None:

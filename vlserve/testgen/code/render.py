@@ -6,6 +6,7 @@ cleaned and escaped in a docstring.
 
 import ast
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -267,7 +268,8 @@ class _Renderer:
     def _present_conftest(self) -> str | None:
         """The folder's conftest.py, with the address that a draft's lacks if it is known; None if there is none."""
         present = self.existing.get("conftest.py")
-        return with_address(present, self.base_url) if present and self.base_url else present
+        address = f"BASE_URL = {json.dumps(self.base_url)}"  # a string in JSON is one in Python
+        return with_address(present, address) if present and self.base_url else present
 
     def _conftest(self) -> str | None:
         """None: the folder has one that is not ours."""

@@ -1,6 +1,5 @@
 """Reads the generated tests that a folder has already, so that a new test of the same page shares its page object."""
 
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ _PATTERNS = ("conftest.py", "test_*.py", "pages/*.py")
 _LARGEST_BYTES = 1_000_000
 _OURS = "made by vlserve testgen"
 """In the first line of a generated conftest.py, page object and selenium_helpers.py."""
+_ADDRESS = re.compile("(?m)^BASE_URL = .*$")
 _NO_ADDRESS = re.compile("(?m)^BASE_URL = [\"']{2}  # UNVERIFIED$")
 _FIRST_IMPORT = re.compile(rf"^from \.?({'|'.join(get_args(Target))})", re.MULTILINE)
 
@@ -21,9 +21,10 @@ def lacks_address(conftest: str) -> bool:
     return bool(_NO_ADDRESS.search(conftest))
 
 
-def with_address(conftest: str, base_url: str) -> str:
-    """A draft's conftest.py with BASE_URL set; another one as it is."""
-    return _NO_ADDRESS.sub(lambda _: f"BASE_URL = {json.dumps(base_url)}", conftest)
+def with_address(conftest: str, other: str) -> str:
+    """A draft's conftest.py with the BASE_URL of another one; ``conftest`` as it is if nothing is missing there."""
+    found = _ADDRESS.search(other)
+    return _NO_ADDRESS.sub(lambda _: found[0], conftest) if found else conftest
 
 
 def read_suite(folder: pathlib.Path) -> dict[str, str]:
