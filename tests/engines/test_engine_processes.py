@@ -32,6 +32,29 @@ async def test_grandchild_in_a_session_of_its_own_does_not_outlive_the_engine(sh
     assert not is_alive(grandchild)
 
 
+NAMED = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xc3(', 0, 0, 0); print(flush=True); input()"  # PR_SET_NAME
+
+
+async def test_process_whose_name_is_not_utf_8_disturbs_nothing(
+    short_folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe, file = asyncio.subprocess.PIPE, short_folder / "grandchild"
+    named = await asyncio.create_subprocess_exec(sys.executable, "-c", NAMED, stdin=pipe, stdout=pipe)
+    assert named.stdout
+    await named.stdout.readline()
+    assert b"\xc3(" in pathlib.Path(f"/proc/{named.pid}/stat").read_bytes()
+    async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:
+        text = fleet.engines["text"]
+        await until(lambda: text.is_ready)
+        os.kill(next(pid for pid in session_of(text.pid or 0) if pid != text.pid), signal.SIGKILL)
+        await until(lambda: not text.is_ready)
+        await until(lambda: text.is_ready)
+        grandchild = int(file.read_text())
+    assert not is_alive(grandchild)
+    assert "supervision failed" not in caplog.text
+    await named.communicate(b"\n")
+
+
 async def test_reaper_killed_while_a_descendant_holds_the_output_is_noticed_too(short_folder: pathlib.Path) -> None:
     file = short_folder / "grandchild"
     async with fleet_of(short_folder, text=fake("escape", grandchild=file)) as fleet:

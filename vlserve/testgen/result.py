@@ -165,9 +165,10 @@ class Result:
         for name, data in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if name == "conftest.py" and path.exists():
-                present = path.read_text(errors="replace")
-                data = with_address(present, data.decode()).encode() if lacks_address(present) else path.read_bytes()
-            path.write_bytes(data)
+            present = path.read_text(errors="replace") if name == "conftest.py" and path.exists() else None
+            if present is None:
+                path.write_bytes(data)
+            elif lacks_address(present):
+                path.write_text(with_address(present, data.decode()))
             paths.append(path)
         return paths
