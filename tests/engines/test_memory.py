@@ -237,6 +237,8 @@ def test_kv_cache_in_fp8_holds_twice_the_tokens() -> None:
     assert whole
     assert half
     assert half.tokens // 2 == whole.tokens
+    other = planned("1x80G", vision={**settings, "extra_args": ["--kv-cache-dtype", "int8_per_token_head"]})
+    assert other["vision"].budget == whole  # it takes less, with scales that are not counted
 
 
 LARGE = "Qwen/Qwen2.5-14B-Instruct"

@@ -19,7 +19,7 @@ from vlserve.engines.mps_plan import MpsPlan
 from vlserve.errors import ConfigError
 
 _KV_BYTES = {"auto": None, "float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
-"""``--kv-cache-dtype`` → bytes per value; None: as the model."""
+"""``--kv-cache-dtype`` → bytes per value; None: as the model. Other types need less; they are counted like that, too."""
 # sun_path is 108 bytes on Linux, including the final NUL; the names of vLLM's own sockets are UUIDs (36 bytes).
 _LONGEST_SOCKET_PATH = 107 - 36
 
@@ -101,8 +101,6 @@ def _checked_models(config: Config, machine: Machine, environment: Mapping[str, 
             model = replace(model, max_position_embeddings=longest or model.max_position_embeddings)
             kv_dtype = extra_args.flags(settings.extra_args).get("--kv-cache-dtype", "auto")
             models[name] = replace(model, kv_bytes_per_value=_KV_BYTES.get(kv_dtype))
-            if kv_dtype not in _KV_BYTES:  # with scales of their own
-                del models[name]
         vllm_checks.check(name, settings, model, longest, {**environment, **settings.env})
     return models
 
