@@ -19,7 +19,7 @@ from vlserve.engines.mps_plan import MpsPlan
 from vlserve.errors import ConfigError
 
 _KV_BYTES = {"auto": None, "float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
-"""``--kv-cache-dtype`` → bytes per value; None: as the model. Other types need less; they are counted like that, too."""
+"""``--kv-cache-dtype`` → bytes per value; None: as the model. So are other types, which need less."""
 # sun_path is 108 bytes on Linux, including the final NUL; the names of vLLM's own sockets are UUIDs (36 bytes).
 _LONGEST_SOCKET_PATH = 107 - 36
 
