@@ -53,7 +53,7 @@ async def unread_log(folder: pathlib.Path, count: int) -> list[Figure]:
         service.reads.set()
     return [
         Figure(20, f"requests not answered while nobody reads the log (of {count})", count - answered, 0),
-        Figure(20, "p99 of requests meanwhile, more than with a reader", 100 * (unread / calm - 1), 20, "%", 20),
+        Figure(20, "p99 of requests meanwhile, more than with a reader", 100 * (unread / calm - 1), 20, "%", 100),
         Figure(20, "lines about requests lost while an engine prints more than the queue holds", lost, 0),
         Figure(20, "dropped lines that the log does not announce", dropped - announced, 0),
         Figure(20, "exit after SIGTERM while nobody reads the log", ended_s, 10, "s"),
